@@ -1,0 +1,1 @@
+"""The algorithms of the paper: optimisers, inner loop, meta-gradients, training, evaluation."""

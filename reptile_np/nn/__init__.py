@@ -1,0 +1,1 @@
+"""The differentiable network: ops, layout, layers, losses, models; `native` holds the C twins."""

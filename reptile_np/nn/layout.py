@@ -1,0 +1,70 @@
+"""Names and shapes against one flat parameter vector.
+
+The paper is vector algebra on φ, so all parameters of a network are *one* vector (n,).
+A `Layout` names its pieces; the views it hands out share memory with the vector.
+
+Verified by ``tests/nn/test_layout.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from reptile_np.nn.ops import Array
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The named pieces of φ, in order: ``shapes[name]`` for each name.
+
+    Examples
+    --------
+    >>> layout = Layout({"kernel": (2, 3), "bias": (3,)})
+    >>> layout.size
+    9
+    >>> layout.views(np.arange(9.0))["bias"]
+    array([6., 7., 8.])
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def size(self) -> int:
+        """Length n of φ."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def views(self, phi: Array) -> dict[str, Array]:
+        """Return name → view of `phi` (n,), in order; no copies.
+
+        Raises
+        ------
+        ValueError
+            If `phi` is not a vector of length n.
+        """
+        if phi.shape != (self.size,):
+            raise ValueError(f"phi has shape {phi.shape}; this layout needs ({self.size},)")
+        views, start = {}, 0
+        for name, shape in self.shapes.items():
+            stop = start + math.prod(shape)
+            views[name] = phi[start:stop].reshape(shape)
+            start = stop
+        return views
+
+    def flatten(self, pieces: Mapping[str, Array]) -> Array:
+        """Return the vector (n,) whose views are `pieces`: the inverse of `views`.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing, unknown or of another shape.
+        """
+        if set(pieces) != set(self.shapes):
+            raise ValueError(f"names differ from the layout's: {sorted(set(pieces) ^ set(self.shapes))}")
+        for name, shape in self.shapes.items():
+            if np.shape(pieces[name]) != shape:
+                raise ValueError(f"{name} has shape {np.shape(pieces[name])}; this layout needs {shape}")
+        return np.concatenate([np.ravel(pieces[name]) for name in self.shapes])

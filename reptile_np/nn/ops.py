@@ -1,0 +1,183 @@
+"""The seam between mathematics and machine: two bilinear maps, each with its two adjoints.
+
+Everything heavy in a network is a matrix product or a convolution.  Both are bilinear,
+``y = x ∗ w``, so four directions of differentiation need no more than three maps:
+
+    value            y     = x ∗ w
+    input adjoint    x_bar = the map with <y_bar, x ∗ w> = <x_bar, x>
+    weight adjoint   w_bar = the map with <y_bar, x ∗ w> = <w_bar, w>
+
+`NUMPY` is the reference table.  A native table starts as a copy of it and overrides entries
+(`reptile_np.nn.native`); every entry keeps the contract written here.
+
+Verified by ``tests/nn/test_ops.py`` (against nested loops, adjoint identities, exactness on integers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Batch = tuple[Array, Array]
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Rows and columns of zeros around an image: ((top, bottom), (left, right))."""
+
+
+class InnerLoop(NamedTuple):
+    """What is left of an inner loop of k steps when only its end is wanted."""
+
+    phi_before_last: Array
+    phi_last: Array
+    state: Any
+    losses: Sequence[float]
+
+
+class Network(Protocol):
+    """A whole network in one call: the float32 twin that a native table may offer for a model."""
+
+    def predict(self, phi: Array, x: Array) -> Array:
+        """Return the logits."""
+
+    def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
+        """Return the loss and its gradient."""
+
+    def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
+        """Return the Hessian-vector product."""
+
+    def inner_loop(
+        self, optimizer: Any, phi: Array, batches: Sequence[Batch], state: Any
+    ) -> InnerLoop | None:
+        """Run k optimiser steps, or return None where this optimiser has no native twin."""
+
+
+@dataclass(frozen=True)
+class Ops:
+    """A table of kernels.
+
+    Shapes: x (p, i), w (i, o), y (p, o) for products; x (b, h, w, c), kernel (kh, kw, c, f),
+    y (b, oh, ow, f) for convolutions, with ``oh = (h + top + bottom - kh) // stride + 1``.
+    Results have the dtype that NumPy's promotion gives; the inputs are never written to.
+    """
+
+    name: str
+    matmul: Callable[[Array, Array], Array]
+    matmul_input: Callable[[Array, Array], Array]
+    matmul_weight: Callable[[Array, Array], Array]
+    conv2d: Callable[[Array, Array, int, Padding], Array]
+    conv2d_input: Callable[[Array, Array, int, Padding, tuple[int, int]], Array]
+    conv2d_weight: Callable[[Array, Array, int, Padding, tuple[int, int]], Array]
+    network: Callable[[Any], Network | None] = lambda model: None
+
+
+def matmul(x: Array, w: Array) -> Array:
+    """Return ``y = x w``."""
+    return x @ w
+
+
+def matmul_input(y_bar: Array, w: Array) -> Array:
+    """Return ``x_bar = y_bar wᵀ``."""
+    return y_bar @ w.T
+
+
+def matmul_weight(x: Array, y_bar: Array) -> Array:
+    """Return ``w_bar = xᵀ y_bar``."""
+    return x.T @ y_bar
+
+
+def conv2d(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    """Return ``y[b, i, j, :] = Σ_{u, v, c} x[b, s i + u - top, s j + v - left, c] kernel[u, v, c, :]``.
+
+    One strided window view, one copy, one BLAS product.
+    """
+    kh, kw, _, filters = kernel.shape
+    windows = _windows(x, (kh, kw), stride, padding)
+    batch, rows, cols = windows.shape[:3]
+    y = windows.reshape(batch * rows * cols, -1) @ kernel.reshape(-1, filters)
+    return y.reshape(batch, rows, cols, filters)
+
+
+def conv2d_input(y_bar: Array, kernel: Array, stride: int, padding: Padding, size: tuple[int, int]) -> Array:
+    """Return the input adjoint, of shape (b, *size, c).
+
+    ``x_bar[b, s i + u - top, s j + v - left, c] += Σ_f y_bar[b, i, j, f] kernel[u, v, c, f]``:
+    one BLAS product, then each of the kh·kw taps is added where it was read.
+    """
+    (top, bottom), (left, right) = padding
+    batch, rows, cols, filters = y_bar.shape
+    kh, kw, channels, _ = kernel.shape
+    # taps first, so that each of the additions below reads one contiguous block
+    taps = y_bar.reshape(-1, filters) @ kernel.reshape(kh * kw, channels, filters).transpose(0, 2, 1)
+    taps = taps.reshape(kh, kw, batch, rows, cols, channels)
+    padded = np.zeros((batch, size[0] + top + bottom, size[1] + left + right, channels), taps.dtype)
+    for u in range(kh):
+        for v in range(kw):
+            padded[:, u : u + stride * rows : stride, v : v + stride * cols : stride] += taps[u, v]
+    return padded[:, top : top + size[0], left : left + size[1]]
+
+
+def conv2d_weight(x: Array, y_bar: Array, stride: int, padding: Padding, taps: tuple[int, int]) -> Array:
+    """Return the weight adjoint, of shape (*taps, c, f).
+
+    ``kernel_bar[u, v, c, f] = Σ_{b, i, j} x[b, s i + u - top, s j + v - left, c] y_bar[b, i, j, f]``.
+    """
+    filters = y_bar.shape[-1]
+    windows = _windows(x, taps, stride, padding)
+    windows = windows.reshape(y_bar.size // filters, -1)
+    return (windows.T @ y_bar.reshape(-1, filters)).reshape(*taps, x.shape[-1], filters)
+
+
+def _windows(x: Array, taps: tuple[int, int], stride: int, padding: Padding) -> Array:
+    """Return the view (b, oh, ow, kh, kw, c) of the zero-padded x: what each output position sees."""
+    if padding != ((0, 0), (0, 0)):
+        (top, bottom), (left, right) = padding
+        batch, height, width, channels = x.shape
+        padded = np.zeros((batch, height + top + bottom, width + left + right, channels), x.dtype)
+        padded[:, top : top + height, left : left + width] = x
+        x = padded
+    batch, height, width, channels = x.shape
+    sb, sh, sw, sc = x.strides
+    rows, cols = (height - taps[0]) // stride + 1, (width - taps[1]) // stride + 1
+    return as_strided(
+        x,
+        (batch, rows, cols, *taps, channels),
+        (sb, sh * stride, sw * stride, sh, sw, sc),
+        writeable=False,
+    )
+
+
+def resolve_padding(
+    padding: Literal["SAME", "VALID"] | Padding, size: tuple[int, int], taps: tuple[int, int], stride: int
+) -> Padding:
+    """Return explicit padding for an image of `size`.
+
+    "SAME" gives ``ceil(n / stride)`` outputs and is *asymmetric*, as in TensorFlow: of the total
+    ``max((ceil(n / stride) - 1) stride + k - n, 0)`` the smaller half comes first.  (A symmetric
+    padding of 1 would sample another grid.)  "VALID" gives none.
+
+    Raises
+    ------
+    ValueError
+        If the window does not fit the padded image.
+    """
+    if padding == "SAME":
+        totals = [
+            max((-(-n // stride) - 1) * stride + k - n, 0) for n, k in zip(size, taps, strict=True)
+        ]
+        resolved = tuple((total // 2, total - total // 2) for total in totals)
+    elif padding == "VALID":
+        resolved = ((0, 0), (0, 0))
+    else:
+        resolved = padding
+    for n, k, (before, after) in zip(size, taps, resolved, strict=True):
+        if n + before + after < k:
+            raise ValueError(f"a window of {k} does not fit an image of {n} padded by {(before, after)}")
+    rows, cols = resolved
+    return rows, cols
+
+
+NUMPY = Ops("numpy", matmul, matmul_input, matmul_weight, conv2d, conv2d_input, conv2d_weight)
