@@ -1,0 +1,96 @@
+"""Losses of a minibatch, with their adjoint and its tangent.
+
+The reduction over the minibatch is always said.  It matters: the released program **sums** the
+cross-entropy over the minibatch, and under plain SGD a mean in its place divides the learning rate by
+the batch size (Differs from what most ports do).
+
+Verified by ``tests/nn/test_losses.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from reptile_np.nn.ops import Array
+
+Reduction = Literal["sum", "mean"]
+
+
+class Loss(Protocol):
+    """A loss ``l(z, y)`` of outputs z (b, o) and targets y."""
+
+    @property
+    def reduction(self) -> Reduction:
+        """How the minibatch is reduced."""
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        """Return the loss of each example (b,)."""
+
+    def adjoint(self, z: Array, y: Array) -> Array:
+        """Return ``z_bar = ∂ reduce(l) / ∂z`` (b, o)."""
+
+    def adjoint_dot(self, z: Array, z_dot: Array, y: Array) -> Array:
+        """Return the tangent of `adjoint` as z moves along z_dot (b, o)."""
+
+
+def reduce(loss: Loss, per_example: Array) -> Array:
+    """Return the minibatch's loss: the sum or the mean of the examples'."""
+    total = per_example.sum()
+    return total if loss.reduction == "sum" else total / len(per_example)
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy:
+    """``l = log Σ_j exp z_j - z_y`` for logits z (b, ways) and integer labels y (b,).
+
+    Adjoint: ``z_bar = p - e_y`` with ``p = softmax(z)``; its tangent: ``p ⊙ (z_dot - <p, z_dot>)``.
+    """
+
+    reduction: Reduction
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        """``log Σ exp z - z_y``, shifted by the largest logit against overflow."""
+        shifted = z - z.real.max(1, keepdims=True)
+        return np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(y)), y]
+
+    def adjoint(self, z: Array, y: Array) -> Array:
+        """``p - e_y``."""
+        z_bar = self._softmax(z)
+        z_bar[np.arange(len(y)), y] -= 1
+        return z_bar if self.reduction == "sum" else z_bar / len(z)
+
+    def adjoint_dot(self, z: Array, z_dot: Array, y: Array) -> Array:
+        """``p ⊙ (z_dot - <p, z_dot>)``."""
+        p = self._softmax(z)
+        z_bar_dot = p * (z_dot - (p * z_dot).sum(1, keepdims=True))
+        return z_bar_dot if self.reduction == "sum" else z_bar_dot / len(z)
+
+    @staticmethod
+    def _softmax(z: Array) -> Array:
+        weights = np.exp(z - z.real.max(1, keepdims=True))
+        return weights / weights.sum(1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """``l = mean over outputs of (z - y)²`` for outputs z (b, o) and targets y (b, o)."""
+
+    reduction: Reduction
+
+    def per_example(self, z: Array, y: Array) -> Array:
+        """``(z - y)²``, averaged over the outputs."""
+        return ((z - y) ** 2).sum(1) / z.shape[1]
+
+    def adjoint(self, z: Array, y: Array) -> Array:
+        """``2 (z - y)``, divided by what was averaged over."""
+        return 2 * (z - y) / self._averaged(z)
+
+    def adjoint_dot(self, z: Array, z_dot: Array, y: Array) -> Array:
+        """``2 z_dot``, divided by what was averaged over."""
+        return 2 * z_dot / self._averaged(z)
+
+    def _averaged(self, z: Array) -> int:
+        return z.shape[1] if self.reduction == "sum" else z.size

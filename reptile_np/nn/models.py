@@ -1,0 +1,208 @@
+"""A network as a function of one flat vector φ: its prediction, loss, gradient and Hessian product.
+
+Verified by ``tests/nn/test_models.py`` (complex step at 1e-12, symmetry) and, against vectors recorded
+from the authors' program, by ``tests/test_golden.py``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from reptile_np.errors import UsageError
+from reptile_np.nn.layers import Arrays, BatchNorm, Bilinear, Conv2d, Dense, Layer, Shape, initial_value
+from reptile_np.nn.layout import Layout
+from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError, reduce
+from reptile_np.nn.ops import NUMPY, Array, Batch, Network, Ops
+from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
+
+
+@dataclass(frozen=True)
+class Model:
+    """A stack of layers and a loss; a pure function of φ (n,).
+
+    Shapes: φ, its gradient, v and H v are (n,); a batch is (x, y) with x (b, *input_shape) and y (b,)
+    integer labels or (b, o) targets.  Results have φ's dtype.  The first layer is dense or a
+    convolution.  Where `ops` has a whole-network twin it serves float32 calls; the layers serve the rest.
+
+    Raises
+    ------
+    UsageError
+        Where a batch does not fit: wrong shape, integer pixels, labels out of range.
+    """
+
+    layers: tuple[Layer, ...]
+    input_shape: Shape
+    loss: Loss
+    ops: Ops = NUMPY
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The names and shapes of φ's pieces: for each layer in turn kernel, bias or gamma, beta."""
+        return Layout({name: shape for names in self._names for name, shape in names.items()})
+
+    @cached_property
+    def output_shape(self) -> Shape:
+        """The shape of one example's prediction."""
+        size = self.input_shape
+        for layer in self.layers:
+            size = layer.out_size(size)
+        return size
+
+    def with_ops(self, ops: Ops) -> Model:
+        """Return the same function computed by another table of kernels."""
+        return replace(self, ops=ops)
+
+    def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> Array:
+        """Return a starting φ (n,): Glorot uniform kernels, biases and β 0, γ 1."""
+        pieces = {
+            name: initial_value(rng, name.rpartition("/")[2], shape)
+            for name, shape in self.layout.shapes.items()
+        }
+        return self.layout.flatten(pieces).astype(dtype)
+
+    def predict(self, phi: Array, x: Array) -> Array:
+        """Return the outputs (b, ways) of the images x; batch norm sees exactly this batch."""
+        self._check_inputs(x)
+        if self._twin is not None and phi.dtype == np.float32:
+            return self._twin.predict(phi, x)
+        return self._forward(phi, x)[0]
+
+    def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
+        """Return L(φ) and L'(φ) on one minibatch, reduced as `loss` says."""
+        self._check_batch(batch)
+        if self._twin is not None and phi.dtype == np.float32:
+            return self._twin.loss_and_grad(phi, batch)
+        z, at = self._forward(phi, batch[0])
+        y_bar: Array | None = self.loss.adjoint(z, batch[1])
+        grads: list[Arrays] = []
+        for i in reversed(range(len(self.layers))):
+            assert y_bar is not None
+            y_bar, theta_bar = self.layers[i].backward(at[i], y_bar, self.ops, input_too=i > 0)
+            grads.append(theta_bar)
+        return reduce(self.loss, self.loss.per_example(z, batch[1])).item(), _flat(grads)
+
+    def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
+        """Return ``H(φ) v = L''(φ) v``, exactly: the four faces of every layer, once each.
+
+        Pearlmutter (1994): the tangent, along v, of the gradient.
+        """
+        self._check_batch(batch)
+        if self._twin is not None and phi.dtype == v.dtype == np.float32:
+            return self._twin.hvp(phi, batch, v)
+        z, at = self._forward(phi, batch[0])
+        dots: list[Any] = []
+        z_dot: Array | None = None
+        for layer, place, theta_dot in zip(self.layers, at, self._split(v), strict=True):
+            z_dot, dot = layer.forward_dot(place, theta_dot, z_dot, self.ops)
+            dots.append(dot)
+        assert z_dot is not None
+        y_bar: Array | None = self.loss.adjoint(z, batch[1])
+        y_bar_dot: Array | None = self.loss.adjoint_dot(z, z_dot, batch[1])
+        grads_dot: list[Arrays] = []
+        for i in reversed(range(len(self.layers))):
+            assert y_bar is not None
+            assert y_bar_dot is not None
+            layer, inner = self.layers[i], i > 0
+            y_bar_dot, theta_bar_dot = layer.backward_dot(at[i], dots[i], y_bar, y_bar_dot, self.ops, inner)
+            y_bar, _ = layer.backward(at[i], y_bar, self.ops, inner)
+            grads_dot.append(theta_bar_dot)
+        return _flat(grads_dot)
+
+    @cached_property
+    def _twin(self) -> Network | None:
+        return self.ops.network(self)
+
+    @cached_property
+    def _names(self) -> list[dict[str, Shape]]:
+        """Per layer, name → shape; layers that share a label are numbered from 1."""
+        if not isinstance(self.layers[0], Bilinear):
+            raise UsageError("a Model's first layer must be Dense or Conv2d")
+        total = Counter(layer.label for layer in self.layers)
+        seen: Counter[str] = Counter()
+        names, size = [], self.input_shape
+        for layer in self.layers:
+            seen[layer.label] += 1
+            label = f"{layer.label}{seen[layer.label]}" if total[layer.label] > 1 else layer.label
+            names.append({f"{label}/{key}": shape for key, shape in layer.shapes(size).items()})
+            size = layer.out_size(size)
+        return names
+
+    def _split(self, phi: Array) -> list[Arrays]:
+        views = self.layout.views(phi)
+        return [tuple(views[name] for name in names) for names in self._names]
+
+    def _forward(self, phi: Array, x: Array) -> tuple[Array, list[Any]]:
+        at = []
+        for layer, theta in zip(self.layers, self._split(phi), strict=True):
+            x, place = layer.forward(theta, x, self.ops)
+            at.append(place)
+        return x, at
+
+    def _check_inputs(self, x: Array) -> None:
+        if x.shape[1:] != self.input_shape or len(x) == 0:
+            want = ", ".join(map(str, self.input_shape))
+            raise UsageError(f"inputs have shape {x.shape}; this model needs (b, {want}) with b >= 1")
+        if x.dtype.kind not in "fc":
+            raise UsageError(f"inputs have dtype {x.dtype}; scale them to floats (0-1), in phi's dtype")
+
+    def _check_batch(self, batch: Batch) -> None:
+        x, y = batch
+        self._check_inputs(x)
+        if not isinstance(self.loss, SoftmaxCrossEntropy):
+            if y.shape != (len(x), *self.output_shape):
+                raise UsageError(f"targets have shape {y.shape}; need {(len(x), *self.output_shape)}")
+            return
+        if y.shape != (len(x),) or y.dtype.kind not in "iu":
+            raise UsageError(f"labels are {y.dtype} {y.shape}; need integers of shape {(len(x),)}")
+        ways = self.output_shape[0]
+        if y.min() < 0 or y.max() >= ways:
+            raise UsageError(f"labels run from {y.min()} to {y.max()}; this model has classes 0 to {ways - 1}")
+
+
+def _flat(grads: list[Arrays]) -> Array:
+    """Return φ_bar (n,) from the layers' θ_bar, last layer first."""
+    return np.concatenate([piece.ravel() for theta_bar in reversed(grads) for piece in theta_bar])
+
+
+def sine_mlp(hidden: tuple[int, ...] = (64, 64)) -> Model:
+    """Return the sine wave network 1-64-64-1, tanh, mean squared error (the authors' demo)."""
+    layers: list[Layer] = []
+    for units in hidden:
+        layers += [Dense(units), Tanh()]
+    return Model((*layers, Dense(1)), (1,), SquaredError("mean"))
+
+
+def omniglot_cnn(ways: int, filters: int = 64) -> Model:
+    """Return the released Omniglot network on (28, 28, 1): 113,221 parameters at 5-way.
+
+    4 × [conv 3×3 stride 2 SAME → batch norm → ReLU] → flatten 2·2·filters → dense.
+    Differs from the paper's "same architecture as Finn et al.": no spatial mean, batch norm with γ.
+    """
+    layers: list[Layer] = []
+    for _ in range(4):
+        layers += [Conv2d(filters=filters, stride=2, centred=True), BatchNorm(), Relu()]
+    return Model((*layers, Flatten(), Dense(ways)), (28, 28, 1), SoftmaxCrossEntropy("sum"))
+
+
+def mini_imagenet_cnn(
+    ways: int,
+    filters: int = 32,
+    order: Literal["conv-norm-pool", "conv-pool-norm"] = "conv-norm-pool",
+) -> Model:
+    """Return the released Mini-ImageNet network on (84, 84, 3): 34,661 parameters at 5-way.
+
+    4 × [conv 3×3 SAME → batch norm → max-pool 2×2 SAME → ReLU] → flatten 6·6·filters → dense.
+    Version 1 of the paper pooled before normalising: ``order="conv-pool-norm"``.
+    """
+    if order not in ("conv-norm-pool", "conv-pool-norm"):
+        raise UsageError(f'order {order!r} is unknown; use "conv-norm-pool" or "conv-pool-norm"')
+    middle: list[Layer] = [BatchNorm(), MaxPool()]
+    if order == "conv-pool-norm":
+        middle.reverse()
+    block = [Conv2d(filters=filters, centred=True), *middle, Relu()]
+    return Model((*block * 4, Flatten(), Dense(ways)), (84, 84, 3), SoftmaxCrossEntropy("sum"))

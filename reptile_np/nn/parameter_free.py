@@ -1,0 +1,194 @@
+"""Layers without parameters: shape changes, means, maxima, and the nonlinearities.
+
+`Flatten`, `SpatialMean`, `MaxPool` and `Relu` are *locally linear*: once `forward` has seen where x
+is, y is a fixed linear map of x.  Their second-order term is zero away from the kinks (at a kink it
+does not exist; the side taken there is stated), so each gives only its map and the map's adjoint.
+`Tanh` bends, and has a second-order term.
+
+Verified by ``tests/nn/test_layers.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reptile_np.nn.layers import Adjoints, Arrays, Layer, Shape, Windowed
+from reptile_np.nn.ops import Array, Ops
+
+
+class LocallyLinear(Layer):
+    """Subclasses give `forward`, the linear map `carry` at that point, and its adjoint `carry_back`."""
+
+    def carry(self, at: Any, x_dot: Array) -> Array:
+        """Return y_dot."""
+        raise NotImplementedError
+
+    def carry_back(self, at: Any, y_bar: Array) -> Array:
+        """Return x_bar, with <y_bar, carry(x_dot)> = <x_bar, x_dot>."""
+        raise NotImplementedError
+
+    def backward(self, at: Any, y_bar: Array, ops: Ops, input_too: bool = True) -> Adjoints:
+        """Apply the adjoint."""
+        return (self.carry_back(at, y_bar) if input_too else None), ()
+
+    def forward_dot(self, at: Any, theta_dot: Arrays, x_dot: Array | None, ops: Ops) -> tuple[Array, Any]:
+        """Apply the map."""
+        assert x_dot is not None, "a network starts with a dense or a convolution layer"
+        return self.carry(at, x_dot), None
+
+    def backward_dot(
+        self, at: Any, dot: Any, y_bar: Array, y_bar_dot: Array, ops: Ops, input_too: bool = True
+    ) -> Adjoints:
+        """Apply the adjoint; the second-order term is zero."""
+        return self.backward(at, y_bar_dot, ops, input_too)
+
+
+@dataclass(frozen=True)
+class Flatten(LocallyLinear):
+    """(b, rows, cols, channels) → (b, rows · cols · channels), in that order."""
+
+    def out_size(self, size: Shape) -> Shape:
+        """One axis."""
+        return (math.prod(size),)
+
+    def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
+        """Reshape."""
+        return x.reshape(len(x), -1), x.shape[1:]
+
+    def carry(self, at: Any, x_dot: Array) -> Array:
+        """Reshape."""
+        return x_dot.reshape(len(x_dot), -1)
+
+    def carry_back(self, at: Any, y_bar: Array) -> Array:
+        """Reshape back."""
+        return y_bar.reshape(len(y_bar), *at)
+
+
+@dataclass(frozen=True)
+class SpatialMean(LocallyLinear):
+    """(b, rows, cols, channels) → (b, channels): the mean over rows and columns."""
+
+    def out_size(self, size: Shape) -> Shape:
+        """The channels."""
+        return size[2:]
+
+    def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
+        """Take the mean."""
+        return self.carry(None, x), x.shape[1:3]
+
+    def carry(self, at: Any, x_dot: Array) -> Array:
+        """Take the mean."""
+        return x_dot.sum((1, 2)) / (x_dot.shape[1] * x_dot.shape[2])
+
+    def carry_back(self, at: Any, y_bar: Array) -> Array:
+        """Share each mean's adjoint out."""
+        rows, cols = at
+        share = (y_bar / (rows * cols))[:, None, None, :]
+        return np.broadcast_to(share, (len(y_bar), rows, cols, y_bar.shape[1]))
+
+
+@dataclass(frozen=True)
+class Relu(LocallyLinear):
+    """``y = max(x, 0)``, with relu'(0) = 0."""
+
+    def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
+        """Keep where x > 0."""
+        positive = x.real > 0
+        return x * positive, positive
+
+    def carry(self, at: Any, x_dot: Array) -> Array:
+        """Keep where x > 0."""
+        return x_dot * at
+
+    def carry_back(self, at: Any, y_bar: Array) -> Array:
+        """Keep where x > 0."""
+        return y_bar * at
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPool(Windowed, LocallyLinear):
+    """The maximum of each window; padding never wins; of equal entries the first (row, column) wins."""
+
+    size: int = 2
+    stride: int = 2
+
+    def out_size(self, size: Shape) -> Shape:
+        """(rows, cols, channels)."""
+        return (*self.counts(size[0], size[1]), size[2])
+
+    def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
+        """Take each window's maximum; remember which tap it came from."""
+        taps = self._taps(self._padded(x, -np.inf), x.shape)
+        y = next(taps).copy()
+        winner = np.zeros(y.shape, np.int8)
+        for index, tap in enumerate(taps, start=1):
+            larger = tap.real > y.real
+            np.copyto(y, tap, where=larger)
+            winner[larger] = index
+        return y, (winner, x.shape)
+
+    def carry(self, at: Any, x_dot: Array) -> Array:
+        """Read the winners."""
+        winner, shape = at
+        y_dot = np.zeros(winner.shape, x_dot.dtype)
+        for index, tap in enumerate(self._taps(self._padded(x_dot, 0), shape)):
+            np.copyto(y_dot, tap, where=winner == index)
+        return y_dot
+
+    def carry_back(self, at: Any, y_bar: Array) -> Array:
+        """Add to the winners."""
+        winner, shape = at
+        (top, bottom), (left, right) = self.pad(*shape[1:3])
+        batch, rows, cols, channels = shape
+        padded = np.zeros((batch, rows + top + bottom, cols + left + right, channels), y_bar.dtype)
+        for index, tap in enumerate(self._taps(padded, shape)):
+            tap += y_bar * (winner == index)
+        return padded[:, top : top + rows, left : left + cols]
+
+    def _padded(self, x: Array, value: float) -> Array:
+        (top, bottom), (left, right) = self.pad(*x.shape[1:3])
+        if not (top or bottom or left or right):
+            return x
+        return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
+
+    def _taps(self, padded: Array, shape: Shape) -> Iterator[Array]:
+        """Yield, for each place in the window, the view (b, oh, ow, c) of what all windows have there."""
+        rows, cols = self.counts(*shape[1:3])
+        step = self.stride
+        for u in range(self.size):
+            for v in range(self.size):
+                yield padded[:, u : u + step * (rows - 1) + 1 : step, v : v + step * (cols - 1) + 1 : step]
+
+
+@dataclass(frozen=True)
+class Tanh(Layer):
+    """``y = tanh(x)``: y' = 1 - y², y'' = -2 y y'."""
+
+    def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
+        """``y = tanh(x)``."""
+        y = np.tanh(x)
+        return y, y
+
+    def backward(self, at: Any, y_bar: Array, ops: Ops, input_too: bool = True) -> Adjoints:
+        """``x_bar = y_bar (1 - y²)``."""
+        return (y_bar * (1 - at * at) if input_too else None), ()
+
+    def forward_dot(self, at: Any, theta_dot: Arrays, x_dot: Array | None, ops: Ops) -> tuple[Array, Any]:
+        """``y_dot = (1 - y²) x_dot``."""
+        assert x_dot is not None, "a network starts with a dense or a convolution layer"
+        y_dot = (1 - at * at) * x_dot
+        return y_dot, y_dot
+
+    def backward_dot(
+        self, at: Any, dot: Any, y_bar: Array, y_bar_dot: Array, ops: Ops, input_too: bool = True
+    ) -> Adjoints:
+        """``x_bar_dot = y_bar_dot (1 - y²) - 2 y_bar y y_dot``."""
+        if not input_too:
+            return None, ()
+        second = -2 * y_bar * at * dot  # second-order term
+        return y_bar_dot * (1 - at * at) + second, ()
