@@ -7,6 +7,7 @@ from the authors' program, by ``tests/test_golden.py``.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from reptile_np.errors import UsageError
 from reptile_np.nn.layers import Arrays, BatchNorm, Bilinear, Conv2d, Dense, Layer, Shape, initial_value
 from reptile_np.nn.layout import Layout
 from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError, reduce
-from reptile_np.nn.ops import NUMPY, Array, Batch, Network, Ops
+from reptile_np.nn.ops import NUMPY, Array, Batch, InnerLoop, Network, Ops
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
 
 
@@ -112,6 +113,16 @@ class Model:
             y_bar, _ = layer.backward(at[i], y_bar, self.ops, inner)
             grads_dot.append(theta_bar_dot)
         return _flat(grads_dot)
+
+    def inner_loop(
+        self, optimizer: Any, phi: Array, batches: Sequence[Batch], state: Any
+    ) -> InnerLoop | None:
+        """Run an inner loop in place, in the whole-network twin; None where there is none for it."""
+        if self._twin is None or phi.dtype != np.float32:
+            return None
+        for batch in batches:
+            self._check_batch(batch)
+        return self._twin.inner_loop(optimizer, phi, batches, state)
 
     @cached_property
     def _twin(self) -> Network | None:

@@ -1,0 +1,99 @@
+"""The algorithms: each is one function from the inner loop's `Trajectory` to a direction (n,).
+
+Everything here, subtracted from φ, descends.  They differ by one line:
+
+    reptile         φ_1 - φ_{k+1}                                  (with SGD: α Σ g_i)
+    fomaml          φ_k - φ_{k+1}                                  (with SGD: α g_k)
+    maml            (I - α H_1) (I - α H_2) … (I - α H_{k-1}) g_k
+    gradient_sum    Σ w_i g_i
+
+Reptile and FOMAML are *displacements*, which is what the released program steps by: differs from the
+paper's analysis, whose g_Reptile and g_FOMAML are these divided by α.  MAML and gradient sums are
+gradients.  In section 5.2's terms Reptile is w = (1, …, 1) and FOMAML is w = e_k.
+
+Verified by ``tests/meta/test_meta_gradients.py`` (complex step through the whole loop) and
+``tests/test_paper.py`` (exact rational arithmetic).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from reptile_np.meta.inner_loop import Array, Batch, Trajectory
+
+MetaGradient = Callable[[Trajectory], Array]
+
+
+class TwiceDifferentiable(Protocol):
+    """A model that also has Hessian-vector products."""
+
+    def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
+        """Return ``L''(φ) v`` (n,)."""
+
+
+def reptile(t: Trajectory) -> Array:
+    """Return ``φ_1 - φ_{k+1}``: Algorithm 1 moves φ against it by ε, towards ``W = φ_{k+1}``."""
+    return t.phis[0] - t.phis[-1]
+
+
+def fomaml(t: Trajectory) -> Array:
+    """Return ``φ_k - φ_{k+1}``, the last displacement.
+
+    The tail is *separate* if the last minibatch holds examples kept out of the others, *shared* if
+    not; that is the sampler's choice (`reptile_np.tasks.few_shot`).
+    """
+    return t.phis[-2] - t.phis[-1]
+
+
+def maml(model: TwiceDifferentiable, alpha: Any) -> MetaGradient:
+    """Return the exact gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))`` at φ_1, for inner SGD of rate `alpha`.
+
+    The Jacobian of one step ``φ_{i+1} = φ_i - α L_i'(φ_i)`` is ``I - α H_i``, symmetric; so the chain
+    rule reads, from the last step back, ``u ← u - α H_i u``.  Memory: the trajectory, O(k n), and the
+    activations of one step.
+
+    Raises
+    ------
+    ValueError
+        If the trajectory kept only its ends.
+    """
+
+    def direction(t: Trajectory) -> Array:
+        _need_gradients(t)
+        u = t.grads[-1]
+        for phi, batch in reversed(list(zip(t.phis, t.batches[:-1], strict=False))):
+            u = u - alpha * model.hvp(phi, batch, u)
+        return u
+
+    return direction
+
+
+def gradient_sum(w: Sequence[Any]) -> MetaGradient:
+    """Return ``Σ_i w_i g_i`` for weights w of length k (section 5.2).
+
+    Raises
+    ------
+    ValueError
+        If the trajectory kept only its ends, or is not of length k.
+    """
+
+    def direction(t: Trajectory) -> Array:
+        _need_gradients(t)
+        if len(w) != len(t.grads):
+            raise ValueError(f"{len(w)} weights for {len(t.grads)} inner steps")
+        total = w[0] * t.grads[0]
+        for weight, grad in zip(w[1:], t.grads[1:], strict=True):
+            total = total + weight * grad
+        return total
+
+    return direction
+
+
+ENDS_SUFFICE: frozenset[MetaGradient] = frozenset({reptile, fomaml})
+"""The meta-gradients that read only the ends of a trajectory."""
+
+
+def _need_gradients(t: Trajectory) -> None:
+    if not t.grads:
+        raise ValueError('this meta-gradient reads every step: adapt with keep="all"')
