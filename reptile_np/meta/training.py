@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch, Differentiable, adapt
@@ -72,10 +72,10 @@ def meta_train(
     UsageError
         If a loss is not finite.
     """
-    keep = "ends" if meta_gradient in ENDS_SUFFICE else "all"
+    keep: Literal["all", "ends"] = "ends" if meta_gradient in ENDS_SUFFICE else "all"
     step = start
     for i in range(start.done, outer_steps):
-        state, total = step.inner_state, 0
+        state, total = step.inner_state, 0 * step.phi
         first = last = 0.0
         for j in range(meta_batch):
             t = adapt(model, inner, step.phi, episodes(i, j), state, keep=keep)

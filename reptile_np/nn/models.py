@@ -172,7 +172,7 @@ class Model:
             raise UsageError(f"labels are {y.dtype} {y.shape}; need integers of shape {(len(x),)}")
         ways = self.output_shape[0]
         if y.min() < 0 or y.max() >= ways:
-            raise UsageError(f"labels run from {y.min()} to {y.max()}; this model has classes 0 to {ways - 1}")
+            raise UsageError(f"labels run from {y.min()} to {y.max()}; this model knows 0 to {ways - 1}")
 
 
 def _flat(grads: list[Arrays]) -> Array:
