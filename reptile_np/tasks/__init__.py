@@ -1,0 +1,1 @@
+"""Where tasks come from: few-shot samplers, sine waves, glyphs, Omniglot."""

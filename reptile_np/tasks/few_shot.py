@@ -1,0 +1,184 @@
+"""Few-shot tasks and the minibatches of an inner loop.
+
+Every sampler takes the `numpy.random.Generator` it draws from and nothing
+else that is random: the same generator state gives the same bits.  Arrays
+returned are read-only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks.image_classes import ImageClasses
+
+Batch = tuple[NDArray[Any], NDArray[Any]]
+"""Inputs (b, ...) and their labels (b,) or targets (b, outputs)."""
+
+
+class Task(NamedTuple):
+    """Examples to learn from, and disjoint examples to be judged by."""
+
+    support: Batch
+    query: Batch
+
+
+def sample_task(
+    rng: np.random.Generator, classes: ImageClasses, ways: int, shots: int, queries: int = 1
+) -> Task:
+    """Draw an N-way K-shot task (section 5.1 of the paper).
+
+    Parameters
+    ----------
+    ways : int
+        N: classes drawn without replacement; labelled 0 ... N-1 as drawn.
+    shots, queries : int
+        Images per class in the support and in the query set.
+
+    Returns
+    -------
+    Task
+        Support x (ways * shots, h, w, channels) float32 and y (ways * shots,)
+        int64; query likewise.  Grouped by class, in label order.
+
+    Raises
+    ------
+    UsageError
+        Fewer classes than `ways`, or a class with fewer images than
+        `shots` + `queries`.
+
+    Notes
+    -----
+    Verified by ``tests/tasks/test_few_shot.py``.
+    """
+    if min(ways, shots) < 1 or queries < 0:
+        raise UsageError(f"task: {ways} ways, {shots} shots, {queries} queries; give at least 1, 1, 0")
+    if ways > len(classes):
+        raise UsageError(f"task: {ways} ways from {len(classes)} classes; ask for fewer ways")
+    support, query = [], []
+    for c in rng.choice(len(classes), ways, replace=False).tolist():
+        count = classes.count(c)
+        if count < shots + queries:
+            raise UsageError(
+                f"class {classes.name(c)}: {count} images, but {shots} shots and {queries} queries "
+                f"need {shots + queries}; ask for fewer shots"
+            )
+        images = classes.images(c, rng.permutation(count)[: queries + shots])
+        query.append(images[:queries])
+        support.append(images[queries:])
+    return Task(_labelled(support), _labelled(query))
+
+
+def _labelled(images_per_class: list[NDArray[np.float32]]) -> Batch:
+    """Return all the images, each labelled by its position in the list."""
+    y = np.repeat(np.arange(len(images_per_class)), len(images_per_class[0]))
+    return _frozen(np.concatenate(images_per_class)), _frozen(y)
+
+
+def minibatches(
+    rng: np.random.Generator, support: Batch, batch_size: int, steps: int
+) -> list[Batch]:
+    """Cut shuffled epochs of `support` into `steps` batches of `batch_size`.
+
+    Epochs follow each other without a gap: a batch that an epoch cannot fill
+    carries over the reshuffle.  So batches are always full, every run of n
+    examples that starts at a multiple of n is one whole epoch, and a batch may
+    hold an example twice.
+
+    Returns
+    -------
+    list of (x (batch_size, ...), y (batch_size, ...))
+        In the dtypes of `support`.
+
+    Raises
+    ------
+    UsageError
+        No examples, `batch_size` < 1 or `steps` < 0.
+
+    Notes
+    -----
+    Verified by ``tests/tasks/test_few_shot.py`` against a queue that hands out
+    one example at a time.
+    """
+    n = _check_batches(support, batch_size, steps)
+    examples = batch_size * steps
+    order = _permutations(rng, n, count=-(-examples // n)).ravel()[:examples]
+    return _gather(support, order.reshape(steps, batch_size))
+
+
+def minibatches_with_replacement(
+    rng: np.random.Generator, support: Batch, batch_size: int, steps: int
+) -> list[Batch]:
+    """Draw `steps` independent batches, each without replacement inside itself.
+
+    Parameters, result and errors as `minibatches`; moreover a `UsageError`
+    where `batch_size` exceeds the number of examples.
+    """
+    n = _check_batches(support, batch_size, steps)
+    if batch_size > n:
+        raise UsageError(
+            f"minibatches: {batch_size} different examples from {n}; ask for smaller batches"
+        )
+    return _gather(support, _permutations(rng, n, count=steps)[:, :batch_size])
+
+
+def separate_tail(
+    rng: np.random.Generator, support: Batch, tail_shots: int
+) -> tuple[Batch, Batch]:
+    """Keep `tail_shots` random examples of each class back for FOMAML's last step.
+
+    Returns
+    -------
+    rest, tail : Batch
+        The examples for the first k-1 steps, and the batch of the last one.
+
+    Raises
+    ------
+    UsageError
+        A class would have no example left for the first steps.
+
+    Notes
+    -----
+    Verified by ``tests/tasks/test_few_shot.py``.
+    """
+    x, y = support
+    order = rng.permutation(len(y))
+    order = order[np.argsort(y[order], kind="stable")]  # grouped by class, shuffled within
+    _, first, count = np.unique(y[order], return_index=True, return_counts=True)
+    if not 1 <= tail_shots < count.min(initial=len(y)):
+        raise UsageError(
+            f"separate tail: {tail_shots} of {count.min(initial=len(y))} examples per class; "
+            "keep at least 1 back and leave at least 1"
+        )
+    in_tail = np.arange(len(y)) - np.repeat(first, count) < tail_shots
+    rest, tail = order[~in_tail], order[in_tail]
+    return (_frozen(x[rest]), _frozen(y[rest])), (_frozen(x[tail]), _frozen(y[tail]))
+
+
+def _check_batches(support: Batch, batch_size: int, steps: int) -> int:
+    n = len(support[1])
+    if n < 1 or batch_size < 1 or steps < 0:
+        raise UsageError(
+            f"minibatches: {steps} batches of {batch_size} from {n} examples; "
+            "give at least 0, 1 and 1"
+        )
+    return n
+
+
+def _permutations(rng: np.random.Generator, n: int, count: int) -> NDArray[np.intp]:
+    """Return `count` independent permutations of 0 ... n-1: (count, n)."""
+    return rng.permuted(np.broadcast_to(np.arange(n), (count, n)), axis=1)
+
+
+def _gather(support: Batch, order: NDArray[np.intp]) -> list[Batch]:
+    """Return one batch for each row of `order` (steps, batch_size)."""
+    x, y = support
+    return list(zip(_frozen(x.take(order, axis=0)), _frozen(y.take(order, axis=0)), strict=True))
+
+
+def _frozen(a: NDArray[Any]) -> NDArray[Any]:
+    a.setflags(write=False)
+    return a

@@ -1,0 +1,256 @@
+"""The samplers do what the released program's samplers do, example by example."""
+
+from collections import Counter, deque
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks.few_shot import (
+    minibatches,
+    minibatches_with_replacement,
+    sample_task,
+    separate_tail,
+)
+from reptile_np.tasks.image_classes import ArrayClasses
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def numbered_classes(classes, per_class):
+    """Images that say who they are: pixel 0 is the class, pixel 1 the image."""
+    c, i = np.divmod(np.arange(classes * per_class, dtype=np.float32), per_class)
+    return ArrayClasses(np.stack([c, i], axis=-1).reshape(-1, 1, 2, 1), c)
+
+
+def identities(batch):
+    """The (class, image) of every example of a batch of `numbered_classes`."""
+    return [tuple(pixels.ravel()) for pixels in batch[0]]
+
+
+def examples(n):
+    """A support set whose example i is the number i, in x and in y."""
+    return np.arange(n, dtype=np.float32)[:, np.newaxis], np.arange(n)
+
+
+# Tasks
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 5), st.integers(0, 3))
+def test_a_task_holds_shots_and_queries_of_each_of_its_ways(seed, ways, shots, queries):
+    task = sample_task(rng(seed), numbered_classes(6, 8), ways, shots, queries)
+    for (x, y), per_class in ((task.support, shots), (task.query, queries)):
+        assert x.shape == (ways * per_class, 1, 2, 1)
+        assert x.dtype == np.float32
+        np.testing.assert_array_equal(y, np.repeat(np.arange(ways), per_class))
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 4), st.integers(1, 4))
+def test_a_label_stands_for_one_class_in_support_and_query(seed, ways, shots, queries):
+    task = sample_task(rng(seed), numbered_classes(6, 8), ways, shots, queries)
+    pairs = {
+        (label, c)
+        for batch in task
+        for label, (c, _) in zip(batch[1].tolist(), identities(batch), strict=True)
+    }
+    assert len(pairs) == len({label for label, _ in pairs}) == len({c for _, c in pairs}) == ways
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 4), st.integers(1, 4))
+def test_no_image_is_used_twice_in_a_task(seed, ways, shots, queries):
+    task = sample_task(rng(seed), numbered_classes(6, 8), ways, shots, queries)
+    used = identities(task.support) + identities(task.query)
+    assert len(set(used)) == len(used)
+
+
+def test_every_ordered_choice_of_classes_is_equally_likely():
+    # 4 * 3 ordered pairs; 5 standard deviations of a binomial count.
+    draws, classes = 6000, numbered_classes(4, 2)
+    generator = rng()
+    counts = Counter(
+        tuple(sample_task(generator, classes, ways=2, shots=1).query[0][:, 0, 0, 0])
+        for _ in range(draws)
+    )
+    p = 1 / 12
+    assert len(counts) == 12
+    assert max(abs(n - draws * p) for n in counts.values()) < 5 * (draws * p * (1 - p)) ** 0.5
+
+
+def test_every_image_is_equally_likely_to_be_the_query():
+    draws, classes = 4000, numbered_classes(1, 5)
+    generator = rng()
+    counts = Counter(
+        sample_task(generator, classes, ways=1, shots=2).query[0][0, 0, 1, 0] for _ in range(draws)
+    )
+    p = 1 / 5
+    assert len(counts) == 5
+    assert max(abs(n - draws * p) for n in counts.values()) < 5 * (draws * p * (1 - p)) ** 0.5
+
+
+def test_a_class_with_too_few_images_is_refused_by_name():
+    x = np.zeros((5, 2, 2, 1), np.float32)
+    classes = ArrayClasses(x, [0, 0, 0, 1, 1], names=["alpha", "beta"])
+    with pytest.raises(UsageError, match=r"class beta: 2 images, but 2 shots and 1 queries need 3"):
+        sample_task(rng(), classes, ways=2, shots=2)
+
+
+def test_more_ways_than_classes_are_refused():
+    with pytest.raises(UsageError, match="4 ways from 3 classes"):
+        sample_task(rng(), numbered_classes(3, 5), ways=4, shots=1)
+
+
+@pytest.mark.parametrize(("ways", "shots", "queries"), [(0, 1, 1), (1, 0, 1), (1, 1, -1)])
+def test_empty_tasks_are_refused(ways, shots, queries):
+    with pytest.raises(UsageError, match="give at least"):
+        sample_task(rng(), numbered_classes(3, 5), ways, shots, queries)
+
+
+# Minibatches
+
+
+def dealt_one_by_one(order, n, batch_size, steps):
+    """The specification, literally: a queue refilled by the next shuffle when it runs out."""
+    shuffles = iter(order.reshape(-1, n))
+    queue = deque()
+    for _ in range(steps):
+        batch = []
+        while len(batch) < batch_size:
+            if not queue:
+                queue.extend(next(shuffles))
+            batch.append(queue.popleft())
+        yield batch
+
+
+@given(seeds, st.integers(1, 30), st.integers(1, 35), st.integers(0, 12))
+def test_minibatches_are_dealt_from_a_reshuffled_queue(seed, n, batch_size, steps):
+    epochs = -(-batch_size * steps // n)
+    order = rng(seed).permuted(np.tile(np.arange(n), (epochs, 1)), axis=1)
+    batches = minibatches(rng(seed), examples(n), batch_size, steps)
+    assert [y.tolist() for _, y in batches] == list(dealt_one_by_one(order, n, batch_size, steps))
+
+
+@given(seeds, st.integers(1, 30), st.integers(1, 35), st.integers(1, 12))
+def test_batches_are_always_full_and_epochs_contiguous(seed, n, batch_size, steps):
+    batches = minibatches(rng(seed), examples(n), batch_size, steps)
+    assert [len(y) for _, y in batches] == [batch_size] * steps
+    dealt = np.concatenate([y for _, y in batches])
+    for start in range(0, len(dealt) - n + 1, n):
+        assert sorted(dealt[start : start + n]) == list(range(n))
+    rest = dealt[len(dealt) // n * n :]
+    assert len(set(rest)) == len(rest)
+
+
+def test_a_batch_may_hold_an_example_twice_across_a_reshuffle():
+    twice = [
+        len(set(y.tolist())) < len(y)
+        for seed in range(20)
+        for _, y in minibatches(rng(seed), examples(5), 3, 4)
+    ]
+    assert any(twice)
+
+
+@given(seeds, st.integers(1, 30), st.data())
+def test_with_replacement_a_batch_never_holds_an_example_twice(seed, n, data):
+    batch_size = data.draw(st.integers(1, n))
+    for _, y in minibatches_with_replacement(rng(seed), examples(n), batch_size, 6):
+        assert len(set(y.tolist())) == batch_size
+
+
+def test_with_replacement_every_batch_starts_from_all_examples():
+    # A shuffled epoch of 4 in two batches of 2 never repeats; fresh samples do (5 times in 6).
+    repeats = [
+        bool(set(first[1].tolist()) & set(second[1].tolist()))
+        for seed in range(30)
+        for first, second in [minibatches_with_replacement(rng(seed), examples(4), 2, 2)]
+    ]
+    assert any(repeats)
+
+
+@pytest.mark.parametrize("sampler", [minibatches, minibatches_with_replacement])
+@given(seed=seeds, n=st.integers(1, 20), steps=st.integers(0, 6))
+def test_inputs_and_labels_stay_together_and_keep_their_dtypes(sampler, seed, n, steps):
+    x, y = examples(n)
+    for bx, by in sampler(rng(seed), (x.astype(np.float64), y), min(n, 3), steps):
+        assert (bx.dtype, by.dtype) == (np.float64, y.dtype)
+        np.testing.assert_array_equal(bx[:, 0], by)
+
+
+@pytest.mark.parametrize("sampler", [minibatches, minibatches_with_replacement])
+@pytest.mark.parametrize(("n", "batch_size", "steps"), [(0, 1, 1), (3, 0, 1), (3, 1, -1)])
+def test_impossible_batches_are_refused(sampler, n, batch_size, steps):
+    with pytest.raises(UsageError, match="give at least"):
+        sampler(rng(), examples(n), batch_size, steps)
+
+
+def test_a_batch_of_more_different_examples_than_there_are_is_refused():
+    with pytest.raises(UsageError, match="4 different examples from 3"):
+        minibatches_with_replacement(rng(), examples(3), 4, 1)
+
+
+# FOMAML's separate tail
+
+
+@given(seeds, st.integers(1, 5), st.integers(2, 6), st.data())
+def test_the_tail_holds_its_shots_of_each_class_and_the_rest_holds_the_others(
+    seed, ways, shots, data
+):
+    tail_shots = data.draw(st.integers(1, shots - 1))
+    support = sample_task(rng(seed), numbered_classes(6, 8), ways, shots).support
+    rest, tail = separate_tail(rng(seed), support, tail_shots)
+    assert Counter(tail[1].tolist()) == dict.fromkeys(range(ways), tail_shots)
+    assert sorted(identities(rest) + identities(tail)) == sorted(identities(support))
+    label_of = dict(zip(identities(support), support[1].tolist(), strict=True))
+    for batch in (rest, tail):
+        assert [label_of[i] for i in identities(batch)] == batch[1].tolist()
+
+
+def test_every_example_is_equally_likely_to_be_kept_back():
+    support = examples(4)[0], np.zeros(4, int)
+    generator, draws = rng(), 3000
+    counts = Counter(separate_tail(generator, support, 1)[1][0][0, 0] for _ in range(draws))
+    assert len(counts) == 4
+    assert max(abs(n - draws / 4) for n in counts.values()) < 5 * (draws * 3 / 16) ** 0.5
+
+
+@pytest.mark.parametrize("tail_shots", [0, 3])
+def test_a_tail_must_keep_something_back_and_leave_something(tail_shots):
+    support = sample_task(rng(), numbered_classes(3, 5), ways=3, shots=3).support
+    with pytest.raises(UsageError, match="of 3 examples per class"):
+        separate_tail(rng(), support, tail_shots)
+
+
+# Values
+
+
+@given(seeds)
+def test_the_same_generator_state_gives_the_same_bits(seed):
+    def draw():
+        generator = rng(seed)
+        task = sample_task(generator, numbered_classes(6, 8), ways=3, shots=4)
+        rest, tail = separate_tail(generator, task.support, 1)
+        return [
+            *task,
+            tail,
+            *minibatches(generator, rest, 4, 3),
+            *minibatches_with_replacement(generator, rest, 4, 3),
+        ]
+
+    for first, second in zip(draw(), draw(), strict=True):
+        assert [a.tobytes() for a in first] == [a.tobytes() for a in second]
+
+
+def test_everything_sampled_is_read_only():
+    task = sample_task(rng(), numbered_classes(6, 8), ways=3, shots=4)
+    batches = [
+        *task,
+        *separate_tail(rng(), task.support, 1),
+        *minibatches(rng(), task.support, 4, 3),
+        *minibatches_with_replacement(rng(), task.support, 4, 3),
+    ]
+    assert not any(a.flags.writeable for batch in batches for a in batch)

@@ -1,0 +1,130 @@
+"""Classes of images and their views: parts and rotations."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks.image_classes import ArrayClasses, rotated, split_classes
+
+seeds = st.integers(0, 2**32 - 1)
+pixel_arrays = hnp.arrays(
+    st.sampled_from([np.dtype(bool), np.dtype(np.uint8), np.dtype(np.float32)]),
+    hnp.array_shapes(min_dims=4, max_dims=4, max_side=5),
+    elements=None,
+)
+all_finite = pixel_arrays.filter(lambda a: bool(np.isfinite(a).all()))
+
+
+def square_classes(classes=3, per_class=4, side=5):
+    x = np.random.default_rng(0).random((classes * per_class, side, side, 2), np.float32)
+    return ArrayClasses(x, np.repeat(np.arange(classes), per_class))
+
+
+def all_images(classes, c):
+    return classes.images(c, np.arange(classes.count(c)))
+
+
+@given(all_finite, st.data())
+def test_a_class_holds_the_images_of_its_label_in_their_order(images, data):
+    labels = np.array(data.draw(st.lists(st.sampled_from("abc"), min_size=len(images), max_size=len(images))))
+    classes = ArrayClasses(images, labels)
+    scaled = images.astype(np.float32) * np.float32(1 / 255 if images.dtype == np.uint8 else 1)
+    assert len(classes) == len(set(labels))
+    for c, label in enumerate(sorted(set(labels))):
+        assert classes.name(c) == label
+        np.testing.assert_array_equal(all_images(classes, c), scaled[labels == label])
+
+
+@given(all_finite)
+def test_images_are_float32_of_the_shape_announced(images):
+    classes = ArrayClasses(images, np.zeros(len(images), int))
+    picked = classes.images(0, np.array([0, 0]))
+    assert picked.dtype == np.float32
+    assert picked.shape == (2, *classes.image_shape)
+
+
+def test_white_is_one_and_black_is_zero_in_bytes():
+    classes = ArrayClasses(np.array([0, 255], np.uint8).reshape(2, 1, 1), [0, 1])
+    assert [float(all_images(classes, c).item()) for c in (0, 1)] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_images_that_are_not_finite_are_refused_by_position(bad):
+    images = np.zeros((3, 2, 2, 1))
+    images[1, 0, 1, 0] = bad
+    with pytest.raises(UsageError, match=r"images\[1\]: NaN or infinity"):
+        ArrayClasses(images, [0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "names", "says"),
+    [
+        (np.zeros((2, 3)), [0, 1], None, "holds no images"),
+        (np.zeros((0, 3, 3, 1)), [], None, "holds no images"),
+        (np.zeros((2, 3, 3, 1)), [0], None, "one label per image"),
+        (np.zeros((2, 3, 3, 1), np.int64), [0, 1], None, "no agreed scale"),
+        (np.zeros((2, 3, 3, 1)), [0, 1], ["a"], "one per class"),
+    ],
+)
+def test_arrays_that_are_not_labelled_images_are_refused(images, labels, names, says):
+    with pytest.raises(UsageError, match=says):
+        ArrayClasses(images, labels, names)
+
+
+# Rotations
+
+
+@pytest.mark.parametrize("quarter_turns", range(4))
+def test_a_rotated_class_is_its_class_turned(quarter_turns):
+    upright = square_classes()
+    turned = rotated(upright)
+    assert len(turned) == 4 * len(upright)
+    for c in range(len(upright)):
+        expected = np.rot90(all_images(upright, c), quarter_turns, axes=(1, 2))
+        np.testing.assert_array_equal(all_images(turned, 4 * c + quarter_turns), expected)
+
+
+def test_rotations_say_which_class_they_turn():
+    assert rotated(square_classes()).name(6) == "1 turned by 180 degrees"
+
+
+def test_rotating_what_is_not_square_is_refused():
+    with pytest.raises(UsageError, match="only square"):
+        rotated(ArrayClasses(np.zeros((1, 2, 3, 1)), [0]))
+
+
+# Splits
+
+
+@given(seeds, st.integers(2, 12), st.data())
+def test_a_split_parts_the_classes_without_loss_or_overlap(seed, n, data):
+    train_count = data.draw(st.integers(1, n - 1))
+    classes = ArrayClasses(np.zeros((n, 2, 2, 1)), np.arange(n), names=[f"class {c}" for c in range(n)])
+    train, test = split_classes(np.random.default_rng(seed), classes, train_count)
+    assert (len(train), len(test)) == (train_count, n - train_count)
+    names = [part.name(c) for part in (train, test) for c in range(len(part))]
+    assert sorted(names) == sorted(classes.name(c) for c in range(n))
+
+
+def test_a_part_shows_the_images_of_its_own_classes():
+    classes = square_classes()
+    for part in split_classes(np.random.default_rng(1), classes, 2):
+        assert part.image_shape == classes.image_shape
+        for c in range(len(part)):
+            assert part.count(c) == 4
+            np.testing.assert_array_equal(all_images(part, c), all_images(classes, int(part.name(c))))
+
+
+@given(seeds)
+def test_the_same_generator_state_splits_alike(seed):
+    (one, _), (two, _) = (split_classes(np.random.default_rng(seed), square_classes(9), 4) for _ in range(2))
+    assert [one.name(c) for c in range(4)] == [two.name(c) for c in range(4)]
+
+
+@pytest.mark.parametrize("train", [0, 3])
+def test_a_split_with_an_empty_part_is_refused(train):
+    with pytest.raises(UsageError, match="give 1 to 2"):
+        split_classes(np.random.default_rng(0), square_classes(), train)
