@@ -128,9 +128,11 @@ def _fractions(
     return {mode: count / len(episode.query[1]) for mode, count in counts.items()}
 
 
-def squared_error(model: Predictor, optimizer: Optimizer, phi: Array, episode: Episode) -> float:
-    """Return the mean squared error on the queries after fine-tuning (no minibatches: before it)."""
-    if episode.batches:
-        phi = adapt(model, optimizer, phi, episode.batches, keep="ends").phis[-1]
+def squared_errors(
+    model: Predictor, optimizer: Optimizer, phi: Array, state: Any, episode: Episode
+) -> tuple[float, float]:
+    """Return the mean squared error on the queries before and after fine-tuning on one task."""
     x, y = episode.query
-    return float(((model.predict(phi, x) - y) ** 2).mean())
+    tuned = adapt(model, optimizer, phi, episode.batches, state, keep="ends").phis[-1]
+    before, after = (float(np.mean((model.predict(point, x) - y) ** 2)) for point in (phi, tuned))
+    return before, after

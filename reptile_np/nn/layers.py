@@ -41,18 +41,6 @@ Adjoints: TypeAlias = tuple[Array | None, Arrays]
 """(x_bar, θ_bar) or their tangents."""
 
 
-def initial_value(rng: np.random.Generator, name: str, shape: Shape) -> Array:
-    """Return a parameter's starting value, float64: γ = 1, bias = β = 0, kernels Glorot uniform.
-
-    Glorot: U(-r, r) with ``r = √(6 / (fan_in + fan_out))``, both fans counting the kernel's taps.
-    """
-    if name != "kernel":
-        return np.ones(shape) if name == "gamma" else np.zeros(shape)
-    taps = math.prod(shape[:-2])
-    bound = math.sqrt(6 / (taps * (shape[-2] + shape[-1])))
-    return rng.uniform(-bound, bound, shape)
-
-
 class Layer:
     """The contract of the four faces; `label` names the layer's parameters in a `Layout`."""
 
@@ -61,6 +49,20 @@ class Layer:
     def shapes(self, size: Shape) -> dict[str, Shape]:
         """Return parameter name → shape for an input of shape (b, *size), in the order of φ."""
         return {}
+
+    def init(self, rng: np.random.Generator, size: Shape) -> Arrays:
+        """Return starting values of the parameters: γ = 1, bias = β = 0, kernels Glorot uniform.
+
+        Glorot: U(-r, r), ``r = √(6 / (fan_in + fan_out))``, both fans counting the kernel's taps.
+        """
+        values = []
+        for name, shape in self.shapes(size).items():
+            if name == "kernel":
+                r = math.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))
+                values.append(rng.uniform(-r, r, shape))
+            else:
+                values.append(np.ones(shape) if name == "gamma" else np.zeros(shape))
+        return tuple(values)
 
     def out_size(self, size: Shape) -> Shape:
         """Return the output's shape without its batch axis."""
@@ -141,10 +143,22 @@ class Bilinear(Layer):
 
 @dataclass(frozen=True)
 class Dense(Bilinear):
-    """Fully connected: x (b, i), kernel (i, units), bias (units,) → (b, units)."""
+    """Fully connected: x (b, i), kernel (i, units), bias (units,) → (b, units).
+
+    `initializer` "glorot" is `Layer.init`; "fan_in" draws kernel *and bias* from U(-r, r),
+    ``r = 1 / √i``: tanh units then bend at different places of the input, not all at 0.
+    """
 
     units: int
+    initializer: Literal["glorot", "fan_in"] = "glorot"
     label: ClassVar[str] = "dense"
+
+    def init(self, rng: np.random.Generator, size: Shape) -> Arrays:
+        """Return kernel and bias."""
+        if self.initializer == "glorot":
+            return super().init(rng, size)
+        r = 1 / math.sqrt(size[0])
+        return tuple(rng.uniform(-r, r, shape) for shape in self.shapes(size).values())
 
     def shapes(self, size: Shape) -> dict[str, Shape]:
         """Kernel and bias."""

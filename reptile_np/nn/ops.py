@@ -72,6 +72,7 @@ class Ops:
     conv2d_input: Callable[[Array, Array, int, Padding, tuple[int, int]], Array]
     conv2d_weight: Callable[[Array, Array, int, Padding, tuple[int, int]], Array]
     network: Callable[[Any], Network | None] = lambda model: None
+    threads: int = 1
 
 
 def matmul(x: Array, w: Array) -> Array:

@@ -1,0 +1,87 @@
+"""What a person sees while a run is under way: a bar on a terminal, plain lines elsewhere.
+
+Losses are shown as running means: the loss of one task says more about the task than about the run.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+LINE_EVERY = 10.0  # seconds between plain lines
+MEMORY = 100  # outer steps that the running mean looks back, roughly
+
+
+class RunningMean:
+    """An exponential moving average, corrected for its start: exact for constant input from step one."""
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self._keep = 1 - 1 / memory
+        self._total = self._weight = 0.0
+
+    def add(self, value: float) -> float:
+        """Take one more value; return the mean."""
+        self._total = self._keep * self._total + value
+        self._weight = self._keep * self._weight + 1
+        return self._total / self._weight
+
+
+class Progress:
+    """Report on a loop of `total` rounds to standard error, and say when it should be done."""
+
+    def __init__(self, what: str, total: int, done: int = 0, quiet: bool = False) -> None:
+        self._what, self._total, self._start, self._quiet = what, total, done, quiet
+        self._began = self._last_line = time.monotonic()
+        self._bar = None if quiet else _tqdm(what, total, done)
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say that `done` rounds are done."""
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(done - self._bar.n)
+            return
+        now = time.monotonic()
+        if now - self._last_line < LINE_EVERY and done < self._total:
+            return
+        self._last_line = now
+        left = (now - self._began) / max(done - self._start, 1) * (self._total - done)
+        print(
+            f"{self._what}: {done}/{self._total}  {note}  {duration(left)} to go",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def over(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Yield the items, counting them."""
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.update(done)
+        self.close()
+
+
+def duration(seconds: float) -> str:
+    """Return 75 as "1m15s", 7400 as "2h03m"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60}h{minutes % 60:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def _tqdm(what: str, total: int, done: int) -> Any:
+    """Return a bar where tqdm is installed and standard error is a terminal, else None."""
+    if not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(desc=what, total=total, initial=done, dynamic_ncols=True)
