@@ -1,0 +1,74 @@
+"""Profiles, data folders, and the fixture that holds every table of kernels to the same tests.
+
+Environment: REPTILE_NP_PROFILE (or HYPOTHESIS_PROFILE) = dev | ci | deep, and ci where CI is set;
+REPTILE_NP_GOLDEN and REPTILE_NP_DATA name the folders with recorded vectors and with real data sets.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from reptile_np.nn.ops import NUMPY
+
+# deadlines measure the machine's other load, not the code
+settings.register_profile("dev", max_examples=15, deadline=None)
+settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("deep", max_examples=1000, deadline=None)
+settings.load_profile(
+    os.environ.get("REPTILE_NP_PROFILE")
+    or os.environ.get("HYPOTHESIS_PROFILE")
+    or ("ci" if os.environ.get("CI") else "dev")
+)
+
+
+def folder(variable):
+    """The folder an environment variable names; (None, reason) where there is none."""
+    value = os.environ.get(variable)
+    if not value:
+        return None, f"{variable} is not set"
+    path = Path(value)
+    return (path, "") if path.is_dir() else (None, f"{variable}={value} is not a folder")
+
+
+def folder_or_skip(variable):
+    path, reason = folder(variable)
+    return path or pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The folder of vectors recorded from the authors' released program."""
+    return folder_or_skip("REPTILE_NP_GOLDEN")
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of real data sets."""
+    return folder_or_skip("REPTILE_NP_DATA")
+
+
+def tables():
+    """NUMPY and every native variant that this machine can run."""
+    try:
+        from reptile_np.nn import native
+    except ImportError:
+        return [NUMPY]
+    return [NUMPY, *map(native.load, native.available())]
+
+
+@pytest.fixture(scope="session", params=tables(), ids=lambda table: table.name)
+def ops(request):
+    """A table of kernels: a test of the *function* takes this, and so holds every variant."""
+    return request.param
+
+
+def pytest_generate_tests(metafunc):
+    """Give a test that asks for `golden_file` each recorded run in turn."""
+    if "golden_file" in metafunc.fixturenames:
+        path, reason = folder("REPTILE_NP_GOLDEN")
+        files = sorted(path.glob("*.npz")) if path else []
+        missing = pytest.param(None, marks=pytest.mark.skip(reason=reason or "no *.npz there"), id="absent")
+        ids = [file.stem for file in files] or None
+        metafunc.parametrize("golden_file", files or [missing], ids=ids, scope="module")

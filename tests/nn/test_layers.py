@@ -1,0 +1,231 @@
+"""Each layer's four faces: the value is the formula, the other three are its derivatives.
+
+`CHECKS` holds one check per face; `tests/test_oracles.py` plants errors and demands that they fail.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
+from reptile_np.nn.ops import NUMPY
+from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
+from tests.oracles import STEP, assert_close, inner, naive_conv2d, tangent
+from tests.strategies import placed, placed_layers
+
+GAMMA_BETA = np.array([2.0, -3.0]), np.array([0.5, 1.0])
+
+
+def forward(layer, theta, x):
+    return layer.forward(theta, x, NUMPY)[0]
+
+
+def moved(place):
+    """(θ, x) a complex step along the tangents."""
+    step = 1j * STEP
+    theta = tuple(t + step * d for t, d in zip(place.theta, place.theta_dot, strict=True))
+    return theta, place.x + step * place.x_dot
+
+
+def check_forward_dot(place):
+    """``y_dot`` is the complex step of `forward`."""
+    at = place.layer.forward(place.theta, place.x, NUMPY)[1]
+    y_dot, _ = place.layer.forward_dot(at, place.theta_dot, place.x_dot, NUMPY)
+    assert_close(y_dot, place.value(*moved(place)).imag / STEP)
+
+
+def check_backward(place):
+    """<y_bar, y_dot> = <x_bar, x_dot> + <θ_bar, θ_dot>, and each adjoint by complex step on its own."""
+    bars = place.vjp(place.theta, place.x, place.y_bar)
+    arguments = [a + 0j for a in (place.x, *place.theta)]  # θ is one vector, of one dtype
+    for i, (bar, tangents) in enumerate(zip(bars, (place.x_dot, *place.theta_dot), strict=True)):
+
+        def along(argument, i=i):
+            x, *theta = [*arguments[:i], argument, *arguments[i + 1 :]]
+            return (place.y_bar * place.value(tuple(theta), x)).sum()
+
+        expected = tangent(along, arguments[i].real, tangents)
+        scale = inner(np.abs(bar), np.abs(tangents))
+        assert abs(inner(bar, tangents) - expected) <= 1e-12 * max(scale, 1)
+
+
+def check_backward_dot(place):
+    """The tangent of every adjoint is the complex step of `backward`."""
+    layer = place.layer
+    at = layer.forward(place.theta, place.x, NUMPY)[1]
+    dot = layer.forward_dot(at, place.theta_dot, place.x_dot, NUMPY)[1]
+    x_bar_dot, theta_bar_dot = layer.backward_dot(at, dot, place.y_bar, place.y_bar_dot, NUMPY)
+    stepped = place.vjp(*moved(place), place.y_bar + 1j * STEP * place.y_bar_dot)
+    scale = max(np.abs(bar).max(initial=0) for bar in (x_bar_dot, *theta_bar_dot))
+    for actual, bar in zip((x_bar_dot, *theta_bar_dot), stepped, strict=True):
+        assert np.abs(actual - np.imag(bar) / STEP).max(initial=0) <= 1e-12 * max(scale, 1)
+
+
+CHECKS = {
+    "forward_dot": check_forward_dot,
+    "backward": check_backward,
+    "backward_dot": check_backward_dot,
+}
+
+
+@pytest.mark.parametrize("face", CHECKS)
+@given(place=placed_layers())
+def test_every_face_of_every_layer_is_the_derivative_of_the_one_before(face, place):
+    CHECKS[face](place)
+
+
+@given(place=placed_layers())
+def test_the_input_may_stand_still_and_go_without_an_adjoint(place):
+    layer, zero = place.layer, np.zeros_like(place.x)
+    at = layer.forward(place.theta, place.x, NUMPY)[1]
+    both = layer.backward(at, place.y_bar, NUMPY)
+    alone = layer.backward(at, place.y_bar, NUMPY, input_too=False)
+    for a, b in zip(alone[1], both[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    if isinstance(layer, (Dense, Conv2d)):  # the layers a network may start with
+        assert alone[0] is None
+        moving = layer.forward_dot(at, place.theta_dot, zero, NUMPY)
+        still = layer.forward_dot(at, place.theta_dot, None, NUMPY)
+        np.testing.assert_array_equal(still[0], moving[0])
+        args = place.y_bar, place.y_bar_dot, NUMPY
+        _, expected = layer.backward_dot(at, moving[1], *args)
+        x_bar_dot, theta_bar_dot = layer.backward_dot(at, still[1], *args, input_too=False)
+        assert x_bar_dot is None
+        for a, b in zip(theta_bar_dot, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@given(place=placed_layers())
+def test_no_face_writes_to_what_it_is_given(place):
+    layer = place.layer
+    given_arrays = (*place.theta, *place.theta_dot, place.x, place.x_dot, place.y_bar, place.y_bar_dot)
+    for array in given_arrays:
+        array.setflags(write=False)
+    at = layer.forward(place.theta, place.x, NUMPY)[1]
+    dot = layer.forward_dot(at, place.theta_dot, place.x_dot, NUMPY)[1]
+    before = layer.backward(at, place.y_bar, NUMPY)
+    layer.backward_dot(at, dot, place.y_bar, place.y_bar_dot, NUMPY)
+    after = layer.backward(at, place.y_bar, NUMPY)  # `at` has not been changed either
+    for a, b in zip((after[0], *after[1]), (before[0], *before[1]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@given(place=placed_layers())
+def test_float32_in_gives_float32_out_of_every_face(place):
+    single = np.float32
+    theta, theta_dot = (tuple(a.astype(single) for a in t) for t in (place.theta, place.theta_dot))
+    x, x_dot, y_bar, y_bar_dot = (
+        a.astype(single) for a in (place.x, place.x_dot, place.y_bar, place.y_bar_dot)
+    )
+    y, at = place.layer.forward(theta, x, NUMPY)
+    y_dot, dot = place.layer.forward_dot(at, theta_dot, x_dot, NUMPY)
+    x_bar, theta_bar = place.layer.backward(at, y_bar, NUMPY)
+    x_bar_dot, theta_bar_dot = place.layer.backward_dot(at, dot, y_bar, y_bar_dot, NUMPY)
+    outputs = (y, y_dot, x_bar, *theta_bar, x_bar_dot, *theta_bar_dot)
+    assert {array.dtype for array in outputs} == {np.dtype(single)}
+
+
+@given(place=placed_layers())
+def test_out_size_is_the_size_that_comes_out(place):
+    y = place.value(place.theta, place.x)
+    assert y.shape == (len(place.x), *place.layer.out_size(place.x.shape[1:]))
+
+
+def test_dense_is_x_w_plus_bias():
+    x, w, bias = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0, 5.0], [10.0, 1.0, 0.0]]), np.arange(3.0)
+    np.testing.assert_array_equal(forward(Dense(3), (w, bias), x), [[21.0, 3.0, 7.0]])
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_conv2d_is_the_convolution_plus_bias(padding):
+    layer = Conv2d(filters=2, size=3, stride=2, padding=padding)
+    place = placed(layer, (6, 5, 2), 2, np.random.default_rng(0))
+    kernel, bias = place.theta
+    expected = naive_conv2d(place.x, kernel, 2, layer.pad(6, 5)) + bias
+    assert_close(place.value(place.theta, place.x), expected)
+
+
+def test_batch_norm_gives_each_channel_mean_beta_and_nearly_deviation_gamma():
+    gamma, beta = GAMMA_BETA
+    x = np.random.default_rng(0).normal(3, 5, (4, 6, 7, 2))
+    y = forward(BatchNorm(), (gamma, beta), x)
+    variance = x.var((0, 1, 2))  # biased, as in the released program
+    np.testing.assert_allclose(y.mean((0, 1, 2)), beta, rtol=1e-13)
+    expected = np.abs(gamma) * np.sqrt(variance / (variance + 1e-3))
+    np.testing.assert_allclose(y.std((0, 1, 2)), expected, rtol=1e-13)
+
+
+def test_batch_norm_does_not_see_a_shift_and_an_image_does_not_see_only_itself():
+    x = np.random.default_rng(0).normal(size=(3, 2, 2, 2))
+    np.testing.assert_allclose(
+        forward(BatchNorm(), GAMMA_BETA, x + 7), forward(BatchNorm(), GAMMA_BETA, x), atol=1e-13
+    )
+    alone = forward(BatchNorm(), GAMMA_BETA, x[:1])
+    assert np.abs(alone - forward(BatchNorm(), GAMMA_BETA, x)[:1]).max() > 0.01
+
+
+def test_a_constant_channel_is_normalised_to_beta():
+    y = forward(BatchNorm(), GAMMA_BETA, np.full((3, 2), 4.0))
+    np.testing.assert_array_equal(y, np.broadcast_to(GAMMA_BETA[1], (3, 2)))
+
+
+def test_a_centred_convolution_has_a_bias_gradient_of_exactly_zero():
+    place = placed(Conv2d(filters=3, centred=True), (4, 4, 2), 2, np.random.default_rng(0))
+    bias_bar = place.vjp(place.theta, place.x, place.y_bar)[2]
+    np.testing.assert_array_equal(bias_bar, np.zeros(3))
+
+
+def test_the_derivative_of_relu_at_zero_is_zero():
+    x = np.array([[-1.0, -0.0, 0.0, 2.0]])
+    y, at = Relu().forward((), x, NUMPY)
+    np.testing.assert_array_equal(y, [[0, 0, 0, 2]])
+    np.testing.assert_array_equal(Relu().backward(at, np.ones((1, 4)), NUMPY)[0], [[0, 0, 0, 1]])
+    np.testing.assert_array_equal(Relu().forward_dot(at, (), np.ones((1, 4)), NUMPY)[0], [[0, 0, 0, 1]])
+
+
+def test_of_equal_entries_the_first_in_row_order_wins_the_maximum():
+    x = np.array([[3.0, 5.0], [5.0, 5.0]]).reshape(1, 2, 2, 1)
+    y, at = MaxPool().forward((), x, NUMPY)
+    assert y.item() == 5
+    x_bar = MaxPool().backward(at, np.ones((1, 1, 1, 1)), NUMPY)[0]
+    np.testing.assert_array_equal(x_bar[0, :, :, 0], [[0, 1], [0, 0]])
+
+
+def test_padding_never_wins_a_maximum():
+    x = np.full((1, 3, 3, 1), -4.0)
+    np.testing.assert_array_equal(forward(MaxPool(), (), x), np.full((1, 2, 2, 1), -4.0))
+
+
+def test_max_pool_valid_leaves_an_odd_row_out():
+    x = np.arange(25.0).reshape(1, 5, 5, 1)
+    y = forward(MaxPool(padding="VALID"), (), x)
+    np.testing.assert_array_equal(y[0, :, :, 0], [[6, 8], [16, 18]])
+
+
+def test_flatten_goes_row_column_channel_and_the_spatial_mean_keeps_channels():
+    x = np.arange(24.0).reshape(2, 2, 3, 2)
+    np.testing.assert_array_equal(forward(Flatten(), (), x)[1], np.arange(12, 24))
+    np.testing.assert_array_equal(forward(SpatialMean(), (), x), x.mean((1, 2)))
+
+
+def test_tanh_is_tanh():
+    x = np.linspace(-2, 2, 7)[None]
+    np.testing.assert_array_equal(forward(Tanh(), (), x), np.tanh(x))
+
+
+def test_glorot_kernels_count_the_taps_and_the_rest_starts_at_zero_or_one():
+    rng = np.random.default_rng(0)
+    kernel, bias = Conv2d(filters=32).init(rng, (8, 8, 16))
+    bound = np.sqrt(6 / (9 * 16 + 9 * 32))
+    assert 0.99 * bound < np.abs(kernel).max() <= bound
+    assert abs(kernel.std() / (bound / np.sqrt(3)) - 1) < 0.03  # uniform; 4,608 draws: sd 0.7 %
+    gamma, beta = BatchNorm().init(rng, (8, 8, 16))
+    assert (gamma == 1).all()
+    assert (beta == 0).all()
+    assert (bias == 0).all()
+
+
+def test_fan_in_kernels_and_biases_are_within_one_over_the_root_of_the_inputs():
+    kernel, bias = Dense(300, "fan_in").init(np.random.default_rng(0), (16,))
+    for piece in (kernel, bias):
+        assert 0.95 / 4 < np.abs(piece).max() <= 1 / 4

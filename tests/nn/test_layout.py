@@ -1,0 +1,68 @@
+"""One flat vector and its named views are two sides of the same memory."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.nn.layout import Layout
+
+layouts = st.dictionaries(
+    st.text("abc/", min_size=1, max_size=4),
+    st.lists(st.integers(0, 3), max_size=4).map(tuple),
+    max_size=5,
+).map(Layout)
+
+
+@given(layout=layouts)
+def test_flatten_is_the_inverse_of_views(layout):
+    phi = np.arange(float(layout.size))
+    if layout.shapes:
+        np.testing.assert_array_equal(layout.flatten(layout.views(phi)), phi)
+
+
+@given(layout=layouts)
+def test_the_views_have_the_names_and_shapes_in_order_and_cover_phi(layout):
+    phi = np.arange(float(layout.size))
+    views = layout.views(phi)
+    assert list(views) == list(layout.shapes)
+    assert [view.shape for view in views.values()] == list(layout.shapes.values())
+    assert [n for view in views.values() for n in view.flat] == phi.tolist()
+
+
+@given(layout=layouts)
+def test_a_view_writes_through_to_phi(layout):
+    phi = np.zeros(layout.size)
+    for view in layout.views(phi).values():
+        view += 1
+    np.testing.assert_array_equal(phi, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128, object])
+def test_views_keep_the_dtype(dtype):
+    layout = Layout({"kernel": (2, 3), "bias": (3,)})
+    assert {view.dtype for view in layout.views(np.zeros(9, dtype)).values()} == {np.dtype(dtype)}
+
+
+def test_views_of_a_read_only_vector_are_read_only():
+    phi = np.zeros(3)
+    phi.setflags(write=False)
+    assert not Layout({"bias": (3,)}).views(phi)["bias"].flags.writeable
+
+
+@pytest.mark.parametrize("shape", [(8,), (10,), (9, 1), ()])
+def test_a_vector_of_another_length_is_refused(shape):
+    layout = Layout({"kernel": (2, 3), "bias": (3,)})
+    with pytest.raises(ValueError, match=r"^phi has shape .*; this layout needs \(9,\)$"):
+        layout.views(np.zeros(shape))
+
+
+def test_flatten_refuses_missing_unknown_and_misshapen_pieces():
+    layout = Layout({"kernel": (2, 3), "bias": (3,)})
+    good = {"kernel": np.zeros((2, 3)), "bias": np.zeros(3)}
+    with pytest.raises(ValueError, match="'bias'"):
+        layout.flatten({"kernel": good["kernel"]})
+    with pytest.raises(ValueError, match="'beta'"):
+        layout.flatten(good | {"beta": np.zeros(1)})
+    with pytest.raises(ValueError, match=r"^bias has shape \(4,\); this layout needs \(3,\)$"):
+        layout.flatten(good | {"bias": np.zeros(4)})
