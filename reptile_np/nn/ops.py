@@ -55,6 +55,10 @@ class Network(Protocol):
         """Run k optimiser steps, or return None where this optimiser has no native twin."""
 
 
+def no_network(model: Any) -> None:
+    """Return None: no model has a twin.  (A lambda would keep models out of a process pool.)"""
+
+
 @dataclass(frozen=True)
 class Ops:
     """A table of kernels.
@@ -71,7 +75,7 @@ class Ops:
     conv2d: Callable[[Array, Array, int, Padding], Array]
     conv2d_input: Callable[[Array, Array, int, Padding, tuple[int, int]], Array]
     conv2d_weight: Callable[[Array, Array, int, Padding, tuple[int, int]], Array]
-    network: Callable[[Any], Network | None] = lambda model: None
+    network: Callable[[Any], Network | None] = no_network
     threads: int = 1
 
 
