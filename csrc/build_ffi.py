@@ -1,0 +1,53 @@
+"""Build the C extension `reptile_np.nn._kernels` (cffi, API mode).
+
+``setup.py`` names this file; ``python csrc/build_ffi.py`` builds in place.  kernels.h *is* the contract:
+cffi gets it without its # lines.
+"""
+
+import platform
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+
+SOURCES = ["dispatch.c", "team.c", "portable.c", "portable16.c"]
+if platform.machine().lower() in ("x86_64", "amd64"):
+    SOURCES += ["avx2.c", "avx512.c"]
+
+FLAGS = [
+    "-std=c11",
+    "-O3",
+    "-pthread",
+    "-Wall",
+    "-Wextra",
+    "-ffp-contract=fast",  # a * b + c is one rounding wherever the instruction set has it: what FMA units are for
+    "-fno-math-errno",  # sqrtf is an instruction; nobody reads errno
+    "-Wno-psabi",  # vectors never cross a call that is not inlined
+]
+
+
+def contract() -> str:
+    """Return kernels.h as cffi reads it."""
+    lines = (HERE / "kernels.h").read_text().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#"))
+
+
+ffi = FFI()
+ffi.cdef(contract())
+ffi.set_source(
+    "reptile_np.nn._kernels",
+    '#include "kernels.h"',
+    sources=[str((HERE / name).relative_to(ROOT)) for name in SOURCES],
+    include_dirs=[str(HERE.relative_to(ROOT))],
+    extra_compile_args=FLAGS,
+    extra_link_args=["-pthread"],
+    libraries=["m"],
+)
+
+if __name__ == "__main__":
+    import os
+
+    os.chdir(ROOT)
+    ffi.compile(verbose=True)

@@ -1,0 +1,111 @@
+/* The contraction that serves everything heavy, and its transpose.
+
+     contract          out[p, :] = start + sum_runs sum_j  in[base_p + run.in + j] * w[run.k + j, :]
+     contract_weight   w_bar[run.k + j, :] += sum_p        in[base_p + run.in + j] * y_bar[p, :]
+
+   Rows p are positions gathered through an index list; a run is a stretch of inputs that is contiguous in memory and
+   meets a contiguous stretch of packed weights (the taps of one kernel row are one run).  Convolution forward, its
+   input gradient and the dense layer differ only in the plan (plan.h).  A block of up to ROWS positions x PANEL output
+   channels stays in registers: per input element one broadcast and two multiply-adds for every row.  */
+
+#ifndef RK_CONTRACT_H
+#define RK_CONTRACT_H
+
+#include "vec.h"
+
+typedef struct { int32_t in, k, len; } run_t;            /* in: floats from the row's base; k: first weight row; len: how many */
+typedef enum { FROM_BIAS, FROM_ZERO, FROM_OUT } start_t; /* what a sum starts from */
+
+/* One block: rows positions (a constant, 1..ROWS) x one panel, for all runs.
+   w is the panel (k, PANEL); out rows are at out + to[i]; cols < PANEL only in the last panel of an unpadded out. */
+INLINE void contract_rows(const int rows, const float *in, const int32_t *base, const run_t *run, int runs, const float *w,
+                          start_t start, const float *bias, float *out, const int32_t *to)
+{
+    vec sum[ROWS][2];
+    RK_UNROLL
+    for (int i = 0; i < rows; i++) {
+        const float *from = start == FROM_BIAS ? bias : out + to[i];
+        sum[i][0] = start == FROM_ZERO ? zero() : load(from);
+        sum[i][1] = start == FROM_ZERO ? zero() : load(from + LANES);
+    }
+    for (int r = 0; r < runs; r++) {
+        const float *x[ROWS];
+        RK_UNROLL
+        for (int i = 0; i < rows; i++) x[i] = in + ((ptrdiff_t)base[i] + run[r].in); /* in[base_i + run.in] */
+        const float *wk = w + (ptrdiff_t)run[r].k * PANEL;                           /* w[run.k, :] */
+        const int len = run[r].len;
+#pragma GCC unroll 2
+        for (int j = 0; j < len; j++, wk += PANEL) {
+            const vec w0 = load(wk), w1 = load(wk + LANES);
+            RK_UNROLL
+            for (int i = 0; i < rows; i++) {
+                const vec xi = splat(x[i][j]);
+                sum[i][0] += xi * w0;
+                sum[i][1] += xi * w1;
+            }
+        }
+    }
+    RK_UNROLL
+    for (int i = 0; i < rows; i++) {
+        store(out + to[i], sum[i][0]);
+        store(out + to[i] + LANES, sum[i][1]);
+    }
+}
+
+#define RK_CASE(n) case n: contract_rows(n, in, base, run, runs, w, start, bias, out, to); break;
+LOCAL void contract_block(int rows, const float *in, const int32_t *base, const run_t *run, int runs, const float *w,
+                          start_t start, const float *bias, float *out, const int32_t *to)
+{
+    switch (rows) {
+        RK_CASE(1) RK_CASE(2) RK_CASE(3) RK_CASE(4) RK_CASE(5) RK_CASE(6)
+#if RK_ROWS > 6
+        RK_CASE(7) RK_CASE(8) RK_CASE(9) RK_CASE(10) RK_CASE(11) RK_CASE(12)
+#endif
+    }
+}
+#undef RK_CASE
+
+/* The transpose for one block: rows weight rows (a constant) x one panel, summed over the positions base/to[0..n).
+   x points at in + offset of the first weight row; w_bar at its first row, stride floats between rows. */
+INLINE void contract_weight_rows(const int rows, const float *in, ptrdiff_t offset, const int32_t *base, const float *y_bar,
+                                 const int32_t *to, int n, float *w_bar, ptrdiff_t stride)
+{
+    vec sum[ROWS][2];
+    RK_UNROLL
+    for (int i = 0; i < rows; i++) {
+        sum[i][0] = load(w_bar + i * stride);
+        sum[i][1] = load(w_bar + i * stride + LANES);
+    }
+#pragma GCC unroll 2
+    for (int p = 0; p < n; p++) {
+        const float *x = in + (base[p] + offset); /* in[base_p + offset + i] */
+        const float *y = y_bar + to[p];           /* y_bar[p, :] */
+        const vec y0 = load(y), y1 = load(y + LANES);
+        RK_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const vec xi = splat(x[i]);
+            sum[i][0] += xi * y0;
+            sum[i][1] += xi * y1;
+        }
+    }
+    RK_UNROLL
+    for (int i = 0; i < rows; i++) {
+        store(w_bar + i * stride, sum[i][0]);
+        store(w_bar + i * stride + LANES, sum[i][1]);
+    }
+}
+
+#define RK_CASE(n) case n: contract_weight_rows(n, in, offset, base, y_bar, to, count, w_bar, stride); break;
+LOCAL void contract_weight_block(int rows, const float *in, ptrdiff_t offset, const int32_t *base, const float *y_bar,
+                                 const int32_t *to, int count, float *w_bar, ptrdiff_t stride)
+{
+    switch (rows) {
+        RK_CASE(1) RK_CASE(2) RK_CASE(3) RK_CASE(4) RK_CASE(5) RK_CASE(6)
+#if RK_ROWS > 6
+        RK_CASE(7) RK_CASE(8) RK_CASE(9) RK_CASE(10) RK_CASE(11) RK_CASE(12)
+#endif
+    }
+}
+#undef RK_CASE
+
+#endif

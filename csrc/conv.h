@@ -1,0 +1,185 @@
+/* A convolution on stored arrays: packed weights, the two plans, and the three maps as lists of independent work items.
+
+   Stored channels are padded to whole panels (`padded`), so no kernel below meets a ragged edge: packing writes the
+   zeros, unpacking drops them.  Every item owns what it writes and sums in a fixed order, so results do not depend
+   on which thread runs it.  */
+
+#ifndef RK_CONV_H
+#define RK_CONV_H
+
+#include "kernels.h"
+#include "plan.h"
+
+typedef struct {
+    rk_conv shape;
+    int32_t in, out;         /* stored channels of x and of y */
+    axis_t y, x;             /* forward axes */
+    axis_t back_y, back_x;   /* adjoint axes */
+    plan_t forward, back;
+    float *packed;           /* (panels of out, kh, kw, in, PANEL)               w, for the forward map */
+    float *packed_back;      /* (panels of in, packed kh, packed kw, out, PANEL) w transposed, for the input adjoint */
+} conv_t;
+
+/* Plan a convolution of `batch` images whose stored channels are `in` and `out`; back: the input adjoint is wanted. */
+LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t out, int back)
+{
+    conv_t c = {.shape = s, .in = in, .out = out};
+    c.y = (axis_t){s.out_height, s.height, s.kernel_height, s.stride, s.pad_top, 0};
+    c.x = (axis_t){s.out_width, s.width, s.kernel_width, s.stride, s.pad_left, 0};
+    c.back_y = (axis_t){s.height, s.out_height, s.kernel_height, s.stride, s.pad_top, 1};
+    c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1};
+    const size_t taps = (size_t)s.kernel_height * s.kernel_width;
+    c.forward = plan_build(arena, &c.y, &c.x, batch, in, out);
+    c.packed = take_floats(arena, taps * in * padded(out));
+    if (back) {
+        c.back = plan_build(arena, &c.back_y, &c.back_x, batch, out, in);
+        c.packed_back = take_floats(arena, taps * out * padded(in));
+    }
+    return c;
+}
+
+LOCAL int32_t conv_panels(const conv_t *c) { return padded(c->out) / PANEL; }
+LOCAL int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL; }
+
+/* Pack panel `panel` of w (kh, kw, channels, filters) for the forward map. */
+LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t panel)
+{
+    const int32_t channels = c->shape.channels, filters = c->shape.filters, taps = c->y.taps * c->x.taps;
+    const int32_t columns = max_i(0, min_i(PANEL, filters - panel * PANEL));
+    float *to = packed + (ptrdiff_t)panel * taps * c->in * PANEL;
+    for (int32_t t = 0; t < taps; t++) {
+        for (int32_t i = 0; i < c->in; i++, to += PANEL) { /* packed[panel, t, i, :] */
+            const float *from = w + ((ptrdiff_t)t * channels + i) * filters + panel * PANEL;
+            if (i < channels && columns == PANEL) {
+                store(to, load(from));
+                store(to + LANES, load(from + LANES));
+            } else {
+                for (int32_t j = 0; j < PANEL; j++) to[j] = i < channels && j < columns ? from[j] : 0.0f;
+            }
+        }
+    }
+}
+
+/* Pack panel `panel` of w for the input adjoint: taps in packed order, channels and filters exchanged.
+   Whole LANES x LANES squares are transposed in registers. */
+LOCAL void conv_pack_back(const conv_t *c, const float *w, float *packed, int32_t panel)
+{
+    const int32_t channels = c->shape.channels, filters = c->shape.filters;
+    float *to = packed + (ptrdiff_t)panel * c->y.taps * c->x.taps * c->out * PANEL;
+    for (int32_t ty = 0; ty < c->y.taps; ty++) {
+        for (int32_t tx = 0; tx < c->x.taps; tx++) {
+            const int32_t tap = tap_of(&c->back_y, ty) * c->x.taps + tap_of(&c->back_x, tx);
+            for (int32_t o = 0; o < c->out; o += LANES, to += LANES * PANEL) { /* packed[panel, ty, tx, o:, :] */
+                for (int32_t half = 0; half < PANEL; half += LANES) {
+                    const int32_t i = panel * PANEL + half;
+                    const float *from = w + ((ptrdiff_t)tap * channels + i) * filters + o; /* w[tap, i:, o:] */
+                    if (i + LANES <= channels && o + LANES <= filters) {
+                        vec square[LANES];
+                        RK_UNROLL
+                        for (int k = 0; k < LANES; k++) square[k] = load(from + (ptrdiff_t)k * filters);
+                        transpose(square);
+                        RK_UNROLL
+                        for (int k = 0; k < LANES; k++) store(to + k * PANEL + half, square[k]);
+                    } else {
+                        for (int32_t k = 0; k < LANES; k++)
+                            for (int32_t j = 0; j < LANES; j++)
+                                to[k * PANEL + half + j] =
+                                    i + j < channels && o + k < filters ? from[(ptrdiff_t)j * filters + k] : 0.0f;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* out[tile's positions, panel] of a plan: even blocks of at most ROWS positions. */
+LOCAL void run_tile(const plan_t *p, const tile_t *tile, const float *in, const float *w_panel, start_t start, const float *bias,
+                    float *out)
+{
+    const int32_t blocks = ceil_div(tile->rows, ROWS);
+    for (int32_t b = 0, row = 0; b < blocks; b++) {
+        const int32_t end = (int32_t)((int64_t)tile->rows * (b + 1) / blocks);
+        contract_block(end - row, in, p->base + tile->row + row, p->run + tile->run, tile->runs, w_panel, start, bias, out,
+                       p->to + tile->row + row);
+        row = end;
+    }
+}
+
+/* Items of the forward map: tiles x panels; item i writes y[its tile, its panel] starting from the padded bias (out,). */
+LOCAL int32_t conv_items(const conv_t *c) { return c->forward.tiles * conv_panels(c); }
+LOCAL void conv_item(const conv_t *c, int32_t i, const float *x, const float *packed, start_t start, const float *bias, float *y)
+{
+    const int32_t panel = i % conv_panels(c);
+    const ptrdiff_t depth = (ptrdiff_t)c->y.taps * c->x.taps * c->in;
+    run_tile(&c->forward, c->forward.tile + i / conv_panels(c), x, packed + panel * depth * PANEL, start,
+             bias ? bias + panel * PANEL : NULL, y + panel * PANEL);
+}
+
+/* Items of the input adjoint: tiles x panels; item i writes x_bar[its tile, its panel]. */
+LOCAL int32_t conv_back_items(const conv_t *c) { return c->back.tiles * conv_back_panels(c); }
+LOCAL void conv_back_item(const conv_t *c, int32_t i, const float *y_bar, const float *packed_back, start_t start, float *x_bar)
+{
+    const int32_t panel = i % conv_back_panels(c);
+    const ptrdiff_t depth = (ptrdiff_t)c->y.taps * c->x.taps * c->out;
+    run_tile(&c->back, c->back.tile + i / conv_back_panels(c), y_bar, packed_back + panel * depth * PANEL, start, NULL,
+             x_bar + panel * PANEL);
+}
+
+/* Items of the weight adjoint: kernel rows x groups of GROUP weight rows; item i writes those rows of
+   w_bar (kh kw in, out), adding to them where add.  Positions come tile by tile, so that y_bar's rows stay in L1. */
+LOCAL int32_t conv_weight_groups(const conv_t *c) { return ceil_div(c->forward.width, GROUP); }
+LOCAL int32_t conv_weight_items(const conv_t *c) { return c->y.taps * conv_weight_groups(c); }
+LOCAL void conv_weight_item(const conv_t *c, int32_t i, const float *x, const float *y_bar, int add, float *w_bar)
+{
+    const plan_t *p = &c->forward;
+    const int32_t tap = i / conv_weight_groups(c), low = i % conv_weight_groups(c) * GROUP, high = min_i(low + GROUP, p->width);
+    const ptrdiff_t first = (ptrdiff_t)tap * p->width; /* w_bar[tap, 0, 0, :] */
+    if (!add) memset(w_bar + (first + low) * c->out, 0, sizeof(float) * (high - low) * c->out);
+    for (const slice_t *s = p->slice; s < p->slice + p->slices; s++) {
+        const int32_t from = max_i(low, s->low), rows = min_i(high, s->high) - from;
+        if (s->tap != tap || rows <= 0) continue;
+        const int32_t unit = even_unit(s->rows, TILE), blocks = ceil_div(rows, ROWS);
+        for (int32_t row = s->row; row < s->row + s->rows; row += unit) {
+            const int32_t count = min_i(unit, s->row + s->rows - row);
+            for (int32_t b = 0, k = 0; b < blocks; b++) {
+                const int32_t end = (int32_t)((int64_t)rows * (b + 1) / blocks);
+                for (int32_t o = 0; o < c->out; o += PANEL)
+                    contract_weight_block(end - k, x, s->in + from + k, p->base + row, y_bar + o, p->to + row, count,
+                                          w_bar + (first + from + k) * c->out + o, c->out);
+                k = end;
+            }
+        }
+    }
+}
+
+/* Elements of a kernel. */
+LOCAL int32_t kernel_size(const rk_conv *s) { return s->kernel_height * s->kernel_width * s->channels * s->filters; }
+
+/* Copy n values and zeros up to the padded length. */
+LOCAL void pad_vector(float *to, const float *from, int32_t n, int32_t length)
+{
+    memcpy(to, from, sizeof(float) * n);
+    memset(to + n, 0, sizeof(float) * (length - n));
+}
+
+/* Drop the padding of w_bar (kh kw in, out): to (kh kw channels, filters). */
+LOCAL void unpad_kernel(const conv_t *c, const float *from, float *to)
+{
+    const int32_t channels = c->shape.channels, filters = c->shape.filters;
+    for (int32_t t = 0; t < c->y.taps * c->x.taps; t++)
+        for (int32_t i = 0; i < channels; i++) /* w_bar[t, i, :] */
+            memcpy(to + ((ptrdiff_t)t * channels + i) * filters, from + ((ptrdiff_t)t * c->in + i) * c->out, sizeof(float) * filters);
+}
+
+/* A dense layer's kernel and bias gradient, at `grad`, from w_bar (in, out) as stored and the adjoint (batch, out) of its output. */
+LOCAL void dense_emit(const conv_t *c, const float *w_bar, const float *y_bar, int32_t batch, float *grad)
+{
+    const int32_t units = c->shape.filters;
+    float *bias_bar = grad + kernel_size(&c->shape);
+    unpad_kernel(c, w_bar, grad);
+    memset(bias_bar, 0, sizeof(float) * units);
+    for (int32_t b = 0; b < batch; b++)
+        for (int32_t j = 0; j < units; j++) bias_bar[j] += y_bar[(ptrdiff_t)b * c->out + j]; /* y_bar[b, j] */
+}
+
+#endif

@@ -1,0 +1,190 @@
+/* Tanh layers under a linear one, with squared error: the sine network, whole inner loops per call.
+
+   Dense layers are the same contraction as everything else (a convolution of one pixel).  One member does it all. */
+
+#ifndef RK_MLP_H
+#define RK_MLP_H
+
+#include "conv.h"
+
+typedef struct {
+    conv_t conv;
+    ptrdiff_t at;                          /* of the kernel in phi */
+    float *bias, *y, *y_bar, *w_bar;       /* y (batch, out) after tanh; w_bar (in, out) as stored */
+    float *bias_dot, *y_dot, *y_bar_dot, *packed_dot, *packed_back_dot;
+} dense_t;
+
+typedef struct {
+    rk_mlp shape;
+    int32_t batch, parameters;
+    dense_t layer[8];
+    double loss;
+} mlp_t;
+
+/* tanh x = -e / (2 + e) with e = exp(-2 |x|) - 1, and the sign of x.  exp by 2^k exp(r), |r| <= ln 2 / 2; e^r - 1 by its
+   Taylor polynomial of degree 7 (truncation below 2^-25 relative).  At most 3 units in the last place from tanh. */
+INLINE vec tanh_lanes(vec x)
+{
+    const ivec sign = (ivec)x & splat_i((int32_t)0x80000000);
+    vec t = (vec)((ivec)x & splat_i(0x7fffffff)); /* |x|, NaN stays NaN */
+    t = choose(t > splat(20.0f), splat(20.0f), t) * splat(-2.0f);
+    const vec magic = splat(12582912.0f); /* 1.5 2^23: adding it rounds to an integer */
+    const vec shifted = t * splat(1.44269504f) + magic;
+    const vec k = shifted - magic;
+    const vec r = (t - k * splat(0.693145752f)) - k * splat(1.42860677e-6f); /* t - k ln 2 in two parts */
+    vec p = splat(1.98412698e-4f);
+    p = p * r + splat(1.38888889e-3f);
+    p = p * r + splat(8.33333333e-3f);
+    p = p * r + splat(4.16666667e-2f);
+    p = p * r + splat(1.66666667e-1f);
+    p = p * r + splat(0.5f);
+    p = p * r * r + r;                                                                 /* e^r - 1 */
+    const vec power = (vec)(((ivec)shifted << 23) + splat_i(0x3f800000));             /* 2^k: k sits in shifted's low bits */
+    const vec e = power * p + (power - splat(1.0f));
+    return (vec)((ivec)(-e / (splat(2.0f) + e)) | sign);
+}
+
+/* Lay out the memory of a batch: the mlp_t itself first. */
+LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t batch, int32_t hessian)
+{
+    mlp_t *place = take(arena, 1, sizeof(mlp_t));
+    memset(m, 0, sizeof *m);
+    m->shape = *shape;
+    m->batch = batch;
+    int32_t in = shape->units[0];
+    for (int32_t l = 0; l < shape->layers; l++) {
+        dense_t *k = &m->layer[l];
+        const int32_t units = shape->units[l + 1], out = padded(units);
+        const rk_conv pixel = {1, 1, shape->units[l], 1, 1, units, 1, 0, 0, 1, 1};
+        k->at = m->parameters;
+        m->parameters += shape->units[l] * units + units;
+        k->conv = conv_build(arena, pixel, batch, in, out, l > 0);
+        k->bias = take_floats(arena, out);
+        k->y = take_floats(arena, (size_t)batch * out);
+        k->y_bar = take_floats(arena, (size_t)batch * out);
+        k->w_bar = take_floats(arena, (size_t)in * out);
+        if (hessian) {
+            k->bias_dot = take_floats(arena, out);
+            k->y_dot = take_floats(arena, (size_t)batch * out);
+            k->y_bar_dot = take_floats(arena, (size_t)batch * out);
+            k->packed_dot = take_floats(arena, (size_t)in * out);
+            k->packed_back_dot = take_floats(arena, (size_t)out * padded(in));
+        }
+        in = out;
+    }
+    return place;
+}
+
+/* One layer's packed weights and bias from its place in phi (or in a direction v). */
+LOCAL void dense_pack(const dense_t *k, const float *phi, float *packed, float *packed_back, float *bias)
+{
+    const float *w = phi + k->at;
+    for (int32_t i = 0; i < conv_panels(&k->conv); i++) conv_pack(&k->conv, w, packed, i);
+    for (int32_t i = 0; packed_back && i < conv_back_panels(&k->conv); i++) conv_pack_back(&k->conv, w, packed_back, i);
+    pad_vector(bias, w + kernel_size(&k->conv.shape), k->conv.shape.filters, k->conv.out);
+}
+
+LOCAL void dense_product(const dense_t *k, const float *x, const float *packed, start_t start, const float *bias, float *y)
+{
+    for (int32_t i = 0; i < conv_items(&k->conv); i++) conv_item(&k->conv, i, x, packed, start, bias, y);
+}
+LOCAL void dense_input(const dense_t *k, const float *y_bar, const float *packed_back, start_t start, float *x_bar)
+{
+    for (int32_t i = 0; i < conv_back_items(&k->conv); i++) conv_back_item(&k->conv, i, y_bar, packed_back, start, x_bar);
+}
+LOCAL void dense_weight(const dense_t *k, const float *x, const float *y_bar, int add, float *w_bar)
+{
+    for (int32_t i = 0; i < conv_weight_items(&k->conv); i++) conv_weight_item(&k->conv, i, x, y_bar, add, w_bar);
+}
+
+/* Outputs of every layer for x (batch, units[0]). */
+LOCAL void mlp_forward(mlp_t *m, const float *phi, const float *x)
+{
+    for (int32_t l = 0; l < m->shape.layers; l++) {
+        dense_t *k = &m->layer[l];
+        dense_pack(k, phi, k->conv.packed, l ? k->conv.packed_back : NULL, k->bias);
+        dense_product(k, x, k->conv.packed, FROM_BIAS, k->bias, k->y);
+        for (int32_t i = 0; l < m->shape.layers - 1 && i < m->batch * k->conv.out; i += LANES)
+            store(k->y + i, tanh_lanes(load(k->y + i)));
+        x = k->y;
+    }
+}
+
+/* The loss, and its gradient by the last layer's outputs; what the loss is averaged over. */
+LOCAL float mlp_averaged(const mlp_t *m)
+{
+    return (float)m->shape.units[m->shape.layers] * (m->shape.mean_loss ? (float)m->batch : 1.0f);
+}
+LOCAL void mlp_loss(mlp_t *m, const float *targets)
+{
+    dense_t *k = &m->layer[m->shape.layers - 1];
+    const int32_t outputs = k->conv.shape.filters, stride = k->conv.out;
+    const float averaged = mlp_averaged(m);
+    double loss = 0.0;
+    for (int32_t b = 0; b < m->batch; b++) {
+        for (int32_t j = 0; j < stride; j++) {
+            const float error = j < outputs ? k->y[(ptrdiff_t)b * stride + j] - targets[(ptrdiff_t)b * outputs + j] : 0.0f;
+            loss += (double)error * error;
+            k->y_bar[(ptrdiff_t)b * stride + j] = 2.0f * error / averaged;
+        }
+    }
+    m->loss = loss / (double)averaged;
+}
+
+/* loss (left in m->loss) and gradient of the minibatch at phi. */
+LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float *targets, float *grad)
+{
+    mlp_forward(m, phi, x);
+    mlp_loss(m, targets);
+    for (int32_t l = m->shape.layers - 1; l >= 0; l--) {
+        dense_t *k = &m->layer[l];
+        dense_weight(k, l ? m->layer[l - 1].y : x, k->y_bar, 0, k->w_bar);
+        dense_emit(&k->conv, k->w_bar, k->y_bar, m->batch, grad + k->at);
+        if (l == 0) break;
+        dense_t *below = &m->layer[l - 1];
+        dense_input(k, k->y_bar, k->conv.packed_back, FROM_ZERO, below->y_bar);
+        for (int32_t i = 0; i < m->batch * below->conv.out; i += LANES) { /* y_bar (1 - y^2) */
+            const vec y = load(below->y + i);
+            store(below->y_bar + i, load(below->y_bar + i) * (splat(1.0f) - y * y));
+        }
+    }
+}
+
+/* hv = H(phi) v: forward, its tangent along v, backward and its tangent.  The terms marked * are second order. */
+LOCAL void mlp_curvature(mlp_t *m, const float *phi, const float *x, const float *targets, const float *v, float *hv)
+{
+    const int32_t last = m->shape.layers - 1;
+    mlp_forward(m, phi, x);
+    mlp_loss(m, targets);
+    for (int32_t l = 0; l <= last; l++) { /* y_dot = (x v + x_dot w + bias_dot) (1 - y^2) */
+        dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
+        dense_pack(k, v, k->packed_dot, l ? k->packed_back_dot : NULL, k->bias_dot);
+        dense_product(k, l ? below->y : x, k->packed_dot, FROM_BIAS, k->bias_dot, k->y_dot);
+        if (l) dense_product(k, below->y_dot, k->conv.packed, FROM_OUT, NULL, k->y_dot);
+        for (int32_t i = 0; l < last && i < m->batch * k->conv.out; i += LANES) {
+            const vec y = load(k->y + i);
+            store(k->y_dot + i, load(k->y_dot + i) * (splat(1.0f) - y * y));
+        }
+    }
+    const vec scale = splat(2.0f / mlp_averaged(m));
+    for (int32_t i = 0; i < m->batch * m->layer[last].conv.out; i += LANES)
+        store(m->layer[last].y_bar_dot + i, load(m->layer[last].y_dot + i) * scale);
+    for (int32_t l = last; l >= 0; l--) {
+        dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
+        dense_weight(k, l ? below->y : x, k->y_bar_dot, 0, k->w_bar);
+        if (l) dense_weight(k, below->y_dot, k->y_bar, 1, k->w_bar); /* * */
+        dense_emit(&k->conv, k->w_bar, k->y_bar_dot, m->batch, hv + k->at);
+        if (l == 0) break;
+        dense_input(k, k->y_bar_dot, k->conv.packed_back, FROM_ZERO, below->y_bar_dot);
+        dense_input(k, k->y_bar, k->packed_back_dot, FROM_OUT, below->y_bar_dot); /* * */
+        dense_input(k, k->y_bar, k->conv.packed_back, FROM_ZERO, below->y_bar);
+        for (int32_t i = 0; i < m->batch * below->conv.out; i += LANES) {
+            const vec y = load(below->y + i), slope = splat(1.0f) - y * y, y_bar = load(below->y_bar + i);
+            const vec bend = splat(-2.0f) * y * load(below->y_dot + i) * y_bar; /* * */
+            store(below->y_bar_dot + i, load(below->y_bar_dot + i) * slope + bend);
+            store(below->y_bar + i, y_bar * slope);
+        }
+    }
+}
+
+#endif

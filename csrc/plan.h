@@ -1,0 +1,165 @@
+/* Plans: which inputs meet which weights, worked out once per shape.
+
+   Along one axis, destination d reads sources first + t for a stretch of taps t: forward these are the kernel's taps
+   inside the image; for the input gradient they are the taps of d's stride phase, in falling order so that sources rise.
+   Positions with the same stretch of row taps and of column taps form a class: one list of runs, no padding work.  */
+
+#ifndef RK_PLAN_H
+#define RK_PLAN_H
+
+#include "contract.h"
+
+enum { TILE = 96, GROUP = 48 }; /* positions in a unit of work (y_bar's tile stays in L1); weight rows in a unit of work */
+
+/* Memory handed in by the caller, cut into pieces; with base NULL nothing is written and `used` is what is needed. */
+typedef struct { char *base; size_t used; } arena_t;
+
+/* The next `count` items of `size` bytes, aligned to a cache line; NULL while measuring. */
+LOCAL void *take(arena_t *arena, size_t count, size_t size)
+{
+    const size_t at = arena->used;
+    arena->used = (at + count * size + 63) / 64 * 64;
+    return arena->base ? arena->base + at : NULL;
+}
+LOCAL float *take_floats(arena_t *arena, size_t count) { return take(arena, count, sizeof(float)); }
+
+/* One axis of a convolution: forward (n outputs of `sources` inputs) or adjoint (n inputs of `sources` outputs). */
+typedef struct { int32_t n, sources, taps, stride, pad, adjoint; } axis_t;
+typedef struct { int32_t first, tap, taps; } reach_t; /* sources first + t for packed taps t = tap .. tap + taps - 1 */
+
+/* The number of taps in stride phase f: f, f + stride, ... below taps. */
+LOCAL int32_t phase_taps(const axis_t *a, int32_t f) { return f < a->taps ? (a->taps - 1 - f) / a->stride + 1 : 0; }
+
+/* The kernel's own index of packed tap t (the inverse of the packed order). */
+LOCAL int32_t tap_of(const axis_t *a, int32_t t)
+{
+    if (!a->adjoint) return t;
+    int32_t f = 0;
+    while (t >= phase_taps(a, f)) t -= phase_taps(a, f++);
+    return f + a->stride * (phase_taps(a, f) - 1 - t);
+}
+
+/* What destination d reads. */
+LOCAL reach_t reach(const axis_t *a, int32_t d)
+{
+    reach_t r;
+    int32_t start = 0, end = a->taps;
+    if (a->adjoint) { /* source (d + pad - k) / stride for the taps k of d's phase */
+        const int32_t f = (d + a->pad) % a->stride;
+        for (int32_t i = 0; i < f; i++) start += phase_taps(a, i);
+        end = start + phase_taps(a, f);
+        r.first = (d + a->pad) / a->stride - (end - 1);
+    } else {
+        r.first = d * a->stride - a->pad;
+    }
+    r.tap = max_i(start, -r.first);
+    r.taps = max_i(0, min_i(end, a->sources - r.first) - r.tap);
+    return r;
+}
+
+/* Whether d and e belong to one class; the first destination of d's class. */
+LOCAL int same_class(const axis_t *a, int32_t d, int32_t e)
+{
+    const reach_t r = reach(a, d), s = reach(a, e);
+    return r.tap == s.tap && r.taps == s.taps;
+}
+LOCAL int first_of_class(const axis_t *a, int32_t d)
+{
+    for (int32_t e = 0; e < d; e++)
+        if (same_class(a, d, e)) return 0;
+    return 1;
+}
+
+typedef struct { int32_t run, runs, row, rows; } tile_t;         /* up to TILE positions of one class */
+typedef struct { int32_t in, tap, low, high, row, rows; } slice_t; /* positions that meet weight rows low..high of kernel row tap */
+typedef struct {
+    int32_t rows, runs, tiles, slices; /* rows: positions */
+    int32_t width;               /* weight rows in one kernel row: kernel width x source channels */
+    int32_t *base, *to;          /* (rows,) floats: first input and output of each position */
+    run_t *run;
+    tile_t *tile;
+    slice_t *slice;              /* forward plans only */
+} plan_t;
+
+/* Cut `rows` into even units of at most `limit`, whole register blocks where possible: the length of a unit. */
+LOCAL int32_t even_unit(int32_t rows, int32_t limit)
+{
+    const int32_t unit = ceil_div(rows, ceil_div(rows, limit));
+    return min_i(limit, ceil_div(unit, ROWS) * ROWS);
+}
+
+/* Lay out the plan of axes y and x for `batch` images of `in` source and `out` destination channels (as stored).
+   Called twice: to count (arrays NULL), then to write.  Precondition: every offset fits in int32. */
+LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t out)
+{
+    const int writing = p->base != NULL;
+    int32_t rows = 0, runs = 0, tiles = 0, slices = 0;
+    p->width = x->taps * in;
+    for (int32_t cx = 0; cx < x->n; cx++) {
+        if (!first_of_class(x, cx)) continue;
+        const reach_t rx = reach(x, cx);
+        const int32_t column_start = rows;
+        int32_t columns = 0;
+        for (int32_t dx = cx; dx < x->n; dx++) columns += same_class(x, cx, dx);
+        for (int32_t cy = 0; cy < y->n; cy++) {
+            if (!first_of_class(y, cy)) continue;
+            const reach_t ry = reach(y, cy);
+            const int32_t class_start = rows, class_run = runs, class_runs = rx.taps ? ry.taps : 0;
+            for (int32_t dy = cy; dy < y->n; dy++) {
+                if (!same_class(y, cy, dy)) continue;
+                for (int32_t b = 0; b < batch; b++) {
+                    for (int32_t dx = cx; dx < x->n; dx++) {
+                        if (!same_class(x, cx, dx)) continue;
+                        if (writing) { /* in[b, first_y, first_x, 0], out[b, dy, dx, 0] */
+                            p->base[rows] = ((b * y->sources + reach(y, dy).first) * x->sources + reach(x, dx).first) * in;
+                            p->to[rows] = ((b * y->n + dy) * x->n + dx) * out;
+                        }
+                        rows++;
+                    }
+                }
+            }
+            for (int32_t i = 0; i < class_runs; i++, runs++) {
+                const int32_t ty = ry.tap + i;
+                if (writing)
+                    p->run[runs] = (run_t){(ty * x->sources + rx.tap) * in, (ty * x->taps + rx.tap) * in, rx.taps * in};
+            }
+            const int32_t unit = even_unit(rows - class_start, TILE);
+            for (int32_t row = class_start; row < rows; row += unit, tiles++)
+                if (writing) p->tile[tiles] = (tile_t){class_run, class_runs, row, min_i(unit, rows - row)};
+        }
+        for (int32_t ty = 0; ty < y->taps && !y->adjoint && rx.taps; ty++) { /* output rows that see kernel row ty: an interval */
+            int32_t low = 0, high = 0;
+            for (int32_t dy = y->n - 1; dy >= 0; dy--) {
+                const reach_t ry = reach(y, dy);
+                if (ty >= ry.tap && ty < ry.tap + ry.taps) {
+                    low = dy;
+                    high = max_i(high, dy + 1);
+                }
+            }
+            if (high == low) continue;
+            if (writing)
+                p->slice[slices] = (slice_t){ty * x->sources * in, ty, rx.tap * in, (rx.tap + rx.taps) * in,
+                                             column_start + low * batch * columns, (high - low) * batch * columns};
+            slices++;
+        }
+    }
+    p->rows = rows;
+    p->runs = runs;
+    p->tiles = tiles;
+    p->slices = slices;
+}
+
+/* Build a plan in the arena. */
+LOCAL plan_t plan_build(arena_t *arena, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t out)
+{
+    plan_t p = {0};
+    plan_fill(&p, y, x, batch, in, out);
+    p.base = take(arena, p.rows, sizeof *p.base);
+    p.to = take(arena, p.rows, sizeof *p.to);
+    p.run = take(arena, p.runs, sizeof *p.run);
+    p.tile = take(arena, p.tiles, sizeof *p.tile);
+    p.slice = take(arena, p.slices, sizeof *p.slice);
+    if (arena->base) plan_fill(&p, y, x, batch, in, out);
+    return p;
+}
+#endif
