@@ -1,0 +1,129 @@
+"""The inner loop is k optimiser steps; what it keeps does not change where it goes."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
+from reptile_np.nn.models import omniglot_cnn, sine_mlp
+from tests.oracles import relative_error
+from tests.strategies import random_batch, random_phi, settings_of_a_task
+
+OPTIMIZERS = [Sgd(0.05), HeavyBall(0.05), Adam(0.01), Adam(0.01, beta1=0.9)]
+every = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+
+
+@every
+@given(setting=settings_of_a_task())
+def test_a_trajectory_is_the_loop_written_out(optimizer, setting):
+    t = adapt(setting.model, optimizer, setting.phi, setting.batches)
+    phi, state = setting.phi, optimizer.init(setting.phi)
+    np.testing.assert_array_equal(t.phis[0], phi)
+    for i, batch in enumerate(setting.batches):
+        loss, grad = setting.model.loss_and_grad(phi, batch)
+        phi, state = optimizer.update(grad, state, phi)
+        assert t.losses[i] == loss
+        np.testing.assert_array_equal(t.grads[i], grad)
+        np.testing.assert_array_equal(t.phis[i + 1], phi)
+    assert len(t.phis) == len(t.grads) + 1 == len(t.losses) + 1 == len(t.batches) + 1
+    for kept, literal in zip(t.state, state, strict=True):
+        np.testing.assert_array_equal(kept, literal)
+
+
+@every
+@given(setting=settings_of_a_task())
+def test_keeping_the_ends_takes_the_same_steps_to_the_bit(optimizer, setting):
+    whole = adapt(setting.model, optimizer, setting.phi, setting.batches)
+    ends = adapt(setting.model, optimizer, setting.phi, setting.batches, keep="ends")
+    assert ends.losses == whole.losses
+    assert ends.grads == ()
+    np.testing.assert_array_equal(ends.phis[0], whole.phis[0])
+    np.testing.assert_array_equal(ends.phis[-2], whole.phis[-2])
+    np.testing.assert_array_equal(ends.phis[-1], whole.phis[-1])
+    for a, b in zip(ends.state, whole.state, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@every
+def test_every_table_of_ops_runs_the_same_loop_whatever_it_keeps(optimizer, ops):
+    """In float32, k = 4 steps: rounding (1e-6 per gradient) grows with the steps, a skipped one is 1e-2.
+
+    Adam's first steps have the gradient's sign only, which rounding may flip where the gradient is
+    noise; hence the 2-norm, not the largest entry.
+    """
+    model, rng = omniglot_cnn(5, filters=16), np.random.default_rng(0)
+    phi = random_phi(model, rng, np.float32)
+    batches = [random_batch(model, rng, 5, np.float32) for _ in range(4)]
+    reference = adapt(model, optimizer, phi, batches)
+    moved = np.linalg.norm(reference.phis[-1] - phi)
+    for keep in ("all", "ends"):
+        t = adapt(model.with_ops(ops), optimizer, phi, batches, keep=keep)
+        assert relative_error(t.losses, reference.losses) < 1e-3
+        for i in (0, -2, -1):
+            assert np.linalg.norm(t.phis[i] - reference.phis[i]) <= 1e-2 * moved
+        if isinstance(optimizer, Adam):
+            assert t.state.t == 4
+            assert relative_error(t.state.v, reference.state.v) < 1e-2
+
+
+@every
+def test_the_state_runs_on_from_one_loop_to_the_next_and_is_not_changed(optimizer, ops):
+    model, rng = sine_mlp().with_ops(ops), np.random.default_rng(0)
+    phi = model.init(rng)
+    batches = [random_batch(model, rng, 10, np.float32) for _ in range(6)]
+    for keep in ("all", "ends"):
+        first = adapt(model, optimizer, phi, batches[:3], keep=keep)
+        copies = [np.copy(part) for part in first.state]
+        second = adapt(model, optimizer, first.phis[-1], batches[3:], first.state, keep=keep)
+        for part, copy in zip(first.state, copies, strict=True):
+            np.testing.assert_array_equal(part, copy)
+        whole = adapt(model, optimizer, phi, batches, keep=keep)
+        np.testing.assert_array_equal(second.phis[-1], whole.phis[-1])
+        if isinstance(optimizer, Adam):
+            assert second.state.t == 6
+
+
+def test_phi_and_the_batches_may_be_read_only_and_are_not_written(ops):
+    model, rng = sine_mlp().with_ops(ops), np.random.default_rng(0)
+    phi, batch = model.init(rng), random_batch(model, rng, 10, np.float32)
+    state = Adam(1e-3).init(phi)
+    for array in (phi, *batch, state.m, state.v):
+        array.setflags(write=False)
+    for keep in ("all", "ends"):
+        t = adapt(model, Adam(1e-3), phi, [batch, batch], state, keep=keep)
+        assert not np.array_equal(t.phis[-1], phi)
+        assert t.phis[0] is phi
+
+
+class Bowl:
+    """½ |φ|², so that a loop's own memory is all there is."""
+
+    def loss_and_grad(self, phi, batch):
+        return 0.5 * float(phi @ phi), phi.copy()
+
+
+@pytest.mark.parametrize(("keep", "vectors"), [("all", 2 * 40), ("ends", 0)])
+def test_memory_is_k_vectors_twice_over_or_none_at_all(keep, vectors):
+    """Beyond k: three iterates, a gradient and one or two temporaries of the update."""
+    phi = np.ones(100_000)
+    tracemalloc.start()
+    t = adapt(Bowl(), Sgd(0.1), phi, [None] * 40, keep=keep)
+    peak = tracemalloc.get_traced_memory()[1] / phi.nbytes
+    tracemalloc.stop()
+    assert vectors <= peak <= vectors + 6
+    assert len(t.phis) == (41 if keep == "all" else 3)
+
+
+def test_one_step_kept_by_its_ends_has_two_points_that_serve_both_meta_gradients():
+    t = adapt(Bowl(), Sgd(0.5), np.ones(2), [None], keep="ends")
+    np.testing.assert_array_equal(t.phis[-2], np.ones(2))
+    np.testing.assert_array_equal(t.phis[-1], np.full(2, 0.5))
+    assert t.phis[0] is not t.phis[-1]
+
+
+def test_no_minibatch_is_refused():
+    with pytest.raises(ValueError, match=r"^adapt needs at least one minibatch$"):
+        adapt(Bowl(), Sgd(0.1), np.ones(2), [])

@@ -1,0 +1,129 @@
+"""The meta-gradients are what the paper defines; MAML's is the exact derivative of the whole loop."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.meta_gradients import ENDS_SUFFICE, fomaml, gradient_sum, maml, reptile
+from reptile_np.meta.optimizers import Adam, Sgd
+from reptile_np.nn.models import omniglot_cnn, sine_mlp
+from tests.oracles import assert_close, gradient, inner, relative_error, tangent
+from tests.strategies import random_batch, random_phi, settings_of_a_task
+
+alphas = st.floats(1e-3, 0.2)
+one_step = settings_of_a_task(steps=(1, 1))
+
+
+def loss_after(setting, optimizer, phi):
+    """``L_k(U_{k-1}(… U_1(φ)))``: the last loss of the loop, as a function of where it started."""
+    return adapt(setting.model, optimizer, phi, setting.batches).losses[-1]
+
+
+@given(setting=settings_of_a_task(), alpha=alphas)
+def test_maml_is_the_complex_step_through_the_whole_loop(setting, alpha):
+    direction = maml(setting.model, alpha)(setting.trajectory(alpha))
+    expected = gradient(lambda phi: loss_after(setting, Sgd(alpha), phi), setting.phi)
+    np.testing.assert_allclose(direction, expected, rtol=0, atol=1e-12 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("model", [omniglot_cnn(5, filters=6), sine_mlp((8, 8))], ids=["omniglot", "sine"])
+def test_maml_is_exact_on_the_papers_networks_in_float64(model):
+    rng = np.random.default_rng(0)
+    phi, alpha = random_phi(model, rng), 1e-3
+    batches = [random_batch(model, rng, 5) for _ in range(4)]
+    t = adapt(model, Sgd(alpha), phi, batches)
+    direction, v = maml(model, alpha)(t), rng.normal(size=phi.shape)
+    slope = tangent(lambda phi: adapt(model, Sgd(alpha), phi, batches).losses[-1], phi, v)
+    assert abs(inner(direction, v) - slope) <= 1e-12 * inner(np.abs(direction), np.abs(v))
+    assert relative_error(direction, t.grads[-1]) > 1e-6  # the second-order terms are there
+
+
+def test_every_table_of_ops_gives_the_same_maml_direction(ops):
+    """float32 against float64: 1e-3, ten times a gradient's own rounding through 3 steps (test_models)."""
+    model, rng = omniglot_cnn(5, filters=16), np.random.default_rng(0)
+    phi, alpha = random_phi(model, rng, np.float32), 3e-3
+    batches = [random_batch(model, rng, 5, np.float32) for _ in range(3)]
+    wide = [(x.astype(float), y) for x, y in batches]
+    expected = maml(model, alpha)(adapt(model, Sgd(alpha), phi.astype(float), wide))
+    native = model.with_ops(ops)
+    direction = maml(native, alpha)(adapt(native, Sgd(alpha), phi, batches))
+    assert direction.dtype == np.float32
+    assert np.linalg.norm(direction - expected) <= 1e-3 * np.linalg.norm(expected)
+
+
+@given(setting=settings_of_a_task(), alpha=alphas)
+def test_reptile_is_the_sum_of_displacements_and_under_sgd_alpha_times_the_sum_of_gradients(setting, alpha):
+    t = setting.trajectory(alpha)
+    displacements = [a - b for a, b in zip(t.phis, t.phis[1:], strict=False)]
+    assert_close(reptile(t), np.sum(displacements, axis=0), 1e-10)
+    assert_close(reptile(t), alpha * gradient_sum([1] * len(t.grads))(t), 1e-10)
+
+
+@given(setting=settings_of_a_task(), alpha=alphas)
+def test_fomaml_is_the_last_displacement_and_under_sgd_alpha_times_the_last_gradient(setting, alpha):
+    t = setting.trajectory(alpha)
+    last = [0] * (len(t.grads) - 1) + [1]
+    np.testing.assert_array_equal(fomaml(t), t.phis[-2] - t.phis[-1])
+    np.testing.assert_array_equal(gradient_sum(last)(t), t.grads[-1])
+    assert_close(fomaml(t), alpha * t.grads[-1], 1e-9)
+
+
+@given(setting=settings_of_a_task(steps=(3, 3)), alpha=alphas)
+def test_under_adam_fomaml_is_still_a_displacement_and_not_a_gradient(setting, alpha):
+    t = adapt(setting.model, Adam(alpha), setting.phi, setting.batches)
+    np.testing.assert_array_equal(fomaml(t), t.phis[2] - t.phis[3])
+    assert relative_error(fomaml(t) / np.linalg.norm(fomaml(t)), t.grads[-1]) > 1e-3
+
+
+@given(setting=one_step, alpha=alphas)
+def test_with_one_step_reptile_fomaml_maml_and_joint_training_coincide_up_to_scale(setting, alpha):
+    t = setting.trajectory(alpha)
+    joint = setting.model.loss_and_grad(setting.phi, setting.batches[0])[1]
+    np.testing.assert_array_equal(maml(setting.model, alpha)(t), joint)
+    np.testing.assert_array_equal(gradient_sum([1])(t), joint)
+    np.testing.assert_array_equal(reptile(t), fomaml(t))
+    assert_close(reptile(t), alpha * joint, 1e-9)
+
+
+@given(setting=settings_of_a_task(), w=st.lists(st.integers(-3, 3), min_size=4, max_size=4))
+def test_a_gradient_sum_is_linear_in_its_weights(setting, w):
+    t = setting.trajectory(0.1)
+    k = len(t.grads)
+    expected = sum(weight * grad for weight, grad in zip(w[:k], t.grads, strict=True))
+    np.testing.assert_allclose(gradient_sum(w[:k])(t), expected, rtol=1e-13, atol=1e-13)
+
+
+@given(setting=settings_of_a_task(), alpha=alphas)
+def test_reptile_and_fomaml_need_only_the_ends(setting, alpha):
+    ends = adapt(setting.model, Sgd(alpha), setting.phi, setting.batches, keep="ends")
+    assert {reptile, fomaml} == ENDS_SUFFICE
+    for meta_gradient in ENDS_SUFFICE:
+        np.testing.assert_array_equal(meta_gradient(ends), meta_gradient(setting.trajectory(alpha)))
+
+
+@given(setting=settings_of_a_task())
+def test_no_meta_gradient_writes_to_the_trajectory(setting):
+    t = setting.trajectory(0.1)
+    for array in (*t.phis, *t.grads):
+        array.setflags(write=False)
+    weights = [1] * len(t.grads)
+    for meta_gradient in (reptile, fomaml, maml(setting.model, 0.1), gradient_sum(weights)):
+        np.testing.assert_array_equal(meta_gradient(t), meta_gradient(t))
+
+
+@pytest.mark.parametrize("meta_gradient", [gradient_sum([1, 1]), maml(sine_mlp(), 0.1)], ids=["sum", "maml"])
+def test_a_meta_gradient_that_reads_every_step_refuses_the_ends(meta_gradient):
+    model, rng = sine_mlp(), np.random.default_rng(0)
+    batches = [random_batch(model, rng, 3, np.float32)] * 2
+    ends = adapt(model, Sgd(0.1), model.init(rng), batches, keep="ends")
+    with pytest.raises(ValueError, match=r'^this meta-gradient reads every step: adapt with keep="all"$'):
+        meta_gradient(ends)
+
+
+def test_a_wrong_number_of_weights_is_refused():
+    model, rng = sine_mlp(), np.random.default_rng(0)
+    t = adapt(model, Sgd(0.1), model.init(rng), [random_batch(model, rng, 3, np.float32)] * 2)
+    with pytest.raises(ValueError, match=r"^3 weights for 2 inner steps$"):
+        gradient_sum([1, 1, 1])(t)

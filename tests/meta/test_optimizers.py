@@ -1,0 +1,137 @@
+"""The optimisers are the released program's formulas, as pure functions of (gradient, state, φ)."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd, linear_annealing
+from tests.oracles import assert_close
+
+numbers = st.floats(-1e3, 1e3)
+OPTIMIZERS = [Sgd(0.1), HeavyBall(0.1), HeavyBall(0.1, 0.0), Adam(0.1), Adam(0.1, beta1=0.9)]
+every = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+
+
+def scalar_adam(gradients, phi, rate, beta1, beta2, epsilon):
+    """TensorFlow 1's documented update, on one Python float."""
+    m = v = 0.0
+    for t, g in enumerate(gradients, start=1):
+        rate_t = rate * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        phi -= rate_t * m / (math.sqrt(v) + epsilon)
+    return phi, m, v
+
+
+def run(optimizer, gradients, phi):
+    state = optimizer.init(phi)
+    for g in gradients:
+        phi, state = optimizer.update(g, state, phi)
+    return phi, state
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-2])
+@given(gradients=st.lists(numbers, min_size=1, max_size=8), phi=numbers)
+def test_adam_is_the_released_form_entry_by_entry(beta1, epsilon, gradients, phi):
+    expected = scalar_adam(gradients, phi, 1e-2, beta1, 0.99, epsilon)
+    optimizer = Adam(1e-2, beta1, beta2=0.99, epsilon=epsilon)
+    actual, state = run(optimizer, [np.array([g, -g]) for g in gradients], np.array([phi, -phi]))
+    np.testing.assert_allclose(actual, [expected[0], -expected[0]], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(state.v, [expected[2]] * 2, rtol=1e-12)
+    assert state.t == len(gradients)
+    if beta1:
+        np.testing.assert_allclose(state.m, [expected[1], -expected[1]], rtol=1e-12, atol=1e-300)
+    else:
+        assert state.m.size == 0  # nothing to remember
+
+
+def test_epsilon_is_added_to_the_uncorrected_root():
+    g, epsilon = 1e-6, 1e-8
+    phi, _ = run(Adam(1.0, epsilon=epsilon), [np.array([g])], np.zeros(1))
+    kingma_and_ba = -g / (g + epsilon)
+    released = -math.sqrt(0.001) * g / (math.sqrt(0.001) * g + epsilon)
+    np.testing.assert_allclose(phi, released, rtol=1e-12)
+    assert abs(phi[0] / kingma_and_ba - 1) > 0.1
+
+
+@given(g=st.floats(1e-2, 1e3), sign=st.sampled_from([-1, 1]), steps=st.integers(1, 5))
+def test_under_a_constant_gradient_adam_moves_by_the_learning_rate_each_step(g, sign, steps):
+    """v = (1 - β2ᵗ) g² and m = (1 - β1ᵗ) g, so each step is α up to ε; |g| √0.001 >= 3e4 ε."""
+    for beta1 in (0.0, 0.9):
+        phi, _ = run(Adam(1e-3, beta1), [np.array([sign * g])] * steps, np.zeros(1))
+        np.testing.assert_allclose(phi, -sign * 1e-3 * steps, rtol=1e-4)
+
+
+def test_adam_leaves_an_entry_without_gradient_where_it_is():
+    phi, _ = run(Adam(0.1), [np.array([0.0, 1.0])] * 3, np.array([5.0, 5.0]))
+    assert phi[0] == 5
+    assert phi[1] < 5
+
+
+@given(w=numbers, phi=numbers, epsilon=st.floats(0, 1))
+def test_sgd_on_phi_minus_w_is_algorithm_1(w, phi, epsilon):
+    moved, _ = Sgd(epsilon).update(np.array([phi - w]), (), np.array([phi]))
+    np.testing.assert_allclose(moved, phi + epsilon * (w - phi), atol=1e-12)
+
+
+@given(gradients=st.lists(numbers, min_size=1, max_size=6), mu=st.floats(0, 0.99))
+def test_heavy_ball_velocity_is_the_discounted_sum_of_gradients(gradients, mu):
+    phi, state = run(HeavyBall(0.5, mu), [np.array([g]) for g in gradients], np.zeros(1))
+    velocities = [
+        sum(mu ** (i - j) * g for j, g in enumerate(gradients[: i + 1])) for i in range(len(gradients))
+    ]
+    np.testing.assert_allclose(state.velocity, velocities[-1], atol=1e-9)
+    np.testing.assert_allclose(phi, -0.5 * sum(velocities), atol=1e-9)
+
+
+def test_heavy_ball_without_momentum_is_sgd():
+    gradients = list(np.random.default_rng(0).normal(size=(4, 3)))
+    assert_close(run(HeavyBall(0.1, 0.0), gradients, np.ones(3))[0], run(Sgd(0.1), gradients, np.ones(3))[0])
+
+
+@every
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_every_optimiser_keeps_the_dtype(optimizer, dtype):
+    phi, state = run(optimizer, [np.ones(3, dtype)] * 2, np.zeros(3, dtype))
+    arrays = [phi, *(part for part in state if isinstance(part, np.ndarray))]
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+
+
+@every
+def test_an_update_changes_neither_phi_nor_the_gradient_nor_the_state(optimizer):
+    gradient, phi = np.array([1.0, -2.0]), np.array([3.0, 4.0])
+    _, state = optimizer.update(gradient, optimizer.init(phi), phi)
+    frozen = [gradient, phi, *(part for part in state if isinstance(part, np.ndarray))]
+    for array in frozen:
+        array.setflags(write=False)
+    first, second = (optimizer.update(gradient, state, phi) for _ in range(2))
+    np.testing.assert_array_equal(first[0], second[0])
+    for a, b in zip(first[1], second[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@every
+def test_the_state_may_be_kept_and_used_again(optimizer):
+    """A run that goes on from a kept state is the run that never stopped."""
+    gradients = list(np.random.default_rng(0).normal(size=(6, 3)))
+    expected, _ = run(optimizer, gradients, np.ones(3))
+    phi, state = run(optimizer, gradients[:3], np.ones(3))
+    run_elsewhere = phi, state
+    for g in gradients:
+        run_elsewhere = optimizer.update(g, run_elsewhere[1], run_elsewhere[0])
+    for g in gradients[3:]:
+        phi, state = optimizer.update(g, state, phi)
+    np.testing.assert_array_equal(phi, expected)
+
+
+def test_annealing_goes_from_first_to_last_in_a_straight_line():
+    rate = linear_annealing(1.0, 0.2, 4)
+    np.testing.assert_allclose([rate(i) for i in range(5)], [1.0, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_annealing_between_equal_ends_is_constant():
+    assert {linear_annealing(0.5, 0.5, 8)(i) for i in range(8)} == {0.5}

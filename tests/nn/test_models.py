@@ -1,0 +1,259 @@
+"""A model is a pure function of φ whose gradient and Hessian product are exact, for every table of ops."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from reptile_np.errors import UsageError
+from reptile_np.nn.layers import Dense
+from reptile_np.nn.losses import SoftmaxCrossEntropy
+from reptile_np.nn.models import Model, mini_imagenet_cnn, omniglot_cnn, sine_mlp
+from reptile_np.nn.ops import NUMPY
+from reptile_np.nn.parameter_free import Relu
+from tests.oracles import (
+    assert_close,
+    assert_symmetric,
+    gamma,
+    gradient,
+    hessian,
+    inner,
+    relative_error,
+    tangent,
+)
+from tests.strategies import networks, random_batch, random_phi, rngs
+
+NETWORKS = {
+    "sine": sine_mlp(),
+    "omniglot": omniglot_cnn(5),
+    "omniglot, 6 filters": omniglot_cnn(3, filters=6),
+    "mini-imagenet": mini_imagenet_cnn(5, filters=6),
+    "mini-imagenet, 32 filters": mini_imagenet_cnn(5),
+    "mini-imagenet, v1": mini_imagenet_cnn(5, filters=6, order="conv-pool-norm"),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def place(request):
+    """(model, φ, batch, v): one of the paper's networks at a random point, in float64."""
+    model, rng = NETWORKS[request.param], np.random.default_rng(0)
+    phi = random_phi(model, rng)
+    return model, phi, random_batch(model, rng, 3), rng.normal(size=phi.shape)
+
+
+def test_the_gradient_of_each_network_is_the_complex_step_of_its_loss(place):
+    model, phi, batch, v = place
+    grad = model.loss_and_grad(phi, batch)[1]
+    for direction in (v, grad, np.sign(grad)):
+        slope = tangent(lambda phi: model.loss_and_grad(phi, batch)[0], phi, direction)
+        assert abs(inner(grad, direction) - slope) <= 1e-12 * inner(np.abs(grad), np.abs(direction))
+
+
+def test_the_hessian_product_of_each_network_is_the_complex_step_of_its_gradient(place):
+    model, phi, batch, v = place
+    expected = tangent(lambda phi: model.loss_and_grad(phi, batch)[1], phi, v)
+    assert_close(model.hvp(phi, batch, v), expected)
+
+
+def test_the_hessian_of_each_network_is_symmetric_and_linear(place):
+    model, phi, batch, v = place
+    u = np.random.default_rng(1).normal(size=phi.shape)
+    assert_symmetric(lambda v: model.hvp(phi, batch, v), u, v)
+    hu, hv = model.hvp(phi, batch, u), model.hvp(phi, batch, v)
+    assert_close(model.hvp(phi, batch, 2 * u - v), 2 * hu - hv)
+
+
+TINY = 1e-6
+
+
+def wobbling(seed, dtype=np.float32):
+    """Ops in float64 whose errors are TINY × what `dtype` allows: ± min(γ_n, 6 √n u) Σ |terms| in each sum.
+
+    γ_n is the worst case of n products.  Where roundings are independent and of mean zero the error exceeds
+    λ √n u Σ |terms| with probability 2 exp(-λ² / 2) (Higham & Mary 2019, theorem 2.4): 3e-8 at λ = 6.
+    """
+    rng, u = np.random.default_rng(seed), float(np.finfo(dtype).eps) / 2
+
+    def worst(map_, length):
+        def wobbly(*arguments):
+            terms = map_(*(np.abs(a) if isinstance(a, np.ndarray) else a for a in arguments))
+            n = length(*arguments)
+            share = min(gamma(n, dtype), 6 * np.sqrt(n) * u)
+            return map_(*arguments) + TINY * share * rng.choice([-1.0, 1.0], terms.shape) * terms
+
+        return wobbly
+
+    lengths = {  # of the sums in each entry of the result
+        "matmul": lambda x, w: len(w),
+        "matmul_input": lambda y_bar, w: w.shape[1],
+        "matmul_weight": lambda x, y_bar: len(x),
+        "conv2d": lambda x, kernel, *_: kernel[..., 0].size,
+        "conv2d_input": lambda y_bar, kernel, *_: kernel[:, :, 0].size,
+        "conv2d_weight": lambda x, y_bar, *_: y_bar[..., 0].size,
+    }
+    maps = {name: worst(getattr(NUMPY, name), length) for name, length in lengths.items()}
+    return replace(NUMPY, name="wobbling", **maps)
+
+
+def results(model, phi, batch, v):
+    loss, grad = model.loss_and_grad(phi, batch)
+    return {
+        "logits": model.predict(phi, batch[0]),
+        "loss": np.array(loss),
+        "gradient": grad,
+        "hvp": model.hvp(phi, batch, v),
+    }
+
+
+def test_float32_is_as_near_to_float64_as_the_rounding_of_its_products_allows(place, ops):
+    """The bound is itself computed, to first order: the same network in float64 with wobbling products.
+
+    They wobble TINY times as much as float32's own may, so that no ReLU or maximum changes sides.
+    """
+    model, phi, batch, v = place
+    x, y = batch
+    phi, v, x = (array.astype(np.float32) for array in (phi, v, x))
+    y = y if y.dtype.kind == "i" else y.astype(np.float32)
+    single = results(model.with_ops(ops), phi, (x, y), v)
+    wide = phi.astype(float), (x.astype(float), y), v.astype(float)
+    double = results(model, *wide)
+    loose = [results(model.with_ops(wobbling(seed)), *wide) for seed in range(2)]
+    for name, expected in double.items():
+        bound = max(relative_error(wobbly[name], expected) for wobbly in loose) / TINY
+        assert relative_error(single[name], expected) <= bound < 0.01, name
+    assert {a.dtype for name, a in single.items() if name != "loss"} == {np.dtype(np.float32)}
+
+
+@given(model=networks(), rng=rngs)
+def test_any_small_network_has_the_gradient_and_the_dense_hessian_of_the_complex_step(model, rng):
+    phi, batch = random_phi(model, rng), random_batch(model, rng, 4)
+    loss, grad = model.loss_and_grad(phi, batch)
+    scale = max(1, abs(loss), np.abs(grad).max())
+    expected = gradient(lambda phi: model.loss_and_grad(phi, batch)[0], phi)
+    np.testing.assert_allclose(grad, expected, rtol=0, atol=1e-11 * scale)
+    dense = hessian(lambda phi: model.loss_and_grad(phi, batch)[1], phi)
+    scale = max(1, np.abs(dense).max())
+    np.testing.assert_allclose(dense, dense.T, rtol=0, atol=1e-11 * scale)
+    v = rng.normal(size=phi.shape)
+    np.testing.assert_allclose(model.hvp(phi, batch, v), dense @ v, rtol=0, atol=1e-10 * scale)
+
+
+@given(model=networks(), rng=rngs)
+def test_a_model_writes_to_nothing_it_is_given(model, rng):
+    phi, (x, y) = random_phi(model, rng), random_batch(model, rng, 3)
+    v = rng.normal(size=phi.shape)
+    for array in (phi, x, y, v):
+        array.setflags(write=False)
+    first = results(model, phi, (x, y), v)
+    for name, again in results(model, phi, (x, y), v).items():
+        np.testing.assert_array_equal(again, first[name])
+
+
+def test_read_only_float32_arrays_are_served_and_left_alone(ops):
+    model, rng = omniglot_cnn(5, filters=16).with_ops(ops), np.random.default_rng(0)
+    phi, (x, y) = random_phi(model, rng, np.float32), random_batch(model, rng, 5, np.float32)
+    v = rng.normal(size=phi.shape).astype(np.float32)
+    for array in (phi, x, y, v):
+        array.setflags(write=False)
+    results(model, phi, (x, y), v)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [(omniglot_cnn(5), 113_221), (omniglot_cnn(20), 117_076), (mini_imagenet_cnn(5), 34_661)],
+    ids=["omniglot 5-way", "omniglot 20-way", "mini-imagenet 5-way"],
+)
+def test_the_networks_have_the_released_programs_parameter_counts(model, parameters):
+    assert model.layout.size == parameters == model.init(np.random.default_rng(0)).size
+
+
+def test_phi_holds_kernel_bias_gamma_beta_of_each_block_and_then_the_dense_layer():
+    pieces = [name.split("/")[1] for name in omniglot_cnn(5).layout.shapes]
+    assert pieces == ["kernel", "bias", "gamma", "beta"] * 4 + ["kernel", "bias"]
+    shapes = list(omniglot_cnn(5).layout.shapes.values())
+    assert shapes[0] == (3, 3, 1, 64)  # HWIO
+    assert shapes[4] == (3, 3, 64, 64)
+    assert shapes[-2:] == [(256, 5), (5,)]
+
+
+def test_the_maps_shrink_28_14_7_4_2_and_84_42_21_11_6():
+    for model, sides in ((omniglot_cnn(5), [14, 7, 4, 2]), (mini_imagenet_cnn(5), [42, 21, 11, 6])):
+        size, seen = model.input_shape, []
+        for layer in model.layers:
+            size = layer.out_size(size)
+            if isinstance(layer, Relu):
+                seen.append(size[0])
+        assert seen == sides
+        assert model.output_shape == (5,)
+
+
+def test_the_gradient_of_a_bias_before_a_batch_norm_is_exactly_zero(ops):
+    model, rng = omniglot_cnn(5, filters=16).with_ops(ops), np.random.default_rng(0)
+    phi = random_phi(model, rng, np.float32)
+    grad = model.loss_and_grad(phi, random_batch(model, rng, 5, np.float32))[1]
+    zeros = {name for name, view in model.layout.views(grad).items() if not view.any()}
+    assert zeros == {name for name in model.layout.shapes if "conv" in name and name.endswith("bias")}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_results_have_the_dtype_of_phi(dtype):
+    model, rng = NETWORKS["omniglot, 6 filters"], np.random.default_rng(0)
+    phi = model.init(rng, dtype)
+    x, y = random_batch(model, rng, 3, np.float32)
+    arrays = phi, model.predict(phi, x), model.loss_and_grad(phi, (x, y))[1], model.hvp(phi, (x, y), phi)
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+
+
+def test_init_is_a_function_of_the_generator():
+    model = omniglot_cnn(5, filters=4)
+    phi, again, other = (model.init(np.random.default_rng(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(phi, again)
+    assert not np.array_equal(phi, other)
+    assert phi.dtype == np.float32
+
+
+X, Y = np.zeros((4, 28, 28, 1), np.float32), np.arange(4)
+BAD = {
+    "no channel axis": ((X[..., 0], Y), r"inputs have shape \(4, 28, 28\); this model needs \(b, 28, "),
+    "empty": ((X[:0], Y[:0]), "with b >= 1"),
+    "integer pixels": ((X.astype(np.uint8), Y), "inputs have dtype uint8; scale them to floats"),
+    "wide pixels": ((X.astype(float), Y), "inputs have dtype float64, phi has float32; convert"),
+    "label too large": ((X, Y + 2), "labels run from 2 to 5; this model knows 0 to 4"),
+    "negative label": ((X, Y - 1), "labels run from -1 to 2; this model knows 0 to 4"),
+    "one label short": ((X, Y[:3]), r"labels are int64 \(3,\); need integers of shape \(4,\)"),
+    "one-hot labels": ((X, np.eye(4, 5)), r"labels are float64 \(4, 5\); need integers of shape \(4,\)"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_batch_that_does_not_fit_is_refused_in_one_clear_line(ops, bad):
+    batch, line = BAD[bad]
+    model = omniglot_cnn(5, filters=8).with_ops(ops)
+    phi = model.init(np.random.default_rng(0))
+    for call in (lambda: model.loss_and_grad(phi, batch), lambda: model.hvp(phi, batch, phi)):
+        with pytest.raises(UsageError, match=line) as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+def test_targets_that_do_not_fit_are_refused_in_one_clear_line(ops):
+    model, x = sine_mlp().with_ops(ops), np.zeros((3, 1), np.float32)
+    phi = model.init(np.random.default_rng(0))
+    with pytest.raises(UsageError, match=r"^targets have shape \(3,\); need \(3, 1\)$"):
+        model.loss_and_grad(phi, (x, x[:, 0]))
+    with pytest.raises(UsageError, match=r"^targets have dtype float64, phi has float32"):
+        model.loss_and_grad(phi, (x, x.astype(float)))
+
+
+def test_a_phi_of_another_length_is_refused(ops):
+    model = omniglot_cnn(5, filters=8).with_ops(ops)
+    with pytest.raises(ValueError, match=r"phi .*\(3,\)"):
+        model.predict(np.zeros(3, np.float32), X)
+
+
+def test_a_model_that_cannot_be_is_refused():
+    with pytest.raises(UsageError, match="first layer must be Dense or Conv2d"):
+        Model((Relu(), Dense(2)), (2,), SoftmaxCrossEntropy("sum"))
+    with pytest.raises(UsageError, match=r"^order 'pool' is unknown; use \"conv-norm-pool\" or"):
+        mini_imagenet_cnn(5, order="pool")
