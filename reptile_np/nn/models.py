@@ -33,13 +33,17 @@ class Model:
     Raises
     ------
     UsageError
-        Where a batch does not fit: wrong shape, integer pixels, labels out of range.
+        Where a batch does not fit: wrong shape, integer pixels, wider floats than φ's, labels out of range.
     """
 
     layers: tuple[Layer, ...]
     input_shape: Shape
     loss: Loss
     ops: Ops = NUMPY
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers[0], Bilinear):
+            raise UsageError("a Model's first layer must be Dense or Conv2d")
 
     @cached_property
     def layout(self) -> Layout:
@@ -68,14 +72,14 @@ class Model:
 
     def predict(self, phi: Array, x: Array) -> Array:
         """Return the outputs (b, ways) of the images x; batch norm sees exactly this batch."""
-        self._check_inputs(x)
+        self._check_inputs(phi, x)
         if self._twin is not None and phi.dtype == np.float32:
             return self._twin.predict(phi, x)
         return self._forward(phi, x)[0]
 
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
         """Return L(φ) and L'(φ) on one minibatch, reduced as `loss` says."""
-        self._check_batch(batch)
+        self._check_batch(phi, batch)
         if self._twin is not None and phi.dtype == np.float32:
             return self._twin.loss_and_grad(phi, batch)
         z, at = self._forward(phi, batch[0])
@@ -92,7 +96,7 @@ class Model:
 
         Pearlmutter (1994): the tangent, along v, of the gradient.
         """
-        self._check_batch(batch)
+        self._check_batch(phi, batch)
         if self._twin is not None and phi.dtype == v.dtype == np.float32:
             return self._twin.hvp(phi, batch, v)
         z, at = self._forward(phi, batch[0])
@@ -121,7 +125,7 @@ class Model:
         if self._twin is None or phi.dtype != np.float32:
             return None
         for batch in batches:
-            self._check_batch(batch)
+            self._check_batch(phi, batch)
         return self._twin.inner_loop(optimizer, phi, batches, state)
 
     @cached_property
@@ -131,8 +135,6 @@ class Model:
     @cached_property
     def _names(self) -> list[dict[str, Shape]]:
         """Per layer, name → shape; layers that share a label are numbered from 1."""
-        if not isinstance(self.layers[0], Bilinear):
-            raise UsageError("a Model's first layer must be Dense or Conv2d")
         total = Counter(layer.label for layer in self.layers)
         seen: Counter[str] = Counter()
         names, size = [], self.input_shape
@@ -154,25 +156,33 @@ class Model:
             at.append(place)
         return x, at
 
-    def _check_inputs(self, x: Array) -> None:
+    def _check_inputs(self, phi: Array, x: Array) -> None:
         if x.shape[1:] != self.input_shape or len(x) == 0:
             want = ", ".join(map(str, self.input_shape))
             raise UsageError(f"inputs have shape {x.shape}; this model needs (b, {want}) with b >= 1")
         if x.dtype.kind not in "fc":
             raise UsageError(f"inputs have dtype {x.dtype}; scale them to floats (0-1), in phi's dtype")
+        _check_width("inputs", x, phi)
 
-    def _check_batch(self, batch: Batch) -> None:
+    def _check_batch(self, phi: Array, batch: Batch) -> None:
         x, y = batch
-        self._check_inputs(x)
+        self._check_inputs(phi, x)
         if not isinstance(self.loss, SoftmaxCrossEntropy):
             if y.shape != (len(x), *self.output_shape):
                 raise UsageError(f"targets have shape {y.shape}; need {(len(x), *self.output_shape)}")
+            _check_width("targets", y, phi)
             return
         if y.shape != (len(x),) or y.dtype.kind not in "iu":
             raise UsageError(f"labels are {y.dtype} {y.shape}; need integers of shape {(len(x),)}")
         ways = self.output_shape[0]
         if y.min() < 0 or y.max() >= ways:
             raise UsageError(f"labels run from {y.min()} to {y.max()}; this model knows 0 to {ways - 1}")
+
+
+def _check_width(name: str, array: Array, phi: Array) -> None:
+    """Refuse what would promote φ: a float64 image would turn a float32 run into a float64 one."""
+    if np.result_type(array, phi) != phi.dtype:
+        raise UsageError(f"{name} have dtype {array.dtype}, phi has {phi.dtype}; convert one to the other's")
 
 
 def _flat(grads: list[Arrays]) -> Array:
