@@ -22,12 +22,14 @@ from reptile_np.nn import models
 from reptile_np.nn.models import Model
 from reptile_np.nn.ops import Array, Batch, Ops
 from reptile_np.tasks import few_shot, glyphs, omniglot, sine
-from reptile_np.tasks.image_classes import ImageClasses, split_classes
+from reptile_np.tasks.image_classes import ImageClasses, rotated, split_classes
 
 Scores = dict[str, Any]
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 _OPTIMIZERS: dict[str, Callable[[float], Any]] = {"sgd": Sgd, "momentum": HeavyBall, "adam": Adam}
+
+OMNIGLOT_TRAINING_CHARACTERS = 1200  # of 1,623; each in four rotations (released program)
 
 
 class Problem(Protocol):
@@ -207,4 +209,5 @@ def _image_classes(
         drawn = glyphs.draw(preset.tasks.classes, preset.tasks.images, streams.rng("classes"))
         train, test = split_classes(streams.rng("split"), drawn, preset.tasks.classes * 4 // 5)
         return train, test
-    return omniglot.split(streams.rng("split"), omniglot.load(data))
+    train, test = split_classes(streams.rng("split"), omniglot.load(data), OMNIGLOT_TRAINING_CHARACTERS)
+    return rotated(train), test
