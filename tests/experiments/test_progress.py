@@ -1,0 +1,41 @@
+"""Progress: running means and times a person can read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.experiments import progress
+from reptile_np.experiments.progress import Progress, RunningMean, duration
+
+
+@given(st.floats(-1e6, 1e6), st.integers(1, 300))
+def test_the_running_mean_of_a_constant_is_the_constant(value, times):
+    mean = RunningMean()
+    for _ in range(times):
+        shown = mean.add(value)
+    assert shown == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=50))
+def test_the_running_mean_stays_between_the_extremes(values):
+    mean = RunningMean(memory=10)
+    shown = [mean.add(value) for value in values][-1]
+    assert min(values) - 1e-6 <= shown <= max(values) + 1e-6
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0s"), (59, "59s"), (75, "1m15s"), (7400, "2h03m")])
+def test_durations_read_as_a_person_says_them(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_without_a_terminal_progress_is_plain_lines(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0)
+    assert list(Progress("count", 3).over("abc")) == ["a", "b", "c"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[:2] for line in lines] == [["count:", "1/3"], ["count:", "2/3"], ["count:", "3/3"]]
+    assert all("to go" in line for line in lines)
+
+
+def test_quiet_progress_prints_nothing(capsys):
+    list(Progress("count", 3, quiet=True).over("abc"))
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,35 @@
+"""Random streams: the same place gives the same numbers, other places give others."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.experiments.streams import _KEYS, Streams
+
+seeds = st.integers(0, 2**64)
+places = st.lists(st.integers(0, 2**32 - 1), max_size=3)
+names = st.sampled_from(sorted(_KEYS))
+
+
+@given(seeds, names, places)
+def test_the_same_place_gives_the_same_numbers(seed, name, place):
+    first, again = (Streams(seed).rng(name, *place).random(4) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+@given(seeds, st.tuples(names, places), st.tuples(names, places))
+def test_different_places_give_different_numbers(seed, one, other):
+    if one == other:
+        return
+    a, b = (Streams(seed).rng(name, *place).random(4) for name, place in (one, other))
+    assert not np.array_equal(a, b)
+
+
+@given(st.tuples(seeds, seeds).filter(lambda pair: pair[0] != pair[1]), names)
+def test_different_seeds_give_different_numbers(pair, name):
+    a, b = (Streams(seed).rng(name).random(4) for seed in pair)
+    assert not np.array_equal(a, b)
+
+
+def test_stream_keys_are_distinct():
+    assert len(set(_KEYS.values())) == len(_KEYS)
