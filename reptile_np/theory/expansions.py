@@ -1,0 +1,184 @@
+"""Section 4.1: what the directions are in powers of the inner step size α.
+
+With the minibatches of one task numbered L_1 … L_k and everything at the initial point φ_1, write
+``g_i = L_i'(φ_1)``, ``H_i = L_i''(φ_1)``, ``T_i = L_i'''(φ_1)``.  For exchangeable minibatches the
+expectation of a product depends only on which of its minibatches are the same, and six vectors are
+all there is (`TERMS`):
+
+    order α⁰   AvgGrad       = E[g_1]
+    order α¹   AvgGradInner  = E[H_1 g_2] = ½ E[∂(g_1 · g_2)]
+    order α²   E[H_1 H_2 g_3],  E[T_1[g_2, g_3]],  E[T_1[g_2, g_2]],  E[H_1 H_2 g_1]
+
+The paper has the first two orders (equations 15-17 for k = 2; any k in its later versions).  The third
+is derived in ``theory/README.md``.  Every coefficient is verified as an equality of fractions by
+``tests/test_paper.py``; the same functions take a network in float64 (``claims_network.py``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from reptile_np.meta.inner_loop import Array, Batch, Trajectory, adapt
+from reptile_np.meta.meta_gradients import MetaGradient, fomaml, gradient_sum, maml, reptile
+from reptile_np.meta.optimizers import Sgd
+from reptile_np.theory.polynomials import degree_in_alpha
+from reptile_np.theory.rational import polynomial_coefficients
+
+Task: TypeAlias = Sequence[Batch]
+"""All the minibatches of one task."""
+Sampler: TypeAlias = Callable[[Task, int], Iterable[tuple[Batch, ...]]]
+"""(task, k) ↦ every k-tuple of minibatches that can be drawn, each as likely as the others."""
+Coefficients: TypeAlias = tuple[tuple[Fraction, ...], ...]
+"""By order of α, the coefficients of that order's `TERMS`."""
+Method: TypeAlias = Callable[[Any, Any], MetaGradient]
+"""(model, α) ↦ a direction in units of a gradient."""
+
+TERMS = (("AvgGrad",), ("AvgGradInner",), ("H1 H2 g3", "T1[g2, g3]", "T1[g2, g2]", "H1 H2 g1"))
+
+
+def distinct(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
+    """Draw without replacement: every ordered k-tuple of different minibatches."""
+    return itertools.permutations(task, k)
+
+
+def independent(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
+    """Draw with replacement: every ordered k-tuple."""
+    return itertools.product(task, repeat=k)
+
+
+def reptile_gradient(model: Any, alpha: Any) -> MetaGradient:
+    """Return ``g_Reptile = (φ_1 - φ_{k+1}) / α``, equation (9)."""
+    return lambda t: reptile(t) / alpha
+
+
+def fomaml_gradient(model: Any, alpha: Any) -> MetaGradient:
+    """Return ``g_FOMAML = (φ_k - φ_{k+1}) / α = g_k(φ_k)``, equation (14)."""
+    return lambda t: fomaml(t) / alpha
+
+
+def maml_gradient(model: Any, alpha: Any) -> MetaGradient:
+    """Return ``g_MAML``, equation (11)."""
+    return maml(model, alpha)
+
+
+def weighted_gradient(w: Sequence[Any]) -> Method:
+    """Return the method ``Σ w_i g_i(φ_i)`` of section 5.2."""
+    return lambda model, alpha: gradient_sum(w)
+
+
+METHODS: Mapping[str, Method] = {
+    "Reptile": reptile_gradient,
+    "FOMAML": fomaml_gradient,
+    "MAML": maml_gradient,
+}
+
+
+def run(model: Any, phi: Array, batches: Sequence[Batch], alpha: Any) -> Trajectory:
+    """Return the inner loop of plain SGD, the one that the analysis is about."""
+    return adapt(model, Sgd(alpha), phi, batches)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A finite distribution over tasks, a point φ (n,), and how minibatches are drawn.
+
+    Expectations are complete enumerations: every task, and every tuple the sampler can draw.
+    """
+
+    model: Any
+    tasks: Sequence[Task]
+    phi: Array
+    sampler: Sampler = distinct
+
+    def mean(self, f: Callable[..., Array], k: int) -> Array:
+        """Return ``E[f(batch_1, …, batch_k)]`` over tasks and the k-tuples of each; 0 if there are none."""
+        total, zero = [], 0 * self.phi
+        for task in self.tasks:
+            values = [f(*batches) for batches in self.sampler(task, k)]
+            total.append(sum(values, 0 * values[0]) / len(values) if values else zero)
+        return sum(total, 0 * total[0]) / len(total)
+
+    def grad(self, batch: Batch) -> Array:
+        """Return ``L'(φ)`` (n,) of a minibatch."""
+        return self.model.loss_and_grad(self.phi, batch)[1]
+
+    def hvp(self, batch: Batch, v: Array) -> Array:
+        """Return ``L''(φ) v`` (n,) of a minibatch."""
+        return self.model.hvp(self.phi, batch, v)
+
+    def avg_grad(self) -> Array:
+        """Return AvgGrad (n,)."""
+        return self.mean(self.grad, 1)
+
+    def avg_grad_inner(self) -> Array:
+        """Return AvgGradInner (n,)."""
+        return self.mean(lambda one, two: self.hvp(one, self.grad(two)), 2)
+
+    def terms(self, order: int) -> Array:
+        """Return the vectors (terms, n) of that order of α, in the order of `TERMS`."""
+        if order == 0:
+            return np.stack([self.avg_grad()])
+        if order == 1:
+            return np.stack([self.avg_grad_inner()])
+        g, h = self.grad, self.hvp
+        third = self.model.third
+        return np.stack(
+            [
+                self.mean(lambda one, two, three: h(one, h(two, g(three))), 3),
+                self.mean(lambda one, two, three: third(self.phi, one, g(two), g(three)), 3),
+                self.mean(lambda one, two: third(self.phi, one, g(two), g(two)), 2),
+                self.mean(lambda one, two: h(one, h(two, g(one))), 2),
+            ]
+        )
+
+    def expected(self, methods: Mapping[str, Method], k: int, alpha: Any) -> Array:
+        """Return the expected direction (methods, n) of each method after k inner steps of size α."""
+
+        def directions(*batches: Batch) -> Array:
+            t = run(self.model, self.phi, batches, alpha)
+            return np.stack([method(self.model, alpha)(t) for method in methods.values()])
+
+        return self.mean(directions, k)
+
+    def expansion(self, methods: Mapping[str, Method], k: int, orders: int = 3) -> Array:
+        """Return the exact coefficients (orders, methods, n) of α⁰, α¹, … of `expected`.
+
+        Raises
+        ------
+        ArithmeticError
+            If an expected direction is not a polynomial in α of the degree that it must have.
+        """
+        degree = degree_in_alpha(self.model.degree, k)
+        return polynomial_coefficients(lambda alpha: self.expected(methods, k, alpha), degree, orders)
+
+    def combine(self, coefficients: Coefficients) -> Array:
+        """Return the vectors (orders, n) that stated coefficients amount to here."""
+        return np.stack([np.array(c, dtype=object) @ self.terms(i) for i, c in enumerate(coefficients)])
+
+
+def stated_sum(w: Sequence[Any]) -> Coefficients:
+    """Return the coefficients of ``E[Σ w_i g_i(φ_i)]``, up to α²."""
+    weights = [Fraction(x) for x in w]
+    total = sum(weights, Fraction(0))
+    earlier = sum((x * i for i, x in enumerate(weights)), Fraction(0))
+    pairs = sum((x * Fraction(i * (i - 1), 2) for i, x in enumerate(weights)), Fraction(0))
+    return (total,), (-earlier,), (pairs, pairs, earlier / 2, Fraction(0))
+
+
+def stated(method: str, k: int) -> Coefficients:
+    """Return the coefficients of a method of `METHODS` after k inner steps, up to α²."""
+    if method == "Reptile":
+        return stated_sum([1] * k)
+    if method == "FOMAML":
+        return stated_sum([0] * (k - 1) + [1])
+    if method != "MAML":
+        raise ValueError(f"method {method!r} is unknown; use one of {', '.join(METHODS)}")
+    earlier = Fraction(k - 1)
+    pairs = earlier * (k - 2)
+    return (Fraction(1),), (-2 * earlier,), (2 * pairs, pairs, earlier / 2, earlier)

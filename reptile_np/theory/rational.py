@@ -1,0 +1,125 @@
+"""Exact arithmetic: object arrays of `fractions.Fraction`, interpolation and linear systems.
+
+No float enters: a float is refused where an array is made.  Verified by ``tests/theory/test_rational.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from numbers import Rational
+from typing import Any
+
+import numpy as np
+
+from reptile_np.meta.inner_loop import Array
+
+
+def rationals(values: Any) -> Array:
+    """Return `values` (integers or rationals, any shape) as an object array of `Fraction`.
+
+    Raises
+    ------
+    TypeError
+        If a value is not rational by type; a float is never rounded in silence.
+    """
+    given = np.asarray(values, dtype=object)
+    exact = np.empty(given.shape, dtype=object)
+    for place, value in np.ndenumerate(given):
+        if not isinstance(value, Rational | np.integer):
+            raise TypeError(f"entry {place} is {value!r}; exact arithmetic takes integers and Fractions")
+        exact[place] = Fraction(int(value)) if isinstance(value, np.integer) else Fraction(value)
+    return exact
+
+
+def polynomial_coefficients(f: Callable[[Fraction], Array], degree: int, count: int) -> Array:
+    """Return the coefficients of x⁰ … x^(count-1) of the polynomial f, exactly: (count, \\*shape of f).
+
+    `f` is evaluated at ``degree + 2`` rational points, none of them 0 (so that f may divide by x): the
+    first ``degree + 1`` fix the polynomial, all together must have a vanishing divided difference.
+
+    Raises
+    ------
+    ArithmeticError
+        If f is not a polynomial of that degree.
+    """
+    nodes = _nodes(degree + 2)
+    values = np.stack([f(x) for x in nodes])
+    difference = np.tensordot(_divided_difference(degree + 2), values, 1)
+    if np.any(difference != 0):
+        raise ArithmeticError(f"not a polynomial of degree {degree}")
+    return np.tensordot(_lagrange(degree + 1, count), values[:-1], 1)
+
+
+def exact_gradient(f: Callable[[Array], Any], phi: Array, degree: int) -> Array:
+    """Return the gradient (n,) at φ (n,) of a polynomial f of that degree, from its values alone.
+
+    Shape of the result where f returns (m,): its Jacobian (m, n).  It knows nothing of the chain rule,
+    which makes it the oracle for everything that does.
+    """
+    axes = rationals(np.eye(len(phi), dtype=int))
+    slopes = [
+        polynomial_coefficients(lambda x, e=e: np.asarray(f(phi + x * e)), degree, 2)[1]  # type: ignore[misc]
+        for e in axes
+    ]
+    return np.stack(slopes, axis=-1)
+
+
+def solve(matrix: Array, rhs: Array) -> Array:
+    """Return x (n,) with ``matrix x = rhs`` exactly, for a square matrix (n, n): Gauss-Jordan.
+
+    Raises
+    ------
+    ArithmeticError
+        If the matrix is singular.
+    """
+    n = len(matrix)
+    rows = np.concatenate([matrix, rhs[:, None]], axis=1)
+    for i in range(n):
+        pivot = next((j for j in range(i, n) if rows[j, i] != 0), None)
+        if pivot is None:
+            raise ArithmeticError("the matrix is singular")
+        rows[[i, pivot]] = rows[[pivot, i]]
+        rows[i] = rows[i] / rows[i, i]
+        for j in range(n):
+            if j != i and rows[j, i] != 0:
+                rows[j] = rows[j] - rows[j, i] * rows[i]
+    return rows[:, n]
+
+
+def coordinates(basis: Array, vector: Array) -> tuple[Array, Array]:
+    """Return (c, residual) with ``vector = basis c + residual``, the residual orthogonal to the basis.
+
+    Shapes: basis (n, terms) of full column rank, vector and residual (n,), c (terms,).
+    """
+    c = solve(basis.T @ basis, basis.T @ vector)
+    return c, vector - basis @ c
+
+
+def _nodes(count: int) -> list[Fraction]:
+    """1, -1, 2, -2, …"""  # noqa: D400
+    return [Fraction((j // 2 + 1) * (-1) ** j) for j in range(count)]
+
+
+@lru_cache
+def _lagrange(points: int, count: int) -> Array:
+    """Return W (count, points): coefficient r of the polynomial through the values f is ``(W f)[r]``."""
+    nodes = _nodes(points)
+    weights = np.empty((count, points), dtype=object)
+    for j, xj in enumerate(nodes):
+        basis = [Fraction(1)] + [Fraction(0)] * (count - 1)  # Π (x - x_i) / (x_j - x_i), truncated
+        for i, xi in enumerate(nodes):
+            if i != j:
+                shifted = [Fraction(0), *basis[:-1]]
+                basis = [(s - xi * b) / (xj - xi) for s, b in zip(shifted, basis, strict=True)]
+        weights[:, j] = basis
+    return weights
+
+
+@lru_cache
+def _divided_difference(points: int) -> Array:
+    nodes = _nodes(points)
+    inverse = [1 / math.prod((x - y for y in nodes if y != x), start=Fraction(1)) for x in nodes]
+    return rationals(inverse)

@@ -1,0 +1,72 @@
+"""Exact arithmetic is exact, and says so where it cannot be."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.theory.rational import coordinates, exact_gradient, polynomial_coefficients, rationals, solve
+from reptile_np.theory.strategies import rational_vectors
+
+
+@pytest.mark.parametrize("value", [0.5, np.float64(1), 1j, "1", None])
+def test_a_value_that_is_not_rational_by_type_is_refused(value):
+    with pytest.raises(TypeError, match="integers and Fractions"):
+        rationals([1, value])
+
+
+@given(st.lists(st.fractions(-9, 9, max_denominator=9), min_size=1, max_size=7), st.integers(0, 3))
+def test_interpolation_returns_the_coefficients_of_a_polynomial(coefficients, spare):
+    def f(x):
+        return rationals([sum(c * x**i for i, c in enumerate(coefficients)), 1])
+
+    read = polynomial_coefficients(f, len(coefficients) - 1 + spare, len(coefficients))
+    assert read[:, 0].tolist() == coefficients
+    assert read[:, 1].tolist() == [1] + [0] * (len(coefficients) - 1)
+
+
+@given(st.integers(0, 6))
+def test_a_polynomial_of_a_higher_degree_is_noticed(degree):
+    with pytest.raises(ArithmeticError, match=f"degree {degree}"):
+        polynomial_coefficients(lambda x: rationals([x ** (degree + 1)]), degree, 1)
+
+
+def test_interpolation_never_evaluates_at_zero():
+    assert polynomial_coefficients(lambda x: rationals([x**3 / x]), 2, 3)[:, 0].tolist() == [0, 0, 1]
+
+
+@given(rational_vectors(3))
+def test_the_exact_gradient_of_a_cubic_form_is_its_gradient(phi):
+    x, y, z = phi
+    gradient = exact_gradient(lambda p: p[0] ** 2 * p[1] - 4 * p[2], phi, degree=3)
+    assert gradient.tolist() == [2 * x * y, x * x, -4]
+
+
+@given(st.integers(1, 4).flatmap(lambda n: st.tuples(*[rational_vectors(n)] * (n + 1))))
+def test_solve_solves(columns):
+    *matrix, x = columns
+    matrix = np.stack(matrix)
+    try:
+        solved = solve(matrix, matrix @ x)
+    except ArithmeticError:
+        assert round(np.linalg.det(matrix.astype(float)), 6) == 0
+    else:
+        assert (solved == x).all()
+
+
+def test_a_singular_system_is_refused():
+    with pytest.raises(ArithmeticError, match="singular"):
+        solve(rationals([[1, 2], [2, 4]]), rationals([1, 1]))
+
+
+@given(rational_vectors(2), rational_vectors(3))
+def test_coordinates_split_a_vector_into_a_basis_and_what_is_orthogonal_to_it(c, vector):
+    basis = rationals([[1, 0], [2, 1], [0, Fraction(1, 2)]])
+    found, residual = coordinates(basis, basis @ c)
+    assert (found == c).all()
+    assert (residual == 0).all()
+    found, residual = coordinates(basis, vector)
+    assert (basis @ found + residual == vector).all()
+    assert (basis.T @ residual == 0).all()
