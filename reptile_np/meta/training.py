@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch, Differentiable, adapt
 from reptile_np.meta.meta_gradients import ENDS_SUFFICE, MetaGradient
@@ -78,7 +80,8 @@ def meta_train(
         state, total = step.inner_state, 0 * step.phi
         first = last = 0.0
         for j in range(meta_batch):
-            t = adapt(model, inner, step.phi, episodes(i, j), state, keep=keep)
+            with np.errstate(over="ignore", invalid="ignore"):  # reported below, with its place
+                t = adapt(model, inner, step.phi, episodes(i, j), state, keep=keep)
             _check_finite(t.losses, i, j)
             state = t.state
             total = total + meta_gradient(t)

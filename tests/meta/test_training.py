@@ -1,0 +1,173 @@
+"""The outer loop is Algorithms 1 and 2, stops anywhere and goes on to the bit, and names a bad loss."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.meta_gradients import fomaml, gradient_sum, maml, reptile
+from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd, linear_annealing
+from reptile_np.meta.training import begin, meta_train
+from reptile_np.nn.models import sine_mlp
+from tests.strategies import random_batch
+
+MODEL = sine_mlp((4,))
+ALPHA = 0.02
+INNERS = [Sgd(ALPHA), Adam(0.01), Adam(0.01, beta1=0.9)]
+OUTERS = [Sgd(1.0), HeavyBall(1.0), Adam(1.0)]  # meta_train sets the rate
+META_GRADIENTS = {
+    "reptile": reptile,
+    "fomaml": fomaml,
+    "maml": maml(MODEL, ALPHA),
+    "sum": gradient_sum([1, 0, 1]),
+}
+
+
+def episodes(i, j):
+    """Three minibatches for task j of outer step i: a pure function."""
+    rng = np.random.default_rng([i, j])
+    return [random_batch(MODEL, rng, 5) for _ in range(3)]
+
+
+def phi_0():
+    return MODEL.init(np.random.default_rng(0), np.float64)
+
+
+def train(inner=INNERS[1], outer=OUTERS[0], meta_gradient=reptile, steps=4, start=None, **options):
+    """Every Step of a run."""
+    options = {"rate": lambda i: 0.5, "episodes": episodes, "model": MODEL} | options
+    start = start or begin(phi_0(), inner, outer)
+    run = meta_train(
+        start=start, meta_gradient=meta_gradient, inner=inner, outer=outer, outer_steps=steps, **options
+    )
+    return list(run)
+
+
+def assert_same_state(a, b):
+    assert type(a) is type(b)
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def assert_same_step(a, b):
+    assert (a.done, a.first_loss, a.last_loss) == (b.done, b.first_loss, b.last_loss)
+    np.testing.assert_array_equal(a.phi, b.phi)
+    assert_same_state(a.inner_state, b.inner_state)
+    assert_same_state(a.outer_state, b.outer_state)
+
+
+def test_algorithm_1_as_the_paper_writes_it():
+    """For iteration = 1, 2, …: W = SGD(L_τ, φ, k); φ ← φ + ε (W - φ)."""
+    phi, epsilon = phi_0(), 0.3
+    for step in train(Sgd(ALPHA), rate=lambda i: epsilon):
+        w = phi
+        for batch in episodes(step.done - 1, 0):
+            w = w - ALPHA * MODEL.loss_and_grad(w, batch)[1]
+        phi = phi + epsilon * (w - phi)
+        np.testing.assert_allclose(step.phi, phi, rtol=1e-12)
+
+
+@given(n=st.integers(1, 4))
+def test_algorithm_2_starts_every_task_from_the_same_phi_and_takes_the_mean(n):
+    (step,) = train(Sgd(ALPHA), steps=1, meta_batch=n)
+    ends = [adapt(MODEL, Sgd(ALPHA), phi_0(), episodes(0, j)).phis[-1] for j in range(n)]
+    np.testing.assert_allclose(step.phi, phi_0() + 0.5 * (np.mean(ends, axis=0) - phi_0()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("inner", INNERS, ids=str)
+def test_the_inner_state_runs_on_over_tasks_and_outer_steps_while_phi_goes_back(inner):
+    phi, state = phi_0(), inner.init(phi_0())
+    for step in train(inner, meta_batch=2, steps=3):
+        ends = []
+        for j in range(2):
+            t = adapt(MODEL, inner, phi, episodes(step.done - 1, j), state)
+            state = t.state
+            ends.append(t.phis[-1])
+        phi = phi + 0.5 * ((ends[0] + ends[1]) / 2 - phi)
+        np.testing.assert_allclose(step.phi, phi, rtol=1e-9)
+        if isinstance(inner, Adam):
+            assert step.inner_state.t == 6 * step.done
+
+
+@pytest.mark.parametrize("outer", OUTERS, ids=str)
+@pytest.mark.parametrize("meta_gradient", META_GRADIENTS)
+def test_any_outer_optimiser_takes_the_mean_direction_at_the_rate_of_the_step(outer, meta_gradient):
+    rate, direction = linear_annealing(0.5, 0.1, 4), META_GRADIENTS[meta_gradient]
+    phi, state = phi_0(), outer.init(phi_0())
+    for step in train(Sgd(ALPHA), outer, direction, rate=rate, meta_batch=2):
+        i = step.done - 1
+        mean = sum(direction(adapt(MODEL, Sgd(ALPHA), phi, episodes(i, j))) for j in range(2)) / 2
+        phi, state = replace(outer, learning_rate=rate(i)).update(mean, state, phi)
+        np.testing.assert_array_equal(step.phi, phi)
+        assert_same_state(step.outer_state, state)
+
+
+@pytest.mark.parametrize("outer", OUTERS, ids=str)
+@pytest.mark.parametrize("inner", INNERS, ids=str)
+@given(stop=st.integers(1, 4))
+def test_a_run_that_stops_after_any_step_goes_on_to_the_bit(inner, outer, stop):
+    rate = linear_annealing(1.0, 0.0, 5)
+    whole = train(inner, outer, steps=5, rate=rate, meta_batch=2)
+    first = train(inner, outer, steps=stop, rate=rate, meta_batch=2)
+    rest = train(inner, outer, steps=5, rate=rate, meta_batch=2, start=first[-1])
+    assert len(first) + len(rest) == 5
+    for step, expected in zip(first + rest, whole, strict=True):
+        assert_same_step(step, expected)
+
+
+def test_a_step_already_yielded_is_a_value_that_later_steps_leave_alone():
+    steps = train(Adam(0.01, 0.9), Adam(1.0))
+    again = train(Adam(0.01, 0.9), Adam(1.0))
+    for step, same in zip(steps, again, strict=True):
+        assert_same_step(step, same)
+    assert [step.done for step in steps] == [1, 2, 3, 4]
+
+
+def test_asking_for_episodes_in_any_other_order_is_never_needed():
+    asked = []
+
+    def watched(i, j):
+        asked.append((i, j))
+        return episodes(i, j)
+
+    train(episodes=watched, steps=3, meta_batch=2)
+    assert asked == [(i, j) for i in range(3) for j in range(2)]
+
+
+def test_the_losses_of_a_step_are_means_over_the_meta_batch_before_the_update():
+    (step,) = train(Sgd(ALPHA), steps=1, meta_batch=3)
+    losses = [adapt(MODEL, Sgd(ALPHA), phi_0(), episodes(0, j)).losses for j in range(3)]
+    np.testing.assert_allclose(step.first_loss, np.mean([loss[0] for loss in losses]), rtol=1e-14)
+    np.testing.assert_allclose(step.last_loss, np.mean([loss[-1] for loss in losses]), rtol=1e-14)
+
+
+def test_a_run_begins_where_it_is_told_and_a_finished_run_has_no_more_steps():
+    start = begin(phi_0(), INNERS[1], OUTERS[0])
+    assert (start.done, start.first_loss) == (0, None)
+    np.testing.assert_array_equal(start.phi, phi_0())
+    finished = train(steps=2)[-1]
+    assert train(steps=2, start=finished) == []
+
+
+@pytest.mark.parametrize("meta_gradient", [reptile, maml(MODEL, ALPHA)], ids=["ends", "all"])
+def test_nan_in_the_data_gives_one_line_that_names_the_place(meta_gradient):
+    def poisoned(i, j):
+        batches = episodes(i, j)
+        if (i, j) == (2, 1):
+            batches[1][0][0] = np.nan
+        return batches
+
+    line = r"^outer step 3, task 2, inner step 2: the loss is nan; look for NaN in the data, or lower"
+    with pytest.raises(UsageError, match=line) as error:
+        train(Sgd(ALPHA), meta_gradient=meta_gradient, episodes=poisoned, meta_batch=2)
+    assert "\n" not in str(error.value)
+
+
+def test_a_learning_rate_that_diverges_gives_the_same_line_and_no_warning():
+    """The warnings of NumPy's overflows would be errors here."""
+    with pytest.raises(UsageError, match=r"^outer step \d+, task 1, inner step \d+: the loss is (nan|inf);"):
+        train(Sgd(1e6), steps=100)
