@@ -197,7 +197,7 @@ def _bench(args: argparse.Namespace) -> int:
         _print_json(result)
     else:
         print(bench.format_table(result))
-    return 0
+    return 1 if result["failures"] else 0
 
 
 def _data(args: argparse.Namespace) -> int:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -77,6 +79,25 @@ def load(name: str | None = None, threads: int | None = None) -> Ops:
         conv2d_weight=kernels.conv2d_weight,
         network=kernels.network,
     )
+
+
+def fma_gflops(name: str, threads: int = 1) -> float:
+    """Return the GFLOP/s of `threads` threads that only multiply and add in registers: the peak of `name`.
+
+    One trial of some milliseconds; the peak is the largest of many.  Used by ``reptile-np bench``.
+    """
+    table, sink = lib.rk_dispatch(name.encode()), ffi.new("float[]", 16 * threads)
+    start = threading.Barrier(threads)
+
+    def trial(i: int) -> tuple[float, float, float]:
+        start.wait()
+        begin = time.perf_counter()
+        operations = table.fma_peak(1 << 20, sink + 16 * i)
+        return begin, time.perf_counter(), operations
+
+    with ThreadPoolExecutor(threads) as pool:
+        begins, ends, operations = zip(*pool.map(trial, range(threads)), strict=True)
+    return sum(operations) / (max(ends) - min(begins)) / 1e9
 
 
 def _thread_count(threads: int | None) -> int:
