@@ -35,7 +35,7 @@ def rationals(values: Any) -> Array:
 
 
 def polynomial_coefficients(f: Callable[[Fraction], Array], degree: int, count: int) -> Array:
-    """Return the coefficients of x⁰ … x^(count-1) of the polynomial f, exactly: (count, \\*shape of f).
+    """Return the coefficients of x⁰ … x^(count-1) of the polynomial f, exactly: (count, …).
 
     `f` is evaluated at ``degree + 2`` rational points, none of them 0 (so that f may divide by x): the
     first ``degree + 1`` fix the polynomial, all together must have a vanishing divided difference.

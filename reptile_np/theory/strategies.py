@@ -87,7 +87,7 @@ def batches(
     outputs: int = 1,
     max_size: int = 6,
 ) -> tuple[Array, Array]:
-    """Draw a minibatch (x, y): x (b, \\*input_shape) float64 normal, 1 ≤ b ≤ `max_size`.
+    """Draw a minibatch (x, y): x (b, …) float64 normal, 1 ≤ b ≤ `max_size`.
 
     With `ways`, y (b,) are labels below it, int64; without, targets (b, outputs), float64 normal.
     """

@@ -52,6 +52,8 @@ def test_random_tasks_are_rational_and_differ():
     assert len(set(flat)) == 6
 
 
-@pytest.mark.parametrize(("loss_degree", "k", "degree"), [(2, 1, 0), (2, 3, 4), (3, 2, 3), (3, 3, 9), (3, 5, 45)])
+@pytest.mark.parametrize(
+    ("loss_degree", "k", "degree"), [(2, 1, 0), (2, 3, 4), (3, 2, 3), (3, 3, 9), (3, 5, 45)]
+)
 def test_the_degree_in_alpha_of_maml(loss_degree, k, degree):
     assert degree_in_alpha(loss_degree, k) == degree

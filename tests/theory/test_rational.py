@@ -39,7 +39,7 @@ def test_interpolation_never_evaluates_at_zero():
 
 @given(rational_vectors(3))
 def test_the_exact_gradient_of_a_cubic_form_is_its_gradient(phi):
-    x, y, z = phi
+    x, y, _ = phi
     gradient = exact_gradient(lambda p: p[0] ** 2 * p[1] - 4 * p[2], phi, degree=3)
     assert gradient.tolist() == [2 * x * y, x * x, -4]
 

@@ -1,0 +1,53 @@
+"""One row of the table that ``reptile-np verify`` prints, and the three ways to fill it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Value = float | str
+
+
+class Claim(NamedTuple):
+    """A statement that can be true or false, and what was measured.
+
+    `tolerance` 0 means equality of fractions: the measurement knows no rounding.  In "at least" rows
+    (`at_least`) it is 0 too: the bound is the whole statement.
+    """
+
+    claim: str
+    source: str
+    stated: Value
+    measured: Value
+    tolerance: float
+    holds: bool
+
+
+def equal(claim: str, source: str, stated: Any, measured: Any) -> Claim:
+    """Return the row of an equality of integers or fractions, or of sequences of them.
+
+    A measured None is a coefficient that does not exist: the vector is not in the span of its terms.
+    """
+    stated, measured = _listed(stated), _listed(measured)
+    text = ["outside the span" if x is None else str(x) for x in measured]
+    return Claim(claim, source, ", ".join(map(str, stated)), ", ".join(text), 0.0, stated == measured)
+
+
+def close(claim: str, source: str, stated: float, measured: float, tolerance: float) -> Claim:
+    """Return the row of a measurement in floating point: ``|measured - stated| ≤ tolerance``."""
+    holds = abs(measured - stated) <= tolerance
+    return Claim(claim, source, float(stated), float(measured), float(tolerance), bool(holds))
+
+
+def at_least(claim: str, source: str, bound: float, measured: float) -> Claim:
+    """Return the row of something shown to be large: a breakdown, by how much it breaks down."""
+    return Claim(claim, source, f">= {bound:g}", float(measured), 0.0, bool(measured >= bound))
+
+
+def _listed(value: Any) -> list[Fraction | None]:
+    values = value.ravel() if isinstance(value, np.ndarray) else value
+    entries = values if isinstance(values, Sequence | np.ndarray) else [values]
+    return [None if x is None else Fraction(x) for x in entries]
