@@ -201,11 +201,14 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _data(args: argparse.Namespace) -> int:
+    from reptile_np.experiments.progress import Reporter
     from reptile_np.tasks import omniglot
 
-    summary = omniglot.import_omniglot(args.source, args.to)
+    path = omniglot.import_omniglot(args.source, args.to, Reporter())
+    images = omniglot.load(path)
+    drawings = sum(images.count(c) for c in range(len(images)))
     if args.json:
-        _print_json(summary)
+        _print_json({"file": str(path), "classes": len(images), "images": drawings})
     else:
-        print(summary)
+        print(f"{len(images):,} characters, {drawings:,} drawings, verified, in {path}")
     return 0

@@ -36,7 +36,7 @@ def load_step(path: Path, template: Step) -> Step:
     if not path.exists():
         raise UsageError(f"{path}: no such checkpoint; the run has not saved one yet")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             phi = arrays["phi"]
             inner = _state(template.inner_state, [arrays[f"inner/{i}"] for i in _range(arrays, "inner")])
             outer = _state(template.outer_state, [arrays[f"outer/{i}"] for i in _range(arrays, "outer")])

@@ -68,6 +68,23 @@ class Progress:
         self.close()
 
 
+class Reporter:
+    """Show several jobs one after another: called with (what, done, total), total None where unknown."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._progress = Progress("", 0, quiet=True)
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Say how far the job `what` is."""
+        if what != self._what:
+            self._progress.close()
+            self._what, self._progress = what, Progress(what, total or 0, done)
+        self._progress.update(done)
+        if done == total:
+            self._progress.close()
+
+
 def duration(seconds: float) -> str:
     """Return 75 as "1m15s", 7400 as "2h03m"."""
     minutes, rest = divmod(round(seconds), 60)
