@@ -23,9 +23,7 @@ def silent(what: str, done: int, total: int | None) -> None:
     """Report no progress."""
 
 
-def fetch(
-    url: str, path: Path, check: Callable[[Path], None], progress: Progress = silent
-) -> None:
+def fetch(url: str, path: Path, check: Callable[[Path], None], progress: Progress = silent) -> None:
     """Download `url` to `path`, which appears only when it is whole.
 
     Until then the bytes are in `path` + ".part", which the next call continues
@@ -36,7 +34,7 @@ def fetch(
     url : str
         http or https.
     path : Path
-        Must not exist.
+        Must not exist; its folder must.
     check : callable
         Given the finished ".part"; raises `UsageError` if it is not what was
         wanted, which also deletes it: there is nothing to resume.
@@ -53,10 +51,9 @@ def fetch(
     Verified by ``tests/tasks/test_download.py`` against a server that cuts.
     """
     part = path.with_name(path.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
     try:
         _continue(url, part, progress)
-    except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
         raise UsageError(f"{url}: {_reason(error)}; try again, or pass --from with a folder") from error
     try:
         check(part)
@@ -72,6 +69,7 @@ def _continue(url: str, part: Path, progress: Progress) -> None:
     try:
         response = _open(url, have)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
         if error.headers.get("Content-Range") == f"bytes */{have}":
@@ -84,12 +82,11 @@ def _continue(url: str, part: Path, progress: Progress) -> None:
             have = 0
         length = response.headers.get("Content-Length")
         total = None if length is None else have + int(length)
-        with part.open("ab" if have else "wb") as file:
-            while chunk := response.read(CHUNK):
+        with part.open("ab" if have else "wb", buffering=0) as file:  # a kill keeps what has come
+            while chunk := response.read1(CHUNK):
                 file.write(chunk)
                 have += len(chunk)
                 progress(part.stem, have, total)
-            file.flush()
             os.fsync(file.fileno())
     if total is not None and have < total:
         raise OSError(f"connection cut after {have:,} of {total:,} bytes")
@@ -102,8 +99,8 @@ def _open(url: str, start: int) -> http.client.HTTPResponse:
     return response
 
 
-def _reason(error: OSError | http.client.HTTPException) -> str:
+def _reason(error: Exception) -> str:
     """Return the error in one line."""
-    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+    if type(error) is urllib.error.URLError:
         return f"cannot connect ({error.reason})"
     return " ".join(str(error).split()) or type(error).__name__

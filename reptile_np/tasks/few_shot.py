@@ -78,9 +78,7 @@ def _labelled(images_per_class: list[NDArray[np.float32]]) -> Batch:
     return _frozen(np.concatenate(images_per_class)), _frozen(y)
 
 
-def minibatches(
-    rng: np.random.Generator, support: Batch, batch_size: int, steps: int
-) -> list[Batch]:
+def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps: int) -> list[Batch]:
     """Cut shuffled epochs of `support` into `steps` batches of `batch_size`.
 
     Epochs follow each other without a gap: a batch that an epoch cannot fill
@@ -119,15 +117,11 @@ def minibatches_with_replacement(
     """
     n = _check_batches(support, batch_size, steps)
     if batch_size > n:
-        raise UsageError(
-            f"minibatches: {batch_size} different examples from {n}; ask for smaller batches"
-        )
+        raise UsageError(f"minibatches: {batch_size} different examples from {n}; ask for smaller batches")
     return _gather(support, _permutations(rng, n, count=steps)[:, :batch_size])
 
 
-def separate_tail(
-    rng: np.random.Generator, support: Batch, tail_shots: int
-) -> tuple[Batch, Batch]:
+def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> tuple[Batch, Batch]:
     """Keep `tail_shots` random examples of each class back for FOMAML's last step.
 
     Returns
@@ -162,8 +156,7 @@ def _check_batches(support: Batch, batch_size: int, steps: int) -> int:
     n = len(support[1])
     if n < 1 or batch_size < 1 or steps < 0:
         raise UsageError(
-            f"minibatches: {steps} batches of {batch_size} from {n} examples; "
-            "give at least 0, 1 and 1"
+            f"minibatches: {steps} batches of {batch_size} from {n} examples; give at least 0, 1 and 1"
         )
     return n
 

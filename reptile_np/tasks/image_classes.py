@@ -65,9 +65,7 @@ class ArrayClasses:
     Verified by ``tests/tasks/test_image_classes.py``.
     """
 
-    def __init__(
-        self, images: NDArray[Any], labels: ArrayLike, names: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, images: NDArray[Any], labels: ArrayLike, names: Sequence[str] | None = None) -> None:
         images = np.asarray(images)
         labels = np.asarray(labels)
         if images.ndim == 3:
@@ -202,8 +200,6 @@ def split_classes(
     ``tests/tasks/test_image_classes.py``.
     """
     if not 0 < train < len(classes):
-        raise UsageError(
-            f"split: {train} training classes of {len(classes)}; give 1 to {len(classes) - 1}"
-        )
+        raise UsageError(f"split: {train} training classes of {len(classes)}; give 1 to {len(classes) - 1}")
     order = rng.permutation(len(classes))
     return _Part(classes, order[:train]), _Part(classes, order[train:])

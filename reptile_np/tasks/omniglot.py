@@ -12,7 +12,6 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,13 +119,16 @@ def import_omniglot(
     Verified by ``tests/tasks/test_omniglot.py``.
     """
     to = cache_directory() if to is None else Path(to).expanduser()
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{to}: cannot be made ({error.strerror}); choose another --to") from error
     place = ADDRESS if source is None else str(source)
-    if urlsplit(place).scheme in ("http", "https"):
+    if place.startswith(("http://", "https://")):
         parts = _download(place, to, progress)
-        drawings = _read_drawings(place, parts)
     else:
-        drawings = _read_drawings(place, omniglot_files.find(Path(place).expanduser()))
-    decoded = _decode(drawings, place, progress)
+        parts = omniglot_files.find(Path(place).expanduser())
+    decoded = _decode(_read_drawings(place, parts), place, progress)
     try:
         _write(decoded, to / CACHE_NAME)
     except OSError as error:
@@ -172,9 +174,7 @@ def _decode(drawings: Drawings, place: str | Path, progress: Progress = silent) 
     names = np.array(list(dict.fromkeys(character for character, _ in drawings)))
     pixels = omniglot_files.decode(drawings, progress)
     if _digest(names, pixels) != OFFICIAL.sha256:
-        raise UsageError(
-            f"{place}: the counts are Omniglot's but the images are not; get it from {ADDRESS}"
-        )
+        raise UsageError(f"{place}: the counts are Omniglot's but the images are not; get it from {ADDRESS}")
     return _Decoded(names, pixels, omniglot_files.fingerprint(drawings))
 
 
@@ -186,7 +186,7 @@ def _digest(names: NDArray[np.str_], pixels: NDArray[np.uint8]) -> str:
 def _read(path: Path) -> _Decoded:
     """Return what `_write` kept, checked against the official content."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             decoded = _Decoded(kept["names"], kept["pixels"], str(kept["files_sha256"]))
     except Exception as error:  # a damaged file makes NumPy raise nearly anything
         reason = "cannot be read as our copy of Omniglot"

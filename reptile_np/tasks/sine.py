@@ -51,9 +51,7 @@ def sample_wave(rng: np.random.Generator) -> Wave:
     return Wave(amplitude=rng.uniform(*AMPLITUDES), phase=rng.uniform(*PHASES))
 
 
-def sample_task(
-    rng: np.random.Generator, points: int | None = None, dtype: DTypeLike = np.float32
-) -> Task:
+def sample_task(rng: np.random.Generator, points: int | None = None, dtype: DTypeLike = np.float32) -> Task:
     """Draw a wave and the points it is learned from; its query set is the grid.
 
     Parameters

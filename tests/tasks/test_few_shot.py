@@ -74,8 +74,7 @@ def test_every_ordered_choice_of_classes_is_equally_likely():
     draws, classes = 6000, numbered_classes(4, 2)
     generator = rng()
     counts = Counter(
-        tuple(sample_task(generator, classes, ways=2, shots=1).query[0][:, 0, 0, 0])
-        for _ in range(draws)
+        tuple(sample_task(generator, classes, ways=2, shots=1).query[0][:, 0, 0, 0]) for _ in range(draws)
     )
     p = 1 / 12
     assert len(counts) == 12
@@ -197,9 +196,7 @@ def test_a_batch_of_more_different_examples_than_there_are_is_refused():
 
 
 @given(seeds, st.integers(1, 5), st.integers(2, 6), st.data())
-def test_the_tail_holds_its_shots_of_each_class_and_the_rest_holds_the_others(
-    seed, ways, shots, data
-):
+def test_the_tail_holds_its_shots_of_each_class_and_the_rest_holds_the_others(seed, ways, shots, data):
     tail_shots = data.draw(st.integers(1, shots - 1))
     support = sample_task(rng(seed), numbered_classes(6, 8), ways, shots).support
     rest, tail = separate_tail(rng(seed), support, tail_shots)

@@ -1,0 +1,114 @@
+"""Glyphs: a family of invented characters, drawn by a pen that is never steady.
+
+A stand-in for Omniglot with nothing to download.  A character is one to three
+smooth strokes; each drawing of it moves the strokes' knots, slants, turns,
+scales and shifts the whole, and takes another pen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks.image_classes import ArrayClasses
+
+SIDE = 28
+STROKES = 3  # at most
+KNOTS = 5  # of each stroke
+SAMPLES_PER_SPAN = 12  # half a pixel apart on a long span: no gaps at any pen width
+
+# The size of a character is 2: its knots fill [-1, 1] in the longer direction.
+UNIT = 10.0  # pixels
+STEP = 0.9  # standard deviation from a knot to the next, before the size is made 2
+# Standard deviations of what differs from drawing to drawing:
+KNOT_NOISE = 0.07
+LINEAR_NOISE = 0.09  # each entry of the 2 x 2 matrix: turn, slant, stretch
+SHIFT_NOISE = 0.8  # pixels
+PEN_RADIUS = (0.6, 1.2)  # pixels, uniform
+
+_ANGLES = np.arange(8) * (np.pi / 4)
+_NIB = np.concatenate([np.zeros((1, 2)), np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)])
+
+
+def _catmull_rom() -> NDArray[np.float64]:
+    """Return the matrix (samples, knots) of the smooth curve through the knots.
+
+    The uniform Catmull-Rom spline; the end knots are doubled.
+    """
+    t = np.linspace(0, 1, SAMPLES_PER_SPAN)
+    weights = np.stack(
+        [-(t**3) + 2 * t**2 - t, 3 * t**3 - 5 * t**2 + 2, -3 * t**3 + 4 * t**2 + t, t**3 - t**2], axis=1
+    )
+    curve = np.zeros((KNOTS - 1, SAMPLES_PER_SPAN, KNOTS))
+    for span in range(KNOTS - 1):
+        for i in range(4):
+            curve[span, :, np.clip(span + i - 1, 0, KNOTS - 1)] += weights[:, i] / 2
+    return curve.reshape(-1, KNOTS)
+
+
+_CURVE = _catmull_rom()
+
+
+def draw(classes: int, drawings: int, rng: np.random.Generator) -> ArrayClasses:
+    """Return `classes` invented characters, `drawings` of each: (28, 28, 1), paper 1, ink 0.
+
+    One number drawn from `rng` names the family.  Drawing d of character c of a
+    family is always the same, however many are asked for.
+
+    Raises
+    ------
+    UsageError
+        `classes` or `drawings` < 1.
+
+    Notes
+    -----
+    Verified by ``tests/tasks/test_glyphs.py``.
+    """
+    if min(classes, drawings) < 1:
+        raise UsageError(f"glyphs: {classes} classes, {drawings} drawings of each; give at least 1 of both")
+    family = int(rng.integers(2**63))
+    images = np.empty((classes, drawings, SIDE, SIDE), bool)
+    for c in range(classes):
+        own = np.random.default_rng(np.random.SeedSequence(family, spawn_key=(c,)))
+        images[c] = _ink(*_pen_paths(own, _character(own), drawings))
+    labels = np.repeat(np.arange(classes), drawings)
+    return ArrayClasses(images.reshape(-1, SIDE, SIDE), labels, [f"glyph {c}" for c in range(classes)])
+
+
+def _character(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the knots (strokes, knots, 2) of a new character, centred, of size 2."""
+    count = rng.integers(1, STROKES, endpoint=True)
+    start = rng.uniform(-1, 1, (count, 1, 2))
+    steps = rng.normal(0, STEP, (count, KNOTS - 1, 2))
+    knots = np.concatenate([start, start + steps.cumsum(axis=1)], axis=1)
+    low, high = knots.min(axis=(0, 1)), knots.max(axis=(0, 1))
+    size = float((high - low).max())
+    return np.asarray((2 * knots - low - high) / size)
+
+
+def _pen_paths(
+    rng: np.random.Generator, character: NDArray[np.float64], drawings: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the pen went (drawings, points, 2) and its radius (drawings,), in pixels."""
+    # One row of random numbers per drawing, so that asking for more keeps the first ones.
+    noise = rng.standard_normal((drawings, character.size + 7))
+    knots = character + KNOT_NOISE * noise[:, 7:].reshape(drawings, *character.shape)
+    linear = UNIT * (np.eye(2) + LINEAR_NOISE * noise[:, :4].reshape(drawings, 2, 2))
+    path = (_CURVE @ knots).reshape(drawings, -1, 2) @ linear
+    path += SIDE / 2 + SHIFT_NOISE * noise[:, np.newaxis, 4:6]
+    low, high = PEN_RADIUS
+    return path, low + (high - low) / (1 + np.exp(-2 * noise[:, 6]))
+
+
+def _ink(path: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return the drawings (drawings, 28, 28): False wherever the nib touched a pixel.
+
+    The nib is the centre and eight points of a circle; what leaves the paper is lost.
+    """
+    touched = path[:, :, np.newaxis] + radius[:, np.newaxis, np.newaxis, np.newaxis] * _NIB
+    pixel = np.floor(touched).astype(np.intp).reshape(len(path), -1, 2) + 1
+    framed = np.ones((len(path), SIDE + 2, SIDE + 2), bool)  # a frame catches what is outside
+    row, column = np.moveaxis(pixel.clip(0, SIDE + 1), -1, 0)
+    framed[np.arange(len(path))[:, np.newaxis], row, column] = False
+    return framed[:, 1:-1, 1:-1]

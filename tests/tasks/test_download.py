@@ -1,0 +1,94 @@
+"""A download is whole, resumed or restarted; never half a file under the final name."""
+
+import pytest
+from http_server import Behaviour, serving
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks.download import fetch
+
+BODY = bytes(range(256)) * 1000
+
+
+def accept(path):
+    pass
+
+
+def refuse(path):
+    raise UsageError("not what was wanted")
+
+
+def server(**kwargs):
+    return Behaviour({"/file": BODY}, **kwargs)
+
+
+@pytest.mark.parametrize("announce_length", [True, False])
+def test_a_download_is_the_file(tmp_path, announce_length):
+    with serving(server(announce_length=announce_length)) as address:
+        fetch(address + "file", tmp_path / "file", accept)
+    assert (tmp_path / "file").read_bytes() == BODY
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_progress_ends_at_the_size_of_the_file(tmp_path):
+    seen = []
+    with serving(server()) as address:
+        fetch(address + "file", tmp_path / "file", accept, lambda *now: seen.append(now))
+    done = [d for _, d, _ in seen]
+    assert done == sorted(done)
+    assert seen[-1] == ("file", len(BODY), len(BODY))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 1000, len(BODY) - 1])
+def test_a_cut_connection_leaves_a_part_that_the_next_call_continues(tmp_path, cut):
+    behaviour = server(cut_after=cut)
+    with serving(behaviour) as address:
+        with pytest.raises(UsageError, match=f"cut after {cut:,} of {len(BODY):,} bytes"):
+            fetch(address + "file", tmp_path / "file", accept)
+        assert [p.name for p in tmp_path.iterdir()] == ["file.part"]
+        behaviour.cut_after = None
+        fetch(address + "file", tmp_path / "file", accept)
+    assert behaviour.requests[1] == ("/file", f"bytes={cut}-" if cut else None)
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("cut", [1, 1000])
+def test_a_server_that_cannot_resume_sends_the_whole_file_again(tmp_path, cut):
+    (tmp_path / "file.part").write_bytes(BODY[:cut])
+    with serving(server(ranges=False)) as address:
+        fetch(address + "file", tmp_path / "file", accept)
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+def test_a_part_that_was_already_whole_is_taken_as_it_is(tmp_path):
+    (tmp_path / "file.part").write_bytes(BODY)
+    with serving(server()) as address:
+        fetch(address + "file", tmp_path / "file", accept)
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+def test_a_part_longer_than_the_file_is_thrown_away(tmp_path):
+    (tmp_path / "file.part").write_bytes(BODY + b"more")
+    with serving(server()) as address:
+        fetch(address + "file", tmp_path / "file", accept)
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+def test_what_the_check_refuses_is_deleted(tmp_path):
+    with serving(server()) as address, pytest.raises(UsageError, match="not what was wanted"):
+        fetch(address + "file", tmp_path / "file", refuse)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_file_is_one_line_with_the_address(tmp_path):
+    with serving(server()) as address, pytest.raises(UsageError) as caught:
+        fetch(address + "other", tmp_path / "other", accept)
+    assert "other: HTTP Error 404" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_server_is_one_line_with_the_address(tmp_path):
+    with serving(server()) as address:
+        pass
+    with pytest.raises(UsageError, match=r"file: cannot connect"):
+        fetch(address + "file", tmp_path / "file", accept)

@@ -1,0 +1,73 @@
+"""Glyphs: a seeded family of characters that differ more between classes than within."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks import glyphs
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def drawn(classes, drawings, seed=0):
+    """All pixels (classes, drawings, 28, 28)."""
+    characters = glyphs.draw(classes, drawings, np.random.default_rng(seed))
+    every = np.arange(drawings)
+    return np.stack([characters.images(c, every)[..., 0] for c in range(classes)])
+
+
+@given(seeds, st.integers(1, 4), st.integers(1, 4))
+@settings(max_examples=20)
+def test_glyphs_are_ink_zero_on_paper_one(seed, classes, drawings):
+    pixels = drawn(classes, drawings, seed)
+    assert pixels.shape == (classes, drawings, 28, 28)
+    assert set(np.unique(pixels)) <= {0.0, 1.0}
+
+
+def test_every_drawing_has_ink_and_mostly_paper():
+    ink = 1 - drawn(100, 10).mean(axis=(2, 3))
+    assert ink.min() > 0.01
+    assert ink.max() < 0.6
+
+
+@given(seeds, st.integers(1, 3), st.integers(1, 3), st.integers(0, 3), st.integers(0, 3))
+@settings(max_examples=20)
+def test_a_drawing_is_the_same_however_many_are_asked_for(seed, classes, drawings, more_classes, more):
+    few = drawn(classes, drawings, seed)
+    many = drawn(classes + more_classes, drawings + more, seed)
+    np.testing.assert_array_equal(many[:classes, :drawings], few)
+
+
+def test_seeds_draw_different_families():
+    assert not np.array_equal(drawn(3, 2, seed=0), drawn(3, 2, seed=1))
+
+
+def test_drawings_of_a_character_differ_but_less_than_characters_do():
+    pixels = drawn(60, 8).reshape(60, 8, -1)
+    between_drawings = np.abs(pixels[:, 1:] - pixels[:, :1]).mean()
+    between_characters = np.abs(pixels[1:, :] - pixels[:1, :]).mean()
+    assert (np.abs(pixels[:, 1:] - pixels[:, :1]).mean(axis=2) > 0).all()
+    assert between_drawings < between_characters
+
+
+def test_a_stroke_passes_through_its_knots_and_reproduces_straight_lines():
+    knots = np.arange(glyphs.KNOTS, dtype=float)
+    path = glyphs._CURVE @ knots
+    ends = path.reshape(glyphs.KNOTS - 1, -1)[:, [0, -1]]
+    # Weights are dyadic combinations of t; a few roundings of numbers below 5.
+    np.testing.assert_allclose(ends, np.stack([knots[:-1], knots[1:]], axis=1), atol=1e-14)
+    np.testing.assert_allclose(glyphs._CURVE @ np.ones(glyphs.KNOTS), 1, atol=1e-14)
+
+
+def test_ink_beyond_the_paper_is_lost_and_nothing_else():
+    path = np.array([[[-50.0, 14.0], [14.0, 1000.0], [5.5, 7.5]]])
+    image = glyphs._ink(path, np.array([0.1]))
+    assert np.argwhere(~image).tolist() == [[0, 5, 7]]
+
+
+@pytest.mark.parametrize(("classes", "drawings"), [(0, 1), (1, 0)])
+def test_no_glyphs_are_refused(classes, drawings):
+    with pytest.raises(UsageError, match="give at least 1"):
+        glyphs.draw(classes, drawings, np.random.default_rng(0))
