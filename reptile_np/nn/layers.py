@@ -261,22 +261,21 @@ class BatchNorm(Layer):
         return {"gamma": (size[-1],), "beta": (size[-1],)}
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
-        """``y = γ x̂ + β``."""
+        """``y = (γ r) c + β`` with the centred ``c = x - mean``: x̂ itself is never written down."""
         gamma, beta = theta
         rows = x.reshape(-1, x.shape[-1])
-        xhat = rows - _mean(rows)
-        r = 1 / np.sqrt(_mean_product(xhat, xhat) + self.epsilon)
-        xhat *= r
-        y = xhat * gamma
+        centred = rows - _mean(rows)
+        r = 1 / np.sqrt(_mean_product(centred, centred) + self.epsilon)
+        y = centred * (gamma * r)
         y += beta
-        return y.reshape(x.shape), (gamma, xhat, r)
+        return y.reshape(x.shape), (gamma, centred, r)
 
     def backward(self, at: Any, y_bar: Array, ops: Ops, input_too: bool = True) -> Adjoints:
         """``x_bar = γ r (y_bar - mean(y_bar) - x̂ mean(x̂ y_bar))``."""
-        gamma, xhat, r = at
-        rows = y_bar.reshape(xhat.shape)
-        mean, slope = _mean(rows), _mean_product(xhat, rows)
-        x_bar = xhat * -slope
+        gamma, centred, r = at
+        rows = y_bar.reshape(centred.shape)
+        mean, slope = _mean(rows), _mean_product(centred, rows) * r
+        x_bar = centred * (-r * slope)
         x_bar += rows
         x_bar -= mean
         x_bar *= gamma * r
@@ -284,9 +283,9 @@ class BatchNorm(Layer):
 
     def forward_dot(self, at: Any, theta_dot: Arrays, x_dot: Array | None, ops: Ops) -> tuple[Array, Any]:
         """``x̂_dot = r (x_dot - mean(x_dot) - x̂ mean(x̂ x_dot))`` and ``r_dot = -r² mean(x̂ x_dot)``."""
-        (gamma, xhat, r), (gamma_dot, beta_dot) = at, theta_dot
+        (gamma, centred, r), (gamma_dot, beta_dot) = at, theta_dot
         assert x_dot is not None, "a network starts with a dense or a convolution layer"
-        rows = x_dot.reshape(xhat.shape)
+        xhat, rows = centred * r, x_dot.reshape(centred.shape)
         slope = _mean_product(xhat, rows)
         xhat_dot = (rows - _mean(rows) - xhat * slope) * r
         r_dot = -(r**2) * slope
@@ -297,9 +296,9 @@ class BatchNorm(Layer):
         self, at: Any, dot: Any, y_bar: Array, y_bar_dot: Array, ops: Ops, input_too: bool = True
     ) -> Adjoints:
         """Differentiate ``x_bar = (γ r) z`` with ``z = y_bar - mean(y_bar) - x̂ mean(x̂ y_bar)``."""
-        (gamma, xhat, r), (gamma_dot, xhat_dot, r_dot) = at, dot
+        (gamma, centred, r), (gamma_dot, xhat_dot, r_dot) = at, dot
         x_bar_dot, (gamma_bar_dot, beta_bar_dot) = self.backward(at, y_bar_dot, ops)
-        rows = y_bar.reshape(xhat.shape)
+        xhat, rows = centred * r, y_bar.reshape(centred.shape)
         slope, slope_dot = _mean_product(xhat, rows), _mean_product(xhat_dot, rows)
         z = rows - _mean(rows) - xhat * slope
         # second-order terms: x̂ and γ r move, y_bar stands still
