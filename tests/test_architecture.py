@@ -1,0 +1,146 @@
+"""The rooms of the house: arrows point down only, imports are light, and every file fits in the head."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import reptile_np
+
+PACKAGE = Path(reptile_np.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+MAY_USE = {  # cli → experiments → {meta, tasks, theory} → nn
+    "nn": set(),
+    "meta": {"nn"},
+    "tasks": {"nn"},
+    "theory": {"nn", "meta"},
+    "experiments": {"nn", "meta", "tasks", "theory"},
+    "cli": {"nn", "meta", "tasks", "theory", "experiments"},
+    "__main__": {"cli"},
+    "__init__": set(),
+    "errors": set(),
+}
+EVERYWHERE = {"errors"}
+RUNTIME = {"numpy", "cffi", "reptile_np"} | set(sys.stdlib_module_names)
+EXTRAS = {"PIL", "tqdm", "matplotlib", "hypothesis"}
+FOR_TESTS = {"theory.strategies"}  # strategies offered to other people's tests: needs the extra `test`
+
+
+def name(file):
+    """The dotted name of a file inside the package."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts)
+
+
+@cache
+def imports(file, top_level_only=False):
+    """The dotted names a file imports, and whether each import runs when the module is imported."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    lazy = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.Lambda)) or is_type_checking(node)
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if top_level_only and id(node) in lazy:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import hides the room it comes from"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING"
+
+
+def inside(dotted):
+    """What of the package an import names: "meta.training.begin" for reptile_np.meta.training.begin."""
+    return dotted.removeprefix("reptile_np.") if dotted.startswith("reptile_np.") else None
+
+
+every_file = pytest.mark.parametrize("file", FILES, ids=name)
+
+
+@every_file
+def test_arrows_point_down_only(file):
+    room = name(file).split(".")[0]
+    for used in filter(None, map(inside, imports(file))):
+        other = used.split(".")[0]
+        if other.startswith("__version__"):
+            continue
+        assert other in MAY_USE[room] | EVERYWHERE | {room}, f"{room} uses {used}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if name(file).startswith("meta.")], ids=name)
+def test_the_algorithms_are_handed_a_model_and_never_import_one(file):
+    used = filter(None, map(inside, imports(file)))
+    assert not [module for module in used if module.startswith(("nn.models", "nn.native"))]
+
+
+@every_file
+def test_nothing_but_experiments_and_the_command_line_knows_that_c_exists(file):
+    if name(file).split(".")[0] in ("meta", "tasks", "theory"):
+        assert not any("native" in used for used in imports(file))
+
+
+def test_only_the_native_module_imports_the_extension():
+    using = {name(file) for file in FILES if any("_kernels" in used for used in imports(file))}
+    assert using <= {"nn.native"}
+
+
+@every_file
+def test_importing_needs_only_numpy_cffi_and_the_standard_library(file):
+    needs = imports(file, top_level_only=True)
+    if name(file) not in FOR_TESTS:
+        assert {used.split(".")[0] for used in needs} <= RUNTIME
+        assert not [used for used in filter(None, map(inside, needs)) if used.startswith(tuple(FOR_TESTS))]
+
+
+@every_file
+def test_beyond_that_only_the_declared_extras_are_ever_imported(file):
+    assert {used.split(".")[0] for used in imports(file)} <= RUNTIME | EXTRAS
+
+
+@every_file
+def test_a_file_fits_in_the_head(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@every_file
+def test_a_module_says_what_it_is_for(file):
+    assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def test_no_two_modules_import_each_other():
+    """Cycles inside a room: the order of a room's files is a reading order."""
+    graph = {
+        name(file): {
+            other
+            for used in filter(None, map(inside, imports(file, top_level_only=True)))
+            for other in map(name, FILES)
+            if (used == other or used.startswith(other + ".")) and other != name(file)
+        }
+        for file in FILES
+    }
+    while leaves := {module for module, used in graph.items() if not used & graph.keys()}:
+        graph = {module: used for module, used in graph.items() if module not in leaves}
+    assert not graph, f"a cycle among {sorted(graph)}"
+
+
+@pytest.mark.parametrize("module", ["reptile_np", "reptile_np.nn.models", "reptile_np.meta.training"])
+def test_importing_takes_less_than_half_a_second(module):
+    """Processor time, NumPy included, and the least of five: other load on the machine is not ours."""
+    program = f"import time; start = time.process_time(); import {module}; print(time.process_time() - start)"
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
+        for _ in range(5)
+    ]
+    assert min(seconds) < 0.5
