@@ -27,16 +27,16 @@ def verify() -> list[Claim]:
     return [*joint_training(), *one_step(), *outer_loop()]
 
 
-def example(variables: int = 2, tasks: int = 2, batches: int = 3, seed: int = 0) -> Problem:
-    """Return a fixed, generic distribution over cubic losses, and a point."""
-    model = Polynomials(variables, degree=3)
-    drawn = random_tasks(np.random.default_rng(seed), model, tasks, batches)
+def example(variables: int = 2, tasks: int = 2, batches: int = 3, degree: int = 3) -> Problem:
+    """Return a fixed, generic distribution over polynomial losses, and a point."""
+    model = Polynomials(variables, degree)
+    drawn = random_tasks(np.random.default_rng(0), model, tasks, batches)
     return Problem(model, drawn, rationals([1, Fraction(-1, 2), 2][:variables]))
 
 
 def task_loss(task: Task) -> Array:
     """Return the loss of a whole task: the mean of its minibatches'."""
-    return sum(task[1:], task[0]) / len(task)
+    return np.mean(np.stack(task), axis=0)
 
 
 def average_update_gap(problem: Problem, k: int) -> Array:
@@ -103,61 +103,70 @@ def one_step() -> list[Claim]:
     problem, alpha = example(), Fraction(3, 7)
     directions = problem.expected({**METHODS, "w": weighted_gradient([1])}, 1, alpha)
     distance = abs(directions - problem.avg_grad()).sum()
-    return [equal("k = 1: Reptile, FOMAML, MAML, g_1 all equal AvgGrad; the difference", "notes, 1", 0, distance)]
+    claim = "k = 1: Reptile, FOMAML, MAML and g_1 all equal AvgGrad: the difference"
+    return [equal(claim, "reading notes, remark 1", 0, distance)]
 
 
 def outer_loop() -> list[Claim]:
     """Return Algorithms 1 and 2 and the moving average, run by `meta_train` itself."""
     problem, alpha, epsilon = example(), Fraction(1, 5), Fraction(1, 3)
-    first, second = problem.tasks
-    inner, outer = Sgd(alpha), Sgd(None)
+    phi, (first, second) = problem.phi, problem.tasks
 
-    def train(tasks: list[list[Task]]) -> Array:
+    def train(*meta_batches: list[Task]) -> Array:
         """Run one outer step on each meta-batch of tasks."""
-        return list(
-            meta_train(
-                problem.model,
-                begin(problem.phi, inner, outer),
-                lambda i, j: tasks[i][j],
-                meta_gradient=reptile,
-                inner=inner,
-                outer=outer,
-                rate=lambda i: epsilon,
-                outer_steps=len(tasks),
-                meta_batch=len(tasks[0]),
-            )
-        )[-1].phi
+        start = begin(phi, Sgd(alpha), Sgd(None))
+        *_, last = meta_train(
+            problem.model,
+            start,
+            lambda i, j: meta_batches[i][j],
+            meta_gradient=reptile,
+            inner=Sgd(alpha),
+            outer=Sgd(None),
+            rate=lambda i: epsilon,  # type: ignore[arg-type, return-value]
+            outer_steps=len(meta_batches),
+            meta_batch=len(meta_batches[0]),
+        )
+        return last.phi
 
     def solution(phi: Array, task: Task) -> Array:
         return expansions.run(problem.model, phi, task, alpha).phis[-1]
 
-    phi = problem.phi
-    serial = phi + epsilon * (solution(phi, first) - phi)
-    after_two = serial + epsilon * (solution(serial, second) - serial)
-    batched = phi + epsilon * (solution(phi, first) + solution(phi, second) - 2 * phi) / 2
-    average = moving_average(phi, [solution(phi, first), solution(serial, second)], epsilon)
-    k = len(first)
-    printed = phi + epsilon * 2 * (solution(phi, first) - phi) / k
+    w_first, w_second = solution(phi, first), solution(phi, second)
+    serial = phi + epsilon * (w_first - phi)
+    w_after = solution(serial, second)
+    two_serial = train([first], [second])
+    printed = phi + epsilon * 2 * (w_first - phi) / len(first)
+    erratum, zero = "erratum 2: Algorithm 2 prints 1/k", [0, 0]
     return [
-        equal("φ ← φ + ε(W - φ), two iterations: the difference", "Algorithm 1", [0, 0], train([[first], [second]]) - after_two),
-        equal("φ ← φ + ε (1/n) Σ(W_i - φ), n = 2: the difference", "Algorithm 2", [0, 0], train([[first, second]]) - batched),
         equal(
-            "a meta-batch of n copies of a task is the serial step with 1/n: the difference",
-            "erratum 2: Algorithm 2 prints 1/k",
-            [0, 0],
-            train([[first, first]]) - serial,
+            "φ ← φ + ε(W - φ), two iterations: the difference",
+            "Algorithm 1",
+            zero,
+            two_serial - (serial + epsilon * (w_after - serial)),
         ),
         equal(
-            f"with 1/k as printed (n = 2, k = {k}) it is n/k of the serial step",
-            "erratum 2: Algorithm 2 prints 1/k",
-            Fraction(2, k),
+            "φ ← φ + ε (1/n) Σ(W_i - φ), n = 2: the difference",
+            "Algorithm 2",
+            zero,
+            train([first, second]) - (phi + epsilon * (w_first + w_second - 2 * phi) / 2),
+        ),
+        equal(
+            "a meta-batch of n copies of a task is the serial step: the difference",
+            erratum,
+            zero,
+            train([first, first]) - serial,
+        ),
+        equal(
+            f"with 1/k as printed (n = 2, k = {len(first)}) it would be n/k of the serial step",
+            erratum,
+            Fraction(2, len(first)),
             _multiple(printed - phi, serial - phi),
         ),
         equal(
-            "φ_t = (1-ε)^t φ_0 + Σ ε(1-ε)^(t-s) W_s: the difference",
-            "section 4.2, eq. (23); chapter 3",
-            [0, 0],
-            train([[first], [second]]) - average,
+            "φ_t = (1-ε)^t φ_0 + Σ ε(1-ε)^(t-s) W_s, t = 2: the difference",
+            "eq. (23), as a moving average",
+            zero,
+            two_serial - moving_average(phi, [w_first, w_after], epsilon),
         ),
     ]
 
@@ -165,8 +174,10 @@ def outer_loop() -> list[Claim]:
 def moving_average(phi: Array, solutions: list[Array], epsilon: Any) -> Array:
     """Return ``(1-ε)^t φ_0 + Σ_s ε (1-ε)^(t-s) W_s`` for the t solutions W_1 … W_t, each (n,)."""
     t = len(solutions)
-    weights = [epsilon * (1 - epsilon) ** (t - s) for s in range(1, t + 1)]
-    return (1 - epsilon) ** t * phi + sum(w * solution for w, solution in zip(weights, solutions, strict=True))
+    phi = (1 - epsilon) ** t * phi
+    for s, solution in enumerate(solutions, start=1):
+        phi = phi + epsilon * (1 - epsilon) ** (t - s) * solution
+    return phi
 
 
 def _multiple(vector: Array, unit: Array) -> Fraction | None:

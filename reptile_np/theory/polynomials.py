@@ -104,9 +104,7 @@ class Polynomials:
         return tables
 
 
-def random_tasks(
-    rng: np.random.Generator, model: Polynomials, tasks: int, batches: int
-) -> list[list[Array]]:
+def random_tasks(rng: np.random.Generator, model: Polynomials, tasks: int, batches: int) -> list[list[Array]]:
     """Return `tasks` tasks of `batches` minibatches each, coefficients from {-2, …, 2} / {1, 2}."""
     shape = (tasks, batches, model.terms)
     top, bottom = rng.integers(-2, 3, shape), rng.integers(1, 3, shape)

@@ -71,9 +71,7 @@ def vectors(draw: st.DrawFn, n: int, scale: float = 1.0) -> Array:
     return scale * draw(generators()).standard_normal(n)
 
 
-def shapes(
-    dimensions: int, *, max_side: int = 8, channels: int = 4
-) -> st.SearchStrategy[tuple[int, ...]]:
+def shapes(dimensions: int, *, max_side: int = 8, channels: int = 4) -> st.SearchStrategy[tuple[int, ...]]:
     """Draw the shape of one example: `dimensions` sides of 1 to `max_side`, then 1 to `channels`."""
     return st.tuples(*[st.integers(1, max_side)] * dimensions, st.integers(1, channels))
 

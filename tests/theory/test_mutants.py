@@ -1,0 +1,110 @@
+"""The exact checks notice every planted error: the oracle of the oracles.
+
+A mutant is the real function's source with one piece of text replaced, so it stays in step with the
+code; it takes the function's place wherever the exact checks use it.
+"""
+
+import inspect
+import sys
+
+import pytest
+
+from reptile_np.meta import inner_loop, meta_gradients
+from reptile_np.theory import claims_algorithm, claims_expansion, expansions
+
+MUTANTS = {
+    # maml: (I - α H_1) … (I - α H_{k-1}) g_k
+    "maml: H dropped": (meta_gradients.maml, "u - alpha *", "u - 0 * alpha *"),
+    "maml: the sign of H": (meta_gradients.maml, "u - alpha *", "u + alpha *"),
+    "maml: H twice": (meta_gradients.maml, "u - alpha *", "u - 2 * alpha *"),
+    "maml: α dropped": (meta_gradients.maml, "u - alpha *", "u -"),
+    "maml: H at the next iterate": (meta_gradients.maml, "zip(t.phis,", "zip(t.phis[1:],"),
+    "maml: every H at φ_1": (meta_gradients.maml, "hvp(phi,", "hvp(t.phis[0],"),
+    "maml: H of the next minibatch": (meta_gradients.maml, "t.batches[:-1]", "t.batches[1:]"),
+    "maml: one factor too many": (meta_gradients.maml, "t.batches[:-1]", "t.batches"),
+    "maml: one factor too few": (meta_gradients.maml, "t.batches[:-1]", "t.batches[:-2]"),
+    "maml: the first factor dropped": (
+        meta_gradients.maml,
+        "zip(t.phis, t.batches[:-1], strict=False)",
+        "zip(t.phis[1:], t.batches[1:-1], strict=False)",
+    ),
+    "maml: factors in the wrong order": (meta_gradients.maml, "reversed(list(", "iter(list("),
+    "maml: no product, a sum": (meta_gradients.maml, "batch, u)", "batch, t.grads[-1])"),
+    "maml: the first gradient": (meta_gradients.maml, "t.grads[-1]", "t.grads[0]"),
+    # reptile: φ_1 - φ_{k+1}
+    "reptile: its sign": (meta_gradients.reptile, "t.phis[0] - t.phis[-1]", "t.phis[-1] - t.phis[0]"),
+    "reptile: the last step dropped": (meta_gradients.reptile, "t.phis[-1]", "t.phis[-2]"),
+    "reptile: the first step dropped": (meta_gradients.reptile, "t.phis[0]", "t.phis[1]"),
+    "reptile: φ_1 twice": (meta_gradients.reptile, "return t", "return 2 * t"),
+    # fomaml: φ_k - φ_{k+1}
+    "fomaml: its sign": (meta_gradients.fomaml, "t.phis[-2] - t.phis[-1]", "t.phis[-1] - t.phis[-2]"),
+    "fomaml: from the start": (meta_gradients.fomaml, "t.phis[-2]", "t.phis[0]"),
+    "fomaml: the first step": (meta_gradients.fomaml, "t.phis[-2] - t.phis[-1]", "t.phis[0] - t.phis[1]"),
+    # gradient_sum: Σ w_i g_i
+    "gradient_sum: w_1 dropped": (meta_gradients.gradient_sum, "w[0] * t", "t"),
+    "gradient_sum: g_1 dropped": (meta_gradients.gradient_sum, "w[0] * t", "0 * t"),
+    "gradient_sum: gradients shifted": (meta_gradients.gradient_sum, "t.grads[1:]", "t.grads[:-1]"),
+    "gradient_sum: weights shifted": (meta_gradients.gradient_sum, "zip(w[1:]", "zip(w[:-1]"),
+    "gradient_sum: a sign": (meta_gradients.gradient_sum, "total + weight", "total - weight"),
+    "gradient_sum: only the last": (meta_gradients.gradient_sum, "total + weight", "weight"),
+    # adapt: φ_{i+1} = φ_i - α L_i'(φ_i)
+    "adapt: every gradient at φ_1": (inner_loop.adapt, "grad(phis[-1], batch)", "grad(phis[0], batch)"),
+    "adapt: every step from φ_1": (inner_loop.adapt, "state, phis[-1])", "state, phis[0])"),
+    "adapt: minibatches backwards": (inner_loop.adapt, "in batches:", "in batches[::-1]:"),
+    "adapt: one minibatch for all": (inner_loop.adapt, "in batches:", "in batches[:1] * len(batches):"),
+    "adapt: gradients of another scale": (inner_loop.adapt, "grads.append(grad)", "grads.append(2 * grad)"),
+    "adapt: gradients in reverse": (inner_loop.adapt, "tuple(grads)", "tuple(grads[::-1])"),
+    "adapt: minibatches kept in reverse": (inner_loop.adapt, "tuple(batches)", "tuple(batches[::-1])"),
+}
+CHECKS = [
+    claims_algorithm.one_step,
+    claims_expansion.two_steps,
+    claims_expansion.general_weights,
+    claims_algorithm.joint_training,
+    claims_algorithm.outer_loop,
+]
+
+
+def mutant_of(function, old, new):
+    """The function with `old` in its source replaced by `new`."""
+    source = inspect.getsource(function)
+    body = source.rindex('"""')  # the docstring says the same things and is not to be changed
+    assert old in source[body:], f"{function.__name__} no longer contains {old!r}: renew the mutant"
+    mutated = source[:body] + source[body:].replace(old, new, 1)
+    assert mutated != source
+    namespace = dict(vars(sys.modules[function.__module__]))
+    exec(compile(mutated, f"<mutant of {function.__name__}>", "exec"), namespace)
+    return namespace[function.__name__]
+
+
+def refuted_by(monkeypatch, name, mutant):
+    """The names of the exact checks that do not hold when the mutant takes the function's place."""
+    for module in (expansions, claims_algorithm):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, mutant)
+    refuted = []
+    for check in CHECKS:
+        try:
+            refuted += [row.source for row in check() if not row.holds]
+        except ArithmeticError as error:  # the direction is not even a polynomial of its degree
+            refuted.append(f"{check.__name__}: {error}")
+    return refuted
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_every_mutant_is_refuted_by_an_exact_check(monkeypatch, mutant):
+    function, old, new = MUTANTS[mutant]
+    refuted = refuted_by(monkeypatch, function.__name__, mutant_of(function, old, new))
+    print(f"{mutant}: refuted by {'; '.join(dict.fromkeys(refuted))}")  # pytest -rP shows who
+    assert refuted
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_real_functions_are_refuted_by_none(check):
+    assert all(row.holds for row in check())
+
+
+def test_every_function_has_mutants_and_there_are_many():
+    mutated = [function.__name__ for function, _, _ in MUTANTS.values()]
+    assert set(mutated) == {"adapt", "reptile", "fomaml", "maml", "gradient_sum"}
+    assert len(mutated) >= 12
