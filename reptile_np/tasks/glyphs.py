@@ -16,7 +16,7 @@ from reptile_np.tasks.image_classes import ArrayClasses
 SIDE = 28
 STROKES = 3  # at most
 KNOTS = 5  # of each stroke
-SAMPLES_PER_SPAN = 12  # half a pixel apart on a long span: no gaps at any pen width
+SAMPLES_PER_SPAN = 12  # enough for the nib to close the line, but for dots in the fastest strokes
 
 # The size of a character is 2: its knots fill [-1, 1] in the longer direction.
 UNIT = 10.0  # pixels
