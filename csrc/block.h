@@ -108,6 +108,7 @@ LOCAL window_t window_at(const block_t *k, int32_t row)
     w.right = min_i(w.x + s->pool, s->conv.out_width);
     return w;
 }
+/* body at every place of a window, with `at` (z[image, wy, wx, c]) and `place` */
 #define RK_EACH_OF(w, k, body)                                                                                          \
     for (int32_t wy = (w).top; wy < (w).bottom; wy++)                                                                   \
         for (int32_t wx = (w).left; wx < (w).right; wx++) {                                                             \
@@ -137,46 +138,60 @@ LOCAL void block_pool(const block_t *k, int32_t from, int32_t to)
     }
 }
 
+/* What LANES channels of the norm are, loaded once; y = gamma xhat + beta is written once, so that every pass sees the
+   same sign. */
+typedef struct { vec mean, r, scale, beta; } norm_t;
+INLINE norm_t norm_at(const block_t *k, int32_t c)
+{
+    return (norm_t){load(k->mean + c), load(k->r + c), load(k->r + c) * load(k->gamma + c), load(k->beta + c)};
+}
+INLINE vec norm_y(const norm_t *n, vec u) { return (u - n->mean) * n->scale + n->beta; }
+
 /* a = relu(gamma (u - mean) r + beta) of pooled rows from..to. */
 LOCAL void block_activate(const block_t *k, int32_t from, int32_t to)
 {
-    for (int32_t c = 0; c < k->channels; c += LANES) {
-        const vec mean = load(k->mean + c), scale = load(k->r + c) * load(k->gamma + c), beta = load(k->beta + c);
+    for (int32_t c = 0; c < k->channels; c += PANEL) {
+        const norm_t n[2] = {norm_at(k, c), norm_at(k, c + LANES)};
         for (int32_t row = from; row < to; row++) {
-            const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
-            const vec y = (load(k->u + at) - mean) * scale + beta;
-            store(k->a + at, keep(~(y <= zero()), y));
+            RK_UNROLL
+            for (int h = 0; h < 2; h++) {
+                const ptrdiff_t at = (ptrdiff_t)row * k->channels + c + h * LANES; /* u[row, c] */
+                const vec y = norm_y(&n[h], load(k->u + at));
+                store(k->a + at, keep(~(y <= zero()), y));
+            }
         }
     }
 }
 
-/* Partial sums of y_bar and xhat y_bar over pooled rows from..to, where y_bar = a_bar where a > 0. */
-LOCAL void block_sums(const block_t *k, int32_t from, int32_t to, float *part)
+/* Partial sums of y_bar and xhat y_bar over the pooled rows at to[0..rows) and panel c.., where y_bar = a_bar where y > 0. */
+LOCAL void block_sums(const block_t *k, const int32_t *to, int32_t rows, int32_t c, float *part)
 {
-    for (int32_t c = 0; c < k->channels; c += LANES) {
-        const vec mean = load(k->mean + c);
-        vec sum = zero(), product = zero();
-        for (int32_t row = from; row < to; row++) {
-            const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* a[row, c] */
-            const vec y_bar = keep(load(k->a + at) > zero(), load(k->a_bar + at));
-            sum += y_bar;
-            product += y_bar * (load(k->u + at) - mean);
+    const norm_t n[2] = {norm_at(k, c), norm_at(k, c + LANES)};
+    vec sum[2] = {zero(), zero()}, product[2] = {zero(), zero()};
+    for (int32_t i = 0; i < rows; i++) {
+        RK_UNROLL
+        for (int h = 0; h < 2; h++) {
+            const ptrdiff_t at = (ptrdiff_t)to[i] + c + h * LANES; /* a_bar[row_i, c] */
+            const vec u = load(k->u + at), y_bar = keep(norm_y(&n[h], u) > zero(), load(k->a_bar + at));
+            sum[h] += y_bar;
+            product[h] += y_bar * (u - n[h].mean);
         }
-        store(part + c, sum);
-        store(part + k->channels + c, product * load(k->r + c));
+    }
+    RK_UNROLL
+    for (int h = 0; h < 2; h++) {
+        store(part + c + h * LANES, sum[h]);
+        store(part + k->channels + c + h * LANES, product[h] * n[h].r);
     }
 }
 
-/* Merge the partial sums for lanes c..: beta_bar = sum y_bar and gamma_bar = sum xhat y_bar (left in m1, m2). */
-LOCAL void block_merge(const block_t *k, int32_t c, float *first, float *second)
+/* Merge `count` (k->m1, k->m2, ...) of the partial sums (units, count, channels) for lanes c.. */
+LOCAL void block_merge(const block_t *k, int32_t units, int32_t c, int32_t count, float *const *to)
 {
-    vec sum = zero(), product = zero();
-    for (int32_t i = 0; i < chunks_of(k->pooled); i++) {
-        sum += load(k->part + (ptrdiff_t)i * 2 * k->channels + c); /* part[i, 0, c] */
-        product += load(k->part + (ptrdiff_t)(i * 2 + 1) * k->channels + c);
+    for (int32_t j = 0; j < count; j++) {
+        vec sum = zero();
+        for (int32_t i = 0; i < units; i++) sum += load(k->part + ((ptrdiff_t)i * count + j) * k->channels + c); /* part[i, j, c] */
+        store(to[j] + c, sum);
     }
-    store(first + c, sum);
-    store(second + c, product);
 }
 
 /* z_bar of the positions under pooled rows from..to, over z: gamma r (y_bar - mean(y_bar) - xhat mean(xhat y_bar)). */
@@ -184,23 +199,23 @@ LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
     for (int32_t c = 0; c < k->channels; c += LANES) {
-        const vec mean = load(k->mean + c), r = load(k->r + c), scale = load(k->gamma + c) * r;
-        const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * r;
+        const norm_t n = norm_at(k, c);
+        const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
         for (int32_t row = from; row < to; row++) {
-            const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* a[row, c] */
-            const vec y_bar = keep(load(k->a + here) > zero(), load(k->a_bar + here));
+            const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
+            const vec u = load(k->u + here), y_bar = keep(norm_y(&n, u) > zero(), load(k->a_bar + here));
+            const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
             if (!pools(k)) {
-                store(k->z + here, scale * (y_bar - m1 - (load(k->z + here) - mean) * m2));
+                store(k->z + here, u_bar);
                 continue;
             }
             const window_t w = window_at(k, row);
             const ivec winner = load_i(k->winner + here);
             if (k->shape.pool_first) {
-                const vec u_bar = scale * (y_bar - m1 - (load(k->u + here) - mean) * m2);
                 RK_EACH_OF(w, k, { store(k->z + at, keep(winner == place, u_bar)); })
             } else {
                 RK_EACH_OF(w, k, {
-                    store(k->z + at, scale * (keep(winner == place, y_bar) - m1 - (load(k->z + at) - mean) * m2));
+                    store(k->z + at, n.scale * (keep(winner == place, y_bar) - m1 - (load(k->z + at) - n.mean) * m2));
                 })
             }
         }

@@ -65,39 +65,42 @@ LOCAL void contract_block(int rows, const float *in, const int32_t *base, const 
 }
 #undef RK_CASE
 
-/* The transpose for one block: rows weight rows (a constant) x one panel, summed over the positions base/to[0..n).
-   x points at in + offset of the first weight row; w_bar at its first row, stride floats between rows. */
-INLINE void contract_weight_rows(const int rows, const float *in, ptrdiff_t offset, const int32_t *base, const float *y_bar,
-                                 const int32_t *to, int n, float *w_bar, ptrdiff_t stride)
+/* The transpose for one block: rows weight rows (a constant) x one panel, summed over n positions.
+   x is at the inputs of the first of these weight rows, position p's at x + base[p]; y_bar's rows are at to[p];
+   sums is (rows, PANEL). */
+INLINE void contract_weight_rows(const int rows, const float *x, const int32_t *base, const float *y_bar, const int32_t *to, int n,
+                                 float *sums)
 {
     vec sum[ROWS][2];
     RK_UNROLL
     for (int i = 0; i < rows; i++) {
-        sum[i][0] = load(w_bar + i * stride);
-        sum[i][1] = load(w_bar + i * stride + LANES);
+        sum[i][0] = load(sums + i * PANEL);
+        sum[i][1] = load(sums + i * PANEL + LANES);
     }
 #pragma GCC unroll 2
     for (int p = 0; p < n; p++) {
-        const float *x = in + (base[p] + offset); /* in[base_p + offset + i] */
-        const float *y = y_bar + to[p];           /* y_bar[p, :] */
+        const float *xp = x + base[p], *y = y_bar + to[p]; /* x[p, :], y_bar[p, :] */
         const vec y0 = load(y), y1 = load(y + LANES);
         RK_UNROLL
         for (int i = 0; i < rows; i++) {
-            const vec xi = splat(x[i]);
+            const vec xi = splat(xp[i]);
             sum[i][0] += xi * y0;
             sum[i][1] += xi * y1;
         }
     }
     RK_UNROLL
     for (int i = 0; i < rows; i++) {
-        store(w_bar + i * stride, sum[i][0]);
-        store(w_bar + i * stride + LANES, sum[i][1]);
+        store(sums + i * PANEL, sum[i][0]);
+        store(sums + i * PANEL + LANES, sum[i][1]);
     }
 }
 
-#define RK_CASE(n) case n: contract_weight_rows(n, in, offset, base, y_bar, to, count, w_bar, stride); break;
-LOCAL void contract_weight_block(int rows, const float *in, ptrdiff_t offset, const int32_t *base, const float *y_bar,
-                                 const int32_t *to, int count, float *w_bar, ptrdiff_t stride)
+#define RK_CASE(r) \
+    case r: \
+        for (int32_t j = 0; j < panels; j++, sums += r * PANEL) contract_weight_rows(r, x, base, y_bar + j * PANEL, to, n, sums); \
+        break;
+LOCAL void contract_weight_block(int rows, const float *x, const int32_t *base, const float *y_bar, int32_t panels,
+                                 const int32_t *to, int n, float *sums)
 {
     switch (rows) {
         RK_CASE(1) RK_CASE(2) RK_CASE(3) RK_CASE(4) RK_CASE(5) RK_CASE(6)

@@ -125,31 +125,64 @@ LOCAL void conv_back_item(const conv_t *c, int32_t i, const float *y_bar, const 
              x_bar + panel * PANEL);
 }
 
-/* Items of the weight adjoint: kernel rows x groups of GROUP weight rows; item i writes those rows of
-   w_bar (kh kw in, out), adding to them where add.  Positions come tile by tile, so that y_bar's rows stay in L1. */
-LOCAL int32_t conv_weight_groups(const conv_t *c) { return ceil_div(c->forward.width, GROUP); }
-LOCAL int32_t conv_weight_items(const conv_t *c) { return c->y.taps * conv_weight_groups(c); }
-LOCAL void conv_weight_item(const conv_t *c, int32_t i, const float *x, const float *y_bar, int add, float *w_bar)
+/* A strip of weight rows against some panels of y_bar: sums (blocks, panels, rows of a block, PANEL), in L1 all along. */
+typedef struct { int32_t width, blocks, panels; float sums[GROUP * SPREAD * PANEL]; } strip_sums_t;
+
+/* Add the products of n positions: x at the strip's first input, with position p's at x + base[p]. */
+LOCAL void strip_add(strip_sums_t *s, const float *x, const int32_t *base, const float *y_bar, const int32_t *to, int32_t n)
 {
-    const plan_t *p = &c->forward;
-    const int32_t tap = i / conv_weight_groups(c), low = i % conv_weight_groups(c) * GROUP, high = min_i(low + GROUP, p->width);
-    const ptrdiff_t first = (ptrdiff_t)tap * p->width; /* w_bar[tap, 0, 0, :] */
-    if (!add) memset(w_bar + (first + low) * c->out, 0, sizeof(float) * (high - low) * c->out);
-    for (const slice_t *s = p->slice; s < p->slice + p->slices; s++) {
-        const int32_t from = max_i(low, s->low), rows = min_i(high, s->high) - from;
-        if (s->tap != tap || rows <= 0) continue;
-        const int32_t unit = even_unit(s->rows, TILE), blocks = ceil_div(rows, ROWS);
-        for (int32_t row = s->row; row < s->row + s->rows; row += unit) {
-            const int32_t count = min_i(unit, s->row + s->rows - row);
-            for (int32_t b = 0, k = 0; b < blocks; b++) {
-                const int32_t end = (int32_t)((int64_t)rows * (b + 1) / blocks);
-                for (int32_t o = 0; o < c->out; o += PANEL)
-                    contract_weight_block(end - k, x, s->in + from + k, p->base + row, y_bar + o, p->to + row, count,
-                                          w_bar + (first + from + k) * c->out + o, c->out);
-                k = end;
+    float *sums = s->sums;
+    for (int32_t b = 0, from = 0, end; b < s->blocks; b++, from = end) {
+        end = s->width * (b + 1) / s->blocks;
+        contract_weight_block(end - from, x + from, base, y_bar, s->panels, to, n, sums);
+        sums += (end - from) * s->panels * PANEL;
+    }
+}
+
+/* Write the sums to w_bar's rows (width, stride), or add them. */
+LOCAL void strip_write(const strip_sums_t *s, float *w_bar, ptrdiff_t stride, int add)
+{
+    const float *sums = s->sums;
+    for (int32_t b = 0, from = 0, end; b < s->blocks; b++, from = end) {
+        end = s->width * (b + 1) / s->blocks;
+        for (int32_t j = 0; j < s->panels; j++) {
+            for (int32_t i = from; i < end; i++, sums += PANEL) {
+                float *to = w_bar + i * stride + j * PANEL; /* w_bar[i, panel j] */
+                store(to, add ? load(to) + load(sums) : load(sums));
+                store(to + LANES, add ? load(to + LANES) + load(sums + LANES) : load(sums + LANES));
             }
         }
     }
+}
+
+/* Items of the weight adjoint: strips x spreads of at most SPREAD panels.  Item i writes its rows and columns of
+   w_bar (kh kw in, out), or adds to them.  Positions come a tile at a time, so that neither their inputs nor their
+   output adjoints leave L1 before every pair of them has met. */
+LOCAL int32_t conv_spreads(const conv_t *c) { return ceil_div(conv_panels(c), SPREAD); }
+LOCAL int32_t conv_weight_items(const conv_t *c) { return c->forward.strips * conv_spreads(c); }
+LOCAL void conv_weight_item(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add, float *w_bar)
+{
+    const plan_t *p = &c->forward;
+    const strip_t *s = p->strip + item / conv_spreads(c);
+    const int32_t panel = item % conv_spreads(c) * SPREAD;
+    int32_t base[TILE], to[TILE], count = 0, left = s->rows;
+    strip_sums_t sums;
+    sums.width = s->width;
+    sums.blocks = ceil_div(sums.width, ROWS);
+    sums.panels = min_i(SPREAD, conv_panels(c) - panel);
+    memset(sums.sums, 0, sizeof(float) * sums.width * sums.panels * PANEL);
+    const int32_t unit = even_unit(max_i(left, 1), TILE);
+    for (const span_t *span = p->span + s->span; span < p->span + s->span + s->spans; span++) {
+        for (int32_t row = span->row; row < span->row + span->rows; row++) {
+            base[count] = p->base[row] + s->in;
+            to[count++] = p->to[row];
+            left--;
+            if (count < unit && left > 0) continue;
+            strip_add(&sums, x, base, y_bar + panel * PANEL, to, count);
+            count = 0;
+        }
+    }
+    strip_write(&sums, w_bar + (ptrdiff_t)s->row * c->out + panel * PANEL, c->out, add);
 }
 
 /* Elements of a kernel. */

@@ -78,25 +78,25 @@ LOCAL void block_statistics_dot(const block_t *k, int32_t c)
 }
 
 /* What the batch norm's tangent needs of LANES channels, loaded once. */
-typedef struct { vec mean, r, gamma, gamma_dot, beta_dot, zm_dot, slope, r_dot; } norm_dot_t;
+typedef struct { norm_t norm; vec gamma, gamma_dot, beta_dot, zm_dot, slope, r_dot; } norm_dot_t;
 INLINE norm_dot_t norm_dot_at(const block_t *k, int32_t c)
 {
-    return (norm_dot_t){load(k->mean + c), load(k->r + c), load(k->gamma + c), load(k->gamma_dot + c), load(k->beta_dot + c),
+    return (norm_dot_t){norm_at(k, c), load(k->gamma + c), load(k->gamma_dot + c), load(k->beta_dot + c),
                         load(k->zm_dot + c), load(k->slope + c), load(k->r_dot + c)};
 }
-INLINE vec xhat_of(const norm_dot_t *s, vec z) { return (z - s->mean) * s->r; }
-INLINE vec xhat_dot_of(const norm_dot_t *s, vec xhat, vec z_dot) { return (z_dot - s->zm_dot - xhat * s->slope) * s->r; }
+INLINE vec xhat_of(const norm_dot_t *s, vec z) { return (z - s->norm.mean) * s->norm.r; }
+INLINE vec xhat_dot_of(const norm_dot_t *s, vec xhat, vec z_dot) { return (z_dot - s->zm_dot - xhat * s->slope) * s->norm.r; }
 
-/* a_dot of pooled rows from..to, where a > 0: gamma_dot xhat + gamma xhat_dot + beta_dot. */
+/* a_dot of pooled rows from..to, where y > 0: gamma_dot xhat + gamma xhat_dot + beta_dot. */
 LOCAL void block_activate_dot(const block_t *k, int32_t from, int32_t to)
 {
     for (int32_t c = 0; c < k->channels; c += LANES) {
         const norm_dot_t s = norm_dot_at(k, c);
         for (int32_t row = from; row < to; row++) {
-            const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* a[row, c] */
-            const vec xhat = xhat_of(&s, load(k->u + at));
+            const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
+            const vec u = load(k->u + at), xhat = xhat_of(&s, u);
             const vec y_dot = s.gamma * xhat_dot_of(&s, xhat, load(k->u_dot + at)) + s.gamma_dot * xhat + s.beta_dot;
-            store(k->a_dot + at, keep(load(k->a + at) > zero(), y_dot));
+            store(k->a_dot + at, keep(norm_y(&s.norm, u) > zero(), y_dot));
         }
     }
 }
@@ -151,38 +151,26 @@ LOCAL void network_loss_dot(network_t *n, const int32_t *labels)
     }
 }
 
-/* Partial sums over pooled rows from..to of y_bar, xhat y_bar and their tangents y_bar_dot, xhat y_bar_dot + xhat_dot y_bar *. */
-LOCAL void block_sums_back_dot(const block_t *k, int32_t from, int32_t to, float *part)
+/* Partial sums over the pooled rows at to[0..rows), lanes c.., of y_bar, xhat y_bar and their tangents y_bar_dot and
+   xhat y_bar_dot + xhat_dot y_bar *. */
+LOCAL void block_sums_back_dot(const block_t *k, const int32_t *to, int32_t rows, int32_t c, float *part)
 {
-    for (int32_t c = 0; c < k->channels; c += LANES) {
-        const norm_dot_t s = norm_dot_at(k, c);
-        vec sum = zero(), product = zero(), sum_dot = zero(), product_dot = zero();
-        for (int32_t row = from; row < to; row++) {
-            const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* a[row, c] */
-            const ivec on = load(k->a + at) > zero();
-            const vec y_bar = keep(on, load(k->a_bar + at)), y_bar_dot = keep(on, load(k->a_bar_dot + at));
-            const vec xhat = xhat_of(&s, load(k->u + at));
-            sum += y_bar;
-            product += y_bar * xhat;
-            sum_dot += y_bar_dot;
-            product_dot += xhat * y_bar_dot + xhat_dot_of(&s, xhat, load(k->u_dot + at)) * y_bar;
-        }
-        store(part + c, sum);
-        store(part + k->channels + c, product);
-        store(part + 2 * k->channels + c, sum_dot);
-        store(part + 3 * k->channels + c, product_dot);
+    const norm_dot_t s = norm_dot_at(k, c);
+    vec sum = zero(), product = zero(), sum_dot = zero(), product_dot = zero();
+    for (int32_t i = 0; i < rows; i++) {
+        const ptrdiff_t at = (ptrdiff_t)to[i] + c; /* a_bar[row_i, c] */
+        const vec u = load(k->u + at), xhat = xhat_of(&s, u);
+        const ivec on = norm_y(&s.norm, u) > zero();
+        const vec y_bar = keep(on, load(k->a_bar + at)), y_bar_dot = keep(on, load(k->a_bar_dot + at));
+        sum += y_bar;
+        product += y_bar * xhat;
+        sum_dot += y_bar_dot;
+        product_dot += xhat * y_bar_dot + xhat_dot_of(&s, xhat, load(k->u_dot + at)) * y_bar;
     }
-}
-
-/* Merge them for lanes c..: m1, m2 and their tangents, as sums. */
-LOCAL void block_merge_dot(const block_t *k, int32_t c)
-{
-    float *const to[4] = {k->m1, k->m2, k->m1_dot, k->m2_dot};
-    for (int32_t j = 0; j < 4; j++) {
-        vec sum = zero();
-        for (int32_t i = 0; i < chunks_of(k->pooled); i++) sum += load(k->part + (ptrdiff_t)(i * 4 + j) * k->channels + c);
-        store(to[j] + c, sum);
-    }
+    store(part + c, sum);
+    store(part + k->channels + c, product);
+    store(part + 2 * k->channels + c, sum_dot);
+    store(part + 3 * k->channels + c, product_dot);
 }
 
 /* z_bar and z_bar_dot at one place, from y_bar, y_bar_dot, z and z_dot there:
@@ -195,8 +183,8 @@ INLINE void norm_back_dot(const back_dot_t *s, vec y_bar, vec y_bar_dot, vec z, 
     const vec xhat = xhat_of(n, z), xhat_dot = xhat_dot_of(n, xhat, z_dot);
     const vec q = y_bar - s->m1 - xhat * s->m2;
     const vec q_dot = y_bar_dot - s->m1_dot - xhat * s->m2_dot - xhat_dot * s->m2; /* last term * */
-    store(z_bar, n->gamma * n->r * q);
-    store(z_bar_dot, n->gamma * n->r * q_dot + (n->gamma_dot * n->r + n->gamma * n->r_dot) * q);
+    store(z_bar, n->norm.scale * q);
+    store(z_bar_dot, n->norm.scale * q_dot + (n->gamma_dot * n->norm.r + n->gamma * n->r_dot) * q);
 }
 
 /* z_bar over z and z_bar_dot over z_dot at the positions under pooled rows from..to. */
@@ -208,17 +196,18 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
                               load(k->m2_dot + c) * share};
         for (int32_t row = from; row < to; row++) {
             const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* a[row, c] */
-            const ivec on = load(k->a + here) > zero();
+            const vec u = load(k->u + here);
+            const ivec on = norm_y(&s.norm.norm, u) > zero();
             const vec y_bar = keep(on, load(k->a_bar + here)), y_bar_dot = keep(on, load(k->a_bar_dot + here));
             if (!pools(k)) {
-                norm_back_dot(&s, y_bar, y_bar_dot, load(k->z + here), load(k->z_dot + here), k->z + here, k->z_dot + here);
+                norm_back_dot(&s, y_bar, y_bar_dot, u, load(k->z_dot + here), k->z + here, k->z_dot + here);
                 continue;
             }
             const window_t w = window_at(k, row);
             const ivec winner = load_i(k->winner + here);
             if (k->shape.pool_first) {
                 float u_bar[LANES], u_bar_dot[LANES];
-                norm_back_dot(&s, y_bar, y_bar_dot, load(k->u + here), load(k->u_dot + here), u_bar, u_bar_dot);
+                norm_back_dot(&s, y_bar, y_bar_dot, u, load(k->u_dot + here), u_bar, u_bar_dot);
                 RK_EACH_OF(w, k, {
                     store(k->z + at, keep(winner == place, load(u_bar)));
                     store(k->z_dot + at, keep(winner == place, load(u_bar_dot)));
@@ -234,20 +223,24 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 }
 
 /* Weight and input adjoints with their tangents, for the conv c with input x (tangent x_dot or NULL) and output adjoint
-   y_bar: w_bar_dot always, x_bar and x_bar_dot where wanted. */
+   y_bar: w_bar_dot always; where there is a block below, its a_bar and a_bar_dot with their partial sums. */
 LOCAL void conv_adjoints_dot(const conv_t *c, const float *x, const float *x_dot, const float *y_bar, const float *y_bar_dot,
-                             const float *packed_back_dot, float *w_bar_dot, float *x_bar, float *x_bar_dot, team_t *team)
+                             const float *packed_back_dot, float *w_bar_dot, const block_t *below, team_t *team)
 {
-    const int32_t weights = conv_weight_items(c), back = x_bar ? conv_back_items(c) : 0;
-    EACH(i, weights + back) {
+    const int32_t weights = conv_weight_items(c), panels = conv_back_panels(c);
+    EACH(i, weights + (below ? conv_back_items(c) : 0)) {
         if (i < weights) {
             conv_weight_item(c, i, x, y_bar_dot, 0, w_bar_dot);
             if (x_dot) conv_weight_item(c, i, x_dot, y_bar, 1, w_bar_dot); /* * */
-        } else {
-            conv_back_item(c, i - weights, y_bar, c->packed_back, FROM_ZERO, x_bar);
-            conv_back_item(c, i - weights, y_bar_dot, c->packed_back, FROM_ZERO, x_bar_dot);
-            conv_back_item(c, i - weights, y_bar, packed_back_dot, FROM_OUT, x_bar_dot); /* * */
+            continue;
         }
+        const int32_t j = i - weights, tile = j / panels, panel = j % panels * PANEL;
+        const tile_t *t = c->back.tile + tile;
+        conv_back_item(c, j, y_bar, c->packed_back, FROM_ZERO, below->a_bar);
+        conv_back_item(c, j, y_bar_dot, c->packed_back, FROM_ZERO, below->a_bar_dot);
+        conv_back_item(c, j, y_bar, packed_back_dot, FROM_OUT, below->a_bar_dot); /* * */
+        for (int32_t h = 0; h < PANEL; h += LANES)
+            block_sums_back_dot(below, c->back.to + t->row, t->rows, panel + h, below->part + (ptrdiff_t)tile * 4 * below->channels);
     }
     barrier(team);
 }
@@ -257,10 +250,8 @@ LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv
 {
     const block_t *k = &n->block[l], *below = l ? &n->block[l - 1] : NULL;
     const int32_t f = k->shape.conv.filters, chunks = chunks_of(k->pooled);
-    EACH(i, chunks)
-        block_sums_back_dot(k, i * CHUNK, min_i((i + 1) * CHUNK, k->pooled), k->part + (ptrdiff_t)i * 4 * k->channels);
-    barrier(team);
-    EACH(i, k->channels / LANES) block_merge_dot(k, i * LANES);
+    float *const sums[4] = {k->m1, k->m2, k->m1_dot, k->m2_dot};
+    EACH(i, k->channels / LANES) block_merge(k, conv_above(n, l)->back.tiles, i * LANES, 4, sums);
     barrier(team);
     float *w_bar = hv + k->at, *bias_bar = w_bar + kernel_size(&k->shape.conv);
     EACH(i, chunks) {
@@ -272,8 +263,7 @@ LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv
     }
     barrier(team);
     float *stored = k->w_bar ? k->w_bar : w_bar;
-    conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z, k->z_dot, k->packed_back_dot, stored, l ? below->a_bar : NULL,
-                      l ? below->a_bar_dot : NULL, team);
+    conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z, k->z_dot, k->packed_back_dot, stored, below, team);
     if (k->w_bar) {
         EACH(i, 1) unpad_kernel(&k->conv, k->w_bar, w_bar);
         barrier(team);
@@ -295,7 +285,7 @@ LOCAL void network_curvature(network_t *n, const float *phi, const float *x, con
     }
     barrier(team);
     conv_adjoints_dot(&n->dense, last->a, last->a_dot, n->delta, n->delta_dot, n->dense_packed_back_dot, n->dense_w_bar,
-                      last->a_bar, last->a_bar_dot, team);
+                      last, team);
     EACH(i, 1) dense_emit(&n->dense, n->dense_w_bar, n->delta_dot, n->batch, hv + n->dense_at);
     barrier(team);
     for (int32_t l = n->shape.blocks - 1; l >= 0; l--) block_backward_dot(n, l, l ? n->block[l - 1].a : x, hv, team);

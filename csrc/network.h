@@ -22,6 +22,9 @@ typedef struct {
     double loss;
 } network_t;
 
+/* The convolution or dense layer that reads block l's output. */
+LOCAL const conv_t *conv_above(const network_t *n, int32_t l) { return l + 1 < n->shape.blocks ? &n->block[l + 1].conv : &n->dense; }
+
 /* Lay out one block's memory; `in` stored channels of its input; returns its size in phi. */
 LOCAL int32_t block_build(arena_t *arena, block_t *k, const rk_block *shape, int32_t batch, int32_t in, int first, int hessian)
 {
@@ -41,7 +44,6 @@ LOCAL int32_t block_build(arena_t *arena, block_t *k, const rk_block *shape, int
     k->a_bar = take_floats(arena, small);
     float **const vectors[] = {&k->bias, &k->gamma, &k->beta, &k->mean, &k->r, &k->sign, &k->m1, &k->m2};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, c);
-    k->part = take_floats(arena, (size_t)max_i(max_i(k->conv.forward.tiles, chunks_of(k->rows)), 2 * chunks_of(k->pooled)) * 2 * c);
     const size_t depth = (size_t)s->kernel_height * s->kernel_width * in;
     k->w_bar = in == s->channels && c == s->filters ? NULL : take_floats(arena, depth * c);
     if (hessian) {
@@ -79,6 +81,11 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     n->delta = take_floats(arena, (size_t)batch * ways);
     const size_t inputs = (size_t)shape->dense.height * shape->dense.width * in;
     n->dense_w_bar = take_floats(arena, inputs * ways);
+    for (int32_t l = 0; l < shape->blocks; l++) { /* partial sums: of 2 by forward tile or chunk, of 4 by the tile that writes a_bar */
+        block_t *k = &n->block[l];
+        const int32_t forward = max_i(k->conv.forward.tiles, chunks_of(k->rows)), back = conv_above(n, l)->back.tiles;
+        k->part = take_floats(arena, (size_t)max_i(2 * forward, 4 * back) * k->channels);
+    }
     if (hessian) {
         n->dense_bias_dot = take_floats(arena, ways);
         n->logits_dot = take_floats(arena, (size_t)batch * ways);
@@ -171,6 +178,15 @@ LOCAL void network_loss(network_t *n, const int32_t *labels)
     n->loss = loss * (double)scale;
 }
 
+/* Item i of the input adjoint of `above`: its tile and panel of a_bar in block k, and their partial sums. */
+LOCAL void block_below_item(const block_t *k, const conv_t *above, int32_t i, const float *y_bar)
+{
+    const int32_t panels = conv_back_panels(above), tile = i / panels;
+    conv_back_item(above, i, y_bar, above->packed_back, FROM_ZERO, k->a_bar);
+    const tile_t *t = above->back.tile + tile;
+    block_sums(k, above->back.to + t->row, t->rows, i % panels * PANEL, k->part + (ptrdiff_t)tile * 2 * k->channels);
+}
+
 /* The dense layer backward: kernel and bias gradients, and the last block's a_bar. */
 LOCAL void dense_backward(network_t *n, float *grad, team_t *team)
 {
@@ -180,22 +196,21 @@ LOCAL void dense_backward(network_t *n, float *grad, team_t *team)
         if (i < weights)
             conv_weight_item(&n->dense, i, last->a, n->delta, 0, n->dense_w_bar);
         else
-            conv_back_item(&n->dense, i - weights, n->delta, n->dense.packed_back, FROM_ZERO, last->a_bar);
+            block_below_item(last, &n->dense, i - weights, n->delta);
     }
     barrier(team);
     EACH(i, 1) dense_emit(&n->dense, n->dense_w_bar, n->delta, n->batch, grad + n->dense_at);
     barrier(team);
 }
 
-/* Block l backward from its a_bar: its piece of grad, and the a_bar below.  The conv bias gets its exact zero. */
+/* Block l backward from its a_bar and the partial sums made with it: its piece of grad, and the a_bar below.  The conv bias gets its exact
+   zero. */
 LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, team_t *team)
 {
     const block_t *k = &n->block[l];
     const int32_t f = k->shape.conv.filters, chunks = chunks_of(k->pooled);
-    EACH(i, chunks)
-        block_sums(k, i * CHUNK, min_i((i + 1) * CHUNK, k->pooled), k->part + (ptrdiff_t)i * 2 * k->channels);
-    barrier(team);
-    EACH(i, k->channels / LANES) block_merge(k, i * LANES, k->m1, k->m2);
+    float *const sums[2] = {k->m1, k->m2};
+    EACH(i, k->channels / LANES) block_merge(k, conv_above(n, l)->back.tiles, i * LANES, 2, sums);
     barrier(team);
     float *w_bar = grad + k->at, *bias_bar = w_bar + kernel_size(&k->shape.conv);
     EACH(i, chunks) {
@@ -211,7 +226,7 @@ LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, 
         if (i < weights)
             conv_weight_item(&k->conv, i, x, k->z, 0, k->w_bar ? k->w_bar : w_bar);
         else
-            conv_back_item(&k->conv, i - weights, k->z, k->conv.packed_back, FROM_ZERO, n->block[l - 1].a_bar);
+            block_below_item(&n->block[l - 1], &k->conv, i - weights, k->z);
     }
     barrier(team);
     if (k->w_bar) {

@@ -9,7 +9,11 @@
 
 #include "contract.h"
 
-enum { TILE = 96, GROUP = 48 }; /* positions in a unit of work (y_bar's tile stays in L1); weight rows in a unit of work */
+enum {
+    TILE = 64,  /* positions in a unit of work */
+    GROUP = 48, /* weight rows in a unit of work, and ... */
+    SPREAD = 4  /* ... panels: a tile of inputs, of output adjoints and of sums stay in L1 together */
+};
 
 /* Memory handed in by the caller, cut into pieces; with base NULL nothing is written and `used` is what is needed. */
 typedef struct { char *base; size_t used; } arena_t;
@@ -71,14 +75,15 @@ LOCAL int first_of_class(const axis_t *a, int32_t d)
 }
 
 typedef struct { int32_t run, runs, row, rows; } tile_t;         /* up to TILE positions of one class */
-typedef struct { int32_t in, tap, low, high, row, rows; } slice_t; /* positions that meet weight rows low..high of kernel row tap */
+typedef struct { int32_t row, rows; } span_t;                    /* consecutive positions */
+typedef struct { int32_t in, row, width, span, spans, rows; } strip_t; /* weight rows row.. that meet the positions of some spans */
 typedef struct {
-    int32_t rows, runs, tiles, slices; /* rows: positions */
-    int32_t width;               /* weight rows in one kernel row: kernel width x source channels */
+    int32_t rows, runs, tiles, spans, strips; /* rows: positions */
     int32_t *base, *to;          /* (rows,) floats: first input and output of each position */
     run_t *run;
     tile_t *tile;
-    slice_t *slice;              /* forward plans only */
+    span_t *span;                /* forward plans only, like strips */
+    strip_t *strip;
 } plan_t;
 
 /* Cut `rows` into even units of at most `limit`, whole register blocks where possible: the length of a unit. */
@@ -88,19 +93,56 @@ LOCAL int32_t even_unit(int32_t rows, int32_t limit)
     return min_i(limit, ceil_div(unit, ROWS) * ROWS);
 }
 
+/* The strips of kernel row ty.  Positions lie column class by column class, in each class by rising row, so those that
+   see ty are one span per column class.  Between two taps at which some class begins or ends, all taps meet the same
+   spans; those stretches are cut into strips of at most GROUP weight rows. */
+LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t ty)
+{
+    int32_t low = 0, high = 0; /* output rows that see ty: an interval */
+    for (int32_t dy = y->n - 1; dy >= 0; dy--) {
+        const reach_t r = reach(y, dy);
+        if (ty < r.tap || ty >= r.tap + r.taps) continue;
+        low = dy;
+        high = max_i(high, dy + 1);
+    }
+    for (int32_t tx = 0, end; tx < x->taps; tx = end) {
+        end = x->taps;
+        for (int32_t cx = 0; cx < x->n; cx++) { /* the next tap at which a class begins or ends */
+            const reach_t r = reach(x, cx);
+            if (r.taps && r.tap > tx) end = min_i(end, r.tap);
+            if (r.taps && r.tap + r.taps > tx) end = min_i(end, r.tap + r.taps);
+        }
+        const int32_t first_span = p->spans;
+        int32_t met = 0;
+        for (int32_t cx = 0, start = 0; cx < x->n; cx++) {
+            if (!first_of_class(x, cx)) continue;
+            const reach_t r = reach(x, cx);
+            int32_t columns = 0;
+            for (int32_t dx = cx; dx < x->n; dx++) columns += same_class(x, cx, dx);
+            if (r.taps && r.tap <= tx && end <= r.tap + r.taps && high > low) {
+                if (p->span) p->span[p->spans] = (span_t){start + low * batch * columns, (high - low) * batch * columns};
+                p->spans++;
+                met += (high - low) * batch * columns;
+            }
+            start += y->n * batch * columns;
+        }
+        for (int32_t from = 0; from < (end - tx) * in; from += GROUP, p->strips++) {
+            if (p->strip)
+                p->strip[p->strips] = (strip_t){(ty * x->sources + tx) * in + from, (ty * x->taps + tx) * in + from,
+                                                min_i(GROUP, (end - tx) * in - from), first_span, p->spans - first_span, met};
+        }
+    }
+}
+
 /* Lay out the plan of axes y and x for `batch` images of `in` source and `out` destination channels (as stored).
    Called twice: to count (arrays NULL), then to write.  Precondition: every offset fits in int32. */
 LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t out)
 {
     const int writing = p->base != NULL;
-    int32_t rows = 0, runs = 0, tiles = 0, slices = 0;
-    p->width = x->taps * in;
+    int32_t rows = 0, runs = 0, tiles = 0;
     for (int32_t cx = 0; cx < x->n; cx++) {
         if (!first_of_class(x, cx)) continue;
         const reach_t rx = reach(x, cx);
-        const int32_t column_start = rows;
-        int32_t columns = 0;
-        for (int32_t dx = cx; dx < x->n; dx++) columns += same_class(x, cx, dx);
         for (int32_t cy = 0; cy < y->n; cy++) {
             if (!first_of_class(y, cy)) continue;
             const reach_t ry = reach(y, cy);
@@ -127,26 +169,12 @@ LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch,
             for (int32_t row = class_start; row < rows; row += unit, tiles++)
                 if (writing) p->tile[tiles] = (tile_t){class_run, class_runs, row, min_i(unit, rows - row)};
         }
-        for (int32_t ty = 0; ty < y->taps && !y->adjoint && rx.taps; ty++) { /* output rows that see kernel row ty: an interval */
-            int32_t low = 0, high = 0;
-            for (int32_t dy = y->n - 1; dy >= 0; dy--) {
-                const reach_t ry = reach(y, dy);
-                if (ty >= ry.tap && ty < ry.tap + ry.taps) {
-                    low = dy;
-                    high = max_i(high, dy + 1);
-                }
-            }
-            if (high == low) continue;
-            if (writing)
-                p->slice[slices] = (slice_t){ty * x->sources * in, ty, rx.tap * in, (rx.tap + rx.taps) * in,
-                                             column_start + low * batch * columns, (high - low) * batch * columns};
-            slices++;
-        }
     }
     p->rows = rows;
     p->runs = runs;
     p->tiles = tiles;
-    p->slices = slices;
+    p->strips = p->spans = 0;
+    for (int32_t ty = 0; ty < y->taps && !y->adjoint; ty++) plan_strips(p, y, x, batch, in, ty);
 }
 
 /* Build a plan in the arena. */
@@ -158,7 +186,8 @@ LOCAL plan_t plan_build(arena_t *arena, const axis_t *y, const axis_t *x, int32_
     p.to = take(arena, p.rows, sizeof *p.to);
     p.run = take(arena, p.runs, sizeof *p.run);
     p.tile = take(arena, p.tiles, sizeof *p.tile);
-    p.slice = take(arena, p.slices, sizeof *p.slice);
+    p.span = take(arena, p.spans, sizeof *p.span);
+    p.strip = take(arena, p.strips, sizeof *p.strip);
     if (arena->base) plan_fill(&p, y, x, batch, in, out);
     return p;
 }
