@@ -75,7 +75,7 @@ def read(parts: list[Path]) -> Drawings:
         # What zipfile raises on damage: its own error, zlib's, end of file, or an
         # impossible compression method, flag or name.
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise UsageError(f"{part}: not a whole zip file ({error}); delete it and download it again") from error
+            raise UsageError(f"{part}: not a whole zip file ({error}); delete it, get it again") from error
         except (OSError, ValueError) as error:
             raise UsageError(f"{part}: cannot be read ({error})") from error
     return dict(sorted(drawings.items()))
