@@ -16,6 +16,8 @@ typedef struct {
     axis_t y, x;             /* forward axes */
     axis_t back_y, back_x;   /* adjoint axes */
     plan_t forward, back;
+    int32_t narrow;          /* all weight rows, where they are so few that gathering them pays (the first layer); else 0 */
+    float *patches_w;        /* (UNITS, narrow, out) partial sums of the narrow weight adjoint */
     float *packed;           /* (panels of out, kh, kw, in, PANEL)               w, for the forward map */
     float *packed_back;      /* (panels of in, packed kh, packed kw, out, PANEL) w transposed, for the input adjoint */
 } conv_t;
@@ -31,6 +33,10 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     const size_t taps = (size_t)s.kernel_height * s.kernel_width;
     c.forward = plan_build(arena, &c.y, &c.x, batch, in, out);
     c.packed = take_floats(arena, taps * in * padded(out));
+    if (!back && taps * in <= GROUP) {
+        c.narrow = (int32_t)taps * in;
+        c.patches_w = take_floats(arena, (size_t)UNITS * c.narrow * out);
+    }
     if (back) {
         c.back = plan_build(arena, &c.back_y, &c.back_x, batch, out, in);
         c.packed_back = take_floats(arena, taps * out * padded(in));
@@ -98,7 +104,7 @@ LOCAL void run_tile(const plan_t *p, const tile_t *tile, const float *in, const 
 {
     const int32_t blocks = ceil_div(tile->rows, ROWS);
     for (int32_t b = 0, row = 0; b < blocks; b++) {
-        const int32_t end = (int32_t)((int64_t)tile->rows * (b + 1) / blocks);
+        const int32_t end = tile->rows * (b + 1) / blocks;
         contract_block(end - row, in, p->base + tile->row + row, p->run + tile->run, tile->runs, w_panel, start, bias, out,
                        p->to + tile->row + row);
         row = end;
@@ -128,6 +134,14 @@ LOCAL void conv_back_item(const conv_t *c, int32_t i, const float *y_bar, const 
 /* A strip of weight rows against some panels of y_bar: sums (blocks, panels, rows of a block, PANEL), in L1 all along. */
 typedef struct { int32_t width, blocks, panels; float sums[GROUP * SPREAD * PANEL]; } strip_sums_t;
 
+LOCAL void strip_start(strip_sums_t *s, int32_t width, int32_t panels)
+{
+    s->width = width;
+    s->blocks = ceil_div(width, ROWS);
+    s->panels = panels;
+    memset(s->sums, 0, sizeof(float) * width * panels * PANEL);
+}
+
 /* Add the products of n positions: x at the strip's first input, with position p's at x + base[p]. */
 LOCAL void strip_add(strip_sums_t *s, const float *x, const int32_t *base, const float *y_bar, const int32_t *to, int32_t n)
 {
@@ -155,22 +169,56 @@ LOCAL void strip_write(const strip_sums_t *s, float *w_bar, ptrdiff_t stride, in
     }
 }
 
-/* Items of the weight adjoint: strips x spreads of at most SPREAD panels.  Item i writes its rows and columns of
-   w_bar (kh kw in, out), or adds to them.  Positions come a tile at a time, so that neither their inputs nor their
-   output adjoints leave L1 before every pair of them has met. */
+/* Gather everything that a tile's positions read: patches (rows, narrow), zeros in the padding. */
+LOCAL void gather_patches(const conv_t *c, const tile_t *tile, const float *x, float *patches)
+{
+    const plan_t *p = &c->forward;
+    memset(patches, 0, sizeof(float) * tile->rows * c->narrow);
+    for (const run_t *run = p->run + tile->run; run < p->run + tile->run + tile->runs; run++) {
+        for (int32_t i = 0; i < tile->rows; i++) {
+            const float *from = x + ((ptrdiff_t)p->base[tile->row + i] + run->in); /* x[base_i + in] */
+            float *to = patches + i * c->narrow + run->k;
+            for (int32_t j = 0; j < run->len; j++) to[j] = from[j];
+        }
+    }
+}
+
+/* A narrow layer's weight adjoint over a fixed share of the tiles, into patches_w[item]. */
+LOCAL void conv_narrow_item(const conv_t *c, int32_t item, const float *x, const float *y_bar)
+{
+    const plan_t *p = &c->forward;
+    float patches[TILE * GROUP];
+    int32_t base[TILE];
+    strip_sums_t sums;
+    for (int32_t panel = 0; panel < conv_panels(c); panel += SPREAD) {
+        strip_start(&sums, c->narrow, min_i(SPREAD, conv_panels(c) - panel));
+        for (int32_t i = share_of(p->tiles, item, UNITS); i < share_of(p->tiles, item + 1, UNITS); i++) {
+            const tile_t *tile = p->tile + i;
+            gather_patches(c, tile, x, patches);
+            for (int32_t k = 0; k < tile->rows; k++) base[k] = k * c->narrow;
+            strip_add(&sums, patches, base, y_bar + panel * PANEL, p->to + tile->row, tile->rows);
+        }
+        strip_write(&sums, c->patches_w + (ptrdiff_t)item * c->narrow * c->out + panel * PANEL, c->out, 0);
+    }
+}
+
+/* Items of the weight adjoint: strips x spreads of at most SPREAD panels, or UNITS shares where narrow.  Item i writes its
+   rows and columns of w_bar (kh kw in, out), or adds to them.  Positions come a tile at a time, so that neither their
+   inputs nor their output adjoints leave L1 before every pair of them has met. */
 LOCAL int32_t conv_spreads(const conv_t *c) { return ceil_div(conv_panels(c), SPREAD); }
-LOCAL int32_t conv_weight_items(const conv_t *c) { return c->forward.strips * conv_spreads(c); }
+LOCAL int32_t conv_weight_items(const conv_t *c) { return c->narrow ? UNITS : c->forward.strips * conv_spreads(c); }
 LOCAL void conv_weight_item(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add, float *w_bar)
 {
+    if (c->narrow) {
+        conv_narrow_item(c, item, x, y_bar);
+        return;
+    }
     const plan_t *p = &c->forward;
     const strip_t *s = p->strip + item / conv_spreads(c);
     const int32_t panel = item % conv_spreads(c) * SPREAD;
     int32_t base[TILE], to[TILE], count = 0, left = s->rows;
     strip_sums_t sums;
-    sums.width = s->width;
-    sums.blocks = ceil_div(sums.width, ROWS);
-    sums.panels = min_i(SPREAD, conv_panels(c) - panel);
-    memset(sums.sums, 0, sizeof(float) * sums.width * sums.panels * PANEL);
+    strip_start(&sums, s->width, min_i(SPREAD, conv_panels(c) - panel));
     const int32_t unit = even_unit(max_i(left, 1), TILE);
     for (const span_t *span = p->span + s->span; span < p->span + s->span + s->spans; span++) {
         for (int32_t row = span->row; row < span->row + span->rows; row++) {
@@ -183,6 +231,16 @@ LOCAL void conv_weight_item(const conv_t *c, int32_t item, const float *x, const
         }
     }
     strip_write(&sums, w_bar + (ptrdiff_t)s->row * c->out + panel * PANEL, c->out, add);
+}
+
+/* After all items of a narrow layer: add the shares up, in order. */
+LOCAL void conv_weight_finish(const conv_t *c, float *w_bar)
+{
+    for (int32_t i = 0; i < c->narrow * c->out; i += LANES) {
+        vec sum = load(c->patches_w + i);
+        for (int32_t u = 1; u < UNITS; u++) sum += load(c->patches_w + (ptrdiff_t)u * c->narrow * c->out + i); /* patches_w[u, i] */
+        store(w_bar + i, sum);
+    }
 }
 
 /* Elements of a kernel. */

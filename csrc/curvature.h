@@ -264,10 +264,7 @@ LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv
     barrier(team);
     float *stored = k->w_bar ? k->w_bar : w_bar;
     conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z, k->z_dot, k->packed_back_dot, stored, below, team);
-    if (k->w_bar) {
-        EACH(i, 1) unpad_kernel(&k->conv, k->w_bar, w_bar);
-        barrier(team);
-    }
+    block_emit(k, w_bar, team);
 }
 
 /* hv = H(phi) v on the minibatch (x, labels). */

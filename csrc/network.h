@@ -203,6 +203,17 @@ LOCAL void dense_backward(network_t *n, float *grad, team_t *team)
     barrier(team);
 }
 
+/* What is left to do for a block's kernel gradient once all its weight items are done. */
+LOCAL void block_emit(const block_t *k, float *w_bar, team_t *team)
+{
+    if (!k->conv.narrow && !k->w_bar) return;
+    EACH(i, 1) {
+        if (k->conv.narrow) conv_weight_finish(&k->conv, k->w_bar ? k->w_bar : w_bar);
+        if (k->w_bar) unpad_kernel(&k->conv, k->w_bar, w_bar);
+    }
+    barrier(team);
+}
+
 /* Block l backward from its a_bar and the partial sums made with it: its piece of grad, and the a_bar below.  The conv bias gets its exact
    zero. */
 LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, team_t *team)
@@ -229,10 +240,7 @@ LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, 
             block_below_item(&n->block[l - 1], &k->conv, i - weights, k->z);
     }
     barrier(team);
-    if (k->w_bar) {
-        EACH(i, 1) unpad_kernel(&k->conv, k->w_bar, w_bar);
-        barrier(team);
-    }
+    block_emit(k, w_bar, team);
 }
 
 /* loss (left in n->loss) and gradient of the minibatch (x, labels) at phi. */

@@ -12,7 +12,8 @@
 enum {
     TILE = 64,  /* positions in a unit of work */
     GROUP = 48, /* weight rows in a unit of work, and ... */
-    SPREAD = 4  /* ... panels: a tile of inputs, of output adjoints and of sums stay in L1 together */
+    SPREAD = 4, /* ... panels: a tile of inputs, of output adjoints and of sums stay in L1 together */
+    UNITS = 16  /* shares of a sum over all positions */
 };
 
 /* Memory handed in by the caller, cut into pieces; with base NULL nothing is written and `used` is what is needed. */
@@ -133,6 +134,9 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
         }
     }
 }
+
+/* Where share `item` of `units` begins in n. */
+LOCAL int32_t share_of(int32_t n, int32_t item, int32_t units) { return (int32_t)((int64_t)n * item / units); }
 
 /* Lay out the plan of axes y and x for `batch` images of `in` source and `out` destination channels (as stored).
    Called twice: to count (arrays NULL), then to write.  Precondition: every offset fits in int32. */
