@@ -129,10 +129,10 @@ _PRESETS = (
         source="ours: a laptop-sized stand-in for Omniglot 1-shot 5-way",
         cost="1 min",
         algorithm="reptile",
-        tasks=TaskSpec("glyphs", ways=5, shots=10, classes=500),
+        tasks=TaskSpec("glyphs", ways=5, shots=10, classes=1000),  # 800 to train on, 200 to test
         inner=InnerSpec("adam", 1e-3, batch=10, steps=5),
-        outer=OuterSpec(rate=1.0, steps=600, meta_batch=5),
-        evaluation=EvaluationSpec(shots=1, batch=5, steps=50, tasks=200),
+        outer=OuterSpec(rate=1.0, steps=1000, meta_batch=2),
+        evaluation=EvaluationSpec(shots=1, batch=5, steps=20, tasks=200),
         filters=32,
     ),
     Preset(

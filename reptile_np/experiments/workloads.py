@@ -202,7 +202,7 @@ class MetaGradient:
     model: Model
     phi: Array
     batches: tuple[Batch, ...]
-    alpha: float = 1e-3
+    alpha: float = 1e-5
 
     @property
     def flops(self) -> int:
