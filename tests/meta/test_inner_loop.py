@@ -1,6 +1,7 @@
 """The inner loop is k optimiser steps; what it keeps does not change where it goes."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,11 +50,12 @@ def test_keeping_the_ends_takes_the_same_steps_to_the_bit(optimizer, setting):
 
 @every
 def test_every_table_of_ops_runs_the_same_loop_whatever_it_keeps(optimizer, ops):
-    """In float32, k = 4 steps: rounding (1e-6 per gradient) grows with the steps, a skipped one is 1e-2.
+    """In float32, k = 4 small steps: rounding (1e-6 per gradient) grows with them, a skipped one is 0.25.
 
     Adam's first steps have the gradient's sign only, which rounding may flip where the gradient is
     noise; hence the 2-norm, not the largest entry.
     """
+    optimizer = replace(optimizer, learning_rate=optimizer.learning_rate / 10)
     model, rng = omniglot_cnn(5, filters=16), np.random.default_rng(0)
     phi = random_phi(model, rng, np.float32)
     batches = [random_batch(model, rng, 5, np.float32) for _ in range(4)]
@@ -61,12 +63,13 @@ def test_every_table_of_ops_runs_the_same_loop_whatever_it_keeps(optimizer, ops)
     moved = np.linalg.norm(reference.phis[-1] - phi)
     for keep in ("all", "ends"):
         t = adapt(model.with_ops(ops), optimizer, phi, batches, keep=keep)
-        assert relative_error(t.losses, reference.losses) < 1e-3
+        assert relative_error(t.losses, reference.losses) < 1e-4
         for i in (0, -2, -1):
-            assert np.linalg.norm(t.phis[i] - reference.phis[i]) <= 1e-2 * moved
+            assert np.linalg.norm(t.phis[i] - reference.phis[i]) <= 1e-3 * moved
         if isinstance(optimizer, Adam):
             assert t.state.t == 4
-            assert relative_error(t.state.v, reference.state.v) < 1e-2
+            off = np.linalg.norm(t.state.v - reference.state.v)
+            assert off <= 1e-4 * np.linalg.norm(reference.state.v)
 
 
 @every
