@@ -14,7 +14,7 @@ from reptile_np.nn.ops import NUMPY
 
 # deadlines measure the machine's other load, not the code
 settings.register_profile("dev", max_examples=15, deadline=None)
-settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("deep", max_examples=1000, deadline=None)
 settings.load_profile(
     os.environ.get("REPTILE_NP_PROFILE")
@@ -61,6 +61,12 @@ def tables():
 @pytest.fixture(scope="session", params=tables(), ids=lambda table: table.name)
 def ops(request):
     """A table of kernels: a test of the *function* takes this, and so holds every variant."""
+    return request.param
+
+
+@pytest.fixture(scope="session", params=tables()[:2], ids=lambda table: table.name)
+def default_ops(request):
+    """The tables that users get unasked, NUMPY and the best native one: for whole runs."""
     return request.param
 
 

@@ -144,8 +144,8 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def run(golden_file, ops):
-    return Recorded(golden_file, ops)
+def run(golden_file, default_ops):
+    return Recorded(golden_file, default_ops)
 
 
 def neighbours(run, phi):
