@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from reptile_np.theory.rational import rationals
 
 Value = float | str
 
@@ -48,6 +49,6 @@ def at_least(claim: str, source: str, bound: float, measured: float) -> Claim:
 
 
 def _listed(value: Any) -> list[Fraction | None]:
-    values = value.ravel() if isinstance(value, np.ndarray) else value
-    entries = values if isinstance(values, Sequence | np.ndarray) else [values]
-    return [None if x is None else Fraction(x) for x in entries]
+    """Return the entries as fractions, None where there is none; a float raises TypeError."""
+    entries = np.array(value, dtype=object).ravel().tolist()
+    return [None if entry is None else rationals(entry)[()] for entry in entries]

@@ -56,8 +56,10 @@ def problems(
 ) -> Problem:
     """Draw a finite task distribution of polynomial losses, and a point; everything rational."""
     model = Polynomials(variables, degree)
-    drawn = [[draw(rational_vectors(model.terms)) for _ in range(batches)] for _ in range(tasks)]
-    return Problem(model, drawn, draw(rational_vectors(variables)), sampler)
+    size = tasks * batches * model.terms
+    top = draw(st.lists(st.integers(-3, 3), min_size=size, max_size=size))
+    coefficients = rationals(top).reshape(tasks, batches, model.terms) / draw(st.integers(1, 3))
+    return Problem(model, [list(task) for task in coefficients], draw(rational_vectors(variables)), sampler)
 
 
 def generators() -> st.SearchStrategy[np.random.Generator]:

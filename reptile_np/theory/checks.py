@@ -1,0 +1,303 @@
+"""Put your own model to the tests of this project: any library, any parametrisation.
+
+A model is two plain functions of a flat float64 vector φ (n,) and a batch of any type::
+
+    loss_and_grad(phi, batch) -> (float, (n,))          hvp(phi, batch, v) -> (n,)
+
+Each check returns a `Report`, or raises `CheckFailure`, whose message says in which direction the
+derivative is wrong, by how much, and what is probably missing.
+
+>>> def loss_and_grad(phi, batch):                      # Σ r⁴ / 4 for the residuals r = x φ - y
+...     x, y = batch
+...     r = x @ phi - y
+...     return (r**4).sum() / 4, x.T @ r**3
+>>> def hvp(phi, batch, v):
+...     x, y = batch
+...     return x.T @ (3 * (x @ phi - y) ** 2 * (x @ v))
+>>> rng = np.random.default_rng(0)
+>>> phi, batch = rng.standard_normal(3), (rng.standard_normal((5, 3)), rng.standard_normal(5))
+>>> check_grad(loss_and_grad, phi, batch).holds
+True
+>>> check_hvp(loss_and_grad, hvp, phi, batch).holds
+True
+>>> def mean_gradient(phi, batch):
+...     loss, grad = loss_and_grad(phi, batch)
+...     return loss, grad / 5
+>>> try:
+...     check_grad(mean_gradient, phi, batch)
+... except CheckFailure as failure:
+...     print(failure)
+gradient: wrong along random direction 0, relative error 8e-01 (tolerance 1e-06)
+  suspect: the gradient is 0.2 times the slope of the loss: a mean in one and a sum in the other?
+
+With PyTorch, for a loss ``f(p, batch)`` of a flat float64 tensor (JAX: `jax.value_and_grad`, `jax.jvp`)::
+
+    def loss_and_grad(phi, batch):
+        p = torch.tensor(phi, requires_grad=True)
+        loss = f(p, batch)
+        return loss.item(), torch.autograd.grad(loss, p)[0].numpy()
+
+    def hvp(phi, batch, v):
+        at, along = torch.tensor(phi), torch.tensor(v)
+        return torch.autograd.functional.hvp(lambda p: f(p, batch), at, along)[1].numpy()
+
+Verified by ``tests/theory/test_checks.py``: right functions pass, planted errors are caught and named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import Array, Batch
+from reptile_np.theory.differences import Slope, slope
+from reptile_np.theory.meta_expansion import MetaExpansion, meta_gradient_expansion
+from reptile_np.theory.report import CheckFailure, Report, passed
+
+__all__ = [
+    "CheckFailure",
+    "MetaExpansion",
+    "Report",
+    "check_adjoint",
+    "check_grad",
+    "check_hvp",
+    "check_taylor_order",
+    "meta_gradient_expansion",
+]
+
+LossAndGrad: TypeAlias = Callable[[Array, Batch], tuple[Any, Array]]
+Hvp: TypeAlias = Callable[[Array, Batch, Array], Array]
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""Names and shapes of the pieces of φ, in order: ``model.layout.shapes``; to say *where* an error is."""
+
+
+def check_grad(
+    loss_and_grad: LossAndGrad,
+    phi: Array,
+    batch: Batch,
+    *,
+    shapes: Shapes | None = None,
+    directions: int = 4,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> Report:
+    """Compare the gradient with the slopes of the loss, along random directions and in each piece of φ.
+
+    Raises
+    ------
+    CheckFailure
+        If a slope differs by more than `tolerance` times its typical size, or cannot be measured that
+        well (a kink at φ).
+    UsageError
+        If φ is not a float64 vector, or the gradient not of its shape.
+    """
+    grad = _gradient(loss_and_grad, phi, batch)
+    along = list(_directions(phi, shapes, directions, seed))
+    slopes = [slope(lambda t, v=v: loss_and_grad(phi + t * v, batch)[0]) for _, v in along]  # type: ignore[misc]
+    size = math.sqrt(sum(float(measured.value) ** 2 for measured in slopes) / len(slopes))
+    comparisons = [
+        _Comparison(name, np.asarray(grad @ v), measured, size)
+        for (name, v), measured in zip(along, slopes, strict=True)
+    ]
+    return _judge("gradient", comparisons, tolerance, "the slope of the loss")
+
+
+def check_hvp(
+    loss_and_grad: LossAndGrad,
+    hvp: Hvp,
+    phi: Array,
+    batch: Batch,
+    *,
+    shapes: Shapes | None = None,
+    directions: int = 4,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> Report:
+    """Compare ``H v`` with the slope of the gradient along v, for random v and v in each piece of φ.
+
+    Raises
+    ------
+    CheckFailure, UsageError
+        As `check_grad`.
+    """
+    _gradient(loss_and_grad, phi, batch)
+    comparisons = []
+    for name, v in _directions(phi, shapes, directions, seed):
+        measured = slope(lambda t, v=v: loss_and_grad(phi + t * v, batch)[1])  # type: ignore[misc]
+        size = float(np.linalg.norm(measured.value))
+        comparisons.append(_Comparison(name, np.asarray(hvp(phi, batch, v)), measured, size))
+    u, v = (v for _, v in list(_directions(phi, None, 2, seed)))
+    one, other = u @ hvp(phi, batch, v), v @ hvp(phi, batch, u)
+    asymmetric = abs(one - other) > tolerance * max(abs(one), abs(other))
+    hint = (
+        "H is not symmetric: a second-order term is missing from some layer"
+        if asymmetric
+        else ("H is symmetric but wrong: a term that is symmetric by itself is missing (Gauss-Newton?)")
+    )
+    return _judge("Hessian product", comparisons, tolerance, "the slope of the gradient", hint)
+
+
+def check_adjoint(
+    forward: Callable[[Array], Array],
+    adjoint: Callable[[Array], Array],
+    x: Array,
+    *,
+    directions: int = 4,
+    tolerance: float = 1e-12,
+    seed: int = 0,
+) -> Report:
+    """Check ``<y, A x> = <Aᵀ y, x>`` for a linear map `forward` and what should be its adjoint.
+
+    `x`, of any shape, only says what the inputs look like; they are drawn.
+
+    Raises
+    ------
+    CheckFailure
+        If the two inner products differ, or the adjoint's shape is not that of x.
+    """
+    rng = np.random.default_rng(seed)
+    comparisons = []
+    for i in range(directions):
+        x_dot = rng.standard_normal(x.shape)
+        y = np.asarray(forward(x_dot))
+        y_bar = rng.standard_normal(y.shape)
+        x_bar = np.asarray(adjoint(y_bar))
+        if x_bar.shape != x.shape:
+            suspect = f"the adjoint has shape {x_bar.shape}, its input's space {x.shape}"
+            raise CheckFailure(Report("adjoint", f"random direction {i}", math.inf, tolerance, suspect))
+        exact = Slope(np.asarray((y_bar * y).sum()), 0.0)
+        size = float(np.linalg.norm(y))
+        comparisons.append(
+            _Comparison(f"random direction {i}", np.asarray((x_bar * x_dot).sum()), exact, size)
+        )
+    return _judge("adjoint", comparisons, tolerance, "the transpose")
+
+
+def check_taylor_order(
+    loss_and_grad: LossAndGrad,
+    phi: Array,
+    batch: Batch,
+    *,
+    hvp: Hvp | None = None,
+    tolerance: float = 0.1,
+    seed: int = 0,
+) -> Report:
+    """Check that the Taylor polynomial leaves a remainder of its order: slope 2, with an `hvp` slope 3.
+
+    The slope of ``log |L(φ + tv) - L - t g·v (- t² v·Hv / 2)|`` against log t, for t from 1e-1 to 1e-3;
+    the report's error is what is missing to the order.  A remainder that is all rounding passes.
+
+    Raises
+    ------
+    CheckFailure
+        If the slope is less than the order by more than `tolerance`.
+    """
+    grad = _gradient(loss_and_grad, phi, batch)
+    ((name, v),) = _directions(phi, None, 1, seed)
+    loss = loss_and_grad(phi, batch)[0]
+    curve = v @ hvp(phi, batch, v) if hvp else 0.0
+    order = 3 if hvp else 2
+    ts = np.logspace(-1, -3, 9)
+    left = np.array(
+        [loss_and_grad(phi + t * v, batch)[0] - loss - t * (grad @ v) - t * t * curve / 2 for t in ts]
+    )
+    sees = np.abs(left) > 1e-13 * max(abs(loss), 1e-300)
+    if sees.sum() < 3:
+        return Report("Taylor order", name, 0.0, tolerance)
+    found = float(np.polyfit(np.log(ts[sees]), np.log(np.abs(left[sees])), 1)[0])
+    suspect = (
+        ""
+        if found >= order - tolerance
+        else (
+            f"the remainder falls like t^{found:.2f}, not t^{order}: "
+            + (
+                "the gradient is wrong"
+                if found < 1.5
+                else "the Hessian product is wrong"
+                if hvp
+                else "a kink near φ"
+            )
+        )
+    )
+    return passed(Report("Taylor order", name, max(order - found, 0.0), tolerance, suspect))
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A stated derivative against a measured one, in units of `size`."""
+
+    direction: str
+    stated: Array
+    measured: Slope
+    size: float
+
+    @property
+    def error(self) -> float:
+        """What is wrong, or cannot be known; infinite where nothing should be."""
+        distance = float(np.linalg.norm(self.stated - self.measured.value))
+        wrong = max(distance, self.measured.uncertainty)
+        if math.isnan(distance):
+            return math.inf
+        return wrong / self.size if self.size else (math.inf if distance else 0.0)
+
+    @property
+    def blurred(self) -> bool:
+        """Whether the measurement is no better than the error."""
+        return 2 * self.measured.uncertainty > self.error * self.size
+
+
+def _judge(
+    check: str, comparisons: list[_Comparison], tolerance: float, truth: str, hint: str = ""
+) -> Report:
+    """Return the report on the worst comparison; raise if it does not hold."""
+    worst = max(comparisons, key=lambda c: c.error)
+    suspect = ""
+    if worst.error > tolerance:
+        blurred = f"{truth} is known to {worst.measured.uncertainty:.0e} only: a kink at φ?"
+        suspect = _explanation(check, comparisons, tolerance, truth) or (blurred if worst.blurred else hint)
+    return passed(Report(check, worst.direction, worst.error, tolerance, suspect))
+
+
+def _explanation(check: str, comparisons: list[_Comparison], tolerance: float, truth: str) -> str:
+    """Return the first explanation that fits all comparisons, or nothing."""
+    stated = np.concatenate([np.ravel(c.stated) for c in comparisons])
+    truths = np.concatenate([np.ravel(c.measured.value) for c in comparisons])
+    if not np.isfinite(stated).all():
+        return f"the {check} is not finite"
+    if not stated.any():
+        return f"the {check} is zero"
+    factor = float(stated @ truths / (truths @ truths)) if truths.any() else 0.0
+    if np.linalg.norm(stated - factor * truths) <= 1e-4 * np.linalg.norm(stated):
+        return f"the {check} is {factor:.4g} times {truth}: a mean in one and a sum in the other?"
+    pieces = [c for c in comparisons if c.direction.startswith("piece")]
+    wrong = [c.direction for c in pieces if c.error > tolerance]
+    return f"only {', '.join(wrong)}" if 0 < len(wrong) < len(pieces) else ""
+
+
+def _gradient(loss_and_grad: LossAndGrad, phi: Array, batch: Batch) -> Array:
+    if phi.ndim != 1 or phi.dtype != np.float64:
+        raise UsageError(f"phi is {phi.dtype} {phi.shape}; checks need a float64 vector (n,)")
+    grad = np.asarray(loss_and_grad(phi, batch)[1])
+    if grad.shape != phi.shape:
+        raise UsageError(f"the gradient has shape {grad.shape}; phi has {phi.shape}")
+    return grad
+
+
+def _directions(phi: Array, shapes: Shapes | None, count: int, seed: int) -> Iterator[tuple[str, Array]]:
+    """Yield unit vectors with entries of one size: over all of φ, then over each piece."""
+    rng = np.random.default_rng(seed)
+    signs = rng.choice([-1.0, 1.0], size=(count, len(phi)))
+    for i in range(count):
+        yield f"random direction {i}", signs[i] / math.sqrt(len(phi))
+    start = 0
+    for name, shape in (shapes or {}).items():
+        size = math.prod(shape)
+        v = np.zeros(len(phi))
+        v[start : start + size] = rng.choice([-1.0, 1.0], size=size) / math.sqrt(size)
+        start += size
+        yield f"piece {name}", v

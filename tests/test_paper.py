@@ -1,0 +1,415 @@
+"""The paper, statement by statement, in its order.
+
+Exact statements are drawn by Hypothesis and compared as fractions: there is no tolerance and no float.
+The rows of ``reptile-np verify`` with fixed examples are held here too.  The map from equation to
+function to test is in ``tests/README.md``.
+"""
+
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.meta.optimizers import Sgd
+from reptile_np.nn.layers import Dense
+from reptile_np.nn.losses import SquaredError
+from reptile_np.nn.models import Model, mini_imagenet_cnn, omniglot_cnn, sine_mlp
+from reptile_np.tasks import sine
+from reptile_np.theory import (
+    claims_algorithm,
+    claims_breakdown,
+    claims_expansion,
+    claims_manifold,
+    claims_network,
+    expansions,
+)
+from reptile_np.theory.claims_algorithm import (
+    average_update_gap,
+    curvature_covariance,
+    moving_average,
+    task_loss,
+)
+from reptile_np.theory.claims_network import complex_step_error
+from reptile_np.theory.expansions import METHODS, distinct, independent, stated, stated_sum, weighted_gradient
+from reptile_np.theory.manifolds import Affine, alternate, cycle_limit, distance_gradient, move, nearest_point
+from reptile_np.theory.rational import exact_gradient, rationals
+from reptile_np.theory.strategies import problems, rational_vectors, small_fractions
+
+samplers = pytest.mark.parametrize("sampler", [distinct, independent])
+nonzero = small_fractions().filter(bool)
+
+
+@cache
+def rows(function):
+    return function()
+
+
+def assert_rows_hold(function, source):
+    """All rows of that source hold, and there is one."""
+    found = [row for row in rows(function) if source in row.source]
+    assert found
+    assert [row for row in found if not row.holds] == []
+
+
+# Section 2: the algorithms
+
+
+def test_algorithm_1_moves_towards_the_adapted_parameters():
+    assert_rows_hold(claims_algorithm.outer_loop, "Algorithm 1")
+
+
+def test_algorithm_2_averages_the_adapted_parameters_of_n_tasks():
+    assert_rows_hold(claims_algorithm.outer_loop, "Algorithm 2")
+
+
+def test_erratum_2_the_batched_step_is_divided_by_the_number_of_tasks_not_of_steps():
+    assert_rows_hold(claims_algorithm.outer_loop, "erratum 2")
+
+
+@given(problems(tasks=1, batches=3), nonzero, small_fractions())
+def test_reptile_as_a_gradient_into_sgd_is_algorithm_1(problem, alpha, epsilon):
+    t = expansions.run(problem.model, problem.phi, problem.tasks[0], alpha)
+    moved, _ = Sgd(epsilon).update(expansions.reptile(t), (), problem.phi)
+    assert (moved == problem.phi + epsilon * (t.phis[-1] - problem.phi)).all()
+
+
+@given(problems())
+def test_eq_1_the_expected_gradient_is_the_gradient_of_the_expected_loss(problem):
+    losses = [task_loss(task) for task in problem.tasks]
+
+    def expected_loss(phi):
+        return sum(problem.model.loss_and_grad(phi, loss)[0] for loss in losses) / len(losses)
+
+    gradient = exact_gradient(expected_loss, problem.phi, problem.model.degree)
+    assert (sum(map(problem.grad, losses)) / len(losses) == gradient).all()
+
+
+@given(problems())
+def test_eq_2_one_step_on_average_is_the_step_on_the_average(problem):
+    assert (average_update_gap(problem, 1) == 0).all()
+
+
+@given(problems(batches=1), st.integers(2, 3))
+def test_eq_2_fails_for_more_steps_by_the_covariance_of_curvature_and_gradient(problem, k):
+    zeroth, first, second, *_ = average_update_gap(problem, k)
+    assert (zeroth == 0).all()
+    assert (first == 0).all()
+    assert (second == Fraction(k * (k - 1), 2) * curvature_covariance(problem)).all()
+
+
+# Section 3: sine waves
+
+
+def test_section_3_the_expected_wave_is_zero_everywhere():
+    assert_rows_hold(claims_manifold.sine_waves, "section 3")
+
+
+@given(st.floats(*sine.AMPLITUDES), st.floats(0, 2 * np.pi))
+def test_section_3_the_wave_of_the_opposite_phase_cancels_a_wave(amplitude, phase):
+    assert np.subtract(*sine.PHASES) == -2 * np.pi  # so that every wave has its opposite
+    waves = sine.Wave(amplitude, phase)(sine.GRID) + sine.Wave(amplitude, phase + np.pi)(sine.GRID)
+    assert np.abs(waves).max() <= 1e-14 * amplitude  # arguments up to 15 are rounded by 2e-15
+
+
+# Section 4.1: leading-order expansions.  One task, L_0 then L_1
+
+
+@given(problems(tasks=1, batches=2), small_fractions())
+def test_eqs_4_to_6_two_steps_of_sgd(problem, alpha):
+    (zero, one), phi = problem.tasks[0], problem.phi
+    t = expansions.run(problem.model, phi, [zero, one], alpha)
+    phi_1 = phi - alpha * problem.grad(zero)
+    phi_2 = phi_1 - alpha * replace(problem, phi=phi_1).grad(one)
+    assert (np.stack(t.phis) == np.stack([phi, phi_1, phi_2])).all()
+
+
+@given(problems(tasks=1, batches=2))
+def test_eqs_7_and_8_the_second_gradient_at_the_adapted_point(problem):
+    g0, _, h1g0, _ = two(problem)
+    zeroth, first, second = one_order(problem, weighted_gradient([0, 1]))
+    assert (zeroth == problem.grad(problem.tasks[0][1])).all()
+    assert (first == -h1g0).all()
+    assert (second == problem.model.third(problem.phi, problem.tasks[0][1], g0, g0) / 2).all()
+
+
+@given(problems(tasks=1, batches=2))
+def test_eqs_9_and_10_the_reptile_gradient(problem):
+    g0, g1, h1g0, _ = two(problem)
+    zeroth, first, _ = one_order(problem, METHODS["Reptile"])
+    assert (zeroth == g0 + g1).all()
+    assert (first == -h1g0).all()
+
+
+@given(st.integers(1, 3).flatmap(lambda k: problems(tasks=1, batches=k)), small_fractions())
+def test_eq_11_maml_is_the_gradient_of_the_adapted_loss(problem, alpha):
+    model, batches = problem.model, problem.tasks[0]
+    gradient = METHODS["MAML"](model, alpha)(expansions.run(model, problem.phi, batches, alpha))
+    degree = model.degree * (model.degree - 1) ** (len(batches) - 1)
+    adapted_loss = exact_gradient(
+        lambda phi: expansions.run(model, phi, batches, alpha).losses[-1], problem.phi, degree
+    )
+    assert (gradient == adapted_loss).all()
+
+
+NETWORKS = {
+    "sine_mlp": sine_mlp(),
+    "linear": Model((Dense(1),), (3,), SquaredError("sum")),
+    "omniglot_cnn": omniglot_cnn(3, filters=4),
+    "mini_imagenet_cnn": mini_imagenet_cnn(3, filters=3),
+    "mini_imagenet_cnn v1": mini_imagenet_cnn(3, filters=3, order="conv-pool-norm"),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_eq_11_maml_on_a_network_is_the_complex_step_through_the_whole_inner_loop(name):
+    model, rng = NETWORKS[name], np.random.default_rng(0)
+    phi = model.init(rng, np.float64)
+    inputs = rng.standard_normal((3, 4, *model.input_shape))
+    if isinstance(model.loss, SquaredError):
+        targets = rng.standard_normal((3, 4, 1))
+    else:
+        targets = rng.integers(3, size=(3, 4))
+    batches = list(zip(inputs, targets, strict=True))
+    assert complex_step_error(model, phi, batches, alpha=1e-3) <= 1e-12
+
+
+@given(problems(tasks=1, batches=2))
+def test_eqs_12_and_13_the_maml_gradient(problem):
+    _, g1, h1g0, h0g1 = two(problem)
+    zeroth, first, _ = one_order(problem, METHODS["MAML"])
+    assert (zeroth == g1).all()
+    assert (first == -h1g0 - h0g1).all()
+
+
+@given(problems(tasks=1, batches=2))
+def test_eq_14_the_fomaml_gradient(problem):
+    _, g1, h1g0, _ = two(problem)
+    zeroth, first, _ = one_order(problem, METHODS["FOMAML"])
+    assert (zeroth == g1).all()
+    assert (first == -h1g0).all()
+
+
+def test_eqs_4_to_14_the_measured_coefficients_are_those_stated():
+    assert_rows_hold(claims_expansion.two_steps, "eq")
+
+
+# Section 4.1: expectations
+
+
+@samplers
+@given(st.data())
+def test_avg_grad_inner_is_half_the_gradient_of_the_expected_inner_product(sampler, data):
+    problem = data.draw(problems(sampler=sampler))
+
+    def product(phi):
+        here = replace(problem, phi=phi)
+        return here.mean(lambda one, two: here.grad(one) @ here.grad(two), 2)
+
+    inner = problem.avg_grad_inner()
+    assert (inner == exact_gradient(product, problem.phi, degree=4) / 2).all()
+    assert (inner == problem.mean(lambda one, two: problem.hvp(two, problem.grad(one)), 2)).all()
+
+
+def test_erratum_1_plus_avg_grad_inner_increases_the_inner_product():
+    assert_rows_hold(claims_expansion.inner_products, "erratum 1")
+
+
+@samplers
+@given(st.data())
+def test_eq_15_expected_reptile_gradient(sampler, data):
+    problem = data.draw(problems(sampler=sampler))
+    zeroth, first, _ = one_order(problem, METHODS["Reptile"])
+    assert (zeroth == 2 * problem.avg_grad()).all()
+    assert (first == -problem.avg_grad_inner()).all()
+
+
+@samplers
+@given(st.data())
+def test_eq_16_expected_maml_gradient(sampler, data):
+    problem = data.draw(problems(sampler=sampler))
+    zeroth, first, _ = one_order(problem, METHODS["MAML"])
+    assert (zeroth == problem.avg_grad()).all()
+    assert (first == -2 * problem.avg_grad_inner()).all()
+
+
+@samplers
+@given(st.data())
+def test_eq_17_expected_fomaml_gradient(sampler, data):
+    problem = data.draw(problems(sampler=sampler))
+    zeroth, first, _ = one_order(problem, METHODS["FOMAML"])
+    assert (zeroth == problem.avg_grad()).all()
+    assert (first == -problem.avg_grad_inner()).all()
+
+
+def test_eqs_15_to_17_for_one_to_five_steps():
+    assert_rows_hold(claims_expansion.expected_gradients, "any k")
+    for equation in ("eq. (15)", "eq. (16)", "eq. (17)"):
+        assert_rows_hold(claims_expansion.expected_gradients, equation)
+
+
+@samplers
+@pytest.mark.parametrize("k", [1, 2, 3])
+@given(st.data())
+def test_eqs_15_to_17_for_any_number_of_steps_and_one_order_beyond(sampler, k, data):
+    problem = data.draw(problems(sampler=sampler, variables=1, tasks=1))
+    expansion = problem.expansion(METHODS, k)
+    for i, method in enumerate(METHODS):
+        assert (expansion[:, i] == problem.combine(stated(method, k))).all()
+
+
+@given(problems(tasks=1), st.lists(small_fractions(), min_size=1, max_size=3))
+def test_section_5_2_any_weighted_sum_of_inner_gradients(problem, w):
+    expansion = problem.expansion({"w": weighted_gradient(w)}, len(w))
+    assert (expansion[:, 0] == problem.combine(stated_sum(w))).all()
+
+
+def test_section_5_2_fixed_weights_of_both_signs():
+    assert_rows_hold(claims_expansion.general_weights, "section 5.2")
+
+
+def test_erratum_4_two_step_reptile_and_fomaml_differ_in_the_ratio_of_the_two_terms():
+    assert_rows_hold(claims_expansion.general_weights, "erratum 4")
+
+
+@given(problems(), nonzero)
+def test_reading_notes_for_one_step_all_methods_coincide(problem, alpha):
+    directions = problem.expected({**METHODS, "w": weighted_gradient([1])}, 1, alpha)
+    assert (directions == problem.avg_grad()).all()
+
+
+def test_beyond_the_paper_the_coefficients_of_alpha_squared():
+    assert_rows_hold(claims_expansion.beyond, "beyond the paper")
+
+
+def test_beyond_the_paper_only_maml_stays_a_gradient_at_alpha_squared():
+    assert_rows_hold(claims_expansion.potentials, "beyond the paper")
+
+
+# Section 4.1 on real networks
+
+
+def test_eqs_15_to_17_on_networks_leave_a_remainder_of_slope_2():
+    assert_rows_hold(claims_network.verify, "O(α²)")
+
+
+def test_eqs_15_to_17_on_networks_have_the_stated_coefficients_and_span():
+    assert_rows_hold(claims_network.verify, "section 4.1")
+
+
+# Section 4.1: where it ends
+
+
+def test_cycling_over_minibatches_changes_the_coefficients():
+    assert_rows_hold(claims_breakdown.cycling, "breakdown")
+
+
+def test_unequal_roles_break_the_exchange():
+    assert_rows_hold(claims_breakdown.fixed_roles, "breakdown")
+
+
+def test_overlap_alone_does_not_break_the_exchange_but_batch_norm_does():
+    assert_rows_hold(claims_breakdown.overlapping, "beyond the paper")
+    assert_rows_hold(claims_breakdown.overlapping, "breakdown: batch norm")
+
+
+def test_adam_inside_leaves_the_span_of_the_two_terms():
+    assert_rows_hold(claims_breakdown.adam_inside, "breakdown")
+
+
+def test_batch_norm_makes_the_loss_of_a_batch_depend_on_its_composition():
+    assert_rows_hold(claims_breakdown.batch_norm, "breakdown")
+    assert_rows_hold(claims_breakdown.batch_norm, "section 4.1")
+
+
+# Section 4.2: near all solution manifolds
+
+
+def planes(n, m=1):
+    """Affine manifolds of codimension m in n dimensions."""
+    full_rank = st.lists(rational_vectors(n), min_size=m, max_size=m).map(np.stack)
+    full_rank = full_rank.filter(
+        lambda a: (m == 1 and a.any()) or np.linalg.matrix_rank(a.astype(float)) == m
+    )
+    return st.builds(Affine, full_rank, rational_vectors(m))
+
+
+@given(st.integers(1, 2).flatmap(lambda m: planes(3, m)), rational_vectors(3))
+def test_eqs_18_to_20_the_gradient_of_the_distance_is_the_way_to_the_projection(plane, phi):
+    gradient = exact_gradient(lambda p: claims_manifold.half_squared_distance(plane, p), phi, degree=2)
+    assert (distance_gradient(plane, phi) == gradient).all()
+    assert (plane.a @ plane.project(phi) == plane.b).all()
+
+
+def test_eqs_18_to_20_hold_on_a_curved_manifold_by_the_envelope_theorem():
+    assert_rows_hold(claims_manifold.projection_gradient, "envelope")
+
+
+@given(planes(3), rational_vectors(3), small_fractions())
+def test_eqs_21_to_23_the_update_is_an_interpolation(plane, phi, epsilon):
+    moved, _ = Sgd(epsilon).update(distance_gradient(plane, phi), (), phi)
+    assert (moved == move(plane, phi, epsilon)).all()
+
+
+@given(rational_vectors(2), st.lists(rational_vectors(2), min_size=1, max_size=4), small_fractions())
+def test_eq_23_iterated_is_an_exponential_moving_average(phi, solutions, epsilon):
+    average = phi
+    for w in solutions:
+        average = (1 - epsilon) * average + epsilon * w
+    assert (average == moving_average(phi, solutions, epsilon)).all()
+
+
+def test_eq_23_run_by_the_training_loop_is_a_moving_average():
+    assert_rows_hold(claims_algorithm.outer_loop, "moving average")
+
+
+@given(rational_vectors(2), rational_vectors(2), rational_vectors(2), st.fractions(Fraction(1, 9), 1))
+def test_figure_2_alternating_moves_converge_to_the_common_point(one, other, common, epsilon):
+    normals = np.stack([one, other])
+    if one[0] * other[1] == one[1] * other[0]:
+        return  # parallel: no single common point
+    lines = [Affine(a[None], rationals([a @ common])) for a in normals]
+    assert (nearest_point(lines) == common).all()
+    assert (cycle_limit(lines, epsilon) == common).all()
+    assert (alternate(lines, common, epsilon, sweeps=2) == common).all()
+
+
+def test_figure_2_in_closed_form():
+    assert_rows_hold(claims_manifold.figure_2, "figure 2")
+
+
+def test_section_4_2_without_a_common_point_epsilon_must_be_annealed():
+    assert_rows_hold(claims_manifold.without_common_point, "eq. (18)")
+    assert_rows_hold(claims_manifold.without_common_point, "beyond")
+
+
+def test_section_4_2_gradient_descent_is_a_partial_projection():
+    assert_rows_hold(claims_manifold.partial_minimisation, "section 4.2, end")
+
+
+# Section 5: the networks
+
+
+def test_erratum_3_the_released_network_is_not_finns():
+    assert_rows_hold(claims_breakdown.architectures, "erratum 3")
+
+
+def test_erratum_5_pooling_before_normalising_is_another_network():
+    assert_rows_hold(claims_breakdown.architectures, "erratum 5")
+
+
+def two(problem):
+    """L_0', L_1', L_1'' L_0', L_0'' L_1' at the initial point."""
+    zero, one = problem.tasks[0]
+    g0, g1 = problem.grad(zero), problem.grad(one)
+    return g0, g1, problem.hvp(one, g0), problem.hvp(zero, g1)
+
+
+def one_order(problem, method):
+    """The coefficients of α⁰, α¹, α² after two steps; for a single pair, in the order given."""
+    if len(problem.tasks[0]) == 2 and problem.sampler is distinct:
+        problem = replace(problem, sampler=lambda task, k: [tuple(task)])
+    return problem.expansion({"it": method}, 2)[:, 0]

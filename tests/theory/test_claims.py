@@ -1,0 +1,79 @@
+"""The table of ``reptile-np verify``: complete, all of it holds, and a false row would show."""
+
+import json
+from fractions import Fraction
+
+import pytest
+
+from reptile_np.theory.claim import Claim, at_least, close, equal
+from reptile_np.theory.claims import format_table, verify
+
+
+@pytest.fixture(scope="module")
+def claims():
+    return verify()
+
+
+def test_every_claim_holds(claims):
+    assert [claim for claim in claims if not claim.holds] == []
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["Algorithm 1", "Algorithm 2", "section 3", "section 5.2", "figure 2", "erratum 1", "erratum 2"]
+    + ["erratum 3", "erratum 4", "erratum 5", "remark 1", "breakdown: Adam", "breakdown: batch norm"]
+    + ["breakdown: cycling", "breakdown: unequal", "beyond the paper", "section 4.2, end", "moving average"]
+    + [f"eq. ({n})" for n in (1, 2, 4, 5, 6, 7, 11, 14, 15, 16, 17, 18, 23)]
+    + ["eqs (7)-(8)", "eqs (9)-(10)", "eqs (11)-(13)", "eqs (18)-(20)", "eqs (21)-(23)"],
+)
+def test_every_place_of_the_paper_has_a_claim(claims, place):
+    assert any(place in claim.source for claim in claims)
+
+
+def test_no_two_claims_are_the_same(claims):
+    assert len({(claim.claim, claim.source) for claim in claims}) == len(claims)
+
+
+def test_claims_are_json(claims):
+    assert json.loads(json.dumps([claim._asdict() for claim in claims]))[0].keys() == {
+        *("claim", "source", "stated", "measured", "tolerance", "holds")
+    }
+
+
+def test_exact_claims_are_equalities_of_fractions(claims):
+    exact = [claim for claim in claims if claim.tolerance == 0 and not str(claim.stated).startswith(">=")]
+    assert len(exact) > 50
+    for claim in exact:
+        measured = [Fraction(number) for number in claim.measured.split(", ")]
+        assert measured == [Fraction(number) for number in claim.stated.split(", ")]
+
+
+def test_the_table_shows_every_claim_and_counts():
+    table = format_table(
+        [close("a", "here", 1.0, 1.5, 0.1), equal("b", "there", [1, 2], [1, Fraction(1, 2)])]
+    )
+    assert "FAILS  a" in table
+    assert "stated 1, 2, measured 1, 1/2" in table
+    assert table.endswith("2 claims, 2 of them do not hold")
+
+
+@pytest.mark.parametrize(
+    ("claim", "holds"),
+    [
+        (equal("", "", 1, Fraction(1)), True),
+        (equal("", "", [1, 2], [1]), False),
+        (equal("", "", 1, None), False),
+        (close("", "", 0.0, float("nan"), 1.0), False),
+        (close("", "", 2.0, 2.04, 0.05), True),
+        (at_least("", "", 0.1, 0.09), False),
+        (at_least("", "", 0.1, float("nan")), False),
+    ],
+)
+def test_a_row_holds_exactly_when_its_statement_is_true(claim, holds):
+    assert isinstance(claim, Claim)
+    assert claim.holds is holds
+
+
+def test_a_float_never_enters_an_exact_row():
+    with pytest.raises(TypeError):
+        equal("", "", 1, 1.0)

@@ -1,0 +1,66 @@
+"""The expansions where `test_paper.py` does not go: many steps, edges, and how they are measured."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from reptile_np.theory.claims_algorithm import example
+from reptile_np.theory.expansions import METHODS, distinct, independent, stated, stated_sum
+
+
+def test_five_steps_on_cubic_losses_with_distinct_minibatches():
+    problem = example(variables=1, tasks=1, batches=5)
+    expansion = problem.expansion(METHODS, 5)
+    for i, method in enumerate(METHODS):
+        assert (expansion[:, i] == problem.combine(stated(method, 5))).all()
+
+
+def test_five_steps_on_cubic_losses_with_independent_minibatches():
+    problem = replace(example(variables=2, tasks=1, batches=2), sampler=independent)
+    expansion = problem.expansion(METHODS, 5)
+    for i, method in enumerate(METHODS):
+        assert (expansion[:, i] == problem.combine(stated(method, 5))).all()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 9])
+def test_the_stated_table_is_that_of_the_later_versions(k):
+    assert stated("MAML", k)[:2] == ((1,), (-2 * (k - 1),))
+    assert stated("FOMAML", k)[:2] == ((1,), (-(k - 1),))
+    assert stated("Reptile", k)[:2] == ((k,), (-k * (k - 1) / 2,))
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="iMAML"):
+        stated("iMAML", 2)
+
+
+def test_weights_add():
+    one, two, both = stated_sum([1, 0, 2]), stated_sum([3, -1, 0]), stated_sum([4, -1, 2])
+    assert all(
+        a + b == c for x, y, z in zip(one, two, both, strict=True) for a, b, c in zip(x, y, z, strict=True)
+    )
+
+
+def test_the_enumerations_are_complete():
+    assert len(list(distinct("abcd", 3))) == 4 * 3 * 2
+    assert set(distinct("ab", 2)) == {("a", "b"), ("b", "a")}
+    assert len(list(independent("abc", 2))) == 9
+    assert set(independent("ab", 2)) == set(itertools.product("ab", repeat=2))
+
+
+def test_an_expectation_over_no_tuples_is_zero():
+    problem = example(batches=2)
+    assert (problem.mean(lambda *batches: problem.phi, 3) == 0).all()
+
+
+def test_exact_and_float_expectations_agree():
+    problem = example()
+    as_float = replace(
+        problem,
+        phi=problem.phi.astype(float),
+        tasks=[[batch.astype(float) for batch in task] for task in problem.tasks],
+    )
+    exact = problem.expected(METHODS, 3, 1 / problem.phi[0] / 8)
+    assert np.allclose(as_float.expected(METHODS, 3, 0.125), exact.astype(float), rtol=1e-12)

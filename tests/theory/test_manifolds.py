@@ -1,0 +1,57 @@
+"""Alternating projections go where their closed form says."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.theory.manifolds import Affine, alternate, cycle_limit, distance_gradient, nearest_point
+from reptile_np.theory.rational import rationals
+from reptile_np.theory.strategies import rational_vectors
+
+AXES = [Affine(rationals([[1, 0]]), rationals([0])), Affine(rationals([[0, 1]]), rationals([0]))]
+triangles = st.builds(
+    lambda a, b, c: [*AXES, Affine(a[None], rationals([c]))],
+    rational_vectors(2).filter(np.any),
+    st.none(),
+    st.integers(-3, 3),
+)
+
+
+@given(triangles, st.fractions(Fraction(1, 5), 1), rational_vectors(2))
+def test_alternating_moves_converge_to_the_limit_in_closed_form(lines, epsilon, start):
+    limit = cycle_limit(lines, epsilon)
+    assert (alternate(lines, limit, epsilon, sweeps=1) == limit).all()
+    # moving towards both axes alone shrinks any distance by 1 - ε: the sweep is a contraction
+    before, after = start - limit, alternate(lines, start, epsilon, sweeps=1) - limit
+    assert after @ after <= (1 - epsilon) ** 2 * (before @ before)
+
+
+@given(triangles)
+def test_at_the_nearest_point_the_mean_gradient_vanishes(lines):
+    nearest = nearest_point(lines)
+    assert (sum(distance_gradient(line, nearest) for line in lines) == 0).all()
+
+
+@given(triangles, rational_vectors(2))
+def test_no_point_is_nearer_than_the_nearest(lines, other):
+    def total(phi):
+        return sum(distance_gradient(line, phi) @ distance_gradient(line, phi) for line in lines)
+
+    assert total(nearest_point(lines)) <= total(other)
+
+
+def test_parallel_lines_have_no_single_nearest_point():
+    with pytest.raises(ArithmeticError, match="singular"):
+        nearest_point([AXES[0], AXES[0]])
+
+
+def test_a_projection_stays_where_it_is_and_is_linear_in_its_parts():
+    plane = Affine(rationals([[1, 2, 2], [0, 1, -1]]), rationals([3, 0]))
+    phi = rationals([4, -1, 2])
+    p = plane.project(phi)
+    assert (plane.project(p) == p).all()
+    normal_part, offset = plane.linear()
+    assert (phi - p == normal_part @ phi - offset).all()
