@@ -56,7 +56,7 @@ class Network(Protocol):
 
 
 def no_network(model: Any) -> None:
-    """Return None: no model has a twin.  (A lambda would keep models out of a process pool.)"""
+    """Return None: no model has a twin.  A lambda would keep models out of a process pool."""
 
 
 @dataclass(frozen=True)
