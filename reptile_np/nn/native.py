@@ -61,7 +61,7 @@ def load(name: str | None = None, threads: int | None = None) -> Ops:
     names = available()
     if not names:
         raise UsageError(
-            "native kernels are not built here: install a C compiler and reinstall reptile_np, or use --ops numpy"
+            "native kernels are not built: install a C compiler and reinstall reptile_np, or use --ops numpy"
         )
     if name is None:
         name = os.environ.get("REPTILE_NP_OPS") or names[0]
@@ -101,20 +101,14 @@ def fma_gflops(name: str, threads: int = 1) -> float:
 
 
 def _thread_count(threads: int | None) -> int:
-    """Return `threads`, else what the environment says, else the available cores."""
-    said: Any = os.environ.get("REPTILE_NP_THREADS") if threads is None else threads
+    """Return `threads`, else what the environment says, else the cores this process may run on."""
+    said = os.environ.get("REPTILE_NP_THREADS", "") if threads is None else str(threads)
     if not said:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cores if said is None or said == "" else _refuse_threads(said)
-    try:
-        count = int(said)
-    except (TypeError, ValueError):
-        return _refuse_threads(said)
-    return count if 1 <= count <= MOST_THREADS else _refuse_threads(said)
-
-
-def _refuse_threads(said: Any) -> int:
-    raise UsageError(f"threads is {said!r}; give a whole number from 1 to {MOST_THREADS}")
+        return min(cores, MOST_THREADS)
+    if not said.isdecimal() or not 1 <= int(said) <= MOST_THREADS:
+        raise UsageError(f"threads is {said}; give a whole number from 1 to {MOST_THREADS}")
+    return int(said)
 
 
 class Kernels:
@@ -165,9 +159,9 @@ class Kernels:
             return NUMPY.conv2d(x, kernel, stride, padding)
         fits = x.ndim == kernel.ndim == 4 and x.shape[3] == kernel.shape[2]
         _need(fits, "conv2d", "x (b, h, w, c) and kernel (kh, kw, c, f)", x, kernel)
-        shape = self._shape("conv2d", x.shape[1:], kernel.shape, stride, padding)
+        shape = self._shape("conv2d", len(x), x.shape[1:], kernel.shape, stride, padding)
         y = np.empty((len(x), shape.out_height, shape.out_width, kernel.shape[3]), np.float32)
-        self._call(self.table.conv, "conv2d", shape, len(x), x, kernel, y)
+        self._call(self.table.conv, shape, len(x), x, kernel, y)
         return y
 
     def conv2d_input(
@@ -178,10 +172,12 @@ class Kernels:
             return NUMPY.conv2d_input(y_bar, kernel, stride, padding, size)
         fits = y_bar.ndim == kernel.ndim == 4 and y_bar.shape[3] == kernel.shape[3]
         _need(fits, "conv2d_input", "y_bar (b, oh, ow, f) and kernel (kh, kw, c, f)", y_bar, kernel)
-        shape = self._shape("conv2d_input", (*size, kernel.shape[2]), kernel.shape, stride, padding)
+        shape = self._shape(
+            "conv2d_input", len(y_bar), (*size, kernel.shape[2]), kernel.shape, stride, padding
+        )
         _need_outputs("conv2d_input", y_bar, shape)
         x_bar = np.empty((len(y_bar), *size, kernel.shape[2]), np.float32)
-        self._call(self.table.conv_input, "conv2d_input", shape, len(y_bar), y_bar, kernel, x_bar)
+        self._call(self.table.conv_input, shape, len(y_bar), y_bar, kernel, x_bar)
         return x_bar
 
     def conv2d_weight(
@@ -193,10 +189,10 @@ class Kernels:
         fits = x.ndim == y_bar.ndim == 4 and len(x) == len(y_bar)
         _need(fits, "conv2d_weight", "x (b, h, w, c) and y_bar (b, oh, ow, f)", x, y_bar)
         kernel_shape = (*taps, x.shape[3], y_bar.shape[3])
-        shape = self._shape("conv2d_weight", x.shape[1:], kernel_shape, stride, padding)
+        shape = self._shape("conv2d_weight", len(x), x.shape[1:], kernel_shape, stride, padding)
         _need_outputs("conv2d_weight", y_bar, shape)
         kernel_bar = np.empty(kernel_shape, np.float32)
-        self._call(self.table.conv_weight, "conv2d_weight", shape, len(x), x, y_bar, kernel_bar)
+        self._call(self.table.conv_weight, shape, len(x), x, y_bar, kernel_bar)
         return kernel_bar
 
     def floats(self, array: Array) -> Any:
@@ -218,32 +214,42 @@ class Kernels:
         return block[start : start + size]
 
     def _shape(
-        self, op: str, image: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: Padding
+        self,
+        op: str,
+        batch: int,
+        image: tuple[int, ...],
+        kernel: tuple[int, ...],
+        stride: int,
+        padding: Padding,
     ) -> Any:
-        """Return the rk_conv of an image (h, w, c) and a kernel (kh, kw, c, f), all at least 1."""
+        """Return the rk_conv of `batch` images (h, w, c) and a kernel (kh, kw, c, f), both checked."""
         (top, bottom), (left, right) = padding
         height, width, channels = image
         taps_y, taps_x, _, filters = kernel
         numbers = (stride, top, bottom, left, right, height, width, taps_y, taps_x)
         if any(n != int(n) for n in numbers) or min(stride, height, width, taps_y, taps_x) < 1:
-            raise UsageError(f"{op}: stride {stride}, image {image}, kernel {kernel} must be whole and positive")
+            raise UsageError(
+                f"{op}: stride {stride}, image {image}, kernel {kernel} must be whole and positive"
+            )
         if min(top, bottom, left, right) < 0:
             raise UsageError(f"{op}: padding {padding} must not be negative")
         if height + top + bottom < taps_y or width + left + right < taps_x:
-            raise UsageError(f"{op}: a kernel of {taps_y} x {taps_x} does not fit {image} padded by {padding}")
-        if max(*numbers, channels, filters) > LARGEST:
-            raise UsageError(f"{op}: {image}, {kernel}, {padding} are too large for 32-bit kernels; use NumPy ops")
+            raise UsageError(
+                f"{op}: a kernel of {taps_y} x {taps_x} does not fit {image} padded by {padding}"
+            )
         rows = (height + top + bottom - taps_y) // stride + 1
         cols = (width + left + right - taps_x) // stride + 1
+        stored = -(-max(channels, filters) // 32) * 32  # channels are padded to the widest kernels' panels
+        largest = max(batch * height * width, batch * rows * cols, taps_y * taps_x * stored) * stored
+        if max(largest, *numbers) > LARGEST:
+            raise UsageError(
+                f"{op}: {image}, {kernel}, {padding} are too large for 32-bit kernels; use NumPy ops"
+            )
         fields = (height, width, channels, taps_y, taps_x, filters, stride, top, left, rows, cols)
         return self.ffi.new("rk_conv *", fields)
 
-    def _call(self, entry: Any, op: str, shape: Any, batch: int, a: Array, b: Array, out: Array) -> None:
+    def _call(self, entry: Any, shape: Any, batch: int, a: Array, b: Array, out: Array) -> None:
         """Run one convolution entry on checked shapes."""
-        widest = -(-max(shape.channels, shape.filters) // 32) * 32
-        places = max(shape.height * shape.width, shape.out_height * shape.out_width) * batch
-        if max(places, shape.kernel_height * shape.kernel_width * widest) * widest > LARGEST:
-            raise UsageError(f"{op}: {a.shape} and {b.shape} are too large for 32-bit kernels; use NumPy ops")
         a, b = as_kind(a, np.float32), as_kind(b, np.float32)
         memory = self.memory(self.table.conv_size(shape, batch))
         entry(shape, batch, self.floats(a), self.floats(b), self.floats(out), memory, self.threads)

@@ -30,8 +30,6 @@ LARGEST = 2**29
 IDLE_PLANS = 4
 """How many plans that nobody uses a network keeps: those used last."""
 
-Image = tuple[int, int, int]
-
 
 class NativeNetwork:
     """The twin of one model: `reptile_np.nn.ops.Network`, float32 only.
@@ -39,7 +37,9 @@ class NativeNetwork:
     `kind` is the table's prefix, "network" or "mlp"; `shape` the nested tuple that makes its struct.
     """
 
-    def __init__(self, kernels: Any, kind: str, shape: tuple[Any, ...], inputs: tuple[int, ...], outputs: int) -> None:
+    def __init__(
+        self, kernels: Any, kind: str, shape: tuple[Any, ...], inputs: tuple[int, ...], outputs: int
+    ) -> None:
         self.arguments = (kernels, kind, shape, inputs, outputs)
         self.kernels, self.inputs, self.outputs = kernels, inputs, outputs
         self.targets = np.dtype(np.int32 if kind == "network" else np.float32)
@@ -85,7 +85,9 @@ class NativeNetwork:
             )
         return hv
 
-    def inner_loop(self, optimizer: Any, phi: Array, batches: Sequence[Batch], state: Any) -> InnerLoop | None:
+    def inner_loop(
+        self, optimizer: Any, phi: Array, batches: Sequence[Batch], state: Any
+    ) -> InnerLoop | None:
         """Run one optimiser step per minibatch; None where the optimiser is neither `Sgd` nor `Adam`."""
         ffi, floats = self.kernels.ffi, self.kernels.floats
         checked = [self._batch(batch) for batch in batches]
@@ -112,7 +114,15 @@ class NativeNetwork:
             ys = ffi.new("void *[]", [self._pointer(y) for _, y in part])
             loop = ffi.new(
                 "rk_loop *",
-                (len(part), xs, ys, floats(phi), floats(before), floats(grad), ffi.from_buffer("double *", losses[done:])),
+                (
+                    len(part),
+                    xs,
+                    ys,
+                    floats(phi),
+                    floats(before),
+                    floats(grad),
+                    ffi.from_buffer("double *", losses[done:]),
+                ),
             )
             with self._plan(size, False) as memory:
                 self.entry["loop"](memory, rule, loop, self.kernels.threads)
@@ -140,7 +150,9 @@ class NativeNetwork:
     def _new_plan(self, batch: int, hessian: bool) -> Array:
         size = self.entry["size"](self.shape, batch, hessian)
         if batch * self.widest > LARGEST:
-            raise UsageError(f"a minibatch of {batch} is too large for 32-bit kernels; use smaller ones, or NumPy ops")
+            raise UsageError(
+                f"a minibatch of {batch} is too large for 32-bit kernels; use smaller ones, or NumPy ops"
+            )
         block = self.kernels.aligned(size)
         self.entry["plan"](self.shape, batch, hessian, self._pointer(block))
         return block
@@ -150,12 +162,17 @@ class NativeNetwork:
 
     def _vector(self, name: str, value: Array) -> Array:
         if value.shape != (self.parameters,) or value.dtype != np.float32:
-            raise UsageError(f"{name} is {value.dtype} {value.shape}; this network needs float32 ({self.parameters},)")
+            raise UsageError(
+                f"{name} is {value.dtype} {value.shape}; this network needs float32 ({self.parameters},)"
+            )
         return as_kind(value, np.float32)
 
     def _inputs(self, x: Array) -> Array:
         if x.shape[1:] != self.inputs or len(x) == 0:
-            raise UsageError(f"inputs have shape {x.shape}; this network needs (b, {str(self.inputs)[1:]} with b >= 1")
+            want = ", ".join(map(str, self.inputs))
+            raise UsageError(f"inputs have shape {x.shape}; this network needs (b, {want}) with b >= 1")
+        if x.dtype.kind != "f":
+            raise UsageError(f"inputs are {x.dtype}; this network computes in float32: give real floats")
         return as_kind(x, np.float32)
 
     def _batch(self, batch: Batch) -> Batch:
@@ -164,9 +181,11 @@ class NativeNetwork:
             if y.shape != (len(x),) or y.dtype.kind not in "iu":
                 raise UsageError(f"labels are {y.dtype} {y.shape}; need integers of shape {(len(x),)}")
             if y.min() < 0 or y.max() >= self.outputs:
-                raise UsageError(f"labels run from {y.min()} to {y.max()}; this network knows 0 to {self.outputs - 1}")
-        elif y.shape != (len(x), self.outputs):
-            raise UsageError(f"targets have shape {y.shape}; need {(len(x), self.outputs)}")
+                raise UsageError(
+                    f"labels run from {y.min()} to {y.max()}; this network knows 0 to {self.outputs - 1}"
+                )
+        elif y.shape != (len(x), self.outputs) or y.dtype.kind not in "fiu":
+            raise UsageError(f"targets are {y.dtype} {y.shape}; need real numbers {(len(x), self.outputs)}")
         return x, as_kind(y, self.targets)
 
 
@@ -179,16 +198,25 @@ def network(kernels: Any, model: Any) -> NativeNetwork | None:
     """Return the twin of a model of convolution blocks or of tanh layers; None for any other."""
     if isinstance(model.loss, SoftmaxCrossEntropy) and len(model.input_shape) == 3:
         shape = _blocks(model)
-        return None if shape is None else NativeNetwork(kernels, "network", shape, model.input_shape, model.output_shape[0])
+        return (
+            None
+            if shape is None
+            else NativeNetwork(kernels, "network", shape, model.input_shape, model.output_shape[0])
+        )
     if isinstance(model.loss, SquaredError) and len(model.input_shape) == 1:
         shape = _tanh_layers(model)
-        return None if shape is None else NativeNetwork(kernels, "mlp", shape, model.input_shape, model.output_shape[0])
+        return (
+            None
+            if shape is None
+            else NativeNetwork(kernels, "mlp", shape, model.input_shape, model.output_shape[0])
+        )
     return None
 
 
 def _blocks(model: Any) -> tuple[Any, ...] | None:
-    """Match [conv, (norm, pool?, relu | pool, norm, relu)] × 1..8, flatten, dense: the fields of rk_network."""
-    layers, image, blocks = list(model.layers), model.input_shape, []
+    """Match 1-8 × [conv, norm, relu, pool after conv or norm or not at all], flatten, dense: rk_network's fields."""
+    layers, image = list(model.layers), model.input_shape
+    blocks: list[tuple[Any, ...]] = []
     while layers and isinstance(layers[0], Conv2d):
         kinds = tuple(type(layer) for layer in layers[1:4])
         if kinds[:2] == (BatchNorm, Relu):
@@ -218,14 +246,23 @@ def _blocks(model: Any) -> tuple[Any, ...] | None:
     return len(blocks), model.loss.reduction == "mean", blocks, dense
 
 
-def _conv(layer: Conv2d, image: Image) -> tuple[int, ...]:
+def _conv(layer: Conv2d, image: tuple[int, ...]) -> tuple[int, ...]:
     """Return the fields of rk_conv."""
     (top, _), (left, _) = layer.pad(*image[:2])
-    return (*image, layer.size, layer.size, layer.filters, layer.stride, top, left, *layer.out_size(image)[:2])
+    return (
+        *image,
+        layer.size,
+        layer.size,
+        layer.filters,
+        layer.stride,
+        top,
+        left,
+        *layer.out_size(image)[:2],
+    )
 
 
-def _tiling(pool: MaxPool, image: Image, first: bool) -> tuple[int, ...] | None:
-    """Return rk_block's fields of a pooling whose windows tile the image; None where they overlap or miss some."""
+def _tiling(pool: MaxPool, image: tuple[int, ...], first: bool) -> tuple[int, ...] | None:
+    """Return rk_block's fields of a pooling whose windows tile the image; None where they do not."""
     (top, _), (left, _) = pool.pad(*image[:2])
     rows, cols = pool.counts(*image[:2])
     tiles = pool.size == pool.stride > 1 and max(top, left) < pool.size
