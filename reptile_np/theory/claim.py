@@ -51,4 +51,4 @@ def at_least(claim: str, source: str, bound: float, measured: float) -> Claim:
 def _listed(value: Any) -> list[Fraction | None]:
     """Return the entries as fractions, None where there is none; a float raises TypeError."""
     entries = np.array(value, dtype=object).ravel().tolist()
-    return [None if entry is None else rationals(entry)[()] for entry in entries]
+    return [None if entry is None else rationals([entry])[0] for entry in entries]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
@@ -45,6 +45,7 @@ def suspicion(check, *args, **kwargs):
 # what is right passes
 
 
+@settings(max_examples=max(settings.default.max_examples // 4, 10))  # 200 losses and gradients each
 @given(batches((1,)), vectors(SINE.layout.size, scale=0.5))
 def test_a_right_model_passes_every_check(batch, phi):
     assert check_grad(SINE.loss_and_grad, phi, batch, shapes=SINE.layout.shapes).holds
@@ -126,12 +127,12 @@ def test_a_gradient_that_is_zero_or_not_finite_is_named(at):
     assert "not finite" in suspicion(check_grad, scaled(np.nan), *at)
 
 
-def test_a_kink_too_near_to_measure_is_said_to_be_one():
+def test_a_kink_too_near_to_measure_is_not_passed():
     def absolute(phi, batch):
         return np.abs(phi).sum(), np.sign(phi)
 
     assert check_grad(absolute, np.array([1e-3, 2.0]), None).holds
-    assert "a kink at φ?" in suspicion(check_grad, absolute, np.array([1e-5, 2.0]), None)
+    assert "or a kink" in suspicion(check_grad, absolute, np.array([1e-5, 2.0]), None)
 
 
 def test_a_dropped_second_order_term_makes_the_hessian_asymmetric(at):
@@ -230,9 +231,7 @@ def test_a_product_collapsed_to_one_factor_is_no_known_method():
 
 
 def test_adam_inside_is_found_out():
-    report = suspicion(
-        expansion_of, lambda alpha: lambda t: (t.phis[0] - t.phis[-1]) / alpha, Adam, expect="Reptile"
-    )
+    report = suspicion(expansion_of, lambda alpha: lambda t: reptile(t) / alpha, Adam, expect="Reptile")
     assert "meta-gradient: wrong" in report
 
 

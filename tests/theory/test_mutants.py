@@ -6,6 +6,7 @@ code; it takes the function's place wherever the exact checks use it.
 
 import inspect
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,5 @@ def test_every_function_has_mutants_and_there_are_many():
     mutated = [function.__name__ for function, _, _ in MUTANTS.values()]
     assert set(mutated) == {"adapt", "reptile", "fomaml", "maml", "gradient_sum"}
     assert len(mutated) >= 12
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    assert f"{len(mutated)} mutants" in readme
