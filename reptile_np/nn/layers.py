@@ -309,10 +309,14 @@ class BatchNorm(Layer):
 
 
 def _mean(rows: Array) -> Array:
-    """Return the mean over the positions of (p, c)."""
-    return rows.sum(0) / len(rows)
+    """Return the mean over the positions of (p, c).
+
+    The sum runs over the positions one after another and is multiplied by 1/p: the released program's
+    order of operations, so that float32 runs round as it does.
+    """
+    return rows.sum(0) * (1 / len(rows))
 
 
 def _mean_product(a: Array, b: Array) -> Array:
-    """Return the mean over the positions of a·b, both (p, c), without the array of products."""
-    return np.einsum("pc,pc->c", a, b) / len(a)
+    """Return the mean over the positions of a·b, both (p, c)."""
+    return _mean(a * b)
