@@ -30,7 +30,7 @@ True
 gradient: wrong along random direction 0, relative error 8e-01 (tolerance 1e-06)
   suspect: the gradient is 0.2 times the slope of the loss: a mean in one and a sum in the other?
 
-With PyTorch, for a loss ``f(p, batch)`` of a flat float64 tensor (JAX: `jax.value_and_grad`, `jax.jvp`)::
+With PyTorch, for a loss ``f(p, batch)`` of a flat float64 tensor (for JAX see ``theory/README.md``)::
 
     def loss_and_grad(phi, batch):
         p = torch.tensor(phi, requires_grad=True)
@@ -91,21 +91,18 @@ def check_grad(
     Raises
     ------
     CheckFailure
-        If a slope differs by more than `tolerance` times its typical size, or cannot be measured that
-        well (a kink at φ).
+        If a slope differs by more than `tolerance` times the slopes' typical size, or cannot be
+        measured that well (a kink at φ).
     UsageError
         If φ is not a float64 vector, or the gradient not of its shape.
     """
-    grad = _gradient(loss_and_grad, phi, batch)
-    along = list(_directions(phi, shapes, directions, seed))
-    slopes = [slope(lambda t, v=v: loss_and_grad(phi + t * v, batch)[0]) for _, v in along]  # type: ignore[misc]
-    size = math.sqrt(sum(float(measured.value) ** 2 for measured in slopes) / len(slopes))
-    comparisons = [
-        _Comparison(name, np.asarray(grad @ v), measured, size)
-        for (name, v), measured in zip(along, slopes, strict=True)
-    ]
+    loss, grad = _loss_and_grad(loss_and_grad, phi, batch)
+    comparisons = []
+    for name, v in _directions(phi, shapes, directions, seed):
+        measured = slope(lambda t, v=v: loss_and_grad(phi + t * v, batch)[0])  # type: ignore[misc]
+        comparisons.append(_Comparison(name, np.asarray(grad @ v), measured))
     hint = "a missing term, or a kink (ReLU, maximum) within 1e-4 of φ"
-    return _judge("gradient", comparisons, tolerance, "the slope of the loss", hint)
+    return _judge("gradient", comparisons, tolerance, "the slope of the loss", hint, floor=abs(loss))
 
 
 def check_hvp(
@@ -126,21 +123,19 @@ def check_hvp(
     CheckFailure, UsageError
         As `check_grad`.
     """
-    _gradient(loss_and_grad, phi, batch)
+    _, grad = _loss_and_grad(loss_and_grad, phi, batch)
     comparisons = []
     for name, v in _directions(phi, shapes, directions, seed):
         measured = slope(lambda t, v=v: loss_and_grad(phi + t * v, batch)[1])  # type: ignore[misc]
-        size = float(np.linalg.norm(measured.value))
-        comparisons.append(_Comparison(name, np.asarray(hvp(phi, batch, v)), measured, size))
+        comparisons.append(_Comparison(name, np.asarray(hvp(phi, batch, v)), measured))
     u, v = (v for _, v in list(_directions(phi, None, 2, seed)))
     one, other = u @ hvp(phi, batch, v), v @ hvp(phi, batch, u)
     asymmetric = abs(one - other) > tolerance * max(abs(one), abs(other))
-    hint = (
-        "H is not symmetric: a second-order term is missing from some layer"
-        if asymmetric
-        else ("H is symmetric but wrong: a term that is symmetric by itself is missing (Gauss-Newton?)")
-    )
-    return _judge("Hessian product", comparisons, tolerance, "the slope of the gradient", hint)
+    hint = "H is symmetric but wrong: a term that is symmetric by itself is missing (Gauss-Newton?)"
+    if asymmetric:
+        hint = "H is not symmetric: a second-order term is missing from some layer"
+    floor = float(np.linalg.norm(grad))
+    return _judge("Hessian product", comparisons, tolerance, "the slope of the gradient", hint, floor)
 
 
 def check_adjoint(
@@ -172,10 +167,7 @@ def check_adjoint(
             suspect = f"the adjoint has shape {x_bar.shape}, its input's space {x.shape}"
             raise CheckFailure(Report("adjoint", f"random direction {i}", math.inf, tolerance, suspect))
         exact = Slope(np.asarray((y_bar * y).sum()), 0.0)
-        size = float(np.linalg.norm(y))
-        comparisons.append(
-            _Comparison(f"random direction {i}", np.asarray((x_bar * x_dot).sum()), exact, size)
-        )
+        comparisons.append(_Comparison(f"random direction {i}", np.asarray((x_bar * x_dot).sum()), exact))
     return _judge("adjoint", comparisons, tolerance, "the transpose")
 
 
@@ -200,13 +192,14 @@ def check_taylor_order(
     CheckFailure
         If the slope is less than the order by more than `tolerance`.
     """
-    grad = _gradient(loss_and_grad, phi, batch)
+    loss, grad = _loss_and_grad(loss_and_grad, phi, batch)
     ((name, v),) = _directions(phi, None, 1, seed)
     order, curve = (3, v @ hvp(phi, batch, v)) if hvp else (2, 0.0)
-    loss = float(loss_and_grad(phi, batch)[0])
     steps = np.logspace(-1, -7, 25)
     values = np.array([float(loss_and_grad(phi + t * v, batch)[0]) for t in steps])
     left = np.abs(values - loss - steps * (grad @ v) - steps**2 * curve / 2)
+    if not np.isfinite(left).all():
+        raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, "a value is not finite"))
     visible = int(np.argmin([*(left > 1e-11 * np.abs(values).max()), False]))  # up to the first that is not
     if visible < 4:
         return Report("Taylor order", name, 0.0, tolerance)
@@ -222,34 +215,45 @@ def check_taylor_order(
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A stated derivative against a measured one, in units of `size`."""
+    """A stated derivative against a measured one."""
 
     direction: str
     stated: Array
     measured: Slope
-    size: float
 
     @property
     def error(self) -> float:
-        """What is wrong, or cannot be known; infinite where nothing should be."""
+        """What is wrong, or cannot be known."""
         distance = float(np.linalg.norm(self.stated - self.measured.value))
-        wrong = max(distance, self.measured.uncertainty)
-        if math.isnan(distance):
-            return math.inf
-        return wrong / self.size if self.size else (math.inf if distance else 0.0)
+        return math.inf if math.isnan(distance) else max(distance, self.measured.uncertainty)
 
 
 def _judge(
-    check: str, comparisons: list[_Comparison], tolerance: float, truth: str, hint: str = ""
+    check: str,
+    comparisons: list[_Comparison],
+    tolerance: float,
+    truth: str,
+    hint: str = "",
+    floor: float = 0.0,
 ) -> Report:
-    """Return the report on the worst comparison; raise if it does not hold."""
+    """Return the report on the worst comparison, or raise.
+
+    Errors are relative to the root mean square of the measured derivatives; where these vanish, to 1e-6
+    times the `floor`, the size of what was differentiated.
+    """
+    squares = [float(np.linalg.norm(c.measured.value)) ** 2 for c in comparisons]
+    size = max(math.sqrt(sum(squares) / len(squares)), 1e-6 * floor, 1e-300)
     worst = max(comparisons, key=lambda c: c.error)
-    wrong = worst.error > tolerance
-    suspect = (_explanation(check, comparisons, tolerance, truth) or hint) if wrong else ""
-    return passed(Report(check, worst.direction, worst.error, tolerance, suspect))
+    error = worst.error / size
+    suspect = ""
+    if not error <= tolerance:
+        wrong = [c.direction for c in comparisons if not c.error <= tolerance * size]
+        suspect = _explanation(check, comparisons, wrong, truth) or hint
+        error = math.inf if math.isnan(error) else error
+    return passed(Report(check, worst.direction, error, tolerance, suspect))
 
 
-def _explanation(check: str, comparisons: list[_Comparison], tolerance: float, truth: str) -> str:
+def _explanation(check: str, comparisons: list[_Comparison], wrong: list[str], truth: str) -> str:
     """Return the first explanation that fits all comparisons, or nothing."""
     stated = np.concatenate([np.ravel(c.stated) for c in comparisons])
     truths = np.concatenate([np.ravel(c.measured.value) for c in comparisons])
@@ -260,18 +264,19 @@ def _explanation(check: str, comparisons: list[_Comparison], tolerance: float, t
     factor = float(stated @ truths / (truths @ truths)) if truths.any() else 0.0
     if np.linalg.norm(stated - factor * truths) <= 1e-4 * np.linalg.norm(stated):
         return f"the {check} is {factor:.4g} times {truth}: a mean in one and a sum in the other?"
-    pieces = [c for c in comparisons if c.direction.startswith("piece")]
-    wrong = [c.direction for c in pieces if c.error > tolerance]
-    return f"only {', '.join(wrong)}" if 0 < len(wrong) < len(pieces) else ""
+    pieces = [c.direction for c in comparisons if c.direction.startswith("piece")]
+    wrong_pieces = [name for name in pieces if name in wrong]
+    return f"only {', '.join(wrong_pieces)}" if 0 < len(wrong_pieces) < len(pieces) else ""
 
 
-def _gradient(loss_and_grad: LossAndGrad, phi: Array, batch: Batch) -> Array:
+def _loss_and_grad(loss_and_grad: LossAndGrad, phi: Array, batch: Batch) -> tuple[float, Array]:
     if phi.ndim != 1 or phi.dtype != np.float64:
         raise UsageError(f"phi is {phi.dtype} {phi.shape}; checks need a float64 vector (n,)")
-    grad = np.asarray(loss_and_grad(phi, batch)[1])
+    loss, grad = loss_and_grad(phi, batch)
+    grad = np.asarray(grad)
     if grad.shape != phi.shape:
         raise UsageError(f"the gradient has shape {grad.shape}; phi has {phi.shape}")
-    return grad
+    return float(loss), grad
 
 
 def _normal(rng: np.random.Generator, like: Array) -> Array:

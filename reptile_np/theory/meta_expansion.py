@@ -111,7 +111,8 @@ def _ratio(method: str, k: int) -> float:
 
 
 def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Report:
-    ratio, wanted = found.avg_grad_inner / found.avg_grad, _ratio(expect, k)
+    ratio = found.avg_grad_inner / found.avg_grad if found.avg_grad else math.inf
+    wanted = _ratio(expect, k)
     if found.method == "FOMAML" and expect == "MAML":
         suspect = "this is FOMAML: the factors I - α H_i are missing"
     elif found.method == "none of them" and found.angle > tolerance:

@@ -58,7 +58,17 @@ def test_a_right_model_passes_every_check(batch, phi):
 def test_the_networks_of_the_claims_pass(problem):
     model, batch = problem.model, problem.tasks[0][0]
     assert check_grad(model.loss_and_grad, problem.phi, batch, shapes=model.layout.shapes).holds
-    assert check_hvp(model.loss_and_grad, model.hvp, problem.phi, batch).holds
+    assert check_hvp(model.loss_and_grad, model.hvp, problem.phi, batch, shapes=model.layout.shapes).holds
+
+
+def test_at_a_minimum_the_vanishing_gradient_passes():
+    target = np.array([1.0, -2.0, 0.5])
+
+    def bowl(phi, batch):
+        return 3 + ((phi - target) ** 2).sum(), 2 * (phi - target)
+
+    assert check_grad(bowl, target, None).holds
+    assert check_taylor_order(bowl, target, None).holds
 
 
 @given(st.integers(1, 3), st.integers(1, 4))
@@ -125,6 +135,14 @@ def test_a_wrong_piece_of_the_gradient_is_named(at):
 def test_a_gradient_that_is_zero_or_not_finite_is_named(at):
     assert "the gradient is zero" in suspicion(check_grad, scaled(0), *at)
     assert "not finite" in suspicion(check_grad, scaled(np.nan), *at)
+    assert "not finite" in suspicion(check_taylor_order, scaled(np.nan), *at)
+    nowhere = lambda phi, batch, v: np.nan * v  # noqa: E731
+    assert "not finite" in suspicion(check_hvp, SINE.loss_and_grad, nowhere, *at)
+    assert "not finite" in suspicion(check_taylor_order, SINE.loss_and_grad, *at, hvp=nowhere)
+
+
+def test_a_loss_that_is_not_finite_does_not_pass(at):
+    assert "gradient: wrong" in suspicion(check_grad, lambda phi, batch: (np.nan, phi), *at)
 
 
 def test_a_kink_too_near_to_measure_is_not_passed():
