@@ -42,7 +42,6 @@ def two_steps() -> list[Claim]:
     problem = example(variables=3, tasks=1, batches=2)
     model, phi, (zero, one) = problem.model, problem.phi, problem.tasks[0]
     g0, g1 = problem.grad(zero), problem.grad(one)
-    h1g0, h0g1 = problem.hvp(one, g0), problem.hvp(zero, g1)
     alpha = Fraction(2, 7)
     phis = expansions.run(model, phi, [zero, one], alpha).phis
     grad_at_1 = model.loss_and_grad(phis[1], one)[1]
@@ -71,21 +70,27 @@ def two_steps() -> list[Claim]:
             np.concatenate([orders[0], orders[1], orders[2] - second]),
         )
     )
+    return [*rows, *pair_coefficients(problem), *map(chain_rule, (1, 2, 3))]
+
+
+def pair_coefficients(problem: Problem) -> list[Claim]:
+    """Return the coefficients of α⁰ and α¹ in (8), (10), (13) and (14), for the pair L_0, L_1."""
+    zero, one = problem.tasks[0]
+    gradients = [problem.grad(zero), problem.grad(one)]
+    products = [problem.hvp(one, gradients[0]), problem.hvp(zero, gradients[1])]
     pair = replace(problem, sampler=lambda task, k: [(zero, one)])
     methods = {**METHODS, "g_2": weighted_gradient([0, 1])}
     expansion = dict(zip(methods, pair.expansion(methods, 2).swapaxes(0, 1), strict=True))
-    for name, source, sign in (
+    rows = []
+    for name, source, coefficients in (
         ("g_2", "eqs (7)-(8), L_1'(φ_1)", [0, 1, -1, 0]),
         ("Reptile", "eqs (9)-(10)", [1, 1, -1, 0]),
         ("MAML", "eqs (11)-(13)", [0, 1, -1, -1]),
         ("FOMAML", "eq. (14)", [0, 1, -1, 0]),
     ):
-        order_0 = _coordinates([g0, g1], expansion[name][0])
-        order_1 = _coordinates([h1g0, h0g1], expansion[name][1])
+        measured = [*_coordinates(gradients, expansion[name][0]), *_coordinates(products, expansion[name][1])]
         claim = f"{name}: coefficients of L_0', L_1', αL_1''L_0', αL_0''L_1'"
-        rows.append(equal(claim, source, sign, [*order_0, *order_1]))
-    for k in (1, 2, 3):
-        rows.append(chain_rule(k))
+        rows.append(equal(claim, source, coefficients, measured))
     return rows
 
 
@@ -101,7 +106,7 @@ def chain_rule(k: int) -> Claim:
     t = expansions.run(model, problem.phi, batches, alpha)
     gradient = METHODS["MAML"](model, alpha)(t)
     return equal(
-        f"k = {k}: g_MAML = ∂L_k(φ_k)/∂φ_1, any α: the difference",
+        f"k = {k}, α = {alpha}: g_MAML = ∂L_k(φ_k)/∂φ_1, from the values alone: the difference",
         "eq. (11)",
         [0] * len(problem.phi),
         gradient - exact_gradient(adapted_loss, problem.phi, degree),
@@ -156,7 +161,7 @@ def expected_gradients() -> list[Claim]:
             # after five steps on cubics the degree in α is 45, on quadratics 8
             batches = max(k, 2) if sampler is distinct else 2
             drawn = example(batches=batches, degree=3 if k < 5 else 2)
-            for name, row in measured(replace(drawn, sampler=sampler), METHODS, k).items():
+            for name, row in measured_coefficients(replace(drawn, sampler=sampler), METHODS, k).items():
                 found.setdefault((name, sampler.__name__), []).append(row)
     rows = []
     for (name, how), by_k in found.items():
@@ -182,7 +187,9 @@ def expected_gradients() -> list[Claim]:
     return rows
 
 
-def measured(problem: Problem, methods: dict[str, Method] | Any, k: int) -> dict[str, list[Fraction | None]]:
+def measured_coefficients(
+    problem: Problem, methods: dict[str, Method] | Any, k: int
+) -> dict[str, list[Fraction | None]]:
     """Return, for each method, the measured coefficients of AvgGrad and of α AvgGradInner."""
     zeroth, first = problem.expansion(methods, k, orders=2)
     grad, inner = problem.terms(0), problem.terms(1)
@@ -196,8 +203,8 @@ def general_weights() -> list[Claim]:
     """Return ``E[Σ w_i g_i]`` for weights of any kind, and the two ratios of erratum 4."""
     weights = [Fraction(2, 3), Fraction(-1), Fraction(5, 2)]
     problem = example()
-    row = measured(problem, {"w": weighted_gradient(weights)}, 3)["w"]
-    two = measured(problem, METHODS, 2)
+    row = measured_coefficients(problem, {"w": weighted_gradient(weights)}, 3)["w"]
+    two = measured_coefficients(problem, METHODS, 2)
     return [
         equal(
             "E[Σ w_i g_i], w = (2/3, -1, 5/2): Σ w_i and -Σ w_i (i-1)",
