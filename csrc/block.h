@@ -198,18 +198,18 @@ LOCAL void block_merge(const block_t *k, int32_t units, int32_t c, int32_t count
 LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
-    for (int32_t c = 0; c < k->channels; c += LANES) {
-        const norm_t n = norm_at(k, c);
-        const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
-        for (int32_t row = from; row < to; row++) {
+    for (int32_t row = from; row < to; row++) {
+        const window_t w = pools(k) ? window_at(k, row) : (window_t){0};
+        for (int32_t c = 0; c < k->channels; c += LANES) {
             const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
+            const norm_t n = norm_at(k, c);
+            const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
             const vec u = load(k->u + here), y_bar = keep(norm_y(&n, u) > zero(), load(k->a_bar + here));
             const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
             if (!pools(k)) {
                 store(k->z + here, u_bar);
                 continue;
             }
-            const window_t w = window_at(k, row);
             const ivec winner = load_i(k->winner + here);
             if (k->shape.pool_first) {
                 RK_EACH_OF(w, k, { store(k->z + at, keep(winner == place, u_bar)); })

@@ -1,7 +1,6 @@
 """Build the C extension `reptile_np.nn._kernels` (cffi, API mode).
 
-``setup.py`` names this file; ``python csrc/build_ffi.py`` builds in place.  kernels.h *is* the contract:
-cffi gets it without its # lines.
+``setup.py`` names this file.  kernels.h *is* the contract: cffi gets it without its # lines.
 """
 
 import platform
@@ -22,7 +21,7 @@ FLAGS = [
     "-pthread",
     "-Wall",
     "-Wextra",
-    "-ffp-contract=fast",  # a * b + c is one rounding wherever the instruction set has it: what FMA units are for
+    "-ffp-contract=fast",  # a * b + c in one rounding wherever there is an instruction for it
     "-fno-math-errno",  # sqrtf is an instruction; nobody reads errno
     "-Wno-psabi",  # vectors never cross a call that is not inlined
 ]
@@ -44,10 +43,5 @@ ffi.set_source(
     extra_compile_args=FLAGS,
     extra_link_args=["-pthread"],
     libraries=["m"],
+    optional=True,  # without a C compiler the package is pure NumPy, and `reptile-np list` says so
 )
-
-if __name__ == "__main__":
-    import os
-
-    os.chdir(ROOT)
-    ffi.compile(verbose=True)

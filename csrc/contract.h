@@ -67,15 +67,15 @@ LOCAL void contract_block(int rows, const float *in, const int32_t *base, const 
 
 /* The transpose for one block: rows weight rows (a constant) x one panel, summed over n positions.
    x is at the inputs of the first of these weight rows, position p's at x + base[p]; y_bar's rows are at to[p];
-   sums is (rows, PANEL). */
+   row i of the sums is at sums + i stride. */
 INLINE void contract_weight_rows(const int rows, const float *x, const int32_t *base, const float *y_bar, const int32_t *to, int n,
-                                 float *sums)
+                                 float *sums, ptrdiff_t stride)
 {
     vec sum[ROWS][2];
     RK_UNROLL
     for (int i = 0; i < rows; i++) {
-        sum[i][0] = load(sums + i * PANEL);
-        sum[i][1] = load(sums + i * PANEL + LANES);
+        sum[i][0] = load(sums + i * stride);
+        sum[i][1] = load(sums + i * stride + LANES);
     }
 #pragma GCC unroll 2
     for (int p = 0; p < n; p++) {
@@ -90,17 +90,17 @@ INLINE void contract_weight_rows(const int rows, const float *x, const int32_t *
     }
     RK_UNROLL
     for (int i = 0; i < rows; i++) {
-        store(sums + i * PANEL, sum[i][0]);
-        store(sums + i * PANEL + LANES, sum[i][1]);
+        store(sums + i * stride, sum[i][0]);
+        store(sums + i * stride + LANES, sum[i][1]);
     }
 }
 
 #define RK_CASE(r) \
     case r: \
-        for (int32_t j = 0; j < panels; j++, sums += r * PANEL) contract_weight_rows(r, x, base, y_bar + j * PANEL, to, n, sums); \
+        for (int32_t j = 0; j < columns; j += PANEL) contract_weight_rows(r, x, base, y_bar + j, to, n, sums + j, stride); \
         break;
-LOCAL void contract_weight_block(int rows, const float *x, const int32_t *base, const float *y_bar, int32_t panels,
-                                 const int32_t *to, int n, float *sums)
+LOCAL void contract_weight_block(int rows, const float *x, const int32_t *base, const float *y_bar, int32_t columns,
+                                 const int32_t *to, int n, float *sums, ptrdiff_t stride)
 {
     switch (rows) {
         RK_CASE(1) RK_CASE(2) RK_CASE(3) RK_CASE(4) RK_CASE(5) RK_CASE(6)

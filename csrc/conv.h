@@ -16,11 +16,14 @@ typedef struct {
     axis_t y, x;             /* forward axes */
     axis_t back_y, back_x;   /* adjoint axes */
     plan_t forward, back;
-    int32_t narrow;          /* all weight rows, where they are so few that gathering them pays (the first layer); else 0 */
-    float *patches_w;        /* (UNITS, narrow, out) partial sums of the narrow weight adjoint */
+    int32_t depth;           /* weight rows as stored: kh kw in */
+    float *shares;           /* (UNITS, depth, out) partial weight adjoints, where work is shared out by positions; else NULL */
     float *packed;           /* (panels of out, kh, kw, in, PANEL)               w, for the forward map */
     float *packed_back;      /* (panels of in, packed kh, packed kw, out, PANEL) w transposed, for the input adjoint */
 } conv_t;
+
+/* Whether the weight adjoint gathers its inputs first: where the runs of single taps would leave most of a block empty. */
+LOCAL int conv_gathers(const conv_t *c) { return c->in < ROWS && c->depth <= GROUP; }
 
 /* Plan a convolution of `batch` images whose stored channels are `in` and `out`; back: the input adjoint is wanted. */
 LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t out, int back)
@@ -33,10 +36,8 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     const size_t taps = (size_t)s.kernel_height * s.kernel_width;
     c.forward = plan_build(arena, &c.y, &c.x, batch, in, out);
     c.packed = take_floats(arena, taps * in * padded(out));
-    if (!back && taps * in <= GROUP) {
-        c.narrow = (int32_t)taps * in;
-        c.patches_w = take_floats(arena, (size_t)UNITS * c.narrow * out);
-    }
+    c.depth = (int32_t)taps * in;
+    if (conv_gathers(&c) || c.forward.rows >= MANY * c.depth) c.shares = take_floats(arena, (size_t)UNITS * c.depth * out);
     if (back) {
         c.back = plan_build(arena, &c.back_y, &c.back_x, batch, out, in);
         c.packed_back = take_floats(arena, taps * out * padded(in));
@@ -52,7 +53,7 @@ LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t pan
 {
     const int32_t channels = c->shape.channels, filters = c->shape.filters, taps = c->y.taps * c->x.taps;
     const int32_t columns = max_i(0, min_i(PANEL, filters - panel * PANEL));
-    float *to = packed + (ptrdiff_t)panel * taps * c->in * PANEL;
+    float *to = packed + (ptrdiff_t)panel * c->depth * PANEL;
     for (int32_t t = 0; t < taps; t++) {
         for (int32_t i = 0; i < c->in; i++, to += PANEL) { /* packed[panel, t, i, :] */
             const float *from = w + ((ptrdiff_t)t * channels + i) * filters + panel * PANEL;
@@ -116,8 +117,7 @@ LOCAL int32_t conv_items(const conv_t *c) { return c->forward.tiles * conv_panel
 LOCAL void conv_item(const conv_t *c, int32_t i, const float *x, const float *packed, start_t start, const float *bias, float *y)
 {
     const int32_t panel = i % conv_panels(c);
-    const ptrdiff_t depth = (ptrdiff_t)c->y.taps * c->x.taps * c->in;
-    run_tile(&c->forward, c->forward.tile + i / conv_panels(c), x, packed + panel * depth * PANEL, start,
+    run_tile(&c->forward, c->forward.tile + i / conv_panels(c), x, packed + (ptrdiff_t)panel * c->depth * PANEL, start,
              bias ? bias + panel * PANEL : NULL, y + panel * PANEL);
 }
 
@@ -131,114 +131,97 @@ LOCAL void conv_back_item(const conv_t *c, int32_t i, const float *y_bar, const 
              x_bar + panel * PANEL);
 }
 
-/* A strip of weight rows against some panels of y_bar: sums (blocks, panels, rows of a block, PANEL), in L1 all along. */
-typedef struct { int32_t width, blocks, panels; float sums[GROUP * SPREAD * PANEL]; } strip_sums_t;
-
-LOCAL void strip_start(strip_sums_t *s, int32_t width, int32_t panels)
+/* w_bar[0..width) += the products of n positions, in even blocks of weight rows: x at the first row's inputs, position
+   p's at x + base[p], y_bar's rows at to[p]; rows of w_bar are `stride` apart. */
+LOCAL void weight_rows(int32_t width, const float *x, const int32_t *base, const float *y_bar, int32_t columns, const int32_t *to,
+                       int32_t n, float *w_bar, ptrdiff_t stride)
 {
-    s->width = width;
-    s->blocks = ceil_div(width, ROWS);
-    s->panels = panels;
-    memset(s->sums, 0, sizeof(float) * width * panels * PANEL);
-}
-
-/* Add the products of n positions: x at the strip's first input, with position p's at x + base[p]. */
-LOCAL void strip_add(strip_sums_t *s, const float *x, const int32_t *base, const float *y_bar, const int32_t *to, int32_t n)
-{
-    float *sums = s->sums;
-    for (int32_t b = 0, from = 0, end; b < s->blocks; b++, from = end) {
-        end = s->width * (b + 1) / s->blocks;
-        contract_weight_block(end - from, x + from, base, y_bar, s->panels, to, n, sums);
-        sums += (end - from) * s->panels * PANEL;
+    const int32_t blocks = ceil_div(width, ROWS);
+    for (int32_t b = 0, from = 0, end; b < blocks; b++, from = end) {
+        end = width * (b + 1) / blocks;
+        contract_weight_block(end - from, x + from, base, y_bar, columns, to, n, w_bar + from * stride, stride);
     }
 }
 
-/* Write the sums to w_bar's rows (width, stride), or add them. */
-LOCAL void strip_write(const strip_sums_t *s, float *w_bar, ptrdiff_t stride, int add)
-{
-    const float *sums = s->sums;
-    for (int32_t b = 0, from = 0, end; b < s->blocks; b++, from = end) {
-        end = s->width * (b + 1) / s->blocks;
-        for (int32_t j = 0; j < s->panels; j++) {
-            for (int32_t i = from; i < end; i++, sums += PANEL) {
-                float *to = w_bar + i * stride + j * PANEL; /* w_bar[i, panel j] */
-                store(to, add ? load(to) + load(sums) : load(sums));
-                store(to + LANES, add ? load(to + LANES) + load(sums + LANES) : load(sums + LANES));
-            }
-        }
-    }
-}
-
-/* Gather everything that a tile's positions read: patches (rows, narrow), zeros in the padding. */
+/* Gather everything that a tile's positions read: patches (rows, depth), zeros in the padding. */
 LOCAL void gather_patches(const conv_t *c, const tile_t *tile, const float *x, float *patches)
 {
     const plan_t *p = &c->forward;
-    memset(patches, 0, sizeof(float) * tile->rows * c->narrow);
+    memset(patches, 0, sizeof(float) * tile->rows * c->depth);
     for (const run_t *run = p->run + tile->run; run < p->run + tile->run + tile->runs; run++) {
         for (int32_t i = 0; i < tile->rows; i++) {
             const float *from = x + ((ptrdiff_t)p->base[tile->row + i] + run->in); /* x[base_i + in] */
-            float *to = patches + i * c->narrow + run->k;
+            float *to = patches + i * c->depth + run->k;
             for (int32_t j = 0; j < run->len; j++) to[j] = from[j];
         }
     }
 }
 
-/* A narrow layer's weight adjoint over a fixed share of the tiles, into patches_w[item]. */
-LOCAL void conv_narrow_item(const conv_t *c, int32_t item, const float *x, const float *y_bar)
+/* The weight adjoint over one share of the positions, into shares[item]: for layers of many positions and few weights,
+   whose arrays are read once this way. */
+LOCAL void weight_share(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add)
 {
     const plan_t *p = &c->forward;
-    float patches[TILE * GROUP];
+    float patches[TILE * GROUP], *w_bar = c->shares + (ptrdiff_t)item * c->depth * c->out;
     int32_t base[TILE];
-    strip_sums_t sums;
-    for (int32_t panel = 0; panel < conv_panels(c); panel += SPREAD) {
-        strip_start(&sums, c->narrow, min_i(SPREAD, conv_panels(c) - panel));
-        for (int32_t i = share_of(p->tiles, item, UNITS); i < share_of(p->tiles, item + 1, UNITS); i++) {
-            const tile_t *tile = p->tile + i;
+    if (!add) memset(w_bar, 0, sizeof(float) * c->depth * c->out);
+    for (int32_t i = share_of(p->tiles, item, UNITS); i < share_of(p->tiles, item + 1, UNITS); i++) {
+        const tile_t *tile = p->tile + i;
+        const int32_t *to = p->to + tile->row;
+        if (conv_gathers(c)) {
             gather_patches(c, tile, x, patches);
-            for (int32_t k = 0; k < tile->rows; k++) base[k] = k * c->narrow;
-            strip_add(&sums, patches, base, y_bar + panel * PANEL, p->to + tile->row, tile->rows);
+            for (int32_t k = 0; k < tile->rows; k++) base[k] = k * c->depth;
+            weight_rows(c->depth, patches, base, y_bar, c->out, to, tile->rows, w_bar, c->out);
+            continue;
         }
-        strip_write(&sums, c->patches_w + (ptrdiff_t)item * c->narrow * c->out + panel * PANEL, c->out, 0);
+        for (const run_t *run = p->run + tile->run; run < p->run + tile->run + tile->runs; run++) {
+            for (int32_t k = 0; k < tile->rows; k++) base[k] = p->base[tile->row + k] + run->in;
+            weight_rows(run->len, x, base, y_bar, c->out, to, tile->rows, w_bar + (ptrdiff_t)run->k * c->out, c->out);
+        }
     }
 }
 
-/* Items of the weight adjoint: strips x spreads of at most SPREAD panels, or UNITS shares where narrow.  Item i writes its
-   rows and columns of w_bar (kh kw in, out), or adds to them.  Positions come a tile at a time, so that neither their
-   inputs nor their output adjoints leave L1 before every pair of them has met. */
+/* The weight adjoint of one strip of weight rows and at most SPREAD panels of columns, over all positions.  They come a
+   tile at a time, so that neither their inputs nor their output adjoints leave L1 before every pair of them has met. */
 LOCAL int32_t conv_spreads(const conv_t *c) { return ceil_div(conv_panels(c), SPREAD); }
-LOCAL int32_t conv_weight_items(const conv_t *c) { return c->narrow ? UNITS : c->forward.strips * conv_spreads(c); }
-LOCAL void conv_weight_item(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add, float *w_bar)
+LOCAL void weight_strip(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add, float *w_bar)
 {
-    if (c->narrow) {
-        conv_narrow_item(c, item, x, y_bar);
-        return;
-    }
     const plan_t *p = &c->forward;
     const strip_t *s = p->strip + item / conv_spreads(c);
-    const int32_t panel = item % conv_spreads(c) * SPREAD;
+    const int32_t column = item % conv_spreads(c) * SPREAD * PANEL, columns = min_i(SPREAD * PANEL, c->out - column);
     int32_t base[TILE], to[TILE], count = 0, left = s->rows;
-    strip_sums_t sums;
-    strip_start(&sums, s->width, min_i(SPREAD, conv_panels(c) - panel));
     const int32_t unit = even_unit(max_i(left, 1), TILE);
+    w_bar += (ptrdiff_t)s->row * c->out + column; /* w_bar[row, column] */
+    for (int32_t i = 0; !add && i < s->width; i++) memset(w_bar + (ptrdiff_t)i * c->out, 0, sizeof(float) * columns);
     for (const span_t *span = p->span + s->span; span < p->span + s->span + s->spans; span++) {
         for (int32_t row = span->row; row < span->row + span->rows; row++) {
             base[count] = p->base[row] + s->in;
             to[count++] = p->to[row];
             left--;
             if (count < unit && left > 0) continue;
-            strip_add(&sums, x, base, y_bar + panel * PANEL, to, count);
+            weight_rows(s->width, x, base, y_bar + column, columns, to, count, w_bar, c->out);
             count = 0;
         }
     }
-    strip_write(&sums, w_bar + (ptrdiff_t)s->row * c->out + panel * PANEL, c->out, add);
 }
 
-/* After all items of a narrow layer: add the shares up, in order. */
+/* Items of the weight adjoint: UNITS shares, or strips x spreads.  Together they write w_bar (kh kw in, out), or add to it;
+   where there are shares, conv_weight_finish must follow. */
+LOCAL int32_t conv_weight_items(const conv_t *c) { return c->shares ? UNITS : c->forward.strips * conv_spreads(c); }
+LOCAL void conv_weight_item(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add, float *w_bar)
+{
+    if (c->shares)
+        weight_share(c, item, x, y_bar, add);
+    else
+        weight_strip(c, item, x, y_bar, add, w_bar);
+}
+
+/* Add the shares up, in order. */
 LOCAL void conv_weight_finish(const conv_t *c, float *w_bar)
 {
-    for (int32_t i = 0; i < c->narrow * c->out; i += LANES) {
-        vec sum = load(c->patches_w + i);
-        for (int32_t u = 1; u < UNITS; u++) sum += load(c->patches_w + (ptrdiff_t)u * c->narrow * c->out + i); /* patches_w[u, i] */
+    for (int32_t i = 0; c->shares && i < c->depth * c->out; i += LANES) {
+        vec sum = load(c->shares + i);
+        for (int32_t u = 1; u < UNITS; u++) sum += load(c->shares + (ptrdiff_t)u * c->depth * c->out + i); /* shares[u, i] */
         store(w_bar + i, sum);
     }
 }

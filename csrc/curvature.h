@@ -191,11 +191,12 @@ INLINE void norm_back_dot(const back_dot_t *s, vec y_bar, vec y_bar_dot, vec z, 
 LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
-    for (int32_t c = 0; c < k->channels; c += LANES) {
-        const back_dot_t s = {norm_dot_at(k, c), load(k->m1 + c) * share, load(k->m2 + c) * share, load(k->m1_dot + c) * share,
-                              load(k->m2_dot + c) * share};
-        for (int32_t row = from; row < to; row++) {
-            const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* a[row, c] */
+    for (int32_t row = from; row < to; row++) {
+        const window_t w = pools(k) ? window_at(k, row) : (window_t){0};
+        for (int32_t c = 0; c < k->channels; c += LANES) {
+            const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
+            const back_dot_t s = {norm_dot_at(k, c), load(k->m1 + c) * share, load(k->m2 + c) * share,
+                                  load(k->m1_dot + c) * share, load(k->m2_dot + c) * share};
             const vec u = load(k->u + here);
             const ivec on = norm_y(&s.norm.norm, u) > zero();
             const vec y_bar = keep(on, load(k->a_bar + here)), y_bar_dot = keep(on, load(k->a_bar_dot + here));
@@ -203,7 +204,6 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
                 norm_back_dot(&s, y_bar, y_bar_dot, u, load(k->z_dot + here), k->z + here, k->z_dot + here);
                 continue;
             }
-            const window_t w = window_at(k, row);
             const ivec winner = load_i(k->winner + here);
             if (k->shape.pool_first) {
                 float u_bar[LANES], u_bar_dot[LANES];

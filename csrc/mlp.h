@@ -95,7 +95,7 @@ LOCAL void dense_input(const dense_t *k, const float *y_bar, const float *packed
 LOCAL void dense_weight(const dense_t *k, const float *x, const float *y_bar, int add, float *w_bar)
 {
     for (int32_t i = 0; i < conv_weight_items(&k->conv); i++) conv_weight_item(&k->conv, i, x, y_bar, add, w_bar);
-    if (k->conv.narrow) conv_weight_finish(&k->conv, w_bar);
+    conv_weight_finish(&k->conv, w_bar);
 }
 
 /* Outputs of every layer for x (batch, units[0]). */

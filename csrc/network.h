@@ -206,9 +206,9 @@ LOCAL void dense_backward(network_t *n, float *grad, team_t *team)
 /* What is left to do for a block's kernel gradient once all its weight items are done. */
 LOCAL void block_emit(const block_t *k, float *w_bar, team_t *team)
 {
-    if (!k->conv.narrow && !k->w_bar) return;
+    if (!k->conv.shares && !k->w_bar) return;
     EACH(i, 1) {
-        if (k->conv.narrow) conv_weight_finish(&k->conv, k->w_bar ? k->w_bar : w_bar);
+        conv_weight_finish(&k->conv, k->w_bar ? k->w_bar : w_bar);
         if (k->w_bar) unpad_kernel(&k->conv, k->w_bar, w_bar);
     }
     barrier(team);

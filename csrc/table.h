@@ -29,7 +29,7 @@ static size_t conv_size(const rk_conv *s, int32_t batch)
 {
     arena_t arena = {0};
     conv_build(&arena, *s, batch, padded(s->channels), padded(s->filters), 1);
-    take_floats(&arena, (size_t)UNITS * GROUP * padded(s->filters));
+    take_floats(&arena, (size_t)UNITS * s->kernel_height * s->kernel_width * padded(s->channels) * padded(s->filters));
     take_floats(&arena, (size_t)rows_of_x(s, batch) * padded(s->channels));
     take_floats(&arena, (size_t)rows_of_y(s, batch) * padded(s->filters));
     take_floats(&arena, (size_t)s->kernel_height * s->kernel_width * padded(s->channels) * padded(s->filters));
@@ -88,7 +88,7 @@ static void conv_weight_body(void *argument, team_t *team)
     conv_task_t *t = argument;
     EACH(i, conv_weight_items(&t->conv)) conv_weight_item(&t->conv, i, t->x, t->y_bar, 0, t->scratch);
     barrier(team);
-    EACH(i, t->conv.narrow ? 1 : 0) conv_weight_finish(&t->conv, t->scratch);
+    EACH(i, 1) conv_weight_finish(&t->conv, t->scratch);
     barrier(team);
 }
 
