@@ -3,7 +3,7 @@
 One run is one child process per thread count, because BLAS libraries take theirs from the environment
 when they are loaded; a child of n threads is also held to n cores.  In it every contender for a work
 
-* is **verified** first: losses and results within 1e-4 of the same work in float64 NumPy;
+* is **verified** first: losses and result within 1e-4 of the same work in float64 NumPy;
 * is timed in turns with the others, call by call, until the work's time is used up: what else the machine
   does then meets all of them.  Minima say what the code can do, medians what it did here.
 
@@ -33,13 +33,19 @@ from reptile_np.experiments.workloads import Answer, Contender, Work
 from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY, Ops
 
-TOLERANCE = 1e-4
-"""The largest relative difference, in norm, from float64; the data keep clear of kinks (`workloads`)."""
+TOLERANCE, PIECE_TOLERANCE = 1e-4, 1e-3
+"""The largest relative differences, in norm, from float64: of losses and result, and of the result's pieces.
+
+The data keep clear of kinks (`workload_catalogue`), so rounding is all there is.  A piece may lose more:
+in float32 the 70,560 terms of Mini-ImageNet's first β gradient, which nearly cancel, round to 1e-4.
+"""
 
 SECONDS = 70.0
 CHUNK = 0.01
 """Seconds a contender keeps the machine before it is the next one's turn; at least one call."""
 LEAST_ROUNDS = 3
+PAUSE = 0.002
+"""Seconds of silence before each turn, for the thread pool of whoever was before to fall asleep."""
 
 Variants = Mapping[str, Callable[[Work], Contender | None]]
 """Variant ↦ its way to do a work, None where it has none."""
@@ -101,7 +107,7 @@ def measure_all(works: Sequence[Work], variants: Variants, threads: int, seconds
             contender = make(work)
             if contender is None:
                 continue
-            if complaint := disagreement(_answer(contender), reference):
+            if complaint := disagreement(work, _answer(contender), reference):
                 failures.append(f"{work.name}, {variant}, {threads} threads: {complaint}")
             else:
                 contenders[variant] = contender
@@ -127,6 +133,7 @@ def measure(contenders: Mapping[str, Contender], seconds: float) -> dict[str, li
     try:
         while rounds < LEAST_ROUNDS or time.perf_counter() < deadline:
             for name, contender in contenders.items():
+                time.sleep(PAUSE)
                 contender.reset()
                 contender.run()
                 for _ in range(calls[name]):
@@ -141,15 +148,21 @@ def measure(contenders: Mapping[str, Contender], seconds: float) -> dict[str, li
     return times
 
 
-def disagreement(answer: Answer, reference: Answer) -> str:
-    """Return what is more than `TOLERANCE` from the reference, or nothing."""
-    for what in Answer._fields:
-        got, want = getattr(answer, what), getattr(reference, what)
-        if got.shape != want.shape:
-            return f"{what} of shape {got.shape} instead of {want.shape}"
+def disagreement(work: Work, answer: Answer, reference: Answer) -> str:
+    """Return what is too far from the reference, or nothing."""
+    shapes = [(a.losses.shape, a.vector.shape) for a in (answer, reference)]
+    if shapes[0] != shapes[1]:
+        return f"losses and result are of shapes {shapes[0]} instead of {shapes[1]}"
+    pieces = work.pieces(answer.vector), work.pieces(reference.vector)
+    checks = [
+        ("losses", answer.losses, reference.losses, TOLERANCE),
+        ("result", answer.vector, reference.vector, TOLERANCE),
+        *((name, got, pieces[1][name], PIECE_TOLERANCE) for name, got in pieces[0].items()),
+    ]
+    for name, got, want, tolerance in checks:
         error = float(np.linalg.norm(got - want)) / (float(np.linalg.norm(want)) or 1.0)
-        if not error <= TOLERANCE:  # NaN is a disagreement
-            return f"{what} differ by {error:.1e} from float64 (allowed: {TOLERANCE:.0e})"
+        if not error <= tolerance:  # NaN is a disagreement
+            return f"{name} differs by {error:.1e} from float64 (allowed: {tolerance:.0e})"
     return ""
 
 

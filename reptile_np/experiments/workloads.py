@@ -16,7 +16,7 @@ Verified by ``tests/experiments/test_workloads.py`` against published figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -66,6 +66,9 @@ class Work(Protocol):
     def contender(self, ops: Ops, dtype: Any = np.float32) -> Contender:
         """Return our own way to do it, on a table of kernels; float64 is what everyone is judged by."""
 
+    def pieces(self, vector: Array) -> Mapping[str, Array]:
+        """Return the pieces of an answer's vector that are compared one by one: small ones count too."""
+
 
 def forward_flops(model: Model, batch: int) -> int:
     """Return F of one forward pass: ``Σ 2 · batch · positions · |kernel|``."""
@@ -101,6 +104,10 @@ class Op:
     arguments: tuple[Any, ...]
     flops: int
 
+    def pieces(self, vector: Array) -> Mapping[str, Array]:
+        """One piece."""
+        return {"result": vector}
+
     def contender(self, ops: Ops, dtype: Any = np.float32) -> Contender:
         """Call the entry."""
         entry = getattr(ops, self.entry)
@@ -108,8 +115,18 @@ class Op:
         return Contender(lambda: entry(*arguments), lambda y: Answer(np.zeros(0), np.ravel(y)))
 
 
+class InParameters:
+    """A work whose answer is a vector like φ."""
+
+    model: Model
+
+    def pieces(self, vector: Array) -> Mapping[str, Array]:
+        """Return the model's kernels, biases, gammas and betas."""
+        return self.model.layout.views(vector)
+
+
 @dataclass(frozen=True)
-class InnerLoop:
+class InnerLoop(InParameters):
     """k optimiser steps through `adapt` from a fixed φ; "step" is k = 1."""
 
     name: str
@@ -134,10 +151,11 @@ class InnerLoop:
 
 
 @dataclass(frozen=True)
-class MetaIteration:
+class MetaIteration(InParameters):
     """One outer step of the "omniglot-5way" preset through `meta_train`, sampling included."""
 
     name: str
+    model: Model
     problem: FewShotProblem
     phi: Array
     state: AdamState
@@ -149,11 +167,11 @@ class MetaIteration:
         """The meta-batch's inner gradients."""
         preset = self.problem.preset
         steps = preset.outer.meta_batch * preset.inner.steps
-        return steps * gradient_flops(self.problem.model, preset.inner.batch)
+        return steps * gradient_flops(self.model, preset.inner.batch)
 
     def contender(self, ops: Ops, dtype: Any = np.float32) -> Contender:
         """Take one outer step; the vector is its displacement."""
-        model, phi = self.problem.model.with_ops(ops), self.phi.astype(dtype)
+        model, phi = self.model.with_ops(ops), self.phi.astype(dtype)
         start = Step(0, phi, _cast(self.state, dtype), ())
 
         def run() -> Step:
@@ -174,7 +192,7 @@ class MetaIteration:
 
 
 @dataclass(frozen=True)
-class HessianProduct:
+class HessianProduct(InParameters):
     """One `Model.hvp`."""
 
     name: str
@@ -195,14 +213,14 @@ class HessianProduct:
 
 
 @dataclass(frozen=True)
-class MetaGradient:
+class MetaGradient(InParameters):
     """The exact MAML gradient through K = len(batches) - 1 SGD steps; the last batch is the query."""
 
     name: str
     model: Model
     phi: Array
     batches: tuple[Batch, ...]
-    alpha: float = 1e-5
+    alpha: float = 1e-2
 
     @property
     def flops(self) -> int:
@@ -231,6 +249,10 @@ class Evaluation:
     phi: Array
     state: AdamState
     episode: evaluation.Episode
+
+    def pieces(self, vector: Array) -> Mapping[str, Array]:
+        """One piece."""
+        return {"logits": vector}
 
     @property
     def flops(self) -> int:

@@ -1,0 +1,245 @@
+"""JAX, jitted: two ways to convolve, everything else shared.
+
+``jax_conv`` is ``lax.conv_general_dilated``.  ``jax_im2col`` is the strongest contender known for these
+sizes, and nobody ships it: nine strided slices, one concatenation, one matrix product.
+
+At its honest best: a whole step (forward, backward, Adam in our form) is one compiled function; pooling is
+the maximum of four strided slices, not ``reduce_window``; inner loops are unrolled, because ``lax.scan``
+keeps XLA from its fast convolution; only the 20 steps of the longest MAML gradient are scanned and
+rematerialised, and only with im2col, which scanning does not hurt.  Parameters are a list of arrays in the
+order of φ.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from reptile_np.experiments.workloads import (
+    Answer,
+    Contender,
+    HessianProduct,
+    InnerLoop,
+    MetaGradient,
+    MetaIteration,
+    Work,
+)
+from reptile_np.meta.optimizers import Adam
+from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
+from reptile_np.nn.losses import SquaredError
+from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
+
+Convolution = Callable  # (x NHWC, kernel HWIO, stride, padding) -> y
+LONGEST_UNROLLED = 5
+
+
+def contender(work: Work, convolve: Convolution, scan: bool) -> Contender | None:
+    match work:
+        case InnerLoop():
+            return inner_loop(work, convolve)
+        case MetaIteration():
+            return meta_iteration(work, convolve)
+        case HessianProduct():
+            return hessian_product(work, convolve)
+        case MetaGradient() if scan or len(work.batches) - 1 <= LONGEST_UNROLLED:
+            return meta_gradient(work, convolve)
+    return None
+
+
+def forward(model, convolve, parameters, x):
+    p = iter(parameters)
+    for layer in model.layers:
+        match layer:
+            case Conv2d():
+                x = convolve(x, next(p), layer.stride, layer.pad(*x.shape[1:3])) + next(p)
+            case BatchNorm():
+                mean = x.mean((0, 1, 2))
+                centred = x - mean
+                r = lax.rsqrt((centred * centred).mean((0, 1, 2)) + layer.epsilon)
+                x = centred * (r * next(p)) + next(p)
+            case MaxPool():
+                x = pool(x, layer.pad(*x.shape[1:3]))
+            case Relu():
+                x = jnp.maximum(x, 0)
+            case Tanh():
+                x = jnp.tanh(x)
+            case Flatten():
+                x = x.reshape(len(x), -1)
+            case Dense():
+                x = x @ next(p) + next(p)
+    return x
+
+
+def pool(x, padding):
+    (top, bottom), (left, right) = padding
+    x = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=-jnp.inf)
+    rows = jnp.maximum(x[:, ::2], x[:, 1::2])
+    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
+
+
+def loss(model, convolve, parameters, x, y):
+    z = forward(model, convolve, parameters, x)
+    if isinstance(model.loss, SquaredError):
+        return ((z - y) ** 2).mean()
+    return -jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], 1).sum()
+
+
+def split(model, phi):
+    """Return φ's pieces as arrays."""
+    return [jnp.array(view) for view in model.layout.views(phi).values()]
+
+
+def vector(pieces):
+    return np.concatenate([np.ravel(piece) for piece in pieces])
+
+
+def batches_of(work):
+    return [(jnp.array(x), jnp.array(y)) for x, y in work.batches]
+
+
+def value_and_grad(model, convolve):
+    """Differentiate by everything but the convolutions' biases, whose gradient is exactly zero."""
+    value = partial(loss, model, convolve)
+    fixed = [name.startswith("conv") and name.endswith("bias") for name in model.layout.shapes]
+
+    def held(parameters, x, y):
+        parameters = [lax.stop_gradient(p) if f else p for p, f in zip(parameters, fixed, strict=True)]
+        return value(parameters, x, y)
+
+    return jax.value_and_grad(held)
+
+
+def stepper(model, convolve, optimizer):
+    """Return ``(parameters, state, x, y) -> (parameters, state, loss)``."""
+    gradient = value_and_grad(model, convolve)
+
+    def sgd(parameters, state, x, y):
+        value, grads = gradient(parameters, x, y)
+        rate = optimizer.learning_rate
+        return [p - rate * g for p, g in zip(parameters, grads, strict=True)], state, value
+
+    def adam(parameters, state, x, y):
+        moments, t = state
+        value, grads = gradient(parameters, x, y)
+        t, beta2 = t + 1, optimizer.beta2
+        rate = optimizer.learning_rate * jnp.sqrt(1 - beta2**t)
+        moments = [beta2 * v + (1 - beta2) * g * g for v, g in zip(moments, grads, strict=True)]
+        new = [
+            p - rate * g / (jnp.sqrt(v) + optimizer.epsilon)
+            for p, g, v in zip(parameters, grads, moments, strict=True)
+        ]
+        return new, (moments, t), value
+
+    return adam if isinstance(optimizer, Adam) else sgd
+
+
+def start_state(work, model):
+    return (split(model, work.state.v), jnp.float32(work.state.t)) if work.state else ()
+
+
+def inner_loop(work: InnerLoop, convolve: Convolution) -> Contender:
+    step = stepper(work.model, convolve, work.optimizer)
+
+    @jax.jit
+    def loop(parameters, state, batches):
+        losses = []
+        for x, y in batches:
+            parameters, state, value = step(parameters, state, x, y)
+            losses.append(value)
+        return parameters, state, jnp.stack(losses)
+
+    batches, state = batches_of(work), start_state(work, work.model)
+    parameters = split(work.model, work.phi)
+
+    def run():
+        return jax.block_until_ready(loop(parameters, state, batches))
+
+    def read(result):
+        return Answer(np.array(result[2], float), vector(result[0]) - work.phi)
+
+    return Contender(run, read)
+
+
+def meta_iteration(work: MetaIteration, convolve: Convolution) -> Contender:
+    model, tasks = work.model, work.problem.preset.outer.meta_batch
+    step = jax.jit(stepper(model, convolve, work.inner))
+    add = jax.jit(lambda total, parameters: [a + b for a, b in zip(total, parameters, strict=True)])
+
+    @jax.jit
+    def interpolate(total, parameters):
+        rate = work.rate
+        return [(1 - rate) * p + rate / tasks * w for p, w in zip(parameters, total, strict=True)]
+
+    start, state = split(model, work.phi), start_state(work, model)
+
+    def run():
+        total, inner, first, last = None, state, [], []
+        for j in range(tasks):
+            parameters = start
+            losses = []
+            for x, y in work.problem.episode(0, j):
+                parameters, inner, value = step(parameters, inner, x, y.astype(np.int32))
+                losses.append(value)
+            total = parameters if total is None else add(total, parameters)
+            first.append(losses[0])
+            last.append(losses[-1])
+        return jax.block_until_ready((interpolate(total, start), first, last))
+
+    def read(result):
+        phi, first, last = result
+        return Answer(np.array([np.mean(first), np.mean(last)], float), vector(phi) - work.phi)
+
+    return Contender(run, read)
+
+
+def hessian_product(work: HessianProduct, convolve: Convolution) -> Contender:
+    gradient = value_and_grad(work.model, convolve)
+    x, y = jnp.array(work.batch[0]), jnp.array(work.batch[1])
+
+    @jax.jit
+    def product(parameters, v):
+        return jax.jvp(lambda p: gradient(p, x, y)[1], (parameters,), (v,))[1]
+
+    parameters, v = split(work.model, work.phi), split(work.model, work.v)
+    return Contender(
+        lambda: jax.block_until_ready(product(parameters, v)), lambda hv: Answer(np.zeros(0), vector(hv))
+    )
+
+
+def meta_gradient(work: MetaGradient, convolve: Convolution) -> Contender:
+    gradient = value_and_grad(work.model, convolve)
+    steps = len(work.batches) - 1
+
+    def step(parameters, batch):
+        value, grads = gradient(parameters, *batch)
+        return [p - work.alpha * g for p, g in zip(parameters, grads, strict=True)], value
+
+    def query_loss(parameters, batches, query):
+        losses = []
+        if steps <= LONGEST_UNROLLED:
+            for batch in batches:
+                parameters, value = step(parameters, batch)
+                losses.append(value)
+        else:
+            stacked = jax.tree.map(lambda *a: jnp.stack(a), *batches)
+            parameters, losses = lax.scan(jax.checkpoint(step), parameters, stacked)
+        value = loss(work.model, convolve, parameters, *query)
+        return value, jnp.append(jnp.array(losses), value)
+
+    *support, query = batches_of(work)
+    whole = jax.jit(jax.grad(query_loss, has_aux=True))
+    parameters = split(work.model, work.phi)
+
+    def read(result):
+        grads, losses = result
+        names = work.model.layout.shapes
+        pieces = [
+            np.zeros(s) if n.startswith("conv") and n.endswith("bias") else g
+            for (n, s), g in zip(names.items(), grads, strict=True)
+        ]
+        return Answer(np.array(losses, float), vector(pieces))
+
+    return Contender(lambda: jax.block_until_ready(whole(parameters, support, query)), read)

@@ -1,0 +1,32 @@
+"""PyTorch compiled: ``torch.compile`` (inductor) of the eager network's loss and gradient, fused Adam."""
+
+import torch
+
+from peers import torch_eager
+from reptile_np.experiments.workloads import InnerLoop, MetaIteration
+
+
+def variants(threads):
+    torch.set_num_threads(threads)
+    return {
+        "torch-compiled": lambda work: contender(work, torch.contiguous_format),
+        "torch-compiled-channels-last": lambda work: (
+            contender(work, torch.channels_last) if torch_eager.is_images(work) else None
+        ),
+    }
+
+
+class CompiledNet(torch_eager.Net):
+    """The eager twin with its loss compiled; autograd compiles the backward pass with it."""
+
+    def __init__(self, model, memory_format):
+        super().__init__(model, memory_format)
+        self.loss = torch.compile(super().loss, dynamic=False)
+
+
+def contender(work, memory_format):
+    if isinstance(work, InnerLoop):
+        return torch_eager.inner_loop(work, CompiledNet(work.model, memory_format))
+    if isinstance(work, MetaIteration):
+        return torch_eager.meta_iteration(work, CompiledNet(work.model, memory_format))
+    return None
