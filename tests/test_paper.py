@@ -327,6 +327,10 @@ def test_batch_norm_makes_the_loss_of_a_batch_depend_on_its_composition():
     assert_rows_hold(claims_breakdown.batch_norm, "section 4.1")
 
 
+def test_a_relu_kink_ends_the_expansion():
+    assert_rows_hold(claims_breakdown.kinks, "breakdown")
+
+
 # Section 4.2: near all solution manifolds
 
 

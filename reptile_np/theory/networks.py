@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
+from reptile_np.nn.layers import BatchNorm, Conv2d, Dense, Layer
 from reptile_np.nn.losses import SoftmaxCrossEntropy
 from reptile_np.nn.models import Model, sine_mlp
 from reptile_np.nn.parameter_free import Flatten, Relu
@@ -28,10 +28,11 @@ def sine_waves(tasks: int = 2, batches: int = 3, seed: int = 0) -> Problem:
     return Problem(model, [task() for _ in range(tasks)], model.init(rng, np.float64))
 
 
-def small_images(tasks: int = 2, batches: int = 3, seed: int = 0) -> Problem:
+def small_images(tasks: int = 2, batches: int = 3, seed: int = 0, *, batch_norm: bool = True) -> Problem:
     """Return two blocks of conv, batch norm, ReLU on random 8×8 images, 3-way, minibatches of 6."""
     rng = np.random.default_rng(seed)
-    block = [Conv2d(filters=4, stride=2, centred=True), BatchNorm(), Relu()]
+    norm: list[Layer] = [BatchNorm()] if batch_norm else []
+    block = [Conv2d(filters=4, stride=2, centred=batch_norm), *norm, Relu()]
     model = Model((*block * 2, Flatten(), Dense(3)), (8, 8, 1), SoftmaxCrossEntropy("sum"))
     labels = np.repeat(np.arange(3), 2)
 
