@@ -14,6 +14,8 @@ ROOT = HERE.parent
 SOURCES = ["dispatch.c", "team.c", "portable.c", "portable16.c"]
 if platform.machine().lower() in ("x86_64", "amd64"):
     SOURCES += ["avx2.c", "avx512.c"]
+elif platform.machine().lower() in ("aarch64", "arm64"):
+    SOURCES += ["neon.c"]
 
 FLAGS = [
     "-std=c11",

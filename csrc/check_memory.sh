@@ -25,6 +25,6 @@ LD_PRELOAD="$(${CC:-cc} -print-file-name=libasan.so) $(${CC:-cc} -print-file-nam
 
 rm -rf build reptile_np/nn/_kernels*
 build ""
-PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --errors-for-leak-kinds=none --suppressions=csrc/python.supp \
+PYTHONPATH=. PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --errors-for-leak-kinds=none --suppressions=csrc/valgrind.supp \
     "$python" csrc/memory_driver.py
 echo "memory checks: clean"

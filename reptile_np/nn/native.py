@@ -28,7 +28,7 @@ try:
 except ImportError:  # installed without a C compiler
     ffi = lib = None
 
-VARIANTS = ("avx512", "avx2", "portable", "portable16")
+VARIANTS = ("avx512", "avx2", "neon", "portable", "portable16")
 """Every instruction set there are kernels for, best first.  portable16 is the block shape of avx512 in
 portable code: slow, and there so that every machine can test it."""
 

@@ -214,7 +214,7 @@ def network(kernels: Any, model: Any) -> NativeNetwork | None:
 
 
 def _blocks(model: Any) -> tuple[Any, ...] | None:
-    """Match 1-8 × [conv, norm, relu, pool after conv or norm or not at all], flatten, dense: rk_network's fields."""
+    """Match 1-8 × [conv, norm, relu, a pool after conv or norm or none], flatten, dense: rk_network's fields."""
     layers, image = list(model.layers), model.input_shape
     blocks: list[tuple[Any, ...]] = []
     while layers and isinstance(layers[0], Conv2d):

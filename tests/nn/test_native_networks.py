@@ -70,7 +70,7 @@ def twinned_networks(draw):
     layers = []
     for _ in range(draw(st.integers(1, 3))):
         size, stride, filters = (draw(st.integers(1, n)) for n in (4, 3, 35))
-        # a large epsilon: channels of few positions are else nearly degenerate, and float32 no oracle for them
+        # a large epsilon: channels of few positions are else near degenerate, and float32 no oracle for them
         norm, pool = BatchNorm(0.1), MaxPool(size=(n := draw(st.integers(2, 3))), stride=n)
         order = draw(st.sampled_from([[norm], [norm, pool], [pool, norm]]))
         layers += [Conv2d(filters=filters, size=size, stride=stride, centred=True), *order, Relu()]
