@@ -61,7 +61,9 @@ LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t pan
                 store(to, load(from));
                 store(to + LANES, load(from + LANES));
             } else {
-                for (int32_t j = 0; j < PANEL; j++) to[j] = i < channels && j < columns ? from[j] : 0.0f;
+                store(to, zero());
+                store(to + LANES, zero());
+                for (int32_t j = 0; j < columns && i < channels; j++) to[j] = from[j];
             }
         }
     }
@@ -88,10 +90,11 @@ LOCAL void conv_pack_back(const conv_t *c, const float *w, float *packed, int32_
                         RK_UNROLL
                         for (int k = 0; k < LANES; k++) store(to + k * PANEL + half, square[k]);
                     } else {
-                        for (int32_t k = 0; k < LANES; k++)
-                            for (int32_t j = 0; j < LANES; j++)
-                                to[k * PANEL + half + j] =
-                                    i + j < channels && o + k < filters ? from[(ptrdiff_t)j * filters + k] : 0.0f;
+                        for (int32_t k = 0; k < LANES; k++) {
+                            store(to + k * PANEL + half, zero());
+                            for (int32_t j = 0; j < min_i(LANES, channels - i) && o + k < filters; j++)
+                                to[k * PANEL + half + j] = from[(ptrdiff_t)j * filters + k];
+                        }
                     }
                 }
             }
@@ -245,12 +248,13 @@ LOCAL void unpad_kernel(const conv_t *c, const float *from, float *to)
             memcpy(to + ((ptrdiff_t)t * channels + i) * filters, from + ((ptrdiff_t)t * c->in + i) * c->out, sizeof(float) * filters);
 }
 
-/* A dense layer's kernel and bias gradient, at `grad`, from w_bar (in, out) as stored and the adjoint (batch, out) of its output. */
+/* A dense layer's kernel and bias gradient, at `grad`, from w_bar (in, out) as stored (which may
+   be there already) and the adjoint (batch, out) of its output. */
 LOCAL void dense_emit(const conv_t *c, const float *w_bar, const float *y_bar, int32_t batch, float *grad)
 {
     const int32_t units = c->shape.filters;
     float *bias_bar = grad + kernel_size(&c->shape);
-    unpad_kernel(c, w_bar, grad);
+    if (w_bar != grad) unpad_kernel(c, w_bar, grad);
     memset(bias_bar, 0, sizeof(float) * units);
     for (int32_t b = 0; b < batch; b++)
         for (int32_t j = 0; j < units; j++) bias_bar[j] += y_bar[(ptrdiff_t)b * c->out + j]; /* y_bar[b, j] */

@@ -10,7 +10,8 @@
 typedef struct {
     conv_t conv;
     ptrdiff_t at;                          /* of the kernel in phi */
-    float *bias, *y, *y_bar, *w_bar;       /* y (batch, out) after tanh; w_bar (in, out) as stored */
+    float *bias, *y, *y_bar;               /* y (batch, out) after tanh */
+    float *w_bar;                          /* (in, out) where storage is padded, else NULL: straight into the gradient */
     float *bias_dot, *y_dot, *y_bar_dot, *packed_dot, *packed_back_dot;
 } dense_t;
 
@@ -62,7 +63,7 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
         k->bias = take_floats(arena, out);
         k->y = take_floats(arena, (size_t)batch * out);
         k->y_bar = take_floats(arena, (size_t)batch * out);
-        k->w_bar = take_floats(arena, (size_t)in * out);
+        k->w_bar = in == shape->units[l] && out == units ? NULL : take_floats(arena, (size_t)in * out);
         if (hessian) {
             k->bias_dot = take_floats(arena, out);
             k->y_dot = take_floats(arena, (size_t)batch * out);
@@ -139,8 +140,9 @@ LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float 
     mlp_loss(m, targets);
     for (int32_t l = m->shape.layers - 1; l >= 0; l--) {
         dense_t *k = &m->layer[l];
-        dense_weight(k, l ? m->layer[l - 1].y : x, k->y_bar, 0, k->w_bar);
-        dense_emit(&k->conv, k->w_bar, k->y_bar, m->batch, grad + k->at);
+        float *w_bar = k->w_bar ? k->w_bar : grad + k->at;
+        dense_weight(k, l ? m->layer[l - 1].y : x, k->y_bar, 0, w_bar);
+        dense_emit(&k->conv, w_bar, k->y_bar, m->batch, grad + k->at);
         if (l == 0) break;
         dense_t *below = &m->layer[l - 1];
         dense_input(k, k->y_bar, k->conv.packed_back, FROM_ZERO, below->y_bar);
@@ -172,9 +174,10 @@ LOCAL void mlp_curvature(mlp_t *m, const float *phi, const float *x, const float
         store(m->layer[last].y_bar_dot + i, load(m->layer[last].y_dot + i) * scale);
     for (int32_t l = last; l >= 0; l--) {
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        dense_weight(k, l ? below->y : x, k->y_bar_dot, 0, k->w_bar);
-        if (l) dense_weight(k, below->y_dot, k->y_bar, 1, k->w_bar); /* * */
-        dense_emit(&k->conv, k->w_bar, k->y_bar_dot, m->batch, hv + k->at);
+        float *w_bar = k->w_bar ? k->w_bar : hv + k->at;
+        dense_weight(k, l ? below->y : x, k->y_bar_dot, 0, w_bar);
+        if (l) dense_weight(k, below->y_dot, k->y_bar, 1, w_bar); /* * */
+        dense_emit(&k->conv, w_bar, k->y_bar_dot, m->batch, hv + k->at);
         if (l == 0) break;
         dense_input(k, k->y_bar_dot, k->conv.packed_back, FROM_ZERO, below->y_bar_dot);
         dense_input(k, k->y_bar, k->packed_back_dot, FROM_OUT, below->y_bar_dot); /* * */

@@ -197,14 +197,14 @@ class Kernels:
 
     def floats(self, array: Array) -> Any:
         """Return a pointer to a C-contiguous, aligned float32 array, which the caller keeps alive."""
-        return self.ffi.cast("float *", array.ctypes.data)
+        return self.ffi.from_buffer("float[]", array)
 
     def memory(self, size: int) -> Any:
         """Return at least `size` bytes, 64-byte aligned, that this thread may use until it asks again."""
         if size > getattr(self._local, "size", 0):
             self._local.block = self.aligned(size)
             self._local.size = size
-        return self.ffi.cast("void *", self._local.block.ctypes.data)
+        return self.ffi.from_buffer(self._local.block)
 
     @staticmethod
     def aligned(size: int) -> Array:

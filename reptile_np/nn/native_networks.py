@@ -158,7 +158,7 @@ class NativeNetwork:
         return block
 
     def _pointer(self, array: Array) -> Any:
-        return self.kernels.ffi.cast("void *", array.ctypes.data)
+        return self.kernels.ffi.from_buffer(array)
 
     def _vector(self, name: str, value: Array) -> Array:
         if value.shape != (self.parameters,) or value.dtype != np.float32:
@@ -191,6 +191,9 @@ class NativeNetwork:
 
 def as_kind(array: Array, dtype: Any) -> Array:
     """Return `array` itself, or a C-contiguous, aligned copy of that dtype."""
+    flags = array.flags
+    if array.dtype == dtype and flags.c_contiguous and flags.aligned:
+        return array
     return np.require(array, dtype, ["C", "A"])
 
 
@@ -214,7 +217,7 @@ def network(kernels: Any, model: Any) -> NativeNetwork | None:
 
 
 def _blocks(model: Any) -> tuple[Any, ...] | None:
-    """Match 1-8 × [conv, norm, relu, a pool after conv or norm or none], flatten, dense: rk_network's fields."""
+    """Match 1-8 × [conv, norm, relu, perhaps a pool before or after norm], flatten, dense: rk_network."""
     layers, image = list(model.layers), model.input_shape
     blocks: list[tuple[Any, ...]] = []
     while layers and isinstance(layers[0], Conv2d):
