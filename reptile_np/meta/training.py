@@ -54,7 +54,7 @@ def meta_train(
     meta_gradient: MetaGradient,
     inner: Optimizer,
     outer: Any,
-    rate: Callable[[int], float],
+    rate: Callable[[int], Any],
     outer_steps: int,
     meta_batch: int = 1,
 ) -> Iterator[Step]:

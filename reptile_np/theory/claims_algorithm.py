@@ -122,7 +122,7 @@ def outer_loop() -> list[Claim]:
             meta_gradient=reptile,
             inner=Sgd(alpha),
             outer=Sgd(None),
-            rate=lambda i: epsilon,  # type: ignore[arg-type, return-value]
+            rate=lambda i: epsilon,
             outer_steps=len(meta_batches),
             meta_batch=len(meta_batches[0]),
         )
