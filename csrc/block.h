@@ -194,24 +194,40 @@ LOCAL void block_merge(const block_t *k, int32_t units, int32_t c, int32_t count
     }
 }
 
-/* z_bar of the positions under pooled rows from..to, over z: gamma r (y_bar - mean(y_bar) - xhat mean(xhat y_bar)). */
-LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
+/* z_bar of rows from..to, over z, where there is no pool: gamma r (y_bar - mean(y_bar) - xhat mean(xhat y_bar)). */
+LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
+{
+    const vec share = splat(1.0f / (float)k->counted);
+    for (int32_t c = 0; c < k->channels; c += PANEL) {
+        const norm_t n[2] = {norm_at(k, c), norm_at(k, c + LANES)};
+        const vec m1[2] = {load(k->m1 + c) * share, load(k->m1 + c + LANES) * share};
+        const vec m2[2] = {load(k->m2 + c) * share * n[0].r, load(k->m2 + c + LANES) * share * n[1].r};
+        for (int32_t row = from; row < to; row++) {
+            RK_UNROLL
+            for (int h = 0; h < 2; h++) {
+                const ptrdiff_t at = (ptrdiff_t)row * k->channels + c + h * LANES; /* z[row, c] */
+                const vec z = load(k->z + at), y_bar = keep(norm_y(&n[h], z) > zero(), load(k->a_bar + at));
+                store(k->z + at, n[h].scale * (y_bar - m1[h] - (z - n[h].mean) * m2[h]));
+            }
+        }
+    }
+}
+
+/* z_bar of the positions under pooled rows from..to, over z: the same, with y_bar (norm first) or u_bar (pool first) at
+   the winners and zero elsewhere. */
+LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
     for (int32_t row = from; row < to; row++) {
-        const window_t w = pools(k) ? window_at(k, row) : (window_t){0};
+        const window_t w = window_at(k, row);
         for (int32_t c = 0; c < k->channels; c += LANES) {
             const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
             const norm_t n = norm_at(k, c);
             const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
             const vec u = load(k->u + here), y_bar = keep(norm_y(&n, u) > zero(), load(k->a_bar + here));
-            const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
-            if (!pools(k)) {
-                store(k->z + here, u_bar);
-                continue;
-            }
             const ivec winner = load_i(k->winner + here);
             if (k->shape.pool_first) {
+                const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
                 RK_EACH_OF(w, k, { store(k->z + at, keep(winner == place, u_bar)); })
             } else {
                 RK_EACH_OF(w, k, {
@@ -220,6 +236,14 @@ LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
             }
         }
     }
+}
+
+LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
+{
+    if (pools(k))
+        block_back_pooled(k, from, to);
+    else
+        block_back_plain(k, from, to);
 }
 
 #endif

@@ -14,7 +14,7 @@ enum {
     GROUP = 48, /* weight rows in a unit of work, and ... */
     SPREAD = 4, /* ... panels: a tile of inputs, of output adjoints and of sums stay in L1 together */
     UNITS = 16, /* shares of a sum over all positions, where ... */
-    MANY = 32   /* ... there are as many times more positions than weight rows */
+    MANY = 8    /* ... there are as many times more positions than weight rows */
 };
 
 /* Memory handed in by the caller, cut into pieces; with base NULL nothing is written and `used` is what is needed. */
