@@ -23,12 +23,17 @@ LOCAL void update_stretch(const rk_optimizer *o, int32_t t, float *restrict phi,
     const float rate = (float)(o->learning_rate * sqrt(1.0 - pow(o->beta2, t)) / (1.0 - pow(o->beta1, t)));
     const float epsilon = (float)o->epsilon;
     float *restrict m = o->m, *restrict v = o->v;
-    for (ptrdiff_t i = from; i < to; i++) v[i] = b2 * v[i] + g2 * (grad[i] * grad[i]);
     if (m) {
-        for (ptrdiff_t i = from; i < to; i++) m[i] = b1 * m[i] + g1 * grad[i];
-        for (ptrdiff_t i = from; i < to; i++) phi[i] -= rate * m[i] / (sqrtf(v[i]) + epsilon);
+        for (ptrdiff_t i = from; i < to; i++) {
+            v[i] = b2 * v[i] + g2 * (grad[i] * grad[i]);
+            m[i] = b1 * m[i] + g1 * grad[i];
+            phi[i] -= rate * m[i] / (sqrtf(v[i]) + epsilon);
+        }
     } else {
-        for (ptrdiff_t i = from; i < to; i++) phi[i] -= rate * grad[i] / (sqrtf(v[i]) + epsilon);
+        for (ptrdiff_t i = from; i < to; i++) {
+            v[i] = b2 * v[i] + g2 * (grad[i] * grad[i]);
+            phi[i] -= rate * grad[i] / (sqrtf(v[i]) + epsilon);
+        }
     }
 }
 
