@@ -12,13 +12,17 @@
 
 #include "conv.h"
 
-enum { CHUNK = 64 }; /* rows in a unit of work */
+enum {
+    CHUNK = 64, /* rows in a unit of work */
+    GAP = 16    /* floats between the images of a: without it the same pixel of all images falls into the same few sets of L1 */
+};
 
 typedef struct {
     rk_block shape;
     conv_t conv;
     int32_t channels;              /* stored */
     int32_t rows, pooled;          /* positions of z and of u, over the batch */
+    int32_t image;                 /* positions of u in one image */
     int32_t counted;               /* positions the statistics run over */
     float *z, *u, *a, *a_bar;
     int32_t *winner;               /* (pooled, channels) place in the window, u * pool + v */
@@ -147,17 +151,24 @@ INLINE norm_t norm_at(const block_t *k, int32_t c)
 }
 INLINE vec norm_y(const norm_t *n, vec u) { return (u - n->mean) * n->scale + n->beta; }
 
+/* a[row, 0] (or a_dot's), images GAP apart. */
+INLINE float *activation(const block_t *k, float *a, int32_t row)
+{
+    return a + ((ptrdiff_t)row * k->channels + row / k->image * GAP);
+}
+
 /* a = relu(gamma (u - mean) r + beta) of pooled rows from..to. */
 LOCAL void block_activate(const block_t *k, int32_t from, int32_t to)
 {
     for (int32_t c = 0; c < k->channels; c += PANEL) {
         const norm_t n[2] = {norm_at(k, c), norm_at(k, c + LANES)};
         for (int32_t row = from; row < to; row++) {
+            const float *u = k->u + (ptrdiff_t)row * k->channels + c; /* u[row, c] */
+            float *a = activation(k, k->a, row) + c;
             RK_UNROLL
             for (int h = 0; h < 2; h++) {
-                const ptrdiff_t at = (ptrdiff_t)row * k->channels + c + h * LANES; /* u[row, c] */
-                const vec y = norm_y(&n[h], load(k->u + at));
-                store(k->a + at, keep(~(y <= zero()), y));
+                const vec y = norm_y(&n[h], load(u + h * LANES));
+                store(a + h * LANES, keep(~(y <= zero()), y));
             }
         }
     }

@@ -25,8 +25,9 @@ typedef struct {
 /* Whether the weight adjoint gathers its inputs first: where the runs of single taps would leave most of a block empty. */
 LOCAL int conv_gathers(const conv_t *c) { return c->in < ROWS && c->depth <= GROUP; }
 
-/* Plan a convolution of `batch` images whose stored channels are `in` and `out`; back: the input adjoint is wanted. */
-LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t out, int back)
+/* Plan a convolution of `batch` images whose stored channels are `in` and `out`, x's images `gap` floats apart; back: the
+   input adjoint is wanted. */
+LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t gap, int32_t out, int back)
 {
     conv_t c = {.shape = s, .in = in, .out = out};
     c.y = (axis_t){s.out_height, s.height, s.kernel_height, s.stride, s.pad_top, 0};
@@ -34,12 +35,12 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.back_y = (axis_t){s.height, s.out_height, s.kernel_height, s.stride, s.pad_top, 1};
     c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1};
     const size_t taps = (size_t)s.kernel_height * s.kernel_width;
-    c.forward = plan_build(arena, &c.y, &c.x, batch, in, out);
+    c.forward = plan_build(arena, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, taps * in * padded(out));
     c.depth = (int32_t)taps * in;
     if (conv_gathers(&c) || c.forward.rows >= MANY * c.depth) c.shares = take_floats(arena, (size_t)UNITS * c.depth * out);
     if (back) {
-        c.back = plan_build(arena, &c.back_y, &c.back_x, batch, out, in);
+        c.back = plan_build(arena, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
         c.packed_back = take_floats(arena, taps * out * padded(in));
     }
     return c;

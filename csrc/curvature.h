@@ -96,7 +96,7 @@ LOCAL void block_activate_dot(const block_t *k, int32_t from, int32_t to)
             const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
             const vec u = load(k->u + at), xhat = xhat_of(&s, u);
             const vec y_dot = s.gamma * xhat_dot_of(&s, xhat, load(k->u_dot + at)) + s.gamma_dot * xhat + s.beta_dot;
-            store(k->a_dot + at, keep(norm_y(&s.norm, u) > zero(), y_dot));
+            store(activation(k, k->a_dot, row) + c, keep(norm_y(&s.norm, u) > zero(), y_dot));
         }
     }
 }

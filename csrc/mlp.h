@@ -59,7 +59,7 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
         const rk_conv pixel = {1, 1, shape->units[l], 1, 1, units, 1, 0, 0, 1, 1};
         k->at = m->parameters;
         m->parameters += shape->units[l] * units + units;
-        k->conv = conv_build(arena, pixel, batch, in, out, l > 0);
+        k->conv = conv_build(arena, pixel, batch, in, 0, out, l > 0);
         k->bias = take_floats(arena, out);
         k->y = take_floats(arena, (size_t)batch * out);
         k->y_bar = take_floats(arena, (size_t)batch * out);

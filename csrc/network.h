@@ -32,15 +32,16 @@ LOCAL int32_t block_build(arena_t *arena, block_t *k, const rk_block *shape, int
     const int32_t c = padded(s->filters);
     k->shape = *shape;
     k->channels = c;
-    k->conv = conv_build(arena, *s, batch, in, c, !first);
+    k->conv = conv_build(arena, *s, batch, in, first ? 0 : GAP, c, !first);
     k->rows = batch * s->out_height * s->out_width;
+    k->image = shape->pool ? shape->pool_height * shape->pool_width : s->out_height * s->out_width;
     k->pooled = shape->pool ? batch * shape->pool_height * shape->pool_width : k->rows;
     k->counted = shape->pool && shape->pool_first ? k->pooled : k->rows;
     const size_t full = (size_t)k->rows * c, small = (size_t)k->pooled * c;
     k->z = take_floats(arena, full);
     k->u = shape->pool ? take_floats(arena, small) : k->z;
     k->winner = shape->pool ? take(arena, small, sizeof(int32_t)) : NULL;
-    k->a = take_floats(arena, small);
+    k->a = take_floats(arena, small + (size_t)batch * GAP);
     k->a_bar = take_floats(arena, small);
     float **const vectors[] = {&k->bias, &k->gamma, &k->beta, &k->mean, &k->r, &k->sign, &k->m1, &k->m2};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, c);
@@ -49,7 +50,7 @@ LOCAL int32_t block_build(arena_t *arena, block_t *k, const rk_block *shape, int
     if (hessian) {
         k->z_dot = take_floats(arena, full);
         k->u_dot = shape->pool ? take_floats(arena, small) : k->z_dot;
-        k->a_dot = take_floats(arena, small);
+        k->a_dot = take_floats(arena, small + (size_t)batch * GAP);
         k->a_bar_dot = take_floats(arena, small);
         float **const dots[] = {&k->bias_dot, &k->gamma_dot, &k->beta_dot, &k->zm_dot, &k->slope, &k->r_dot, &k->m1_dot, &k->m2_dot};
         for (size_t i = 0; i < sizeof dots / sizeof *dots; i++) *dots[i] = take_floats(arena, c);
@@ -75,7 +76,7 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     const int32_t ways = padded(shape->dense.filters);
     n->dense_at = n->parameters;
     n->parameters += kernel_size(&shape->dense) + shape->dense.filters;
-    n->dense = conv_build(arena, shape->dense, batch, in, ways, 1);
+    n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1);
     n->dense_bias = take_floats(arena, ways);
     n->logits = take_floats(arena, (size_t)batch * ways);
     n->delta = take_floats(arena, (size_t)batch * ways);

@@ -10,7 +10,7 @@
 #include "contract.h"
 
 enum {
-    TILE = 64,  /* positions in a unit of work */
+    TILE = 96,  /* positions in a unit of work */
     GROUP = 48, /* weight rows in a unit of work, and ... */
     SPREAD = 4, /* ... panels: a tile of inputs, of output adjoints and of sums stay in L1 together */
     UNITS = 16, /* shares of a sum over all positions, where ... */
@@ -139,9 +139,10 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
 /* Where share `item` of `units` begins in n. */
 LOCAL int32_t share_of(int32_t n, int32_t item, int32_t units) { return (int32_t)((int64_t)n * item / units); }
 
-/* Lay out the plan of axes y and x for `batch` images of `in` source and `out` destination channels (as stored).
+/* Lay out the plan of axes y and x for `batch` images of `in` source and `out` destination channels (as stored),
+   source images `pitch` floats apart.
    Called twice: to count (arrays NULL), then to write.  Precondition: every offset fits in int32. */
-LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t out)
+LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out)
 {
     const int writing = p->base != NULL;
     int32_t rows = 0, runs = 0, tiles = 0;
@@ -158,7 +159,7 @@ LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch,
                     for (int32_t dx = cx; dx < x->n; dx++) {
                         if (!same_class(x, cx, dx)) continue;
                         if (writing) { /* in[b, first_y, first_x, 0], out[b, dy, dx, 0] */
-                            p->base[rows] = ((b * y->sources + reach(y, dy).first) * x->sources + reach(x, dx).first) * in;
+                            p->base[rows] = b * pitch + (reach(y, dy).first * x->sources + reach(x, dx).first) * in;
                             p->to[rows] = ((b * y->n + dy) * x->n + dx) * out;
                         }
                         rows++;
@@ -183,17 +184,17 @@ LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch,
 }
 
 /* Build a plan in the arena. */
-LOCAL plan_t plan_build(arena_t *arena, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t out)
+LOCAL plan_t plan_build(arena_t *arena, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out)
 {
     plan_t p = {0};
-    plan_fill(&p, y, x, batch, in, out);
+    plan_fill(&p, y, x, batch, in, pitch, out);
     p.base = take(arena, p.rows, sizeof *p.base);
     p.to = take(arena, p.rows, sizeof *p.to);
     p.run = take(arena, p.runs, sizeof *p.run);
     p.tile = take(arena, p.tiles, sizeof *p.tile);
     p.span = take(arena, p.spans, sizeof *p.span);
     p.strip = take(arena, p.strips, sizeof *p.strip);
-    if (arena->base) plan_fill(&p, y, x, batch, in, out);
+    if (arena->base) plan_fill(&p, y, x, batch, in, pitch, out);
     return p;
 }
 #endif

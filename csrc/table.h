@@ -28,7 +28,7 @@ LOCAL ptrdiff_t rows_of_y(const rk_conv *s, int32_t batch) { return (ptrdiff_t)b
 static size_t conv_size(const rk_conv *s, int32_t batch)
 {
     arena_t arena = {0};
-    conv_build(&arena, *s, batch, padded(s->channels), padded(s->filters), 1);
+    conv_build(&arena, *s, batch, padded(s->channels), 0, padded(s->filters), 1);
     take_floats(&arena, (size_t)UNITS * s->kernel_height * s->kernel_width * padded(s->channels) * padded(s->filters));
     take_floats(&arena, (size_t)rows_of_x(s, batch) * padded(s->channels));
     take_floats(&arena, (size_t)rows_of_y(s, batch) * padded(s->filters));
@@ -49,7 +49,7 @@ static void conv(const rk_conv *s, int32_t batch, const float *x, const float *w
 {
     arena_t arena = {memory, 0};
     conv_task_t t = {.batch = batch, .x = x, .w = w};
-    t.conv = conv_build(&arena, *s, batch, s->channels, padded(s->filters), 0);
+    t.conv = conv_build(&arena, *s, batch, s->channels, 0, padded(s->filters), 0);
     const int whole = s->filters == t.conv.out;
     t.scratch = whole ? y : take_floats(&arena, (size_t)rows_of_y(s, batch) * t.conv.out);
     rk_team_run(threads, conv_body, &t);
@@ -71,7 +71,7 @@ static void conv_input(const rk_conv *s, int32_t batch, const float *y_bar, cons
 {
     arena_t arena = {memory, 0};
     conv_task_t t = {.batch = batch, .y_bar = y_bar, .w = w};
-    t.conv = conv_build(&arena, *s, batch, padded(s->channels), padded(s->filters), 1);
+    t.conv = conv_build(&arena, *s, batch, padded(s->channels), 0, padded(s->filters), 1);
     const int whole_x = s->channels == t.conv.in, whole_y = s->filters == t.conv.out;
     if (!whole_y) {
         float *stored = take_floats(&arena, (size_t)rows_of_y(s, batch) * t.conv.out);
@@ -97,7 +97,7 @@ static void conv_weight(const rk_conv *s, int32_t batch, const float *x, const f
 {
     arena_t arena = {memory, 0};
     conv_task_t t = {.batch = batch, .x = x, .y_bar = y_bar};
-    t.conv = conv_build(&arena, *s, batch, s->channels, padded(s->filters), 0);
+    t.conv = conv_build(&arena, *s, batch, s->channels, 0, padded(s->filters), 0);
     const int whole = s->filters == t.conv.out;
     if (!whole) {
         float *stored = take_floats(&arena, (size_t)rows_of_y(s, batch) * t.conv.out);

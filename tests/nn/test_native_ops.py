@@ -15,8 +15,8 @@ from tests.strategies import Convolution, integers_as, normals, paddings, rngs, 
 pytestmark = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
 
 # around each size at which a kernel does something else: lanes (4, 8, 16), panels of two (8, 16, 32),
-# rows of a block (6, 12), weight rows in a strip (48), positions in a tile (64), spreads of panels (64, 128)
-EDGES = sorted({n + d for n in (4, 6, 8, 12, 16, 32, 48, 64, 128) for d in (-1, 0, 1)})
+# rows of a block (6, 12), weight rows in a strip (48), positions in a tile (96), spreads of panels (64, 128)
+EDGES = sorted({n + d for n in (4, 6, 8, 12, 16, 32, 48, 64, 96, 128) for d in (-1, 0, 1)})
 
 
 @pytest.fixture(scope="module", params=native.available())
