@@ -78,6 +78,7 @@ def load(name: str | None = None, threads: int | None = None) -> Ops:
         conv2d_input=kernels.conv2d_input,
         conv2d_weight=kernels.conv2d_weight,
         network=kernels.network,
+        threads=kernels.threads,
     )
 
 

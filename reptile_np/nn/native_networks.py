@@ -94,10 +94,10 @@ class NativeNetwork:
         phi = self._vector("phi", phi).copy()
         before, grad = np.empty_like(phi), np.empty_like(phi)
         losses = np.empty(len(checked))
-        kind = type(optimizer).__name__
-        if kind == "Sgd":
+        kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"  # nn does not know meta
+        if kind == "reptile_np.meta.optimizers.Sgd":
             rule = ffi.new("rk_optimizer *", (0, 0, float(optimizer.learning_rate)))
-        elif kind == "Adam" and state.v.dtype == np.float32 and state.v.shape == phi.shape:
+        elif kind == "reptile_np.meta.optimizers.Adam" and state.v.dtype == np.float32 and state.v.shape == phi.shape:
             m, v = state.m.copy(), state.v.copy()
             state = state._replace(m=m, v=v, t=state.t + len(checked))
             rates = (optimizer.learning_rate, optimizer.beta1, optimizer.beta2, optimizer.epsilon)

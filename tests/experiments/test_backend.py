@@ -1,0 +1,36 @@
+"""Choosing kernels by name."""
+
+import pytest
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.backend import choose_ops
+from reptile_np.nn import native
+from reptile_np.nn.ops import NUMPY
+
+
+def test_numpy_is_the_reference_table():
+    assert choose_ops("numpy") is NUMPY
+
+
+def test_auto_is_the_best_there_is():
+    best = native.available()
+    assert choose_ops("auto").name == (f"native-{best[0]}" if best else "numpy")
+
+
+@pytest.mark.parametrize("isa", native.available())
+def test_a_variant_can_be_named(isa):
+    ops = choose_ops(f"native-{isa}", threads=2)
+    assert (ops.name, ops.threads) == (f"native-{isa}", 2)
+
+
+def test_without_a_compiler_auto_is_numpy_and_native_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(native, "lib", None)
+    assert choose_ops("auto") is NUMPY
+    with pytest.raises(UsageError, match="compiler"):
+        choose_ops("native")
+
+
+@pytest.mark.parametrize("name", ["cuda", "native-vax", ""])
+def test_an_unknown_table_is_refused(name):
+    with pytest.raises(UsageError):
+        choose_ops(name)

@@ -1,0 +1,47 @@
+"""Examples run, and the names that the documentation points to exist."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import reptile_np
+
+ROOT = Path(__file__).parent.parent
+MODULES = [
+    name
+    for _, name, _ in pkgutil.walk_packages(reptile_np.__path__, "reptile_np.")
+    if not name.endswith(("__main__", "_kernels"))
+]
+
+READMES = [
+    path for path in sorted(ROOT.rglob("README.md")) if not path.relative_to(ROOT).parts[0].startswith(".")
+]
+
+
+def test_the_readme_s_example_runs():
+    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_docstring_points_to_tests_that_exist(name):
+    text = Path(str(importlib.import_module(name).__file__)).read_text()
+    named = [path for path in re.findall(r"``(tests/[\w/]+(?:\.py)?)``", text)]
+    missing = [path for path in named if not (ROOT / path).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_in_a_readme_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
