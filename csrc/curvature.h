@@ -90,13 +90,14 @@ INLINE vec xhat_dot_of(const norm_dot_t *s, vec xhat, vec z_dot) { return (z_dot
 /* a_dot of pooled rows from..to, where y > 0: gamma_dot xhat + gamma xhat_dot + beta_dot. */
 LOCAL void block_activate_dot(const block_t *k, int32_t from, int32_t to)
 {
-    for (int32_t c = 0; c < k->channels; c += LANES) {
-        const norm_dot_t s = norm_dot_at(k, c);
-        for (int32_t row = from; row < to; row++) {
+    for (int32_t row = from; row < to; row++) {
+        float *a_dot = activation(k, k->a_dot, row);
+        for (int32_t c = 0; c < k->channels; c += LANES) {
             const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
+            const norm_dot_t s = norm_dot_at(k, c);
             const vec u = load(k->u + at), xhat = xhat_of(&s, u);
             const vec y_dot = s.gamma * xhat_dot_of(&s, xhat, load(k->u_dot + at)) + s.gamma_dot * xhat + s.beta_dot;
-            store(activation(k, k->a_dot, row) + c, keep(norm_y(&s.norm, u) > zero(), y_dot));
+            store(a_dot + c, keep(norm_y(&s.norm, u) > zero(), y_dot));
         }
     }
 }

@@ -27,6 +27,8 @@ MOST_BLOCKS = 8
 MOST_DENSE = 8
 LARGEST = 2**29
 """The most elements of any one work array: byte offsets stay within 32 bits."""
+SGD, ADAM = "reptile_np.meta.optimizers.Sgd", "reptile_np.meta.optimizers.Adam"
+"""The optimisers with a twin, by name: nn does not import meta."""
 IDLE_PLANS = 4
 """How many plans that nobody uses a network keeps: those used last."""
 
@@ -94,10 +96,10 @@ class NativeNetwork:
         phi = self._vector("phi", phi).copy()
         before, grad = np.empty_like(phi), np.empty_like(phi)
         losses = np.empty(len(checked))
-        kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"  # nn does not know meta
-        if kind == "reptile_np.meta.optimizers.Sgd":
+        kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
+        if kind == SGD:
             rule = ffi.new("rk_optimizer *", (0, 0, float(optimizer.learning_rate)))
-        elif kind == "reptile_np.meta.optimizers.Adam" and state.v.dtype == np.float32 and state.v.shape == phi.shape:
+        elif kind == ADAM and state.v.dtype == np.float32 and state.v.shape == phi.shape:
             m, v = state.m.copy(), state.v.copy()
             state = state._replace(m=m, v=v, t=state.t + len(checked))
             rates = (optimizer.learning_rate, optimizer.beta1, optimizer.beta2, optimizer.epsilon)

@@ -58,7 +58,8 @@ def test_evaluation_never_sees_a_query_while_tuning():
 
 def test_training_and_test_classes_are_disjoint():
     problem = glyphs()
-    train, test = ({classes.name(c) for c in range(len(classes))} for classes in (problem.train, problem.test))
+    parts = (problem.train, problem.test)
+    train, test = ({classes.name(c) for c in range(len(classes))} for classes in parts)
     assert len(train) == 40
     assert len(test) == 10
     assert not train & test

@@ -130,7 +130,7 @@ def test_evaluate_reads_the_run_back(tmp_path):
 @pytest.mark.parametrize("resume", [False, True])
 def test_an_existing_directory_is_never_overwritten(tmp_path, resume):
     (tmp_path / "precious.txt").write_text("precious")
-    with pytest.raises(UsageError, match="exists|no run here"):
+    with pytest.raises(UsageError, match=r"exists|no run here"):
         runs.train(small("sine-reptile"), 0, NUMPY, out=tmp_path, resume=resume, quiet=True)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
