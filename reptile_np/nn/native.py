@@ -33,6 +33,8 @@ VARIANTS = ("avx512", "avx2", "neon", "portable", "portable16")
 portable code: slow, and there so that every machine can test it."""
 
 MOST_THREADS = 64
+WORTH_A_TEAM = 2_000_000
+"""Multiply-adds below which a single product or convolution is done before a second thread has started."""
 
 
 def available() -> tuple[str, ...]:
@@ -253,7 +255,10 @@ class Kernels:
         """Run one convolution entry on checked shapes."""
         a, b = as_kind(a, np.float32), as_kind(b, np.float32)
         memory = self.memory(self.table.conv_size(shape, batch))
-        entry(shape, batch, self.floats(a), self.floats(b), self.floats(out), memory, self.threads)
+        taps = shape.kernel_height * shape.kernel_width * shape.channels
+        work = batch * shape.out_height * shape.out_width * taps * shape.filters
+        threads = self.threads if work >= WORTH_A_TEAM else 1
+        entry(shape, batch, self.floats(a), self.floats(b), self.floats(out), memory, threads)
 
 
 def _native(*arrays: Array) -> bool:
