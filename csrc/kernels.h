@@ -50,8 +50,8 @@ typedef struct {
     int32_t adam;
     int32_t t;
     double learning_rate, beta1, beta2, epsilon;
-    float *m; /* (n,), NULL where beta1 = 0 */
-    float *v; /* (n,) */
+    const float *m_in, *v_in; /* (n,) the moments before the first step; m_in, m: NULL where beta1 = 0 */
+    float *m, *v;             /* (n,) out; may be m_in, v_in */
 } rk_optimizer;
 
 /* What an inner loop is given and leaves: steps minibatches x[i], y[i] (labels, or float targets for the MLP). */
@@ -59,10 +59,11 @@ typedef struct {
     int32_t steps;
     const float *const *x;
     const void *const *y;
-    float *phi;         /* (n,) in: where the loop starts; out: where it ends */
-    float *before_last; /* (n,) out: phi before the last step */
-    float *grad;        /* (n,) scratch */
-    double *losses;     /* (steps,) out */
+    const float *phi_in; /* (n,) where the loop starts */
+    float *phi;          /* (n,) out: where it ends; may be phi_in */
+    float *before_last;  /* (n,) out: phi before the last step; NULL where it is not wanted */
+    float *grad;         /* (n,) scratch */
+    double *losses;      /* (steps,) out */
 } rk_loop;
 
 typedef struct {

@@ -200,11 +200,12 @@ static void loop_body(void *argument, team_t *team)
     network_task_t *t = argument;
     const rk_loop *loop = t->loop;
     for (int32_t i = 0; i < loop->steps; i++) {
-        network_gradient(t->network, loop->phi, loop->x[i], loop->y[i], loop->grad, team);
+        const float *phi = i == 0 ? loop->phi_in : loop->phi;
+        network_gradient(t->network, phi, loop->x[i], loop->y[i], loop->grad, team);
         EACH(once, 1) loop->losses[i] = t->network->loss;
         barrier(team);
-        update_all(t->optimizer, t->optimizer->t + i + 1, loop->phi, loop->grad, i == loop->steps - 1 ? loop->before_last : NULL,
-                   t->network->parameters, team);
+        update_all(t->optimizer, t->optimizer->t + i + 1, i == 0, phi, loop->phi, loop->grad,
+                   i == loop->steps - 1 ? loop->before_last : NULL, t->network->parameters, team);
     }
 }
 
@@ -273,10 +274,11 @@ static void mlp_loop(void *memory, rk_optimizer *optimizer, const rk_loop *loop,
     mlp_t *m = memory;
     (void)threads;
     for (int32_t i = 0; i < loop->steps; i++) {
-        mlp_gradient(m, loop->phi, loop->x[i], loop->y[i], loop->grad);
+        const float *phi = i == 0 ? loop->phi_in : loop->phi;
+        mlp_gradient(m, phi, loop->x[i], loop->y[i], loop->grad);
         loop->losses[i] = m->loss;
-        update_stretch(optimizer, ++optimizer->t, loop->phi, loop->grad, i == loop->steps - 1 ? loop->before_last : NULL, 0,
-                       m->parameters);
+        update_stretch(optimizer, ++optimizer->t, i == 0, phi, loop->phi, loop->grad,
+                       i == loop->steps - 1 ? loop->before_last : NULL, 0, m->parameters);
     }
 }
 

@@ -18,8 +18,10 @@
 
 #if defined(__clang__)
 #define RK_UNROLL _Pragma("clang loop unroll(full)")
+#define RK_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)") /* no round of this loop reads what another wrote */
 #else
 #define RK_UNROLL _Pragma("GCC unroll 32")
+#define RK_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 #define RK_STRING_OF(name) #name
 #define RK_STRING(name) RK_STRING_OF(name)

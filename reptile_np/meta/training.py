@@ -84,7 +84,7 @@ def meta_train(
                 t = adapt(model, inner, step.phi, episodes(i, j), state, keep=keep)
             _check_finite(t.losses, i, j)
             state = t.state
-            total = total + meta_gradient(t)
+            total += meta_gradient(t)
             first, last = first + t.losses[0], last + t.losses[-1]
         phi, outer_state = replace(outer, learning_rate=rate(i)).update(
             total / meta_batch, step.outer_state, step.phi

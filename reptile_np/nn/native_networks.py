@@ -22,6 +22,7 @@ from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
 from reptile_np.nn.ops import Array, Batch, InnerLoop
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
+from reptile_np.nn.recycler import Recycler
 
 MOST_BLOCKS = 8
 MOST_DENSE = 8
@@ -50,6 +51,7 @@ class NativeNetwork:
         self.entry = {name: getattr(kernels.table, f"{kind}_{name}") for name in names}
         self.parameters: int = self.entry["parameters"](self.shape)
         self.widest: int = self.entry["widest"](self.shape)
+        self._vectors = Recycler(self.parameters)
         self._lock = threading.Lock()
         self._idle: list[tuple[tuple[int, bool], Array]] = []
 
@@ -68,7 +70,7 @@ class NativeNetwork:
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
         """Return the loss and its gradient (n,)."""
         phi, (x, y) = self._vector("phi", phi), self._batch(batch)
-        grad = np.empty(self.parameters, np.float32)
+        grad = self._vectors.take()
         floats = self.kernels.floats
         with self._plan(len(x), False) as memory:
             loss = self.entry["loss_and_grad"](
@@ -79,7 +81,7 @@ class NativeNetwork:
     def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
         """Return H(phi) v (n,)."""
         phi, v, (x, y) = self._vector("phi", phi), self._vector("v", v), self._batch(batch)
-        hv = np.empty(self.parameters, np.float32)
+        hv = self._vectors.take()
         floats = self.kernels.floats
         with self._plan(len(x), True) as memory:
             self.entry["hvp"](
@@ -93,43 +95,33 @@ class NativeNetwork:
         """Run one optimiser step per minibatch; None where the optimiser is neither `Sgd` nor `Adam`."""
         ffi, floats = self.kernels.ffi, self.kernels.floats
         checked = [self._batch(batch) for batch in batches]
-        phi = self._vector("phi", phi).copy()
-        before, grad = np.empty_like(phi), np.empty_like(phi)
-        losses = np.empty(len(checked))
+        start, take = self._vector("phi", phi), self._vectors.take
+        end, before, grad, losses = take(), take(), take(), np.empty(len(checked))
         kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
         if kind == SGD:
             rule = ffi.new("rk_optimizer *", (0, 0, float(optimizer.learning_rate)))
-        elif kind == ADAM and state.v.dtype == np.float32 and state.v.shape == phi.shape:
-            m, v = state.m.copy(), state.v.copy()
-            state = state._replace(m=m, v=v, t=state.t + len(checked))
+        elif kind == ADAM and state.v.dtype == np.float32 and state.v.shape == start.shape:
             rates = (optimizer.learning_rate, optimizer.beta1, optimizer.beta2, optimizer.epsilon)
-            rule = ffi.new(
-                "rk_optimizer *",
-                (1, state.t - len(checked), *rates, floats(m) if optimizer.beta1 else ffi.NULL, floats(v)),
-            )
+            moments = (self._vector("m", state.m) if optimizer.beta1 else None, self._vector("v", state.v))
+            m, v = take() if optimizer.beta1 else None, take()
+            pointers = [ffi.NULL if a is None else floats(a) for a in (*moments, m, v)]
+            rule = ffi.new("rk_optimizer *", (1, state.t, *rates, *pointers))
+            state = state._replace(m=state.m if m is None else m, v=v, t=state.t + len(checked))
         else:
             return None
-        done = 0
+        done, point = 0, start
         for size, group in groupby(checked, key=lambda batch: len(batch[0])):
             part = list(group)
             xs = ffi.new("float *[]", [floats(x) for x, _ in part])
             ys = ffi.new("void *[]", [self._pointer(y) for _, y in part])
-            loop = ffi.new(
-                "rk_loop *",
-                (
-                    len(part),
-                    xs,
-                    ys,
-                    floats(phi),
-                    floats(before),
-                    floats(grad),
-                    ffi.from_buffer("double *", losses[done:]),
-                ),
-            )
+            left = ffi.from_buffer("double *", losses[done:])
+            vectors = [floats(a) for a in (point, end, before, grad)]
+            loop = ffi.new("rk_loop *", (len(part), xs, ys, *vectors, left))
             with self._plan(size, False) as memory:
                 self.entry["loop"](memory, rule, loop, self.kernels.threads)
+            rule.m_in, rule.v_in, point = rule.m, rule.v, end
             done += len(part)
-        return InnerLoop(before, phi, state, losses.tolist())
+        return InnerLoop(before, end, state, losses.tolist())
 
     @contextmanager
     def _plan(self, batch: int, hessian: bool) -> Iterator[Any]:
