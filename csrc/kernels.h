@@ -39,7 +39,8 @@ typedef struct {
 } rk_network;
 
 /* 1..7 tanh layers and a linear one: units[0] inputs ... units[layers] outputs; phi: kernel, bias per layer.
-   Loss: squared error averaged over the outputs, summed or averaged over the examples. */
+   Loss: squared error averaged over the outputs, summed or averaged over the examples.  Inputs are finite: an infinite
+   one times a padding zero is NaN, where NumPy saturates. */
 typedef struct {
     int32_t layers, mean_loss;
     int32_t units[9];
