@@ -177,15 +177,18 @@ def check_taylor_order(
     batch: Batch,
     *,
     hvp: Hvp | None = None,
+    directions: int = 4,
     tolerance: float = 0.1,
     seed: int = 0,
 ) -> Report:
     """Check that the Taylor polynomial leaves a remainder of its order: slope 2, with an `hvp` slope 3.
 
-    With R(t) = ``|L(φ + tv) - L - t g·v (- t² v·Hv / 2)|``, a right derivative keeps ``R / t^order``
-    bounded; a wrong one makes it grow as t falls.  The slope is the order less the growth (in log-log)
-    from the upper half of the steps at which R stands out of the rounding to the lower half.  The
-    report's error is what is missing to the order; an R that is all rounding passes.
+    With R(t) the root mean square, over ±v for each direction v, of
+    ``L(φ + tv) - L - t g·v (- t² v·Hv / 2)``, a right derivative keeps ``R / t^order`` bounded; a wrong
+    one makes it grow as t falls.  (Along one v alone the next two orders can cancel at some t, and R
+    then seems to grow below it; over ±v they cannot.)  The slope is the order less the growth (in
+    log-log) from the upper half of the steps at which R stands out of the rounding to the lower half.
+    The report's error is what is missing to the order; an R that is all rounding passes.
 
     Raises
     ------
@@ -193,14 +196,19 @@ def check_taylor_order(
         If the slope is less than the order by more than `tolerance`.
     """
     loss, grad = _loss_and_grad(loss_and_grad, phi, batch)
-    ((name, v),) = _directions(phi, None, 1, seed)
-    order, curve = (3, v @ hvp(phi, batch, v)) if hvp else (2, 0.0)
+    order, name = (3 if hvp else 2), f"{directions} random directions"
     steps = np.logspace(-1, -7, 25)
-    values = np.array([float(loss_and_grad(phi + t * v, batch)[0]) for t in steps])
-    left = np.abs(values - loss - steps * (grad @ v) - steps**2 * curve / 2)
+    remainders, largest = [], 0.0
+    for _, v in _directions(phi, None, directions, seed):
+        curve = v @ hvp(phi, batch, v) if hvp else 0.0
+        for t in (steps, -steps):
+            values = np.array([float(loss_and_grad(phi + ti * v, batch)[0]) for ti in t])
+            remainders.append(values - loss - t * (grad @ v) - t**2 * curve / 2)
+            largest = max(largest, float(np.abs(values).max()))
+    left = np.sqrt(np.mean(np.square(remainders), axis=0))
     if not np.isfinite(left).all():
         raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, "a value is not finite"))
-    visible = int(np.argmin([*(left > 1e-11 * np.abs(values).max()), False]))  # up to the first that is not
+    visible = int(np.argmin([*(left > 1e-11 * largest), False]))  # up to the first that is not
     if visible < 4:
         return Report("Taylor order", name, 0.0, tolerance)
     half, last = visible // 2, visible - 1

@@ -71,6 +71,17 @@ def test_at_a_minimum_the_vanishing_gradient_passes():
     assert check_taylor_order(bowl, target, None).holds
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_remainder_whose_orders_cancel_at_one_step_passes(sign):
+    """t³ and t⁴ / 0.06 cancel at t = 0.06, where R is seen; below t = 0.005 it is lost in the 10⁴."""
+
+    def loss_and_grad(phi, batch):
+        x = phi[0]
+        return 1e4 + x**3 + sign * x**4 / 0.06, np.array([3 * x**2 + sign * 4 * x**3 / 0.06])
+
+    assert check_taylor_order(loss_and_grad, np.zeros(1), None, hvp=lambda phi, batch, v: 0 * v).holds
+
+
 @given(st.integers(1, 3), st.integers(1, 4))
 def test_a_convolution_and_its_adjoints_pass(stride, channels):
     padding = ((1, 0), (0, 1))
