@@ -40,27 +40,35 @@ typedef struct {
 LOCAL int32_t chunks_of(int32_t rows) { return ceil_div(rows, CHUNK); }
 LOCAL int pools(const block_t *k) { return k->shape.pool > 0; }
 
-/* Mean and centred sum of squares of z[to[0..rows), panel] (to NULL: consecutive rows). */
+/* Mean and centred sum of squares of z[to[0..rows), panel] (to NULL: consecutive rows); even and odd rows apart, so that
+   twice as many sums are under way. */
 LOCAL void moments(const float *z, const int32_t *to, int32_t rows, int32_t stride, float *mean, float *squares)
 {
-    vec s0 = zero(), s1 = zero(), q0 = zero(), q1 = zero();
-    for (int32_t i = 0; i < rows; i++) {
-        const float *row = z + (to ? to[i] : (ptrdiff_t)i * stride); /* z[row_i, :] */
-        s0 += load(row);
-        s1 += load(row + LANES);
+    const int32_t pairs = rows / 2 * 2;
+#define RK_ROW(i) (z + (to ? to[i] : (ptrdiff_t)(i) * stride)) /* z[row_i, :] */
+    vec sum[2][2] = {{zero(), zero()}, {zero(), zero()}}, square[2][2] = {{zero(), zero()}, {zero(), zero()}};
+    for (int32_t i = 0; i < pairs; i += 2)
+        for (int e = 0; e < 2; e++)
+            for (int h = 0; h < 2; h++) sum[e][h] += load(RK_ROW(i + e) + h * LANES);
+    for (int h = 0; h < 2; h++) {
+        if (pairs < rows) sum[0][h] += load(RK_ROW(pairs) + h * LANES);
+        sum[0][h] = (sum[0][h] + sum[1][h]) / splat((float)rows);
+        store(mean + h * LANES, sum[0][h]);
     }
-    s0 /= splat((float)rows);
-    s1 /= splat((float)rows);
-    for (int32_t i = 0; i < rows; i++) {
-        const float *row = z + (to ? to[i] : (ptrdiff_t)i * stride);
-        const vec d0 = load(row) - s0, d1 = load(row + LANES) - s1;
-        q0 += d0 * d0;
-        q1 += d1 * d1;
+    for (int32_t i = 0; i < pairs; i += 2)
+        for (int e = 0; e < 2; e++)
+            for (int h = 0; h < 2; h++) {
+                const vec d = load(RK_ROW(i + e) + h * LANES) - sum[0][h];
+                square[e][h] += d * d;
+            }
+    for (int h = 0; h < 2; h++) {
+        if (pairs < rows) {
+            const vec d = load(RK_ROW(pairs) + h * LANES) - sum[0][h];
+            square[0][h] += d * d;
+        }
+        store(squares + h * LANES, square[0][h] + square[1][h]);
     }
-    store(mean, s0);
-    store(mean + LANES, s1);
-    store(squares, q0);
-    store(squares + LANES, q1);
+#undef RK_ROW
 }
 
 /* Convolution item i: its tile and panel of z, and their moments unless the pool comes first. */
@@ -96,48 +104,50 @@ LOCAL void block_statistics(const block_t *k, int32_t c)
     }
 }
 
-/* A window of the pool: rows top..bottom and columns left..right of z, clipped to the image. */
-typedef struct { int32_t image, top, bottom, left, right, y, x; } window_t;
+/* A window of the pool, clipped to the image: rows x cols places of z, the first z[at], which is place `place` of size x size;
+   places are `step` floats apart, lines `pitch`. */
+typedef struct { ptrdiff_t at; int32_t rows, cols, place, size, step, pitch; } window_t;
 
-LOCAL window_t window_at(const block_t *k, int32_t row)
+LOCAL window_t window_of(const block_t *k, int32_t row)
 {
     const rk_block *s = &k->shape;
-    window_t w;
-    w.y = row / s->pool_width % s->pool_height * s->pool - s->pool_top;
-    w.x = row % s->pool_width * s->pool - s->pool_left;
-    w.image = row / s->pool_width / s->pool_height * s->conv.out_height;
-    w.top = max_i(w.y, 0);
-    w.left = max_i(w.x, 0);
-    w.bottom = min_i(w.y + s->pool, s->conv.out_height);
-    w.right = min_i(w.x + s->pool, s->conv.out_width);
-    return w;
+    const int32_t line = row / s->pool_width, image = line / s->pool_height;
+    const int32_t y = (line - image * s->pool_height) * s->pool - s->pool_top, x = (row - line * s->pool_width) * s->pool - s->pool_left;
+    const int32_t top = max_i(y, 0), left = max_i(x, 0);
+    return (window_t){(((ptrdiff_t)image * s->conv.out_height + top) * s->conv.out_width + left) * k->channels,
+                      min_i(y + s->pool, s->conv.out_height) - top, min_i(x + s->pool, s->conv.out_width) - left,
+                      (top - y) * s->pool + left - x, s->pool, k->channels, s->conv.out_width * k->channels};
 }
-/* body at every place of a window, with `at` (z[image, wy, wx, c]) and `place` */
-#define RK_EACH_OF(w, k, body)                                                                                          \
-    for (int32_t wy = (w).top; wy < (w).bottom; wy++)                                                                   \
-        for (int32_t wx = (w).left; wx < (w).right; wx++) {                                                             \
-            const ptrdiff_t at = ((ptrdiff_t)((w).image + wy) * (k)->shape.conv.out_width + wx) * (k)->channels + c;    \
-            const ivec place = splat_i((wy - (w).y) * (k)->shape.pool + wx - (w).x);                                    \
-            body                                                                                                        \
+/* body at every place of a window, with `at` (z[image, wy, wx, c]) and `place`; a whole 2 x 2 window is unrolled */
+#define RK_EACH_OF(w, body)                                      \
+    if ((w).rows == 2 && (w).cols == 2) RK_PLACES(w, 2, 2, body) \
+    else RK_PLACES(w, (w).rows, (w).cols, body)
+#define RK_PLACES(w, height, width, body)                                      \
+    for (int32_t wy = 0; wy < height; wy++)                                    \
+        for (int32_t wx = 0; wx < width; wx++) {                               \
+            const ptrdiff_t at = (w).at + wy * (w).pitch + wx * (w).step + c;  \
+            const ivec place = splat_i((w).place + wy * (w).size + wx);        \
+            body                                                               \
         }
 
 /* u and winner of pooled rows from..to: the largest sign z of each window, of equal ones the first. */
 LOCAL void block_pool(const block_t *k, int32_t from, int32_t to)
 {
+    const float *z = k->z;
     for (int32_t row = from; row < to; row++) {
-        const window_t w = window_at(k, row);
-        for (int32_t c = 0; c < k->channels; c += LANES) {
+        const window_t w = window_of(k, row);
+        for (int32_t c = 0; c < w.step; c += LANES) {
             const vec sign = k->shape.pool_first ? splat(1.0f) : load(k->sign + c);
-            vec best = zero();
-            ivec winner = splat_i(-1);
-            RK_EACH_OF(w, k, {
-                const vec z = load(k->z + at); /* z[image, wy, wx, c] */
-                const ivec wins = (sign * z > sign * best) | (winner < 0);
-                best = choose(wins, z, best);
+            vec best = load(z + w.at + c);
+            ivec winner = splat_i(w.place);
+            RK_EACH_OF(w, {
+                const vec next = load(z + at); /* z[image, wy, wx, c] */
+                const ivec wins = sign * next > sign * best;
+                best = choose(wins, next, best);
                 winner = (wins & place) | (~wins & winner);
             })
-            store(k->u + (ptrdiff_t)row * k->channels + c, best);
-            store_i(k->winner + (ptrdiff_t)row * k->channels + c, winner);
+            store(k->u + (ptrdiff_t)row * w.step + c, best);
+            store_i(k->winner + (ptrdiff_t)row * w.step + c, winner);
         }
     }
 }
@@ -157,18 +167,21 @@ INLINE float *activation(const block_t *k, float *a, int32_t row)
     return a + ((ptrdiff_t)row * k->channels + row / k->image * GAP);
 }
 
-/* a = relu(gamma (u - mean) r + beta) of pooled rows from..to. */
+/* a = relu(gamma (u - mean) r + beta) of pooled rows from..to; a stretch of one image at a time, for the gaps in a. */
 LOCAL void block_activate(const block_t *k, int32_t from, int32_t to)
 {
-    for (int32_t c = 0; c < k->channels; c += PANEL) {
-        const norm_t n[2] = {norm_at(k, c), norm_at(k, c + LANES)};
-        for (int32_t row = from; row < to; row++) {
+    for (int32_t row = from, end; row < to; row = end) {
+        end = min_i(to, (row / k->image + 1) * k->image);
+        for (int32_t c = 0; c < k->channels; c += PANEL) {
+            const norm_t n[2] = {norm_at(k, c), norm_at(k, c + LANES)};
             const float *u = k->u + (ptrdiff_t)row * k->channels + c; /* u[row, c] */
             float *a = activation(k, k->a, row) + c;
-            RK_UNROLL
-            for (int h = 0; h < 2; h++) {
-                const vec y = norm_y(&n[h], load(u + h * LANES));
-                store(a + h * LANES, keep(~(y <= zero()), y));
+            for (int32_t i = row; i < end; i++, u += k->channels, a += k->channels) {
+                RK_UNROLL
+                for (int h = 0; h < 2; h++) {
+                    const vec y = norm_y(&n[h], load(u + h * LANES));
+                    store(a + h * LANES, keep(~(y <= zero()), y));
+                }
             }
         }
     }
@@ -229,21 +242,20 @@ LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
 LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
+    float *z = k->z;
     for (int32_t row = from; row < to; row++) {
-        const window_t w = window_at(k, row);
-        for (int32_t c = 0; c < k->channels; c += LANES) {
-            const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
+        const window_t w = window_of(k, row);
+        for (int32_t c = 0; c < w.step; c += LANES) {
+            const ptrdiff_t here = (ptrdiff_t)row * w.step + c; /* u[row, c] */
             const norm_t n = norm_at(k, c);
             const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
             const vec u = load(k->u + here), y_bar = keep(norm_y(&n, u) > zero(), load(k->a_bar + here));
             const ivec winner = load_i(k->winner + here);
             if (k->shape.pool_first) {
                 const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
-                RK_EACH_OF(w, k, { store(k->z + at, keep(winner == place, u_bar)); })
+                RK_EACH_OF(w, { store(z + at, keep(winner == place, u_bar)); })
             } else {
-                RK_EACH_OF(w, k, {
-                    store(k->z + at, n.scale * (keep(winner == place, y_bar) - m1 - (load(k->z + at) - n.mean) * m2));
-                })
+                RK_EACH_OF(w, { store(z + at, n.scale * (keep(winner == place, y_bar) - m1 - (load(z + at) - n.mean) * m2)); })
             }
         }
     }

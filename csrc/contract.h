@@ -28,18 +28,18 @@ INLINE void contract_rows(const int rows, const float *in, const int32_t *base, 
         sum[i][0] = start == FROM_ZERO ? zero() : load(from);
         sum[i][1] = start == FROM_ZERO ? zero() : load(from + LANES);
     }
+    const float *x[ROWS];
+    RK_UNROLL
+    for (int i = 0; i < rows; i++) x[i] = in + base[i];
     for (int r = 0; r < runs; r++) {
-        const float *x[ROWS];
-        RK_UNROLL
-        for (int i = 0; i < rows; i++) x[i] = in + ((ptrdiff_t)base[i] + run[r].in); /* in[base_i + run.in] */
-        const float *wk = w + (ptrdiff_t)run[r].k * PANEL;                           /* w[run.k, :] */
-        const int len = run[r].len;
+        const float *wk = w + (ptrdiff_t)run[r].k * PANEL; /* w[run.k, :] */
+        const ptrdiff_t end = (ptrdiff_t)run[r].in + run[r].len;
 #pragma GCC unroll 2
-        for (int j = 0; j < len; j++, wk += PANEL) {
+        for (ptrdiff_t j = run[r].in; j < end; j++, wk += PANEL) {
             const vec w0 = load(wk), w1 = load(wk + LANES);
             RK_UNROLL
             for (int i = 0; i < rows; i++) {
-                const vec xi = splat(x[i][j]);
+                const vec xi = splat(x[i][j]); /* in[base_i + j] */
                 sum[i][0] += xi * w0;
                 sum[i][1] += xi * w1;
             }

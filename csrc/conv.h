@@ -22,8 +22,8 @@ typedef struct {
     float *packed_back;      /* (panels of in, packed kh, packed kw, out, PANEL) w transposed, for the input adjoint */
 } conv_t;
 
-/* Whether the weight adjoint gathers its inputs first: where the runs of single taps would leave most of a block empty. */
-LOCAL int conv_gathers(const conv_t *c) { return c->in < ROWS && c->depth <= GROUP; }
+/* Whether the weight adjoint gathers its inputs first: where the run of a kernel row would leave half of a block empty. */
+LOCAL int conv_gathers(const conv_t *c) { return 2 * c->x.taps * c->in <= ROWS && c->depth <= GROUP; }
 
 /* Plan a convolution of `batch` images whose stored channels are `in` and `out`, x's images `gap` floats apart; back: the
    input adjoint is wanted. */
@@ -147,17 +147,29 @@ LOCAL void weight_rows(int32_t width, const float *x, const int32_t *base, const
     }
 }
 
+/* Copy n floats, four at a time; the last four may overlap the four before. */
+INLINE void copy_run(float *to, const float *from, int32_t n)
+{
+    if (n < 4) {
+        for (int32_t j = 0; j < 3; j++)
+            if (j < n) to[j] = from[j];
+        return;
+    }
+    for (int32_t j = 0; j + 4 < n; j += 4) memcpy(to + j, from + j, sizeof(float[4]));
+    memcpy(to + n - 4, from + n - 4, sizeof(float[4]));
+}
+
 /* Gather everything that a tile's positions read: patches (rows, depth), zeros in the padding. */
 LOCAL void gather_patches(const conv_t *c, const tile_t *tile, const float *x, float *patches)
 {
     const plan_t *p = &c->forward;
-    memset(patches, 0, sizeof(float) * tile->rows * c->depth);
-    for (const run_t *run = p->run + tile->run; run < p->run + tile->run + tile->runs; run++) {
-        for (int32_t i = 0; i < tile->rows; i++) {
-            const float *from = x + ((ptrdiff_t)p->base[tile->row + i] + run->in); /* x[base_i + in] */
-            float *to = patches + i * c->depth + run->k;
-            for (int32_t j = 0; j < run->len; j++) to[j] = from[j];
-        }
+    const int32_t *base = p->base + tile->row, depth = c->depth, rows = tile->rows;
+    int32_t met = 0;
+    for (int32_t r = tile->run; r < tile->run + tile->runs; r++) met += p->run[r].len;
+    if (met < depth) memset(patches, 0, sizeof(float) * rows * depth);
+    for (int32_t r = tile->run; r < tile->run + tile->runs; r++) {
+        const run_t run = p->run[r];
+        for (int32_t i = 0; i < rows; i++) copy_run(patches + i * depth + run.k, x + ((ptrdiff_t)base[i] + run.in), run.len); /* x[base_i + in] */
     }
 }
 

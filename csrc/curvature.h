@@ -34,11 +34,11 @@ LOCAL void network_pack_dot(network_t *n, const float *v, team_t *team)
 LOCAL void block_pool_dot(const block_t *k, int32_t from, int32_t to)
 {
     for (int32_t row = from; row < to; row++) {
-        const window_t w = window_at(k, row);
+        const window_t w = window_of(k, row);
         for (int32_t c = 0; c < k->channels; c += LANES) {
             const ivec winner = load_i(k->winner + (ptrdiff_t)row * k->channels + c);
             vec u_dot = zero();
-            RK_EACH_OF(w, k, { u_dot = choose(winner == place, load(k->z_dot + at), u_dot); })
+            RK_EACH_OF(w, { u_dot = choose(winner == place, load(k->z_dot + at), u_dot); })
             store(k->u_dot + (ptrdiff_t)row * k->channels + c, u_dot);
         }
     }
@@ -193,7 +193,7 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
     for (int32_t row = from; row < to; row++) {
-        const window_t w = pools(k) ? window_at(k, row) : (window_t){0};
+        const window_t w = pools(k) ? window_of(k, row) : (window_t){0};
         for (int32_t c = 0; c < k->channels; c += LANES) {
             const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
             const back_dot_t s = {norm_dot_at(k, c), load(k->m1 + c) * share, load(k->m2 + c) * share,
@@ -209,12 +209,12 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
             if (k->shape.pool_first) {
                 float u_bar[LANES], u_bar_dot[LANES];
                 norm_back_dot(&s, y_bar, y_bar_dot, u, load(k->u_dot + here), u_bar, u_bar_dot);
-                RK_EACH_OF(w, k, {
+                RK_EACH_OF(w, {
                     store(k->z + at, keep(winner == place, load(u_bar)));
                     store(k->z_dot + at, keep(winner == place, load(u_bar_dot)));
                 })
             } else {
-                RK_EACH_OF(w, k, {
+                RK_EACH_OF(w, {
                     norm_back_dot(&s, keep(winner == place, y_bar), keep(winner == place, y_bar_dot), load(k->z + at),
                                   load(k->z_dot + at), k->z + at, k->z_dot + at);
                 })

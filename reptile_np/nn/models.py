@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reptile_np.errors import UsageError
+from reptile_np.nn.batches import check_inputs, check_labels, check_targets
 from reptile_np.nn.layers import Arrays, BatchNorm, Bilinear, Conv2d, Dense, Layer, Shape
 from reptile_np.nn.layout import Layout
 from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError, reduce
@@ -72,16 +73,16 @@ class Model:
 
     def predict(self, phi: Array, x: Array) -> Array:
         """Return the outputs (b, ways) of the images x; batch norm sees exactly this batch."""
-        self._check_inputs(phi, x)
         if self._twin is not None and phi.dtype == np.float32:
             return self._twin.predict(phi, x)
+        check_inputs(x, self.input_shape, phi.dtype)
         return self._forward(phi, x)[0]
 
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
         """Return L(φ) and L'(φ) on one minibatch, reduced as `loss` says."""
-        self._check_batch(phi, batch)
         if self._twin is not None and phi.dtype == np.float32:
             return self._twin.loss_and_grad(phi, batch)
+        self._check_batch(phi, batch)
         z, at = self._forward(phi, batch[0])
         y_bar: Array | None = self.loss.adjoint(z, batch[1])
         grads: list[Arrays] = []
@@ -96,9 +97,9 @@ class Model:
 
         Pearlmutter (1994): the tangent, along v, of the gradient.
         """
-        self._check_batch(phi, batch)
         if self._twin is not None and phi.dtype == v.dtype == np.float32:
             return self._twin.hvp(phi, batch, v)
+        self._check_batch(phi, batch)
         z, at = self._forward(phi, batch[0])
         dots: list[Any] = []
         z_dot: Array | None = None
@@ -124,8 +125,6 @@ class Model:
         """Run an inner loop in place, in the whole-network twin; None where there is none for it."""
         if self._twin is None or phi.dtype != np.float32:
             return None
-        for batch in batches:
-            self._check_batch(phi, batch)
         return self._twin.inner_loop(optimizer, phi, batches, state)
 
     @cached_property
@@ -156,33 +155,13 @@ class Model:
             at.append(place)
         return x, at
 
-    def _check_inputs(self, phi: Array, x: Array) -> None:
-        if x.shape[1:] != self.input_shape or len(x) == 0:
-            want = ", ".join(map(str, self.input_shape))
-            raise UsageError(f"inputs have shape {x.shape}; this model needs (b, {want}) with b >= 1")
-        if x.dtype.kind not in "fc":
-            raise UsageError(f"inputs have dtype {x.dtype}; scale them to floats (0-1), in phi's dtype")
-        _check_width("inputs", x, phi)
-
     def _check_batch(self, phi: Array, batch: Batch) -> None:
         x, y = batch
-        self._check_inputs(phi, x)
-        if not isinstance(self.loss, SoftmaxCrossEntropy):
-            if y.shape != (len(x), *self.output_shape):
-                raise UsageError(f"targets have shape {y.shape}; need {(len(x), *self.output_shape)}")
-            _check_width("targets", y, phi)
-            return
-        if y.shape != (len(x),) or y.dtype.kind not in "iu":
-            raise UsageError(f"labels are {y.dtype} {y.shape}; need integers of shape {(len(x),)}")
-        ways = self.output_shape[0]
-        if y.min() < 0 or y.max() >= ways:
-            raise UsageError(f"labels run from {y.min()} to {y.max()}; this model knows 0 to {ways - 1}")
-
-
-def _check_width(name: str, array: Array, phi: Array) -> None:
-    """Refuse what would promote φ: a float64 image would turn a float32 run into a float64 one."""
-    if np.result_type(array, phi) != phi.dtype:
-        raise UsageError(f"{name} have dtype {array.dtype}, phi has {phi.dtype}; convert one to the other's")
+        check_inputs(x, self.input_shape, phi.dtype)
+        if isinstance(self.loss, SoftmaxCrossEntropy):
+            check_labels(y, len(x), self.output_shape[0])
+        else:
+            check_targets(y, (len(x), *self.output_shape), phi.dtype)
 
 
 def _flat(grads: list[Arrays]) -> Array:

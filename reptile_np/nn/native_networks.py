@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from reptile_np.errors import UsageError
+from reptile_np.nn.batches import check_inputs, check_labels, check_targets
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
 from reptile_np.nn.ops import Array, Batch, InnerLoop
@@ -96,7 +97,8 @@ class NativeNetwork:
         ffi, floats = self.kernels.ffi, self.kernels.floats
         checked = [self._batch(batch) for batch in batches]
         start, take = self._vector("phi", phi), self._vectors.take
-        end, before, grad, losses = take(), take(), take(), np.empty(len(checked))
+        end, grad, losses = take(), take(), np.empty(len(checked))
+        before = take() if len(checked) > 1 else start
         kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
         if kind == SGD:
             rule = ffi.new("rk_optimizer *", (0, 0, float(optimizer.learning_rate)))
@@ -115,7 +117,8 @@ class NativeNetwork:
             xs = ffi.new("float *[]", [floats(x) for x, _ in part])
             ys = ffi.new("void *[]", [self._pointer(y) for _, y in part])
             left = ffi.from_buffer("double *", losses[done:])
-            vectors = [floats(a) for a in (point, end, before, grad)]
+            copy = ffi.NULL if before is start else floats(before)
+            vectors = [floats(point), floats(end), copy, floats(grad)]
             loop = ffi.new("rk_loop *", (len(part), xs, ys, *vectors, left))
             with self._plan(size, False) as memory:
                 self.entry["loop"](memory, rule, loop, self.kernels.threads)
@@ -157,38 +160,29 @@ class NativeNetwork:
     def _vector(self, name: str, value: Array) -> Array:
         if value.shape != (self.parameters,) or value.dtype != np.float32:
             raise UsageError(
-                f"{name} is {value.dtype} {value.shape}; this network needs float32 ({self.parameters},)"
+                f"{name} is {value.dtype} {value.shape}; this model needs float32 ({self.parameters},)"
             )
         return as_kind(value, np.float32)
 
     def _inputs(self, x: Array) -> Array:
-        if x.shape[1:] != self.inputs or len(x) == 0:
-            want = ", ".join(map(str, self.inputs))
-            raise UsageError(f"inputs have shape {x.shape}; this network needs (b, {want}) with b >= 1")
-        if x.dtype.kind != "f":
-            raise UsageError(f"inputs are {x.dtype}; this network computes in float32: give real floats")
+        check_inputs(x, self.inputs, np.dtype(np.float32))
         return as_kind(x, np.float32)
 
     def _batch(self, batch: Batch) -> Batch:
         x, y = self._inputs(batch[0]), batch[1]
         if self.targets == np.int32:
-            if y.shape != (len(x),) or y.dtype.kind not in "iu":
-                raise UsageError(f"labels are {y.dtype} {y.shape}; need integers of shape {(len(x),)}")
-            if y.min() < 0 or y.max() >= self.outputs:
-                raise UsageError(
-                    f"labels run from {y.min()} to {y.max()}; this network knows 0 to {self.outputs - 1}"
-                )
-        elif y.shape != (len(x), self.outputs) or y.dtype.kind not in "fiu":
-            raise UsageError(f"targets are {y.dtype} {y.shape}; need real numbers {(len(x), self.outputs)}")
+            check_labels(y, len(x), self.outputs)
+        else:
+            check_targets(y, (len(x), self.outputs), np.dtype(np.float32))
         return x, as_kind(y, self.targets)
 
 
 def as_kind(array: Array, dtype: Any) -> Array:
     """Return `array` itself, or a C-contiguous, aligned copy of that dtype."""
+    if array.dtype != dtype:
+        return array.astype(dtype, order="C")
     flags = array.flags
-    if array.dtype == dtype and flags.c_contiguous and flags.aligned:
-        return array
-    return np.require(array, dtype, ["C", "A"])
+    return array if flags.c_contiguous and flags.aligned else array.copy()
 
 
 def network(kernels: Any, model: Any) -> NativeNetwork | None:
