@@ -3,6 +3,10 @@
 #include "team.h"
 
 #ifdef RK_THREADS
+#include <sched.h>
+#endif
+
+#ifdef RK_THREADS
 typedef struct {
     body_t *body;
     void *task;
@@ -23,8 +27,8 @@ static void *member(void *argument)
    Where the system refuses a thread the team is smaller, and the result the same. */
 void rk_team_run(int threads, body_t *body, void *task)
 {
-    team_t team = {.members = 1};
 #ifdef RK_THREADS
+    team_t team = {.members = 1, .lock = PTHREAD_MUTEX_INITIALIZER, .begun = PTHREAD_COND_INITIALIZER};
     start_t start = {body, task, &team, 0};
     pthread_t helpers[MAX_THREADS];
     int helping = 0;
@@ -35,6 +39,7 @@ void rk_team_run(int threads, body_t *body, void *task)
     body(task, &team);
     for (int i = 0; i < helping; i++) pthread_join(helpers[i], NULL);
 #else
+    team_t team = {.members = 1};
     (void)threads;
     body(task, &team);
 #endif

@@ -13,16 +13,17 @@
 #if !defined(_WIN32)
 #define RK_THREADS 1
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #endif
 
-enum { MAX_THREADS = 64, SPINS = 2000 }; /* SPINS: a few microseconds; after that a waiting member gives its core away */
+enum { MAX_THREADS = 64, SPINS = 1000 }; /* SPINS: some ten microseconds; after that a waiting member sleeps */
 
 typedef struct {
     int members;
 #ifdef RK_THREADS
     atomic_int next, waiting, phase;
+    pthread_mutex_t lock;
+    pthread_cond_t begun; /* a new phase */
 #else
     int next;
 #endif
@@ -50,17 +51,23 @@ static inline void barrier(team_t *t)
     if (t->members > 1) {
         const int phase = atomic_load_explicit(&t->phase, memory_order_relaxed);
         if (atomic_fetch_add_explicit(&t->waiting, 1, memory_order_acq_rel) < t->members - 1) {
-            for (int spin = 0; atomic_load_explicit(&t->phase, memory_order_acquire) == phase; spin++) {
+            for (int spin = 0; spin < SPINS && atomic_load_explicit(&t->phase, memory_order_acquire) == phase; spin++) {
 #if defined(__x86_64__) || defined(__i386__)
                 __builtin_ia32_pause();
 #endif
-                if (spin > SPINS) sched_yield();
             }
+            if (atomic_load_explicit(&t->phase, memory_order_acquire) != phase) return;
+            pthread_mutex_lock(&t->lock); /* another process has a member's core: sleep, so that the member may have this one */
+            while (atomic_load_explicit(&t->phase, memory_order_acquire) == phase) pthread_cond_wait(&t->begun, &t->lock);
+            pthread_mutex_unlock(&t->lock);
             return;
         }
         atomic_store_explicit(&t->waiting, 0, memory_order_relaxed);
         atomic_store_explicit(&t->next, 0, memory_order_relaxed);
+        pthread_mutex_lock(&t->lock);
         atomic_store_explicit(&t->phase, phase + 1, memory_order_release);
+        pthread_cond_broadcast(&t->begun);
+        pthread_mutex_unlock(&t->lock);
         return;
     }
     atomic_store_explicit(&t->next, 0, memory_order_relaxed);
