@@ -8,6 +8,7 @@ from reptile_np.experiments.workloads import InnerLoop, MetaIteration
 
 def variants(threads):
     torch.set_num_threads(threads)
+    torch._dynamo.config.recompile_limit = 256  # one function for all works; past it: uncompiled
     return {
         "torch-compiled": lambda work: contender(work, torch.contiguous_format),
         "torch-compiled-channels-last": lambda work: (

@@ -100,6 +100,8 @@ class Model:
         if self._twin is not None and phi.dtype == v.dtype == np.float32:
             return self._twin.hvp(phi, batch, v)
         self._check_batch(phi, batch)
+        if v.shape != phi.shape:
+            raise UsageError(f"v has shape {v.shape}, phi {phi.shape}: they must be the same")
         z, at = self._forward(phi, batch[0])
         dots: list[Any] = []
         z_dot: Array | None = None

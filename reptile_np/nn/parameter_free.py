@@ -125,7 +125,7 @@ class MaxPool(Windowed, LocallyLinear):
         """Take each window's maximum; remember which tap it came from."""
         taps = self._taps(self._padded(x, -np.inf), x.shape)
         y = next(taps).copy()
-        winner = np.zeros(y.shape, np.int8)
+        winner = np.zeros(y.shape, np.min_scalar_type(self.size**2))
         for index, tap in enumerate(taps, start=1):
             larger = tap.real > y.real
             np.copyto(y, tap, where=larger)

@@ -191,6 +191,15 @@ def test_of_equal_entries_the_first_in_row_order_wins_the_maximum():
     np.testing.assert_array_equal(x_bar[0, :, :, 0], [[0, 1], [0, 0]])
 
 
+@pytest.mark.parametrize("size", [2, 11, 12, 17])
+def test_the_last_tap_of_a_window_of_any_size_can_win(size):
+    x = np.arange(size**2, dtype=float).reshape(1, size, size, 1)
+    pool = MaxPool(size=size, stride=size)
+    y, at = pool.forward((), x, NUMPY)
+    assert y.item() == size**2 - 1
+    np.testing.assert_array_equal(pool.backward(at, y, NUMPY)[0], np.where(x == y, y, 0))
+
+
 def test_padding_never_wins_a_maximum():
     x = np.full((1, 3, 3, 1), -4.0)
     np.testing.assert_array_equal(forward(MaxPool(), (), x), np.full((1, 2, 2, 1), -4.0))

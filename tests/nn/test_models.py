@@ -252,6 +252,13 @@ def test_a_phi_of_another_length_is_refused(ops):
         model.predict(np.zeros(3, np.float32), X)
 
 
+def test_a_direction_of_another_length_is_refused(ops):
+    model = omniglot_cnn(5, filters=8).with_ops(ops)
+    phi = model.init(np.random.default_rng(0))
+    with pytest.raises(UsageError, match=r"^v .*\(3,\)"):
+        model.hvp(phi, (X, Y), phi[:3])
+
+
 def test_a_model_that_cannot_be_is_refused():
     with pytest.raises(UsageError, match="first layer must be Dense or Conv2d"):
         Model((Relu(), Dense(2)), (2,), SoftmaxCrossEntropy("sum"))
