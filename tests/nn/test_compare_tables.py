@@ -1,0 +1,30 @@
+"""The program that runs one table beside another (csrc/compare_tables.c) is true of the tables that run anywhere."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CSRC = Path(__file__).parents[2] / "csrc"
+CC = shutil.which("cc")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    if CC is None:
+        pytest.skip("no C compiler")
+    path = tmp_path_factory.mktemp("compare") / "compare"
+    sources = [CSRC / name for name in ("compare_tables.c", "portable16.c", "portable.c", "team.c")]
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-pthread"]
+    names = ["-DRK_A=portable16", "-DRK_B=portable"]
+    subprocess.run([CC, *flags, *names, *sources, "-lm", "-o", path], check=True)
+    return path
+
+
+def test_convolutions_are_exact_on_integers_and_networks_agree_with_another_table(program):
+    result = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.startswith("portable16 beside portable\n40 convolutions")
+    assert result.stdout.count("\nok ") == 12
+    assert result.stdout.endswith("\n0 wrong\n")
