@@ -48,6 +48,10 @@ PEAK_TRIALS = 10
 """Trials of the peak beside each work; they take 2 ms each."""
 PAUSE = 0.002
 """Seconds of silence before each turn, for the thread pool of whoever was before to fall asleep."""
+WARM_UP = 0.08
+"""Seconds of calls that do not count before those that do, where there are several threads (one: a call).
+OpenBLAS's threads look for work for 2^26 cycles after their turn, 30 ms, and a team that starts after a pause
+stands on one core until the system moves it."""
 
 Variants = Mapping[str, Callable[[Work], Contender | None]]
 """Variant ↦ its way to do a work, None where it has none."""
@@ -113,7 +117,7 @@ def measure_all(works: Sequence[Work], variants: Variants, threads: int, seconds
                 failures.append(f"{work.name}, {variant}, {threads} threads: {complaint}")
             else:
                 contenders[variant] = contender
-        times = measure(contenders, seconds / len(works))
+        times = measure(contenders, seconds / len(works), WARM_UP if threads > 1 else 0.0)
         for isa in _instruction_sets():
             trials = (native.fma_gflops(isa, threads) for _ in range(PEAK_TRIALS))
             peaks[isa] = max(peaks.get(isa, 0.0), *trials)
@@ -126,8 +130,13 @@ def measure_all(works: Sequence[Work], variants: Variants, threads: int, seconds
     return {"peaks": peaks, "failures": failures, "rows": rows}
 
 
-def measure(contenders: Mapping[str, Contender], seconds: float) -> dict[str, list[float]]:
-    """Return the seconds of each call of each contender, in turns, after one untimed call per turn."""
+def measure(
+    contenders: Mapping[str, Contender], seconds: float, warm_up: float = 0.0
+) -> dict[str, list[float]]:
+    """Return the seconds of each call of each contender, in turns.
+
+    Each turn starts with calls that do not count: one, or `warm_up` seconds of them.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     calls = dict.fromkeys(contenders, 1)
     deadline, rounds = time.perf_counter() + seconds, 0
@@ -138,7 +147,10 @@ def measure(contenders: Mapping[str, Contender], seconds: float) -> dict[str, li
             for name, contender in contenders.items():
                 time.sleep(PAUSE)
                 contender.reset()
+                warm = time.perf_counter() + warm_up
                 contender.run()
+                while time.perf_counter() < warm:
+                    contender.run()
                 for _ in range(calls[name]):
                     start = time.perf_counter()
                     contender.run()
