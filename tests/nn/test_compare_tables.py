@@ -1,4 +1,4 @@
-"""The program that runs one table beside another (csrc/compare_tables.c) is true of the tables that run anywhere."""
+"""csrc/compare_tables.c, which runs one table beside another, is true of the tables that run anywhere."""
 
 import shutil
 import subprocess
