@@ -147,7 +147,8 @@ LOCAL void weight_rows(int32_t width, const float *x, const int32_t *base, const
     }
 }
 
-/* Copy n floats, four at a time; the last four may overlap the four before. */
+/* Copy n floats, four at a time; the last four may overlap the four before.  Fewer than four one by one: written as a loop
+   to 3, which the compiler does not turn into a vector loop with its own beginning and end. */
 INLINE void copy_run(float *to, const float *from, int32_t n)
 {
     if (n < 4) {
@@ -169,7 +170,8 @@ LOCAL void gather_patches(const conv_t *c, const tile_t *tile, const float *x, f
     if (met < depth) memset(patches, 0, sizeof(float) * rows * depth);
     for (int32_t r = tile->run; r < tile->run + tile->runs; r++) {
         const run_t run = p->run[r];
-        for (int32_t i = 0; i < rows; i++) copy_run(patches + i * depth + run.k, x + ((ptrdiff_t)base[i] + run.in), run.len); /* x[base_i + in] */
+        for (int32_t i = 0; i < rows; i++)
+            copy_run(patches + i * depth + run.k, x + ((ptrdiff_t)base[i] + run.in), run.len); /* x[base_i + in] */
     }
 }
 

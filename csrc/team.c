@@ -4,9 +4,7 @@
 
 #ifdef RK_THREADS
 #include <sched.h>
-#endif
 
-#ifdef RK_THREADS
 typedef struct {
     body_t *body;
     void *task;
@@ -38,6 +36,8 @@ void rk_team_run(int threads, body_t *body, void *task)
     atomic_store_explicit(&start.go, 1, memory_order_release);
     body(task, &team);
     for (int i = 0; i < helping; i++) pthread_join(helpers[i], NULL);
+    pthread_cond_destroy(&team.begun);
+    pthread_mutex_destroy(&team.lock);
 #else
     team_t team = {.members = 1};
     (void)threads;

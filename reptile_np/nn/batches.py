@@ -1,5 +1,7 @@
 """What a minibatch must be: one line says what is wrong with it, whichever table of kernels computes.
 
+Each check returns nothing, or raises `UsageError` with that line.
+
 Verified by ``tests/nn/test_models.py`` and ``tests/nn/test_native_checks.py``.
 """
 

@@ -28,6 +28,7 @@ Verified by ``tests/nn/test_layers.py`` (complex step, adjoint identity, symmetr
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -41,7 +42,7 @@ Adjoints: TypeAlias = tuple[Array | None, Arrays]
 """(x_bar, θ_bar) or their tangents."""
 
 
-class Layer:
+class Layer(ABC):
     """The contract of the four faces; `label` names the layer's parameters in a `Layout`."""
 
     label: ClassVar[str] = ""
@@ -68,39 +69,39 @@ class Layer:
         """Return the output's shape without its batch axis."""
         return size
 
+    @abstractmethod
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
         """Return (y, at)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(self, at: Any, y_bar: Array, ops: Ops, input_too: bool = True) -> Adjoints:
         """Return (x_bar, θ_bar)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_dot(self, at: Any, theta_dot: Arrays, x_dot: Array | None, ops: Ops) -> tuple[Array, Any]:
         """Return (y_dot, dot)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward_dot(
         self, at: Any, dot: Any, y_bar: Array, y_bar_dot: Array, ops: Ops, input_too: bool = True
     ) -> Adjoints:
         """Return (x_bar_dot, θ_bar_dot)."""
-        raise NotImplementedError
 
 
 class Bilinear(Layer):
     """``y = x ∗ w + bias`` for a product ∗ linear in x and in w; its three maps make the four faces."""
 
+    @abstractmethod
     def product(self, x: Array, w: Array, ops: Ops) -> Array:
         """Return x ∗ w."""
-        raise NotImplementedError
 
+    @abstractmethod
     def input_adjoint(self, y_bar: Array, w: Array, x: Array, ops: Ops) -> Array:
         """Return x_bar with <y_bar, x ∗ w> = <x_bar, x>; only the shape of x is read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weight_adjoint(self, x: Array, y_bar: Array, ops: Ops) -> Array:
         """Return w_bar with <y_bar, x ∗ w> = <w_bar, w>."""
-        raise NotImplementedError
 
     def bias_adjoint(self, y_bar: Array) -> Array:
         """Return Σ y_bar over everything but the channels."""

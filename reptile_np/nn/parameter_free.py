@@ -11,6 +11,7 @@ Verified by ``tests/nn/test_layers.py``.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +25,13 @@ from reptile_np.nn.ops import Array, Ops
 class LocallyLinear(Layer):
     """Subclasses give `forward`, the linear map `carry` at that point, and its adjoint `carry_back`."""
 
+    @abstractmethod
     def carry(self, at: Any, x_dot: Array) -> Array:
         """Return y_dot."""
-        raise NotImplementedError
 
+    @abstractmethod
     def carry_back(self, at: Any, y_bar: Array) -> Array:
         """Return x_bar, with <y_bar, carry(x_dot)> = <x_bar, x_dot>."""
-        raise NotImplementedError
 
     def backward(self, at: Any, y_bar: Array, ops: Ops, input_too: bool = True) -> Adjoints:
         """Apply the adjoint."""
