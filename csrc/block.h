@@ -74,12 +74,14 @@ LOCAL void moments(const float *z, const int32_t *to, int32_t rows, int32_t stri
 /* Convolution item i: its tile and panel of z, and their moments unless the pool comes first. */
 LOCAL void block_conv(const block_t *k, int32_t i, const float *x)
 {
-    const int32_t panels = conv_panels(&k->conv), panel = i % panels * PANEL;
+    const area_t area = conv_area(&k->conv, i);
     conv_item(&k->conv, i, x, k->conv.packed, FROM_BIAS, k->bias, k->z);
     if (pools(k) && k->shape.pool_first) return;
-    const tile_t *tile = k->conv.forward.tile + i / panels;
-    float *part = k->part + (ptrdiff_t)(i / panels) * 2 * k->channels + panel; /* part[tile, :, panel] */
-    moments(k->z + panel, k->conv.forward.to + tile->row, tile->rows, k->channels, part, part + k->channels);
+    const tile_t *tile = k->conv.forward.tile + area.tile;
+    for (int32_t c = area.panel * PANEL; c < (area.panel + area.panels) * PANEL; c += PANEL) {
+        float *to = k->part + (ptrdiff_t)area.tile * 2 * k->channels + c; /* part[tile, :, c] */
+        moments(k->z + c, k->conv.forward.to + tile->row, tile->rows, k->channels, to, to + k->channels);
+    }
 }
 
 /* Chan, Golub & LeVeque (1979): merge the moments of all units for lanes c.., then mean and r = 1/sqrt(var + epsilon). */

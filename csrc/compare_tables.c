@@ -64,6 +64,12 @@ static void convolutions(int trials)
     for (int trial = 0; trial < trials; trial++) {
         rk_conv s = {.kernel_height = 1 + below(3), .kernel_width = 1 + below(3), .stride = 1 + below(2), .pad_top = below(2),
                      .pad_left = below(2), .channels = 1 + below(36), .filters = 1 + below(70)};
+        if (trial % 4 == 0) { /* the shapes that go by patches */
+            s.kernel_height = s.kernel_width = 3;
+            s.stride = 1;
+            s.channels = 32 + 64 * below(2);
+            s.filters = 32 + 32 * below(2);
+        }
         s.height = s.kernel_height + below(6);
         s.width = s.kernel_width + below(6);
         s.out_height = (s.height + s.pad_top + below(2) - s.kernel_height) / s.stride + 1;

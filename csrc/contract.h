@@ -111,4 +111,16 @@ LOCAL void contract_weight_block(int rows, const float *x, const int32_t *base, 
 }
 #undef RK_CASE
 
+/* w_bar[0..width) += the products of n positions, in even blocks of weight rows: x at the first row's inputs, position
+   p's at x + base[p], y_bar's rows at to[p]; rows of w_bar are `stride` apart. */
+LOCAL void weight_rows(int32_t width, const float *x, const int32_t *base, const float *y_bar, int32_t columns, const int32_t *to,
+                       int32_t n, float *w_bar, ptrdiff_t stride)
+{
+    const int32_t blocks = ceil_div(width, ROWS);
+    for (int32_t b = 0, from = 0, end; b < blocks; b++, from = end) {
+        end = width * (b + 1) / blocks;
+        contract_weight_block(end - from, x + from, base, y_bar, columns, to, n, w_bar + from * stride, stride);
+    }
+}
+
 #endif

@@ -8,7 +8,7 @@
 #define RK_CONV_H
 
 #include "kernels.h"
-#include "plan.h"
+#include "winograd.h"
 
 typedef struct {
     rk_conv shape;
@@ -17,13 +17,30 @@ typedef struct {
     axis_t back_y, back_x;   /* adjoint axes */
     plan_t forward, back;
     int32_t depth;           /* weight rows as stored: kh kw in */
-    float *shares;           /* (UNITS, depth, out) partial weight adjoints, where work is shared out by positions; else NULL */
+    int winograd;            /* the three maps go by patches (winograd.h) */
+    int32_t units;           /* shares of the positions in the weight adjoint, where it is cut that way; else 0 */
+    float *shares;           /* (units, packed depth, out) their sums */
     float *packed;           /* (panels of out, kh, kw, in, PANEL)               w, for the forward map */
     float *packed_back;      /* (panels of in, packed kh, packed kw, out, PANEL) w transposed, for the input adjoint */
 } conv_t;
 
 /* Whether the weight adjoint gathers its inputs first: where the run of a kernel row would leave half of a block empty. */
 LOCAL int conv_gathers(const conv_t *c) { return 2 * c->x.taps * c->in <= ROWS && c->depth <= GROUP; }
+
+LOCAL int32_t conv_panels(const conv_t *c) { return padded(c->out) / PANEL; }
+LOCAL int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL; }
+
+/* Weight rows of a packed panel, per input channel and in all; Winograd's panels are followed by the taps that they are made from. */
+LOCAL int32_t packed_depth(const conv_t *c, int32_t channels) { return (c->winograd ? PLACES : c->y.taps * c->x.taps) * channels; }
+LOCAL size_t packed_size(const conv_t *c, int32_t channels, int32_t columns)
+{
+    return (size_t)(packed_depth(c, channels) + (c->winograd ? c->y.taps * c->x.taps * channels : 0)) * padded(columns);
+}
+LOCAL size_t conv_packed(const conv_t *c) { return packed_size(c, c->in, c->out); }
+LOCAL size_t conv_packed_back(const conv_t *c) { return packed_size(c, c->out, c->in); }
+
+/* Floats of one share of the weight adjoint. */
+LOCAL ptrdiff_t share_size(const conv_t *c) { return (ptrdiff_t)packed_depth(c, c->in) * c->out; }
 
 /* Plan a convolution of `batch` images whose stored channels are `in` and `out`, x's images `gap` floats apart; back: the
    input adjoint is wanted. */
@@ -34,23 +51,27 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.x = (axis_t){s.out_width, s.width, s.kernel_width, s.stride, s.pad_left, 0};
     c.back_y = (axis_t){s.height, s.out_height, s.kernel_height, s.stride, s.pad_top, 1};
     c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1};
-    const size_t taps = (size_t)s.kernel_height * s.kernel_width;
-    c.forward = plan_build(arena, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
-    c.packed = take_floats(arena, taps * in * padded(out));
-    c.depth = (int32_t)taps * in;
-    if (conv_gathers(&c) || c.forward.rows >= MANY * c.depth) c.shares = take_floats(arena, (size_t)UNITS * c.depth * out);
+    c.depth = s.kernel_height * s.kernel_width * in;
+    c.winograd = s.stride == 1 && s.kernel_height == 3 && s.kernel_width == 3 && in % PANEL == 0 && out % PANEL == 0 &&
+                 batch * s.out_height * s.out_width >= 4 * PLACES;
+    plan_t (*const build)(arena_t *, const axis_t *, const axis_t *, int32_t, int32_t, int32_t, int32_t) =
+        c.winograd ? winograd_plan : plan_build;
+    c.forward = build(arena, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
+    c.packed = take_floats(arena, conv_packed(&c));
+    if (c.winograd)
+        c.units = max_i(1, min_i(UNITS / 2, c.forward.patches / TILE));
+    else if (conv_gathers(&c) || c.forward.rows >= MANY * c.depth)
+        c.units = UNITS;
+    c.shares = take_floats(arena, c.units * share_size(&c));
     if (back) {
-        c.back = plan_build(arena, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
-        c.packed_back = take_floats(arena, taps * out * padded(in));
+        c.back = build(arena, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
+        c.packed_back = take_floats(arena, conv_packed_back(&c));
     }
     return c;
 }
 
-LOCAL int32_t conv_panels(const conv_t *c) { return padded(c->out) / PANEL; }
-LOCAL int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL; }
-
-/* Pack panel `panel` of w (kh, kw, channels, filters) for the forward map. */
-LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t panel)
+/* Panel `panel` of w (kh, kw, channels, filters), tap by tap. */
+LOCAL void pack_taps(const conv_t *c, const float *w, float *packed, int32_t panel)
 {
     const int32_t channels = c->shape.channels, filters = c->shape.filters, taps = c->y.taps * c->x.taps;
     const int32_t columns = max_i(0, min_i(PANEL, filters - panel * PANEL));
@@ -70,9 +91,9 @@ LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t pan
     }
 }
 
-/* Pack panel `panel` of w for the input adjoint: taps in packed order, channels and filters exchanged.
+/* Panel `panel` of w as the input adjoint reads it: taps in packed order, channels and filters exchanged.
    Whole LANES x LANES squares are transposed in registers. */
-LOCAL void conv_pack_back(const conv_t *c, const float *w, float *packed, int32_t panel)
+LOCAL void pack_taps_back(const conv_t *c, const float *w, float *packed, int32_t panel)
 {
     const int32_t channels = c->shape.channels, filters = c->shape.filters;
     float *to = packed + (ptrdiff_t)panel * c->y.taps * c->x.taps * c->out * PANEL;
@@ -103,6 +124,22 @@ LOCAL void conv_pack_back(const conv_t *c, const float *w, float *packed, int32_
     }
 }
 
+/* Pack a panel for the forward map, or for the input adjoint. */
+LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t panel)
+{
+    const ptrdiff_t depth = packed_depth(c, c->in);
+    float *taps = packed + (c->winograd ? conv_panels(c) * depth * PANEL : 0);
+    pack_taps(c, w, taps, panel);
+    if (c->winograd) winograd_kernel(taps + (ptrdiff_t)panel * c->depth * PANEL, c->in, packed + panel * depth * PANEL);
+}
+LOCAL void conv_pack_back(const conv_t *c, const float *w, float *packed, int32_t panel)
+{
+    const ptrdiff_t depth = packed_depth(c, c->out);
+    float *taps = packed + (c->winograd ? conv_back_panels(c) * depth * PANEL : 0);
+    pack_taps_back(c, w, taps, panel);
+    if (c->winograd) winograd_kernel(taps + (ptrdiff_t)panel * 9 * c->out * PANEL, c->out, packed + panel * depth * PANEL);
+}
+
 /* out[tile's positions, panel] of a plan: even blocks of at most ROWS positions. */
 LOCAL void run_tile(const plan_t *p, const tile_t *tile, const float *in, const float *w_panel, start_t start, const float *bias,
                     float *out)
@@ -116,35 +153,44 @@ LOCAL void run_tile(const plan_t *p, const tile_t *tile, const float *in, const 
     }
 }
 
-/* Items of the forward map: tiles x panels; item i writes y[its tile, its panel] starting from the padded bias (out,). */
-LOCAL int32_t conv_items(const conv_t *c) { return c->forward.tiles * conv_panels(c); }
+/* An item of a map: one tile and some panels of it, one by one or, as patches are transformed once for all of them, WIDE together. */
+typedef struct { int32_t tile, panel, panels; } area_t;
+LOCAL int32_t area_panels(const conv_t *c) { return c->winograd ? WIDE / PANEL : 1; }
+LOCAL int32_t area_count(const conv_t *c, const plan_t *p, int32_t panels) { return p->tiles * ceil_div(panels, area_panels(c)); }
+LOCAL area_t area_of(const conv_t *c, int32_t item, int32_t panels)
+{
+    const int32_t width = area_panels(c), areas = ceil_div(panels, width), panel = item % areas * width;
+    return (area_t){item / areas, panel, min_i(width, panels - panel)};
+}
+
+/* out[tile, panels] of a plan. */
+LOCAL void run_area(const conv_t *c, const plan_t *p, area_t a, const float *in, const float *packed, int32_t depth, start_t start,
+                    const float *bias, float *out)
+{
+    const tile_t *tile = p->tile + a.tile;
+    const float *w = packed + (ptrdiff_t)a.panel * depth * PANEL;
+    bias = bias ? bias + a.panel * PANEL : NULL;
+    out += a.panel * PANEL;
+    if (c->winograd)
+        winograd_tile(p, tile, in, w, a.panels * PANEL, start, bias, out);
+    else
+        run_tile(p, tile, in, w, start, bias, out);
+}
+
+/* Items of the forward map; item i writes y in its area, starting from the padded bias (out,). */
+LOCAL int32_t conv_items(const conv_t *c) { return area_count(c, &c->forward, conv_panels(c)); }
+LOCAL area_t conv_area(const conv_t *c, int32_t item) { return area_of(c, item, conv_panels(c)); }
 LOCAL void conv_item(const conv_t *c, int32_t i, const float *x, const float *packed, start_t start, const float *bias, float *y)
 {
-    const int32_t panel = i % conv_panels(c);
-    run_tile(&c->forward, c->forward.tile + i / conv_panels(c), x, packed + (ptrdiff_t)panel * c->depth * PANEL, start,
-             bias ? bias + panel * PANEL : NULL, y + panel * PANEL);
+    run_area(c, &c->forward, conv_area(c, i), x, packed, packed_depth(c, c->in), start, bias, y);
 }
 
-/* Items of the input adjoint: tiles x panels; item i writes x_bar[its tile, its panel]. */
-LOCAL int32_t conv_back_items(const conv_t *c) { return c->back.tiles * conv_back_panels(c); }
+/* Items of the input adjoint; item i writes x_bar in its area. */
+LOCAL int32_t conv_back_items(const conv_t *c) { return area_count(c, &c->back, conv_back_panels(c)); }
+LOCAL area_t conv_back_area(const conv_t *c, int32_t item) { return area_of(c, item, conv_back_panels(c)); }
 LOCAL void conv_back_item(const conv_t *c, int32_t i, const float *y_bar, const float *packed_back, start_t start, float *x_bar)
 {
-    const int32_t panel = i % conv_back_panels(c);
-    const ptrdiff_t depth = (ptrdiff_t)c->y.taps * c->x.taps * c->out;
-    run_tile(&c->back, c->back.tile + i / conv_back_panels(c), y_bar, packed_back + panel * depth * PANEL, start, NULL,
-             x_bar + panel * PANEL);
-}
-
-/* w_bar[0..width) += the products of n positions, in even blocks of weight rows: x at the first row's inputs, position
-   p's at x + base[p], y_bar's rows at to[p]; rows of w_bar are `stride` apart. */
-LOCAL void weight_rows(int32_t width, const float *x, const int32_t *base, const float *y_bar, int32_t columns, const int32_t *to,
-                       int32_t n, float *w_bar, ptrdiff_t stride)
-{
-    const int32_t blocks = ceil_div(width, ROWS);
-    for (int32_t b = 0, from = 0, end; b < blocks; b++, from = end) {
-        end = width * (b + 1) / blocks;
-        contract_weight_block(end - from, x + from, base, y_bar, columns, to, n, w_bar + from * stride, stride);
-    }
+    run_area(c, &c->back, conv_back_area(c, i), y_bar, packed_back, packed_depth(c, c->out), start, NULL, x_bar);
 }
 
 /* Copy n floats, four at a time; the last four may overlap the four before.  Fewer than four one by one: written as a loop
@@ -180,10 +226,15 @@ LOCAL void gather_patches(const conv_t *c, const tile_t *tile, const float *x, f
 LOCAL void weight_share(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add)
 {
     const plan_t *p = &c->forward;
-    float patches[TILE * GROUP], *w_bar = c->shares + (ptrdiff_t)item * c->depth * c->out;
+    const ptrdiff_t size = share_size(c);
+    float patches[TILE * GROUP], *w_bar = c->shares + item * size;
     int32_t base[TILE];
-    if (!add) memset(w_bar, 0, sizeof(float) * c->depth * c->out);
-    for (int32_t i = share_of(p->tiles, item, UNITS); i < share_of(p->tiles, item + 1, UNITS); i++) {
+    if (!add) memset(w_bar, 0, sizeof(float) * size);
+    if (c->winograd) {
+        winograd_weight(p, share_of(p->patches, item, c->units), share_of(p->patches, item + 1, c->units), x, y_bar, c->out, w_bar);
+        return;
+    }
+    for (int32_t i = share_of(p->tiles, item, c->units); i < share_of(p->tiles, item + 1, c->units); i++) {
         const tile_t *tile = p->tile + i;
         const int32_t *to = p->to + tile->row;
         if (conv_gathers(c)) {
@@ -223,24 +274,39 @@ LOCAL void weight_strip(const conv_t *c, int32_t item, const float *x, const flo
     }
 }
 
-/* Items of the weight adjoint: UNITS shares, or strips x spreads.  Together they write w_bar (kh kw in, out), or add to it;
+/* Items of the weight adjoint: shares, or strips x spreads.  Together they write w_bar (kh kw in, out), or add to it;
    where there are shares, conv_weight_finish must follow. */
-LOCAL int32_t conv_weight_items(const conv_t *c) { return c->shares ? UNITS : c->forward.strips * conv_spreads(c); }
+LOCAL int32_t conv_weight_items(const conv_t *c) { return c->units ? c->units : c->forward.strips * conv_spreads(c); }
 LOCAL void conv_weight_item(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add, float *w_bar)
 {
-    if (c->shares)
+    if (c->units)
         weight_share(c, item, x, y_bar, add);
     else
         weight_strip(c, item, x, y_bar, add, w_bar);
 }
 
-/* Add the shares up, in order. */
+/* LANES elements of all shares, added in order. */
+INLINE vec sum_shares(const conv_t *c, ptrdiff_t i)
+{
+    const ptrdiff_t size = share_size(c);
+    vec sum = load(c->shares + i);
+    for (int32_t u = 1; u < c->units; u++) sum += load(c->shares + u * size + i); /* shares[u, i] */
+    return sum;
+}
+
+/* Add the shares up. */
 LOCAL void conv_weight_finish(const conv_t *c, float *w_bar)
 {
-    for (int32_t i = 0; c->shares && i < c->depth * c->out; i += LANES) {
-        vec sum = load(c->shares + i);
-        for (int32_t u = 1; u < UNITS; u++) sum += load(c->shares + (ptrdiff_t)u * c->depth * c->out + i); /* shares[u, i] */
-        store(w_bar + i, sum);
+    const ptrdiff_t tap = (ptrdiff_t)c->in * c->out; /* size of one tap, or place */
+    if (!c->units) return;
+    if (c->winograd) {
+        for (ptrdiff_t i = 0; i < tap; i += LANES) {
+            vec u_bar[4][4];
+            for (int place = 0; place < PLACES; place++) u_bar[place / 4][place % 4] = sum_shares(c, place * tap + i);
+            winograd_kernel_back(u_bar, w_bar + i, tap);
+        }
+    } else {
+        for (ptrdiff_t i = 0; i < c->depth * (ptrdiff_t)c->out; i += LANES) store(w_bar + i, sum_shares(c, i));
     }
 }
 

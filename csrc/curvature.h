@@ -228,20 +228,21 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 LOCAL void conv_adjoints_dot(const conv_t *c, const float *x, const float *x_dot, const float *y_bar, const float *y_bar_dot,
                              const float *packed_back_dot, float *w_bar_dot, const block_t *below, team_t *team)
 {
-    const int32_t weights = conv_weight_items(c), panels = conv_back_panels(c);
+    const int32_t weights = conv_weight_items(c);
     EACH(i, weights + (below ? conv_back_items(c) : 0)) {
         if (i < weights) {
             conv_weight_item(c, i, x, y_bar_dot, 0, w_bar_dot);
             if (x_dot) conv_weight_item(c, i, x_dot, y_bar, 1, w_bar_dot); /* * */
             continue;
         }
-        const int32_t j = i - weights, tile = j / panels, panel = j % panels * PANEL;
-        const tile_t *t = c->back.tile + tile;
+        const int32_t j = i - weights;
+        const area_t area = conv_back_area(c, j);
+        const tile_t *t = c->back.tile + area.tile;
         conv_back_item(c, j, y_bar, c->packed_back, FROM_ZERO, below->a_bar);
         conv_back_item(c, j, y_bar_dot, c->packed_back, FROM_ZERO, below->a_bar_dot);
         conv_back_item(c, j, y_bar, packed_back_dot, FROM_OUT, below->a_bar_dot); /* * */
-        for (int32_t h = 0; h < PANEL; h += LANES)
-            block_sums_back_dot(below, c->back.to + t->row, t->rows, panel + h, below->part + (ptrdiff_t)tile * 4 * below->channels);
+        for (int32_t lanes = area.panel * PANEL; lanes < (area.panel + area.panels) * PANEL; lanes += LANES)
+            block_sums_back_dot(below, c->back.to + t->row, t->rows, lanes, below->part + (ptrdiff_t)area.tile * 4 * below->channels);
     }
     barrier(team);
 }

@@ -54,8 +54,8 @@ LOCAL int32_t block_build(arena_t *arena, block_t *k, const rk_block *shape, int
         k->a_bar_dot = take_floats(arena, small);
         float **const dots[] = {&k->bias_dot, &k->gamma_dot, &k->beta_dot, &k->zm_dot, &k->slope, &k->r_dot, &k->m1_dot, &k->m2_dot};
         for (size_t i = 0; i < sizeof dots / sizeof *dots; i++) *dots[i] = take_floats(arena, c);
-        k->packed_dot = take_floats(arena, depth * c);
-        k->packed_back_dot = first ? NULL : take_floats(arena, (size_t)s->kernel_height * s->kernel_width * c * padded(in));
+        k->packed_dot = take_floats(arena, conv_packed(&k->conv));
+        k->packed_back_dot = first ? NULL : take_floats(arena, conv_packed_back(&k->conv));
     }
     return kernel_size(s) + 3 * s->filters;
 }
@@ -91,8 +91,8 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
         n->dense_bias_dot = take_floats(arena, ways);
         n->logits_dot = take_floats(arena, (size_t)batch * ways);
         n->delta_dot = take_floats(arena, (size_t)batch * ways);
-        n->dense_packed_dot = take_floats(arena, inputs * ways);
-        n->dense_packed_back_dot = take_floats(arena, (size_t)shape->dense.height * shape->dense.width * ways * padded(in));
+        n->dense_packed_dot = take_floats(arena, conv_packed(&n->dense));
+        n->dense_packed_back_dot = take_floats(arena, conv_packed_back(&n->dense));
     }
     return place;
 }
@@ -182,10 +182,11 @@ LOCAL void network_loss(network_t *n, const int32_t *labels)
 /* Item i of the input adjoint of `above`: its tile and panel of a_bar in block k, and their partial sums. */
 LOCAL void block_below_item(const block_t *k, const conv_t *above, int32_t i, const float *y_bar)
 {
-    const int32_t panels = conv_back_panels(above), tile = i / panels;
+    const area_t area = conv_back_area(above, i);
     conv_back_item(above, i, y_bar, above->packed_back, FROM_ZERO, k->a_bar);
-    const tile_t *t = above->back.tile + tile;
-    block_sums(k, above->back.to + t->row, t->rows, i % panels * PANEL, k->part + (ptrdiff_t)tile * 2 * k->channels);
+    const tile_t *t = above->back.tile + area.tile;
+    for (int32_t c = area.panel * PANEL; c < (area.panel + area.panels) * PANEL; c += PANEL)
+        block_sums(k, above->back.to + t->row, t->rows, c, k->part + (ptrdiff_t)area.tile * 2 * k->channels);
 }
 
 /* The dense layer backward: kernel and bias gradients, and the last block's a_bar. */
@@ -207,7 +208,7 @@ LOCAL void dense_backward(network_t *n, float *grad, team_t *team)
 /* What is left to do for a block's kernel gradient once all its weight items are done. */
 LOCAL void block_emit(const block_t *k, float *w_bar, team_t *team)
 {
-    if (!k->conv.shares && !k->w_bar) return;
+    if (!k->conv.units && !k->w_bar) return;
     EACH(i, 1) {
         conv_weight_finish(&k->conv, k->w_bar ? k->w_bar : w_bar);
         if (k->w_bar) unpad_kernel(&k->conv, k->w_bar, w_bar);

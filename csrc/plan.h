@@ -76,11 +76,14 @@ LOCAL int first_of_class(const axis_t *a, int32_t d)
     return 1;
 }
 
-typedef struct { int32_t run, runs, row, rows; } tile_t;         /* up to TILE positions of one class */
+typedef struct { int32_t run, runs, row, rows; } tile_t;         /* up to TILE positions of one class (or of patches run .. run + runs) */
 typedef struct { int32_t row, rows; } span_t;                    /* consecutive positions */
 typedef struct { int32_t in, row, width, span, spans, rows; } strip_t; /* weight rows row.. that meet the positions of some spans */
+typedef struct { int32_t base, row, height, width, top, bottom, left, right; } patch_t; /* see winograd.h */
 typedef struct {
     int32_t rows, runs, tiles, spans, strips; /* rows: positions */
+    int32_t patches, step, line; /* of a plan of patches: floats from a pixel of the source to the next, and to the next line */
+    patch_t *patch;
     int32_t *base, *to;          /* (rows,) floats: first input and output of each position */
     run_t *run;
     tile_t *tile;

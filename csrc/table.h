@@ -24,16 +24,19 @@ LOCAL void restride(const float *in, int32_t from, float *out, int32_t to, ptrdi
 LOCAL ptrdiff_t rows_of_x(const rk_conv *s, int32_t batch) { return (ptrdiff_t)batch * s->height * s->width; }
 LOCAL ptrdiff_t rows_of_y(const rk_conv *s, int32_t batch) { return (ptrdiff_t)batch * s->out_height * s->out_width; }
 
-/* Memory of a single convolution: both plans, both packings, and stored (padded) forms of x, y and w. */
+/* Memory of a single convolution, whichever of its maps is called: plan, packed weights, stored (padded) forms of what has a ragged edge. */
 static size_t conv_size(const rk_conv *s, int32_t batch)
 {
-    arena_t arena = {0};
-    conv_build(&arena, *s, batch, padded(s->channels), 0, padded(s->filters), 1);
-    take_floats(&arena, (size_t)UNITS * s->kernel_height * s->kernel_width * padded(s->channels) * padded(s->filters));
-    take_floats(&arena, (size_t)rows_of_x(s, batch) * padded(s->channels));
-    take_floats(&arena, (size_t)rows_of_y(s, batch) * padded(s->filters));
-    take_floats(&arena, (size_t)s->kernel_height * s->kernel_width * padded(s->channels) * padded(s->filters));
-    return arena.used;
+    const int32_t in = padded(s->channels), out = padded(s->filters);
+    const size_t y = (size_t)rows_of_y(s, batch) * out;
+    arena_t input = {0}, weight = {0}; /* the forward map needs no more than the weight adjoint */
+    conv_build(&input, *s, batch, in, 0, out, 1);
+    take_floats(&input, y);
+    take_floats(&input, (size_t)rows_of_x(s, batch) * in);
+    conv_build(&weight, *s, batch, s->channels, 0, out, 0);
+    take_floats(&weight, y);
+    take_floats(&weight, (size_t)s->kernel_height * s->kernel_width * s->channels * out);
+    return input.used > weight.used ? input.used : weight.used;
 }
 
 static void conv_body(void *argument, team_t *team)

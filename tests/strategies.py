@@ -60,6 +60,23 @@ class Convolution:
     def taps(self):
         return self.kernel.shape[:2]
 
+    def maps(self, ops):
+        """The convolution, its input adjoint and its weight adjoint."""
+        rest = self.stride, self.padding
+        return (
+            ops.conv2d(self.x, self.kernel, *rest),
+            ops.conv2d_input(self.y_bar, self.kernel, *rest, self.size),
+            ops.conv2d_weight(self.x, self.y_bar, *rest, self.taps),
+        )
+
+    def astype(self, dtype):
+        x, kernel, y_bar = (a.astype(dtype) for a in (self.x, self.kernel, self.y_bar))
+        return Convolution(x, kernel, y_bar, self.stride, self.padding)
+
+    def __abs__(self):
+        x, kernel, y_bar = map(np.abs, (self.x, self.kernel, self.y_bar))
+        return Convolution(x, kernel, y_bar, self.stride, self.padding)
+
 
 @st.composite
 def convolutions(draw, dtype=np.float64, numbers=integers_as):
