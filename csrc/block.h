@@ -10,7 +10,7 @@
 #ifndef RK_BLOCK_H
 #define RK_BLOCK_H
 
-#include "conv.h"
+#include "pack.h"
 
 enum {
     CHUNK = 64, /* rows in a unit of work */

@@ -21,7 +21,7 @@ build "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 # numpy and the interpreter leak by design; detect_leaks would report them, not us
 LD_PRELOAD="$(${CC:-cc} -print-file-name=libasan.so) $(${CC:-cc} -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
     PYTHONMALLOC=malloc "$python" -m pytest -q -p no:cacheprovider tests/nn/test_native_ops.py tests/nn/test_native_checks.py \
-    tests/nn/test_native_networks.py
+    tests/nn/test_native_winograd.py tests/nn/test_native_networks.py
 
 rm -rf build reptile_np/nn/_kernels*
 build ""

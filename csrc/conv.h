@@ -1,7 +1,7 @@
-/* A convolution on stored arrays: packed weights, the two plans, and the three maps as lists of independent work items.
+/* A convolution on stored arrays: the two plans, and the three maps as lists of independent work items.
 
-   Stored channels are padded to whole panels (`padded`), so no kernel below meets a ragged edge: packing writes the
-   zeros, unpacking drops them.  Every item owns what it writes and sums in a fixed order, so results do not depend
+   Stored channels are padded to whole panels (`padded`), so no kernel below meets a ragged edge: packing (pack.h)
+   writes the zeros, unpacking drops them.  Every item owns what it writes and sums in a fixed order, so results do not depend
    on which thread runs it.  */
 
 #ifndef RK_CONV_H
@@ -20,7 +20,7 @@ typedef struct {
     int winograd;            /* the three maps go by patches (winograd.h) */
     int32_t units;           /* shares of the positions in the weight adjoint, where it is cut that way; else 0 */
     float *shares;           /* (units, packed depth, out) their sums */
-    float *packed;           /* (panels of out, kh, kw, in, PANEL)               w, for the forward map */
+    float *packed;           /* (panels of out, kh, kw, in, PANEL)               w, for the forward map, or w's transform */
     float *packed_back;      /* (panels of in, packed kh, packed kw, out, PANEL) w transposed, for the input adjoint */
 } conv_t;
 
@@ -30,8 +30,12 @@ LOCAL int conv_gathers(const conv_t *c) { return 2 * c->x.taps * c->in <= ROWS &
 LOCAL int32_t conv_panels(const conv_t *c) { return padded(c->out) / PANEL; }
 LOCAL int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL; }
 
-/* Weight rows of a packed panel, per input channel and in all; Winograd's panels are followed by the taps that they are made from. */
-LOCAL int32_t packed_depth(const conv_t *c, int32_t channels) { return (c->winograd ? PLACES : c->y.taps * c->x.taps) * channels; }
+/* Rows of a packed panel for `channels` inputs, and floats of all panels; Winograd's panels are followed by the taps that they are
+   made from. */
+LOCAL int32_t packed_depth(const conv_t *c, int32_t channels)
+{
+    return (c->winograd ? PLACES : c->y.taps * c->x.taps) * channels;
+}
 LOCAL size_t packed_size(const conv_t *c, int32_t channels, int32_t columns)
 {
     return (size_t)(packed_depth(c, channels) + (c->winograd ? c->y.taps * c->x.taps * channels : 0)) * padded(columns);
@@ -70,76 +74,6 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     return c;
 }
 
-/* Panel `panel` of w (kh, kw, channels, filters), tap by tap. */
-LOCAL void pack_taps(const conv_t *c, const float *w, float *packed, int32_t panel)
-{
-    const int32_t channels = c->shape.channels, filters = c->shape.filters, taps = c->y.taps * c->x.taps;
-    const int32_t columns = max_i(0, min_i(PANEL, filters - panel * PANEL));
-    float *to = packed + (ptrdiff_t)panel * c->depth * PANEL;
-    for (int32_t t = 0; t < taps; t++) {
-        for (int32_t i = 0; i < c->in; i++, to += PANEL) { /* packed[panel, t, i, :] */
-            const float *from = w + ((ptrdiff_t)t * channels + i) * filters + panel * PANEL;
-            if (i < channels && columns == PANEL) {
-                store(to, load(from));
-                store(to + LANES, load(from + LANES));
-            } else {
-                store(to, zero());
-                store(to + LANES, zero());
-                for (int32_t j = 0; j < columns && i < channels; j++) to[j] = from[j];
-            }
-        }
-    }
-}
-
-/* Panel `panel` of w as the input adjoint reads it: taps in packed order, channels and filters exchanged.
-   Whole LANES x LANES squares are transposed in registers. */
-LOCAL void pack_taps_back(const conv_t *c, const float *w, float *packed, int32_t panel)
-{
-    const int32_t channels = c->shape.channels, filters = c->shape.filters;
-    float *to = packed + (ptrdiff_t)panel * c->y.taps * c->x.taps * c->out * PANEL;
-    for (int32_t ty = 0; ty < c->y.taps; ty++) {
-        for (int32_t tx = 0; tx < c->x.taps; tx++) {
-            const int32_t tap = tap_of(&c->back_y, ty) * c->x.taps + tap_of(&c->back_x, tx);
-            for (int32_t o = 0; o < c->out; o += LANES, to += LANES * PANEL) { /* packed[panel, ty, tx, o:, :] */
-                for (int32_t half = 0; half < PANEL; half += LANES) {
-                    const int32_t i = panel * PANEL + half;
-                    const float *from = w + ((ptrdiff_t)tap * channels + i) * filters + o; /* w[tap, i:, o:] */
-                    if (i + LANES <= channels && o + LANES <= filters) {
-                        vec square[LANES];
-                        RK_UNROLL
-                        for (int k = 0; k < LANES; k++) square[k] = load(from + (ptrdiff_t)k * filters);
-                        transpose(square);
-                        RK_UNROLL
-                        for (int k = 0; k < LANES; k++) store(to + k * PANEL + half, square[k]);
-                    } else {
-                        for (int32_t k = 0; k < LANES; k++) {
-                            store(to + k * PANEL + half, zero());
-                            for (int32_t j = 0; j < min_i(LANES, channels - i) && o + k < filters; j++)
-                                to[k * PANEL + half + j] = from[(ptrdiff_t)j * filters + k];
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/* Pack a panel for the forward map, or for the input adjoint. */
-LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t panel)
-{
-    const ptrdiff_t depth = packed_depth(c, c->in);
-    float *taps = packed + (c->winograd ? conv_panels(c) * depth * PANEL : 0);
-    pack_taps(c, w, taps, panel);
-    if (c->winograd) winograd_kernel(taps + (ptrdiff_t)panel * c->depth * PANEL, c->in, packed + panel * depth * PANEL);
-}
-LOCAL void conv_pack_back(const conv_t *c, const float *w, float *packed, int32_t panel)
-{
-    const ptrdiff_t depth = packed_depth(c, c->out);
-    float *taps = packed + (c->winograd ? conv_back_panels(c) * depth * PANEL : 0);
-    pack_taps_back(c, w, taps, panel);
-    if (c->winograd) winograd_kernel(taps + (ptrdiff_t)panel * 9 * c->out * PANEL, c->out, packed + panel * depth * PANEL);
-}
-
 /* out[tile's positions, panel] of a plan: even blocks of at most ROWS positions. */
 LOCAL void run_tile(const plan_t *p, const tile_t *tile, const float *in, const float *w_panel, start_t start, const float *bias,
                     float *out)
@@ -153,7 +87,7 @@ LOCAL void run_tile(const plan_t *p, const tile_t *tile, const float *in, const 
     }
 }
 
-/* An item of a map: one tile and some panels of it, one by one or, as patches are transformed once for all of them, WIDE together. */
+/* An item of a map: one tile and some of its panels; one, or WIDE together where a patch is transformed once for all of them. */
 typedef struct { int32_t tile, panel, panels; } area_t;
 LOCAL int32_t area_panels(const conv_t *c) { return c->winograd ? WIDE / PANEL : 1; }
 LOCAL int32_t area_count(const conv_t *c, const plan_t *p, int32_t panels) { return p->tiles * ceil_div(panels, area_panels(c)); }
@@ -308,37 +242,6 @@ LOCAL void conv_weight_finish(const conv_t *c, float *w_bar)
     } else {
         for (ptrdiff_t i = 0; i < c->depth * (ptrdiff_t)c->out; i += LANES) store(w_bar + i, sum_shares(c, i));
     }
-}
-
-/* Elements of a kernel. */
-LOCAL int32_t kernel_size(const rk_conv *s) { return s->kernel_height * s->kernel_width * s->channels * s->filters; }
-
-/* Copy n values and zeros up to the padded length. */
-LOCAL void pad_vector(float *to, const float *from, int32_t n, int32_t length)
-{
-    memcpy(to, from, sizeof(float) * n);
-    memset(to + n, 0, sizeof(float) * (length - n));
-}
-
-/* Drop the padding of w_bar (kh kw in, out): to (kh kw channels, filters). */
-LOCAL void unpad_kernel(const conv_t *c, const float *from, float *to)
-{
-    const int32_t channels = c->shape.channels, filters = c->shape.filters;
-    for (int32_t t = 0; t < c->y.taps * c->x.taps; t++)
-        for (int32_t i = 0; i < channels; i++) /* w_bar[t, i, :] */
-            memcpy(to + ((ptrdiff_t)t * channels + i) * filters, from + ((ptrdiff_t)t * c->in + i) * c->out, sizeof(float) * filters);
-}
-
-/* A dense layer's kernel and bias gradient, at `grad`, from w_bar (in, out) as stored (which may
-   be there already) and the adjoint (batch, out) of its output. */
-LOCAL void dense_emit(const conv_t *c, const float *w_bar, const float *y_bar, int32_t batch, float *grad)
-{
-    const int32_t units = c->shape.filters;
-    float *bias_bar = grad + kernel_size(&c->shape);
-    if (w_bar != grad) unpad_kernel(c, w_bar, grad);
-    memset(bias_bar, 0, sizeof(float) * units);
-    for (int32_t b = 0; b < batch; b++)
-        for (int32_t j = 0; j < units; j++) bias_bar[j] += y_bar[(ptrdiff_t)b * c->out + j]; /* y_bar[b, j] */
 }
 
 #endif

@@ -5,7 +5,7 @@
 #ifndef RK_MLP_H
 #define RK_MLP_H
 
-#include "conv.h"
+#include "pack.h"
 
 typedef struct {
     conv_t conv;

@@ -2,7 +2,8 @@
 
    Along one axis, destination d reads sources first + t for a stretch of taps t: forward these are the kernel's taps
    inside the image; for the input gradient they are the taps of d's stride phase, in falling order so that sources rise.
-   Positions with the same stretch of row taps and of column taps form a class: one list of runs, no padding work.  */
+   Positions with the same stretch of row taps and of column taps form a class: one list of runs, no padding work.
+   (3 x 3 kernels at stride 1 go by patches instead: winograd.h.)  */
 
 #ifndef RK_PLAN_H
 #define RK_PLAN_H
@@ -76,19 +77,25 @@ LOCAL int first_of_class(const axis_t *a, int32_t d)
     return 1;
 }
 
-typedef struct { int32_t run, runs, row, rows; } tile_t;         /* up to TILE positions of one class (or of patches run .. run + runs) */
-typedef struct { int32_t row, rows; } span_t;                    /* consecutive positions */
-typedef struct { int32_t in, row, width, span, spans, rows; } strip_t; /* weight rows row.. that meet the positions of some spans */
-typedef struct { int32_t base, row, height, width, top, bottom, left, right; } patch_t; /* see winograd.h */
+/* Up to TILE positions, row .. row + rows: of one class, with its runs; or of patches run .. run + runs. */
+typedef struct { int32_t run, runs, row, rows; } tile_t;
+/* Consecutive positions; and weight rows row .. row + width, which meet the positions of some spans. */
+typedef struct { int32_t row, rows; } span_t;
+typedef struct { int32_t in, row, width, span, spans, rows; } strip_t;
+/* 4 x 4 inputs from `base` on, of which lines top .. bottom, pixels left .. right are inside the image; they give
+   height x width positions, the first of them `row` (winograd.h). */
+typedef struct { int32_t base, row, height, width, top, bottom, left, right; } patch_t;
+
 typedef struct {
-    int32_t rows, runs, tiles, spans, strips; /* rows: positions */
-    int32_t patches, step, line; /* of a plan of patches: floats from a pixel of the source to the next, and to the next line */
-    patch_t *patch;
-    int32_t *base, *to;          /* (rows,) floats: first input and output of each position */
+    int32_t rows, runs, tiles;   /* rows: positions */
+    int32_t *base, *to;          /* (rows,) floats: first input (by classes only) and output of each position */
     run_t *run;
     tile_t *tile;
-    span_t *span;                /* forward plans only, like strips */
+    int32_t spans, strips;       /* forward, by classes */
+    span_t *span;
     strip_t *strip;
+    int32_t patches, step, line; /* by patches; floats from a source pixel to the next, and to the next line */
+    patch_t *patch;
 } plan_t;
 
 /* Cut `rows` into even units of at most `limit`, whole register blocks where possible: the length of a unit. */

@@ -24,7 +24,7 @@ LOCAL void restride(const float *in, int32_t from, float *out, int32_t to, ptrdi
 LOCAL ptrdiff_t rows_of_x(const rk_conv *s, int32_t batch) { return (ptrdiff_t)batch * s->height * s->width; }
 LOCAL ptrdiff_t rows_of_y(const rk_conv *s, int32_t batch) { return (ptrdiff_t)batch * s->out_height * s->out_width; }
 
-/* Memory of a single convolution, whichever of its maps is called: plan, packed weights, stored (padded) forms of what has a ragged edge. */
+/* Memory of a single convolution, whichever of its maps is called: plans, packed weights, stored (padded) forms. */
 static size_t conv_size(const rk_conv *s, int32_t batch)
 {
     const int32_t in = padded(s->channels), out = padded(s->filters);

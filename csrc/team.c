@@ -5,6 +5,8 @@
 #ifdef RK_THREADS
 #include <sched.h>
 
+enum { STACK = 1 << 20 }; /* bytes: kernels put up to 0.3 MB there, and some systems give a thread less */
+
 typedef struct {
     body_t *body;
     void *task;
@@ -29,9 +31,13 @@ void rk_team_run(int threads, body_t *body, void *task)
     team_t team = {.members = 1, .lock = PTHREAD_MUTEX_INITIALIZER, .begun = PTHREAD_COND_INITIALIZER};
     start_t start = {body, task, &team, 0};
     pthread_t helpers[MAX_THREADS];
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK);
     int helping = 0;
-    while (helping < threads - 1 && helping < MAX_THREADS - 1 && pthread_create(&helpers[helping], NULL, member, &start) == 0)
+    while (helping < threads - 1 && helping < MAX_THREADS - 1 && pthread_create(&helpers[helping], &attributes, member, &start) == 0)
         helping++;
+    pthread_attr_destroy(&attributes);
     team.members = helping + 1;
     atomic_store_explicit(&start.go, 1, memory_order_release);
     body(task, &team);

@@ -198,7 +198,8 @@ LOCAL void winograd_outputs(const plan_t *p, const patch_t *patch, int32_t patch
 }
 
 /* m = A y_bar A' of the first `columns` columns of y_bar. */
-LOCAL void winograd_outputs_back(const plan_t *p, const patch_t *patch, int32_t patches, const float *y_bar, int32_t columns, float *m)
+LOCAL void winograd_outputs_back(const plan_t *p, const patch_t *patch, int32_t patches, const float *y_bar, int32_t columns,
+                                 float *m)
 {
     const ptrdiff_t size = (ptrdiff_t)columns * PATCHES; /* of a place */
     for (int32_t k = 0; k < patches; k++, patch++) {
@@ -270,8 +271,8 @@ LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t to, const floa
                 for (int32_t place = 0; place < PLACES; place++)
                     for (int32_t i = 0; i < depth; i += PANEL)
                         for (int32_t j = 0; j < columns; j += PANEL)
-                            weight_rows(PANEL, v + (place * depth + i) * PATCHES, at, m + (place * columns + j) * PATCHES, PANEL, at, patches,
-                                        u_bar + ((ptrdiff_t)place * channels + channel + i) * out + column + j, out);
+                            weight_rows(PANEL, v + (place * depth + i) * PATCHES, at, m + (place * columns + j) * PATCHES, PANEL,
+                                        at, patches, u_bar + ((ptrdiff_t)place * channels + channel + i) * out + column + j, out);
             }
         }
     }
