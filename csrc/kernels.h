@@ -6,7 +6,8 @@
    Everybody promises: arrays are C-contiguous float32 (labels int32), described sizes are true, every offset inside an
    array fits in int32, labels lie in 0..ways-1, outputs do not overlap inputs.  native.py checks this; kernels trust.
    Kernels never allocate: `memory` is the caller's, 64-byte aligned, of the size the matching *_size function gives,
-   and used by one call at a time.  `threads` >= 1; results are bitwise the same for any number.  */
+   and used by one call at a time.  `threads` >= 1; results are bitwise the same for any number.
+   Where an input is infinite, results near it may be NaN instead: sums are formed in other orders, and with padding's zeros.  */
 
 #ifndef RK_KERNELS_H
 #define RK_KERNELS_H
@@ -39,8 +40,7 @@ typedef struct {
 } rk_network;
 
 /* 1..7 tanh layers and a linear one: units[0] inputs ... units[layers] outputs; phi: kernel, bias per layer.
-   Loss: squared error averaged over the outputs, summed or averaged over the examples.  Inputs are finite: an infinite
-   one times a padding zero is NaN, where NumPy saturates. */
+   Loss: squared error averaged over the outputs, summed or averaged over the examples. */
 typedef struct {
     int32_t layers, mean_loss;
     int32_t units[9];

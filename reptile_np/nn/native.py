@@ -3,9 +3,11 @@
 `load` returns the NumPy table with its entries overridden; a `Model` given it runs whole networks in
 C (``csrc/``).  Kernels are float32: an entry called with another dtype, or with nothing in an array,
 answers as NumPy's does.  Arrays that are not C-contiguous or not aligned are copied, never refused.
-Calls release the GIL, and results are bitwise the same for any number of threads.
+Calls release the GIL, and results are bitwise the same for any number of threads.  3 × 3 convolutions at
+stride 1 go by Winograd's F(2 × 2, 3 × 3): an infinite input then makes its neighbourhood NaN.
 
-Verified by ``tests/nn/test_native_ops.py``, ``test_native_checks.py`` and ``test_native_networks.py``.
+Verified by ``tests/nn/test_native_ops.py``, ``test_native_winograd.py``, ``test_native_checks.py`` and
+``test_native_networks.py``.
 """
 
 from __future__ import annotations
