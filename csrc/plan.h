@@ -77,6 +77,13 @@ LOCAL int first_of_class(const axis_t *a, int32_t d)
     return 1;
 }
 
+LOCAL int32_t class_size(const axis_t *a, int32_t d)
+{
+    int32_t size = 0;
+    for (int32_t e = d; e < a->n; e++) size += same_class(a, d, e);
+    return size;
+}
+
 /* Up to TILE positions, row .. row + rows: of one class, with its runs; or of patches run .. run + runs. */
 typedef struct { int32_t run, runs, row, rows; } tile_t;
 /* Consecutive positions; and weight rows row .. row + width, which meet the positions of some spans. */
@@ -129,8 +136,7 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
         for (int32_t cx = 0, start = 0; cx < x->n; cx++) {
             if (!first_of_class(x, cx)) continue;
             const reach_t r = reach(x, cx);
-            int32_t columns = 0;
-            for (int32_t dx = cx; dx < x->n; dx++) columns += same_class(x, cx, dx);
+            const int32_t columns = class_size(x, cx);
             if (r.taps && r.tap <= tx && end <= r.tap + r.taps && high > low) {
                 if (p->span) p->span[p->spans] = (span_t){start + low * batch * columns, (high - low) * batch * columns};
                 p->spans++;
@@ -149,6 +155,23 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
 /* Where share `item` of `units` begins in n. */
 LOCAL int32_t share_of(int32_t n, int32_t item, int32_t units) { return (int32_t)((int64_t)n * item / units); }
 
+/* Positions row .. of a plan: line dy, the columns of cx's class, in all images; those of the first image are shifted for the rest. */
+LOCAL void plan_line(plan_t *p, int32_t row, const axis_t *y, const axis_t *x, int32_t dy, int32_t cx, int32_t columns,
+                     int32_t batch, int32_t in, int32_t pitch, int32_t out)
+{
+    int32_t *base = p->base + row, *to = p->to + row;
+    const int32_t first = reach(y, dy).first * x->sources;
+    for (int32_t dx = cx, i = 0; dx < x->n; dx++) {
+        if (!same_class(x, cx, dx)) continue;
+        base[i] = (first + reach(x, dx).first) * in; /* in[0, first_y, first_x, 0] */
+        to[i++] = (dy * x->n + dx) * out;            /* out[0, dy, dx, 0] */
+    }
+    for (int32_t i = columns; i < batch * columns; i++) {
+        base[i] = base[i - columns] + pitch;
+        to[i] = to[i - columns] + y->n * x->n * out;
+    }
+}
+
 /* Lay out the plan of axes y and x for `batch` images of `in` source and `out` destination channels (as stored),
    source images `pitch` floats apart.
    Called twice: to count (arrays NULL), then to write.  Precondition: every offset fits in int32. */
@@ -159,22 +182,15 @@ LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch,
     for (int32_t cx = 0; cx < x->n; cx++) {
         if (!first_of_class(x, cx)) continue;
         const reach_t rx = reach(x, cx);
+        const int32_t columns = class_size(x, cx);
         for (int32_t cy = 0; cy < y->n; cy++) {
             if (!first_of_class(y, cy)) continue;
             const reach_t ry = reach(y, cy);
             const int32_t class_start = rows, class_run = runs, class_runs = rx.taps ? ry.taps : 0;
             for (int32_t dy = cy; dy < y->n; dy++) {
                 if (!same_class(y, cy, dy)) continue;
-                for (int32_t b = 0; b < batch; b++) {
-                    for (int32_t dx = cx; dx < x->n; dx++) {
-                        if (!same_class(x, cx, dx)) continue;
-                        if (writing) { /* in[b, first_y, first_x, 0], out[b, dy, dx, 0] */
-                            p->base[rows] = b * pitch + (reach(y, dy).first * x->sources + reach(x, dx).first) * in;
-                            p->to[rows] = ((b * y->n + dy) * x->n + dx) * out;
-                        }
-                        rows++;
-                    }
-                }
+                if (writing) plan_line(p, rows, y, x, dy, cx, columns, batch, in, pitch, out);
+                rows += batch * columns;
             }
             for (int32_t i = 0; i < class_runs; i++, runs++) {
                 const int32_t ty = ry.tap + i;
