@@ -4,6 +4,7 @@ That value, gradient and Hessian product are as near to float64 as float32 allow
 ``test_models.py`` for every table; here is what only the twins have.
 """
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -104,6 +105,23 @@ def test_any_number_of_threads_gives_the_same_bits(variant, model, threads):
     for _ in range(3):  # who runs what is left to chance
         for actual, expected in zip(results(team, *place), results(one, *place), strict=True):
             np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")
+def test_a_team_keeps_to_the_cores_it_is_given_and_leaves_them_as_they_were(variant):
+    """Helpers are started on another core than their parent's, where there is one."""
+    model, cores = omniglot_cnn(5, filters=7), os.sched_getaffinity(0)
+    phi, batch, v = single(model, np.random.default_rng(0), 3)
+    expected = results(model.with_ops(native.load(variant, 1)), phi, batch, v)
+    team = model.with_ops(native.load(variant, 4))
+    try:
+        for allowed in (cores, {min(cores)}):
+            os.sched_setaffinity(0, allowed)
+            for actual, exact in zip(results(team, phi, batch, v), expected, strict=True):
+                np.testing.assert_array_equal(actual, exact)
+            assert os.sched_getaffinity(0) == allowed
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def test_the_bias_before_a_batch_norm_has_a_gradient_of_exact_zero(variant):

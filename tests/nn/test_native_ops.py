@@ -50,9 +50,7 @@ def test_convolutions_of_reals_stay_within_gamma_n_of_their_absolute_terms(kerne
     assume((conv.stride, conv.taps) != (1, (3, 3)))  # by Winograd: test_native_winograd.py
     wide = conv.astype(float)
     lengths = conv.kernel[..., 0].size, conv.kernel[:, :, 0].size, conv.y_bar[..., 0].size
-    results = zip(
-        conv.maps(kernels), wide.maps(NUMPY), abs(wide).maps(NUMPY), lengths, strict=True
-    )
+    results = zip(conv.maps(kernels), wide.maps(NUMPY), abs(wide).maps(NUMPY), lengths, strict=True)
     for actual, expected, absolute, n in results:
         assert (np.abs(actual - expected) <= gamma(n, np.float32) * absolute).all()
 

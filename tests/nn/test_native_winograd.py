@@ -1,7 +1,8 @@
 """3 × 3 convolutions at stride 1 by Winograd's F(2 × 2, 3 × 3): exact on integers, its own bound on reals.
 
-The oracle is the algorithm written out once more, in NumPy, from its three matrices.  With the matrices as they are it
-must be the convolution; with all absolute values it gives the sum of the absolute values of everything added on the way.
+The oracle is the algorithm written out once more, in NumPy, from its three matrices.  With the matrices
+as they are it must be the convolution; with all absolute values it gives the sum of the absolute values
+of everything added on the way.
 """
 
 import numpy as np
@@ -69,7 +70,7 @@ def oracle(conv, matrices):
 
 @st.composite
 def filtered_convolutions(draw, numbers=integers_as, widths=(32, 64, 96)):
-    """Widths on both sides of what is transformed at a time (64), sizes odd and even, all paddings up to 2."""
+    """Widths on both sides of what is transformed at a time (64), odd and even sizes, paddings up to 2."""
     channels, filters = draw(st.tuples(st.sampled_from(widths), st.sampled_from(widths)))
     size = draw(st.tuples(st.integers(3, 13), st.integers(3, 13)))
     padding = tuple(draw(st.tuples(st.integers(0, 2), st.integers(0, 2))) for _ in size)
@@ -103,9 +104,9 @@ def test_integers_are_exact(kernels, conv):
 def test_reals_stay_within_gamma_n_of_winograds_own_absolute_terms(kernels, conv):
     """Each transform is two or three additions deep along each axis, and multiplies by powers of 2 only.
 
-    Forward and input adjoint: 2 roundings for the inputs, 4 for the kernel, c products and their sum, 4 for the
-    outputs.  Weight adjoint: 2 for the inputs, 2 for the adjoints, the sum over patches in up to 8 shares, 4 for the
-    kernel.
+    Forward and input adjoint: 2 roundings for the inputs, 4 for the kernel, c products and their sum, 4
+    for the outputs.  Weight adjoint: 2 for the inputs, 2 for the adjoints, the sum over patches in up to
+    8 shares, 4 for the kernel.
     """
     wide = conv.astype(float)
     terms = oracle(abs(wide), tuple(map(np.abs, (INPUTS, KERNEL, OUTPUTS))))
