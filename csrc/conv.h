@@ -56,10 +56,9 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.back_y = (axis_t){s.height, s.out_height, s.kernel_height, s.stride, s.pad_top, 1};
     c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1};
     c.depth = s.kernel_height * s.kernel_width * in;
-    c.winograd = s.stride == 1 && s.kernel_height == 3 && s.kernel_width == 3 && in % PANEL == 0 && out % PANEL == 0 &&
-                 batch * s.out_height * s.out_width >= 4 * PLACES;
-    plan_t (*const build)(arena_t *, const axis_t *, const axis_t *, int32_t, int32_t, int32_t, int32_t) =
-        c.winograd ? winograd_plan : plan_build;
+    const int many = batch * s.out_height * s.out_width >= 4 * PLACES; /* positions enough to pay for transforming the weights */
+    c.winograd = many && s.stride == 1 && s.kernel_height == 3 && s.kernel_width == 3 && in % PANEL == 0 && out % PANEL == 0;
+    build_plan_t *const build = c.winograd ? winograd_plan : plan_build;
     c.forward = build(arena, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, conv_packed(&c));
     if (c.winograd)

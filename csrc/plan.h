@@ -155,7 +155,7 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
 /* Where share `item` of `units` begins in n. */
 LOCAL int32_t share_of(int32_t n, int32_t item, int32_t units) { return (int32_t)((int64_t)n * item / units); }
 
-/* Positions row .. of a plan: line dy, the columns of cx's class, in all images; those of the first image are shifted for the rest. */
+/* Positions row .. of a plan: line dy, the columns of cx's class, in all images: the first image's, shifted for the rest. */
 LOCAL void plan_line(plan_t *p, int32_t row, const axis_t *y, const axis_t *x, int32_t dy, int32_t cx, int32_t columns,
                      int32_t batch, int32_t in, int32_t pitch, int32_t out)
 {
@@ -209,7 +209,8 @@ LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch,
     for (int32_t ty = 0; ty < y->taps && !y->adjoint; ty++) plan_strips(p, y, x, batch, in, ty);
 }
 
-/* Build a plan in the arena. */
+/* Build a plan in the arena; one of these for each way to lay it out. */
+typedef plan_t build_plan_t(arena_t *arena, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out);
 LOCAL plan_t plan_build(arena_t *arena, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out)
 {
     plan_t p = {0};
