@@ -11,7 +11,8 @@
           | 0 -1  1  0 |        | 1/2-1/2 1/2 |         | 0  1 -1 -1 |
           | 0  1  0 -1 |        |  0   0   1  |
 
-   Every entry is 0, 1/2 or 1: small integers stay exact, and rounding grows by a small factor only (the tests derive it).  */
+   (' transposes.)  Every entry is 0, 1/2 or 1 but for its sign: small integers stay exact, and rounding grows by a small
+   factor only, which the tests derive.  */
 
 #ifndef RK_WINOGRAD_H
 #define RK_WINOGRAD_H
@@ -21,7 +22,7 @@
 enum {
     PLACES = 16,
     PATCHES = TILE / 4, /* in a unit of work */
-    WIDE = 64,          /* channels transformed at a time */
+    WIDE = 64           /* channels transformed at a time */
 };
 
 /* Transformed inputs, outputs or adjoints: (PLACES, panels, PATCHES, PANEL).  One place of it stays in L1 while it is multiplied,
