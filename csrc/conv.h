@@ -58,8 +58,8 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.depth = s.kernel_height * s.kernel_width * in;
     const int many = batch * s.out_height * s.out_width >= 4 * PLACES; /* positions enough to pay for transforming the weights */
     c.winograd = many && s.stride == 1 && s.kernel_height == 3 && s.kernel_width == 3 && in % PANEL == 0 && out % PANEL == 0;
-    build_plan_t *const build = c.winograd ? winograd_plan : plan_build;
-    c.forward = build(arena, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
+    fill_t *const fill = c.winograd ? winograd_fill : plan_fill;
+    c.forward = plan_build(arena, fill, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, conv_packed(&c));
     if (c.winograd)
         c.units = max_i(1, min_i(UNITS / 2, c.forward.patches / TILE));
@@ -67,7 +67,7 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
         c.units = UNITS;
     c.shares = take_floats(arena, c.units * share_size(&c));
     if (back) {
-        c.back = build(arena, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
+        c.back = plan_build(arena, fill, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
         c.packed_back = take_floats(arena, conv_packed_back(&c));
     }
     return c;

@@ -209,19 +209,22 @@ LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch,
     for (int32_t ty = 0; ty < y->taps && !y->adjoint; ty++) plan_strips(p, y, x, batch, in, ty);
 }
 
-/* Build a plan in the arena; one of these for each way to lay it out. */
-typedef plan_t build_plan_t(arena_t *arena, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out);
-LOCAL plan_t plan_build(arena_t *arena, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out)
+/* Build a plan in the arena, laid out by classes (plan_fill) or by patches (winograd_fill). */
+typedef void fill_t(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out);
+LOCAL plan_t plan_build(arena_t *arena, fill_t *fill, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch,
+                        int32_t out)
 {
     plan_t p = {0};
-    plan_fill(&p, y, x, batch, in, pitch, out);
+    fill(&p, y, x, batch, in, pitch, out);
     p.base = take(arena, p.rows, sizeof *p.base);
     p.to = take(arena, p.rows, sizeof *p.to);
     p.run = take(arena, p.runs, sizeof *p.run);
     p.tile = take(arena, p.tiles, sizeof *p.tile);
     p.span = take(arena, p.spans, sizeof *p.span);
     p.strip = take(arena, p.strips, sizeof *p.strip);
-    if (arena->base) plan_fill(&p, y, x, batch, in, pitch, out);
+    p.patch = take(arena, p.patches, sizeof *p.patch);
+    if (arena->base) fill(&p, y, x, batch, in, pitch, out);
     return p;
 }
+
 #endif

@@ -111,17 +111,6 @@ LOCAL void winograd_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t ba
     }
 }
 
-LOCAL plan_t winograd_plan(arena_t *arena, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out)
-{
-    plan_t p = {0};
-    winograd_fill(&p, y, x, batch, in, pitch, out);
-    p.to = take(arena, p.rows, sizeof *p.to);
-    p.tile = take(arena, p.tiles, sizeof *p.tile);
-    p.patch = take(arena, p.patches, sizeof *p.patch);
-    if (arena->base) winograd_fill(&p, y, x, batch, in, pitch, out);
-    return p;
-}
-
 /* u (PLACES, rows, PANEL) = G w G' of a panel that is packed tap by tap, w (3, 3, rows, PANEL). */
 LOCAL void winograd_kernel(const float *w, int32_t rows, float *u)
 {

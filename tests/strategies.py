@@ -101,6 +101,18 @@ def normals(dtype, rng, shape):
     return rng.normal(size=shape).astype(dtype)
 
 
+@st.composite
+def filtered_convolutions(draw, numbers=integers_as, widths=(32, 64, 96)):
+    """3 × 3 at stride 1, so by Winograd: widths on both sides of what is transformed at a time (64)."""
+    channels, filters = draw(st.tuples(st.sampled_from(widths), st.sampled_from(widths)))
+    size = draw(st.tuples(st.integers(3, 13), st.integers(3, 13)))
+    padding = tuple(draw(st.tuples(st.integers(0, 2), st.integers(0, 2))) for _ in size)
+    batch, rng = draw(st.integers(1, 5)), draw(rngs)
+    out = [n + sum(p) - 2 for n, p in zip(size, padding, strict=True)]
+    shapes = (batch, *size, channels), (3, 3, channels, filters), (batch, *out, filters)
+    return Convolution(*(numbers(np.float32, rng, shape) for shape in shapes), 1, padding)
+
+
 @dataclass(frozen=True)
 class Placed:
     """A layer at a point (θ, x), with tangents, an adjoint and the adjoint's tangent; all float64."""

@@ -50,8 +50,8 @@ PAUSE = 0.002
 """Seconds of silence before each turn, for the thread pool of whoever was before to fall asleep."""
 WARM_UP = 0.08
 """Seconds of calls that do not count before those that do, where there are several threads (one: a call).
-OpenBLAS's threads look for work for 2^26 cycles after their turn, 30 ms, and a team that starts after a pause
-stands on one core until the system moves it."""
+OpenBLAS's threads look for work for 2^26 cycles after their turn, 30 ms, on cores the next one needs, and
+a team that starts after a pause may stand on one core until the system moves it."""
 
 Variants = Mapping[str, Callable[[Work], Contender | None]]
 """Variant ↦ its way to do a work, None where it has none."""

@@ -10,19 +10,21 @@ from hypothesis import strategies as st
 from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY
 from tests.oracles import gamma
-from tests.strategies import Convolution, integers_as, normals, paddings, rngs, seeds
+from tests.strategies import (
+    Convolution,
+    filtered_convolutions,
+    integers_as,
+    normals,
+    paddings,
+    rngs,
+    seeds,
+)
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
 
 # around each size at which a kernel does something else: lanes (4, 8, 16), panels of two (8, 16, 32),
 # rows of a block (6, 12), weight rows in a strip (48), positions in a tile (96), spreads of panels (64, 128)
 EDGES = sorted({n + d for n in (4, 6, 8, 12, 16, 32, 48, 64, 96, 128) for d in (-1, 0, 1)})
-
-
-@pytest.fixture(scope="module", params=native.available())
-def kernels(request):
-    """Each variant, on one thread."""
-    return native.load(request.param, threads=1)
 
 
 @st.composite
@@ -90,7 +92,7 @@ def test_any_alignment_gives_the_same_bits(kernels, floats):
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
-@given(conv=wide_convolutions(normals))
+@given(conv=st.one_of(wide_convolutions(normals), filtered_convolutions(normals)))
 def test_any_number_of_threads_gives_the_same_bits(kernels, threads, conv):
     team = native.load(kernels.name.removeprefix("native-"), threads)
     with pytest.MonkeyPatch.context() as patch:

@@ -8,12 +8,11 @@ of everything added on the way.
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY
 from tests.oracles import gamma
-from tests.strategies import Convolution, integers_as, normals, rngs
+from tests.strategies import Convolution, filtered_convolutions, integers_as, normals
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
 
@@ -68,24 +67,6 @@ def oracle(conv, matrices):
     )
 
 
-@st.composite
-def filtered_convolutions(draw, numbers=integers_as, widths=(32, 64, 96)):
-    """Widths on both sides of what is transformed at a time (64), odd and even sizes, paddings up to 2."""
-    channels, filters = draw(st.tuples(st.sampled_from(widths), st.sampled_from(widths)))
-    size = draw(st.tuples(st.integers(3, 13), st.integers(3, 13)))
-    padding = tuple(draw(st.tuples(st.integers(0, 2), st.integers(0, 2))) for _ in size)
-    batch, rng = draw(st.integers(1, 5)), draw(rngs)
-    out = [n + sum(p) - 2 for n, p in zip(size, padding, strict=True)]
-    shapes = (batch, *size, channels), (3, 3, channels, filters), (batch, *out, filters)
-    return Convolution(*(numbers(np.float32, rng, shape) for shape in shapes), 1, padding)
-
-
-@pytest.fixture(scope="module", params=native.available())
-def kernels(request):
-    """Each variant, on one thread."""
-    return native.load(request.param, threads=1)
-
-
 @given(conv=filtered_convolutions(widths=(1, 2, 3)))
 def test_the_oracle_is_the_convolution(conv):
     conv = conv.astype(float)
@@ -117,17 +98,6 @@ def test_reals_stay_within_gamma_n_of_winograds_own_absolute_terms(kernels, conv
     results = zip(conv.maps(kernels), wide.maps(NUMPY), terms, lengths, strict=True)
     for actual, expected, bound, n in results:
         assert (np.abs(actual - expected) <= gamma(n, np.float32) * bound).all()
-
-
-@pytest.mark.parametrize("threads", [2, 3, 4])
-@given(conv=filtered_convolutions(normals))
-def test_any_number_of_threads_gives_the_same_bits(kernels, threads, conv):
-    team = native.load(kernels.name.removeprefix("native-"), threads)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "WORTH_A_TEAM", 0)
-        shared = conv.maps(team)
-    for actual, expected in zip(shared, conv.maps(kernels), strict=True):
-        np.testing.assert_array_equal(actual, expected)
 
 
 def test_many_patches_are_shared_out_and_added_up(kernels):
