@@ -13,11 +13,6 @@ from reptile_np.nn.ops import NUMPY
 built = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
 
 
-@pytest.fixture(scope="module", params=native.available())
-def kernels(request):
-    return native.load(request.param, threads=1)
-
-
 def one_line(error):
     return "\n" not in str(error.value) and str(error.value)
 
