@@ -66,12 +66,12 @@ static void convolutions(int trials)
                      .pad_left = below(2), .channels = 1 + below(36), .filters = 1 + below(70)};
         if (trial % 4 == 0) { /* the shapes that go by patches */
             s.kernel_height = s.kernel_width = 3;
-            s.stride = 1;
+            s.stride = 1 + trial / 4 % 2;
             s.channels = 32 + 64 * below(2);
             s.filters = 32 + 32 * below(2);
         }
-        s.height = s.kernel_height + below(6);
-        s.width = s.kernel_width + below(6);
+        s.height = s.kernel_height + below(trial % 4 ? 6 : 12);
+        s.width = s.kernel_width + below(trial % 4 ? 6 : 12);
         s.out_height = (s.height + s.pad_top + below(2) - s.kernel_height) / s.stride + 1;
         s.out_width = (s.width + s.pad_left + below(2) - s.kernel_width) / s.stride + 1;
         const int batch = 1 + below(5), nx = batch * s.height * s.width * s.channels;

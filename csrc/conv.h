@@ -30,15 +30,14 @@ LOCAL int conv_gathers(const conv_t *c) { return 2 * c->x.taps * c->in <= ROWS &
 LOCAL int32_t conv_panels(const conv_t *c) { return padded(c->out) / PANEL; }
 LOCAL int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL; }
 
-/* Rows of a packed panel for `channels` inputs, and floats of all panels; Winograd's panels are followed by the taps that they are
-   made from. */
+/* Rows of a packed panel for `channels` inputs, and floats of all panels. */
 LOCAL int32_t packed_depth(const conv_t *c, int32_t channels)
 {
     return (c->winograd ? PLACES : c->y.taps * c->x.taps) * channels;
 }
 LOCAL size_t packed_size(const conv_t *c, int32_t channels, int32_t columns)
 {
-    return (size_t)(packed_depth(c, channels) + (c->winograd ? c->y.taps * c->x.taps * channels : 0)) * padded(columns);
+    return (size_t)packed_depth(c, channels) * padded(columns);
 }
 LOCAL size_t conv_packed(const conv_t *c) { return packed_size(c, c->in, c->out); }
 LOCAL size_t conv_packed_back(const conv_t *c) { return packed_size(c, c->out, c->in); }
@@ -57,8 +56,8 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1};
     c.depth = s.kernel_height * s.kernel_width * in;
     const int many = batch * s.out_height * s.out_width >= 4 * PLACES; /* positions enough to pay for transforming the weights */
-    c.winograd = many && s.stride == 1 && s.kernel_height == 3 && s.kernel_width == 3 && in % PANEL == 0 && out % PANEL == 0;
-    fill_t *const fill = c.winograd ? winograd_fill : plan_fill;
+    c.winograd = many && in % PANEL == 0 && out % PANEL == 0 && patches_pay(&c.y, &c.x);
+    fill_t *const fill = c.winograd ? patches_fill : plan_fill;
     c.forward = plan_build(arena, fill, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, conv_packed(&c));
     if (c.winograd)
@@ -234,9 +233,9 @@ LOCAL void conv_weight_finish(const conv_t *c, float *w_bar)
     if (!c->units) return;
     if (c->winograd) {
         for (ptrdiff_t i = 0; i < tap; i += LANES) {
-            vec u_bar[4][4];
-            for (int place = 0; place < PLACES; place++) u_bar[place / 4][place % 4] = sum_shares(c, place * tap + i);
-            winograd_kernel_back(u_bar, w_bar + i, tap);
+            vec u_bar[WEIGHTS][WEIGHTS];
+            for (int place = 0; place < PLACES; place++) u_bar[place / WEIGHTS][place % WEIGHTS] = sum_shares(c, place * tap + i);
+            winograd_weights_back(c->forward.filtering, u_bar, w_bar + i, tap);
         }
     } else {
         for (ptrdiff_t i = 0; i < c->depth * (ptrdiff_t)c->out; i += LANES) store(w_bar + i, sum_shares(c, i));

@@ -5,14 +5,13 @@
 
 #include "conv.h"
 
-/* Panel `panel` of w (kh, kw, channels, filters), tap by tap. */
-LOCAL void pack_taps(const conv_t *c, const float *w, float *packed, int32_t panel)
+/* Panel `panel` of w (kh, kw, channels, filters), tap by tap: of each tap the channels from..end. */
+LOCAL void pack_taps(const conv_t *c, const float *w, int32_t panel, int32_t from_channel, int32_t end, float *to)
 {
     const int32_t channels = c->shape.channels, filters = c->shape.filters, taps = c->y.taps * c->x.taps;
     const int32_t columns = max_i(0, min_i(PANEL, filters - panel * PANEL));
-    float *to = packed + (ptrdiff_t)panel * c->depth * PANEL;
     for (int32_t t = 0; t < taps; t++) {
-        for (int32_t i = 0; i < c->in; i++, to += PANEL) { /* packed[panel, t, i, :] */
+        for (int32_t i = from_channel; i < end; i++, to += PANEL) { /* packed[panel, t, i, :] */
             const float *from = w + ((ptrdiff_t)t * channels + i) * filters + panel * PANEL;
             if (i < channels && columns == PANEL) {
                 store(to, load(from));
@@ -26,16 +25,15 @@ LOCAL void pack_taps(const conv_t *c, const float *w, float *packed, int32_t pan
     }
 }
 
-/* Panel `panel` of w as the input adjoint reads it: taps in packed order, channels and filters exchanged.
-   Whole LANES x LANES squares are transposed in registers. */
-LOCAL void pack_taps_back(const conv_t *c, const float *w, float *packed, int32_t panel)
+/* Panel `panel` of w as the input adjoint reads it: taps in packed order, channels and filters exchanged; of each tap the
+   filters from..end.  Whole LANES x LANES squares are transposed in registers. */
+LOCAL void pack_taps_back(const conv_t *c, const float *w, int32_t panel, int32_t from_filter, int32_t end, float *to)
 {
     const int32_t channels = c->shape.channels, filters = c->shape.filters;
-    float *to = packed + (ptrdiff_t)panel * c->y.taps * c->x.taps * c->out * PANEL;
     for (int32_t ty = 0; ty < c->y.taps; ty++) {
         for (int32_t tx = 0; tx < c->x.taps; tx++) {
             const int32_t tap = tap_of(&c->back_y, ty) * c->x.taps + tap_of(&c->back_x, tx);
-            for (int32_t o = 0; o < c->out; o += LANES, to += LANES * PANEL) { /* packed[panel, ty, tx, o:, :] */
+            for (int32_t o = from_filter; o < end; o += LANES, to += LANES * PANEL) { /* packed[panel, ty, tx, o:, :] */
                 for (int32_t half = 0; half < PANEL; half += LANES) {
                     const int32_t i = panel * PANEL + half;
                     const float *from = w + ((ptrdiff_t)tap * channels + i) * filters + o; /* w[tap, i:, o:] */
@@ -59,20 +57,25 @@ LOCAL void pack_taps_back(const conv_t *c, const float *w, float *packed, int32_
     }
 }
 
-/* Pack a panel for the forward map, or for the input adjoint: its taps, and for Winograd their transform. */
+/* Pack a panel for the forward map, or for the input adjoint; for Winograd LANES rows of all taps at a time, and their
+   transform. */
 LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t panel)
 {
-    const ptrdiff_t depth = packed_depth(c, c->in);
-    float *taps = packed + (c->winograd ? conv_panels(c) * depth * PANEL : 0);
-    pack_taps(c, w, taps, panel);
-    if (c->winograd) winograd_kernel(taps + (ptrdiff_t)panel * c->depth * PANEL, c->in, packed + panel * depth * PANEL);
+    float *to = packed + (ptrdiff_t)panel * packed_depth(c, c->in) * PANEL, taps[9 * LANES * PANEL];
+    if (!c->winograd) pack_taps(c, w, panel, 0, c->in, to);
+    for (int32_t i = 0; c->winograd && i < c->in; i += LANES) {
+        pack_taps(c, w, panel, i, i + LANES, taps);
+        winograd_weights(c->forward.filtering, taps, LANES * PANEL, to + (ptrdiff_t)i * PANEL, (ptrdiff_t)c->in * PANEL);
+    }
 }
 LOCAL void conv_pack_back(const conv_t *c, const float *w, float *packed, int32_t panel)
 {
-    const ptrdiff_t depth = packed_depth(c, c->out);
-    float *taps = packed + (c->winograd ? conv_back_panels(c) * depth * PANEL : 0);
-    pack_taps_back(c, w, taps, panel);
-    if (c->winograd) winograd_kernel(taps + (ptrdiff_t)panel * 9 * c->out * PANEL, c->out, packed + panel * depth * PANEL);
+    float *to = packed + (ptrdiff_t)panel * packed_depth(c, c->out) * PANEL, taps[9 * LANES * PANEL];
+    if (!c->winograd) pack_taps_back(c, w, panel, 0, c->out, to);
+    for (int32_t o = 0; c->winograd && o < c->out; o += LANES) {
+        pack_taps_back(c, w, panel, o, o + LANES, taps);
+        winograd_weights(c->back.filtering, taps, LANES * PANEL, to + (ptrdiff_t)o * PANEL, (ptrdiff_t)c->out * PANEL);
+    }
 }
 
 /* Elements of a kernel. */

@@ -3,12 +3,13 @@
    Along one axis, destination d reads sources first + t for a stretch of taps t: forward these are the kernel's taps
    inside the image; for the input gradient they are the taps of d's stride phase, in falling order so that sources rise.
    Positions with the same stretch of row taps and of column taps form a class: one list of runs, no padding work.
-   (3 x 3 kernels at stride 1 go by patches instead: winograd.h.)  */
+   (3 x 3 kernels at strides 1 and 2 go by patches instead, where that needs fewer products: patches.h.)  */
 
 #ifndef RK_PLAN_H
 #define RK_PLAN_H
 
 #include "contract.h"
+#include "filter.h"
 
 enum {
     TILE = 96,  /* positions in a unit of work */
@@ -89,9 +90,14 @@ typedef struct { int32_t run, runs, row, rows; } tile_t;
 /* Consecutive positions; and weight rows row .. row + width, which meet the positions of some spans. */
 typedef struct { int32_t row, rows; } span_t;
 typedef struct { int32_t in, row, width, span, spans, rows; } strip_t;
-/* 4 x 4 inputs from `base` on, of which lines top .. bottom, pixels left .. right are inside the image; they give
-   height x width positions, the first of them `row` (winograd.h). */
-typedef struct { int32_t base, row, height, width, top, bottom, left, right; } patch_t;
+/* By patches (patches.h).  Along one axis: of the sources that a patch reads, low .. high are inside the image, of the destinations
+   it makes, from .. end; products: a bit for each that is needed.  Along both: its class, first source, first position. */
+typedef struct { int32_t first, low, high, from, end, products; } side_t;
+typedef struct { int32_t class, base, row; side_t y, x; } patch_t;
+/* A product of both axes: where its value, weight and sum are; and if the value copies a source of the patch, the distance to it,
+   else -1.  A class: all that its patches need, in order of the sums, and in order of the weights. */
+typedef struct { int32_t value, weight, sum, copy; } pair_t;
+typedef struct { int32_t pairs; pair_t by_sum[MOST * MOST], by_weight[MOST * MOST]; } class_t;
 
 typedef struct {
     int32_t rows, runs, tiles;   /* rows: positions */
@@ -101,8 +107,11 @@ typedef struct {
     int32_t spans, strips;       /* forward, by classes */
     span_t *span;
     strip_t *strip;
-    int32_t patches, step, line; /* by patches; floats from a source pixel to the next, and to the next line */
+    filtering_t filtering;       /* by patches */
+    int32_t patches, classes;
+    int32_t step, line;          /* floats from a source pixel to the next, and to the next line */
     patch_t *patch;
+    class_t *class;
 } plan_t;
 
 /* Cut `rows` into even units of at most `limit`, whole register blocks where possible: the length of a unit. */
@@ -209,7 +218,7 @@ LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch,
     for (int32_t ty = 0; ty < y->taps && !y->adjoint; ty++) plan_strips(p, y, x, batch, in, ty);
 }
 
-/* Build a plan in the arena, laid out by classes (plan_fill) or by patches (winograd_fill). */
+/* Build a plan in the arena, laid out by classes (plan_fill) or by patches (patches_fill). */
 typedef void fill_t(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out);
 LOCAL plan_t plan_build(arena_t *arena, fill_t *fill, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch,
                         int32_t out)
@@ -223,6 +232,7 @@ LOCAL plan_t plan_build(arena_t *arena, fill_t *fill, const axis_t *y, const axi
     p.span = take(arena, p.spans, sizeof *p.span);
     p.strip = take(arena, p.strips, sizeof *p.strip);
     p.patch = take(arena, p.patches, sizeof *p.patch);
+    p.class = take(arena, p.classes, sizeof *p.class);
     if (arena->base) fill(&p, y, x, batch, in, pitch, out);
     return p;
 }

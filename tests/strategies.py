@@ -103,14 +103,14 @@ def normals(dtype, rng, shape):
 
 @st.composite
 def filtered_convolutions(draw, numbers=integers_as, widths=(32, 64, 96)):
-    """3 × 3 at stride 1, so by Winograd: widths on both sides of what is transformed at a time (64)."""
+    """3 × 3 at stride 1 or 2, so mostly by patches: widths around what is transformed at a time (64)."""
     channels, filters = draw(st.tuples(st.sampled_from(widths), st.sampled_from(widths)))
-    size = draw(st.tuples(st.integers(3, 13), st.integers(3, 13)))
+    size = draw(st.tuples(st.integers(3, 15), st.integers(3, 15)))
     padding = tuple(draw(st.tuples(st.integers(0, 2), st.integers(0, 2))) for _ in size)
-    batch, rng = draw(st.integers(1, 5)), draw(rngs)
-    out = [n + sum(p) - 2 for n, p in zip(size, padding, strict=True)]
+    batch, stride, rng = draw(st.integers(1, 5)), draw(st.integers(1, 2)), draw(rngs)
+    out = [(n + sum(p) - 3) // stride + 1 for n, p in zip(size, padding, strict=True)]
     shapes = (batch, *size, channels), (3, 3, channels, filters), (batch, *out, filters)
-    return Convolution(*(numbers(np.float32, rng, shape) for shape in shapes), 1, padding)
+    return Convolution(*(numbers(np.float32, rng, shape) for shape in shapes), stride, padding)
 
 
 @dataclass(frozen=True)

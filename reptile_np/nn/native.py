@@ -4,7 +4,8 @@
 C (``csrc/``).  Kernels are float32: an entry called with another dtype, or with nothing in an array,
 answers as NumPy's does.  Arrays that are not C-contiguous or not aligned are copied, never refused.
 Calls release the GIL, and results are bitwise the same for any number of threads.  3 × 3 convolutions at
-stride 1 go by Winograd's F(2 × 2, 3 × 3): an infinite input then makes its neighbourhood NaN.
+strides 1 and 2 go by patches where that needs fewer products (``csrc/filter.h``): an infinite input then
+makes its neighbourhood NaN.
 
 Verified by ``tests/nn/test_native_ops.py``, ``test_native_winograd.py``, ``test_native_checks.py`` and
 ``test_native_networks.py``.

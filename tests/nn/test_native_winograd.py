@@ -1,9 +1,11 @@
-"""3 × 3 convolutions at stride 1 by Winograd's F(2 × 2, 3 × 3): exact on integers, its own bound on reals.
+"""3 × 3 convolutions by patches, at strides 1 and 2: exact on integers, their own bound on reals.
 
 The oracle is the algorithm written out once more, in NumPy, from its three matrices.  With the matrices
 as they are it must be the convolution; with all absolute values it gives the sum of the absolute values
 of everything added on the way.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,17 +18,38 @@ from tests.strategies import Convolution, filtered_convolutions, integers_as, no
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
 
-INPUTS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], float)  # Bᵀ
-KERNEL = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2  # G
-OUTPUTS = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], float)  # Aᵀ
+
+@dataclass(frozen=True)
+class Filtering:
+    """Along one axis, a patch of sources d, every `step` of them, makes y = Aᵀ ((G w) ⊙ (Bᵀ d))."""
+
+    step: int
+    inputs: np.ndarray  # Bᵀ (products, reads)
+    kernel: np.ndarray  # G (products, 3)
+    outputs: np.ndarray  # Aᵀ (makes, products)
+
+    def __abs__(self):
+        return Filtering(self.step, abs(self.inputs), abs(self.kernel), abs(self.outputs))
 
 
-def patches_of(x, padding, size):
-    """Every 4 × 4 patch of x that 2 × 2 outputs need: (b, rows, columns, c, 4, 4)."""
-    room = [(before, 4 + n) for (before, _), n in zip(padding, size, strict=True)]
-    padded = np.pad(x, ((0, 0), *room, (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), axis=(1, 2))
-    return windows[:, : size[0] : 2, : size[1] : 2]
+STRIDE_1 = Filtering(
+    2,
+    np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
+    np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2,
+    np.array([[1, 1, 1, 0], [0, 1, -1, -1]]),
+)
+STRIDE_2 = Filtering(
+    4,
+    np.array([[1, 0, -1, 0, 0], [0, 0, 1, 0, 0], [0, 0, -1, 0, 1], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]),
+    np.array([[1, 0, 0], [1, 0, 1], [0, 0, 1], [0, 1, 0], [0, 1, 0]]),
+    np.array([[1, 1, 0, 1, 0], [0, 1, 1, 0, 1]]),
+)
+STRIDE_2_BACK = Filtering(
+    2,
+    np.array([[1, -1, 0], [0, 1, 0], [0, -1, 1], [0, 1, 0], [0, 0, 1]]),
+    np.array([[0, 0, 1], [1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 1, 0]]),
+    np.array([[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 1]]),
+)
 
 
 def both_axes(matrix, squares):
@@ -34,44 +57,74 @@ def both_axes(matrix, squares):
     return matrix @ squares @ matrix.T
 
 
-def winograd(x, kernel, padding, size, matrices):
+def patches_of(x, filtering, firsts, counts):
+    """The patches of x from sources `firsts` on, zeros outside: (b, rows, columns, c, reads, reads)."""
+    reads = filtering.inputs.shape[1]
+    room = [(max(0, -f), max(0, f) + reads + filtering.step * n) for f, n in zip(firsts, counts, strict=True)]
+    padded = np.pad(x, ((0, 0), *room, (0, 0)))[:, max(0, firsts[0]) :, max(0, firsts[1]) :]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (reads, reads), axis=(1, 2))
+    return windows[:, :: filtering.step, :: filtering.step][:, : counts[0], : counts[1]]
+
+
+def counts_of(size, starts, makes):
+    """How many patches there are along each axis, the first of them at destination `start` <= 0."""
+    return [-((start - n) // makes) for n, start in zip(size, starts, strict=True)]
+
+
+def by_patches(x, kernel, filtering, firsts, starts, size):
     """y (b, *size, f): Aᵀ (Σ_c (G w_c Gᵀ) ⊙ (Bᵀ d_c B)) A of every patch."""
-    inputs, weights, outputs = matrices
-    v = both_axes(inputs, patches_of(x, padding, size))
-    u = both_axes(weights, kernel.transpose(2, 3, 0, 1))
-    y = both_axes(outputs, np.einsum("bijcuv,cfuv->bijfuv", v, u))
-    whole = y.transpose(0, 1, 4, 2, 5, 3).reshape(len(x), 2 * y.shape[1], 2 * y.shape[2], -1)
-    return whole[:, : size[0], : size[1]]
+    makes = len(filtering.outputs)
+    counts = counts_of(size, starts, makes)
+    v = both_axes(filtering.inputs, patches_of(x, filtering, firsts, counts))
+    u = both_axes(filtering.kernel, kernel.transpose(2, 3, 0, 1))
+    y = both_axes(filtering.outputs, np.einsum("bijcuv,cfuv->bijfuv", v, u))
+    whole = y.transpose(0, 1, 4, 2, 5, 3).reshape(len(x), makes * counts[0], makes * counts[1], -1)
+    return whole[:, -starts[0] :, -starts[1] :][:, : size[0], : size[1]]
 
 
-def winograd_weight(x, y_bar, padding, matrices):
+def weight_by_patches(x, y_bar, filtering, firsts, starts):
     """w_bar (3, 3, c, f): Gᵀ (Σ_patches (Bᵀ d B) ⊙ (A y_bar Aᵀ)) G."""
-    inputs, weights, outputs = matrices
-    size = y_bar.shape[1:3]
-    v = both_axes(inputs, patches_of(x, padding, size))
-    b, rows, columns = v.shape[:3]
-    even = np.pad(y_bar, ((0, 0), *((0, n % 2) for n in size), (0, 0)))
-    squares = even.reshape(b, rows, 2, columns, 2, -1).transpose(0, 1, 3, 5, 2, 4)
-    u_bar = np.einsum("bijcuv,bijfuv->cfuv", v, both_axes(outputs.T, squares))
-    return both_axes(weights.T, u_bar).transpose(2, 3, 0, 1)
+    makes, size = len(filtering.outputs), y_bar.shape[1:3]
+    counts = counts_of(size, starts, makes)
+    v = both_axes(filtering.inputs, patches_of(x, filtering, firsts, counts))
+    ends = [makes * n + start - m for n, start, m in zip(counts, starts, size, strict=True)]
+    whole = np.pad(
+        y_bar, ((0, 0), *((-start, end) for start, end in zip(starts, ends, strict=True)), (0, 0))
+    )
+    squares = whole.reshape(len(x), counts[0], makes, counts[1], makes, -1).transpose(0, 1, 3, 5, 2, 4)
+    u_bar = np.einsum("bijcuv,bijfuv->cfuv", v, both_axes(filtering.outputs.T, squares))
+    return both_axes(filtering.kernel.T, u_bar).transpose(2, 3, 0, 1)
 
 
-def oracle(conv, matrices):
-    """The three maps of a convolution, the input adjoint as the forward map of the kernel turned round."""
-    turned = conv.kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    back = [(2 - before, 0) for before, _ in conv.padding]
+def oracle(conv, outside, absolute=False):
+    """The three maps of a convolution; `outside`: the first patches begin half a patch outside the image."""
+    pads = [before for before, _ in conv.padding]
+    forward = STRIDE_1 if conv.stride == 1 else STRIDE_2
+    back = STRIDE_1 if conv.stride == 1 else STRIDE_2_BACK
+    starts = [-outside, -outside]
+    firsts = [conv.stride * start - pad for start, pad in zip(starts, pads, strict=True)]
+    if conv.stride == 1:  # the forward map of the kernel turned round
+        turned = conv.kernel[::-1, ::-1]
+        back_starts = starts
+        back_firsts = [start + pad - 2 for start, pad in zip(starts, pads, strict=True)]
+    else:
+        turned = conv.kernel
+        back_starts = [-(pad % 2) - 2 * outside for pad in pads]
+        back_firsts = [(start + pad) // 2 - 1 for start, pad in zip(back_starts, pads, strict=True)]
+    if absolute:
+        conv, turned, forward, back = abs(conv), abs(turned), abs(forward), abs(back)
     return (
-        winograd(conv.x, conv.kernel, conv.padding, conv.y_bar.shape[1:3], matrices),
-        winograd(conv.y_bar, turned, back, conv.size, matrices),
-        winograd_weight(conv.x, conv.y_bar, conv.padding, matrices),
+        by_patches(conv.x, conv.kernel, forward, firsts, starts, conv.y_bar.shape[1:3]),
+        by_patches(conv.y_bar, turned.transpose(0, 1, 3, 2), back, back_firsts, back_starts, conv.size),
+        weight_by_patches(conv.x, conv.y_bar, forward, firsts, starts),
     )
 
 
+@pytest.mark.parametrize("outside", [False, True])
 @given(conv=filtered_convolutions(widths=(1, 2, 3)))
-def test_the_oracle_is_the_convolution(conv):
+def test_the_oracle_is_the_convolution(outside, conv):
     conv = conv.astype(float)
-    signed = oracle(conv, (INPUTS, KERNEL, OUTPUTS))
-    for actual, expected in zip(signed, conv.maps(NUMPY), strict=True):
+    for actual, expected in zip(oracle(conv, outside), conv.maps(NUMPY), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
 
@@ -82,28 +135,50 @@ def test_integers_are_exact(kernels, conv):
 
 
 @given(conv=filtered_convolutions(normals))
-def test_reals_stay_within_gamma_n_of_winograds_own_absolute_terms(kernels, conv):
-    """Each transform is two or three additions deep along each axis, and multiplies by powers of 2 only.
+def test_reals_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(kernels, conv):
+    """Each transform is at most two additions deep along each axis, and multiplies by powers of 2 only.
 
-    Forward and input adjoint: 2 roundings for the inputs, 4 for the kernel, c products and their sum, 4
-    for the outputs.  Weight adjoint: 2 for the inputs, 2 for the adjoints, the sum over patches in up to
-    8 shares, 4 for the kernel.
+    Forward and input adjoint: 2 roundings for the inputs, 4 for the kernel, up to 4 products of c channels
+    and their sum, 4 for the outputs.  Weight adjoint: 2 for the inputs, 2 for the adjoints, up to 4 products
+    a patch in up to 8 shares, 4 for the kernel.  Where patches do not pay, there are 9 c products, or
+    one a position in up to 16 shares.  Patches begin where it suits them: the larger terms count.
     """
     wide = conv.astype(float)
-    terms = oracle(abs(wide), tuple(map(np.abs, (INPUTS, KERNEL, OUTPUTS))))
+    terms = map(np.maximum, oracle(wide, False, absolute=True), oracle(wide, True, absolute=True))
     channels, filters = conv.kernel.shape[2:]
-    height, width = conv.y_bar.shape[1:3]
-    patches = len(conv.x) * -(-height // 2) * -(-width // 2)
-    lengths = channels + 10, filters + 10, patches + 16
+    positions = len(conv.x) * (conv.y_bar.shape[1] + 2) * (conv.y_bar.shape[2] + 2)
+    lengths = 9 * channels + 10, 9 * filters + 10, positions + 16
     results = zip(conv.maps(kernels), wide.maps(NUMPY), terms, lengths, strict=True)
     for actual, expected, bound, n in results:
         assert (np.abs(actual - expected) <= gamma(n, np.float32) * bound).all()
 
 
-def test_many_patches_are_shared_out_and_added_up(kernels):
+@pytest.mark.parametrize(
+    ("height", "stride", "pad", "patches"),
+    [
+        (42, 1, 1, True),  # the layers of Mini-ImageNet
+        (21, 1, 1, True),
+        (10, 1, 1, True),
+        (14, 2, 0, True),  # of Omniglot
+        (7, 2, 1, False),
+        (4, 2, 0, False),
+    ],
+)
+def test_patches_are_taken_where_they_need_fewer_products(kernels, height, stride, pad, patches):
+    """Seen by an infinite pixel, whose patches subtract it from itself: NaN, where taps leave infinity."""
+    x = np.zeros((20, height, height, 32), np.float32)
+    x[:, 2, 2] = np.inf
+    y = kernels.conv2d(x, np.ones((3, 3, 32, 32), np.float32), stride, ((pad, 1), (pad, 1)))
+    assert np.isnan(y).any() == patches
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_many_patches_are_shared_out_and_added_up(kernels, stride):
     """42 × 42 positions of 10 images, as in the second layer of Mini-ImageNet: 4,410 patches in 8 shares."""
     rng = np.random.default_rng(0)
-    shapes = (10, 42, 42, 32), (3, 3, 32, 32), (10, 42, 42, 32)
-    conv = Convolution(*(integers_as(np.float32, rng, s) for s in shapes), 1, ((1, 1), (1, 1)))
+    size = 42 * stride
+    shapes = (10, size, size, 32), (3, 3, 32, 32), (10, 42, 42, 32)
+    padding = ((2 - stride, 1), (2 - stride, 1))
+    conv = Convolution(*(integers_as(np.float32, rng, s) for s in shapes), stride, padding)
     for actual, expected in zip(conv.maps(kernels), conv.maps(NUMPY), strict=True):
         np.testing.assert_array_equal(actual, expected)
