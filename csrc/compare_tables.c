@@ -1,11 +1,11 @@
-/* Run one table beside another, outside Python: for instruction sets that only an emulator has here.
+/* Run one table beside another, outside Python: for instruction sets that only an emulator may have.
 
      cc -std=c11 -O3 -ffp-contract=fast -DRK_A=neon -DRK_B=portable \
         compare_tables.c neon.c portable.c team.c -lm -pthread -static -o compare && emulator ./compare
 
    Convolutions and their adjoints on integers must be exact (against loops written out here); whole networks must agree
    with the other table to TOLERANCE of their largest entry.  Prints a line each; exit code 1 if anything is wrong.
-   README.md tells how AVX-512 and NEON were run.  */
+   README.md tells how NEON was run, and AVX-512 without such a processor.  */
 
 #include "kernels.h"
 #include <math.h>
