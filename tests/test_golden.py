@@ -149,10 +149,14 @@ def run(golden_file, default_ops):
 
 
 def neighbours(run, phi):
-    """φ, then points one rounding away from it whose β are off by what the recorded means are: 2e-5."""
+    """φ, then points one rounding away from it whose β are off by what the recorded means are: 2e-5.
+
+    At the worst kink a fifth of them take the recorded sides, whichever BLAS is used: 60 do not miss it
+    (0.8^60 = 10^-6), where 15 do, once in 28 times.
+    """
     yield phi
     rng = np.random.default_rng(0)
-    for _ in range(15):
+    for _ in range(60):
         near = phi * (1 + np.finfo(phi.dtype).eps * rng.integers(-1, 2, phi.shape).astype(phi.dtype))
         for name, piece in run.model.layout.views(near).items():
             if name.endswith("beta"):
