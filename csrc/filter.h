@@ -34,18 +34,28 @@
 typedef enum { STRIDE_1, STRIDE_2, STRIDE_2_BACK } filtering_t;
 enum { WEIGHTS = 4, MOST = 5, PLACES = WEIGHTS * WEIGHTS }; /* weights of an axis; products at most; weights of both axes */
 
-/* Of product i: its value, its weight, the sum it belongs to, the destinations it goes to (a bit each).  Of value i: the
-   sources it reads (a bit each), and which of them it copies, or -1. */
+/* Of product i: its value, its weight, the sum it belongs to, the destinations it goes to; of value i: the sources it reads.
+   Destinations and sources are sets, a bit each: 5 is the first and the third. */
 typedef struct {
     int32_t reads, values, products, sums, makes;
-    int32_t value[MOST], weight[MOST], sum[MOST], made[MOST], read[MOST], copy[MOST];
+    int32_t value[MOST], weight[MOST], sum[MOST], made[MOST], read[MOST];
 } filter_t;
 
 static const filter_t FILTERS[] = {
-    [STRIDE_1] = {4, 4, 4, 4, 2, {0, 1, 2, 3}, {0, 1, 2, 3}, {0, 1, 2, 3}, {1, 3, 3, 2}, {5, 6, 6, 10}, {-1, -1, -1, -1}},
-    [STRIDE_2] = {5, 5, 5, 3, 2, {0, 1, 2, 3, 4}, {0, 1, 2, 3, 3}, {0, 1, 2, 0, 2}, {1, 3, 2, 1, 2}, {5, 4, 20, 2, 8}, {-1, 2, -1, 1, 3}},
-    [STRIDE_2_BACK] = {3, 4, 5, 5, 4, {0, 1, 2, 1, 3}, {0, 1, 2, 3, 3}, {0, 1, 2, 3, 4}, {1, 5, 4, 2, 8}, {3, 2, 6, 4}, {-1, 1, -1, 2}},
+    [STRIDE_1] = {.reads = 4, .values = 4, .products = 4, .sums = 4, .makes = 2,
+                  .value = {0, 1, 2, 3}, .weight = {0, 1, 2, 3}, .sum = {0, 1, 2, 3},
+                  .made = {1, 3, 3, 2}, .read = {5, 6, 6, 10}},
+    [STRIDE_2] = {.reads = 5, .values = 5, .products = 5, .sums = 3, .makes = 2,
+                  .value = {0, 1, 2, 3, 4}, .weight = {0, 1, 2, 3, 3}, .sum = {0, 1, 2, 0, 2},
+                  .made = {1, 3, 2, 1, 2}, .read = {5, 4, 20, 2, 8}},
+    [STRIDE_2_BACK] = {.reads = 3, .values = 4, .products = 5, .sums = 5, .makes = 4,
+                       .value = {0, 1, 2, 1, 3}, .weight = {0, 1, 2, 3, 3}, .sum = {0, 1, 2, 3, 4},
+                       .made = {1, 5, 4, 2, 8}, .read = {3, 2, 6, 4}},
 };
+
+/* Whether a value is one source as it stands: then nothing need be written down for it. */
+INLINE int is_copy(const filter_t *f, int32_t value) { return (f->read[value] & (f->read[value] - 1)) == 0; }
+INLINE int32_t copied_source(const filter_t *f, int32_t value) { return __builtin_ctz((unsigned)f->read[value]); }
 
 INLINE void value_line(const filtering_t f, const vec *d, vec *v) /* v = B' d */
 {

@@ -61,11 +61,13 @@ LOCAL int32_t class_pairs(const plan_t *p, const side_t *y, const side_t *x, con
     int32_t n = 0;
     for (int32_t k = 0; k < MOST * MOST; k++) {
         for (int32_t i = 0; i < f->products; i++) {
+            if (key[i] != k / MOST || !(y->products >> i & 1)) continue;
             for (int32_t j = 0; j < f->products; j++) {
-                if (key[i] != k / MOST || key[j] != k % MOST || !(y->products >> i & 1) || !(x->products >> j & 1)) continue;
-                const int32_t vi = f->value[i], vj = f->value[j], copies = f->copy[vi] >= 0 && f->copy[vj] >= 0;
+                if (key[j] != k % MOST || !(x->products >> j & 1)) continue;
+                const int32_t vi = f->value[i], vj = f->value[j];
+                const int copies = is_copy(f, vi) && is_copy(f, vj);
                 pair[n++] = (pair_t){vi * f->values + vj, f->weight[i] * WEIGHTS + f->weight[j], f->sum[i] * f->sums + f->sum[j],
-                                     copies ? f->copy[vi] * p->line + f->copy[vj] * p->step : -1};
+                                     copies ? copied_source(f, vi) * p->line + copied_source(f, vj) * p->step : -1};
             }
         }
     }

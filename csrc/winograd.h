@@ -21,11 +21,10 @@ enum {
 typedef float pairs_t[MOST * MOST * (PATCHES * WIDE + CACHE_LINE)];
 LOCAL ptrdiff_t pair_size(int32_t channels) { return (ptrdiff_t)channels * PATCHES + CACHE_LINE; }
 
-/* f(filtering, ...) with a constant filtering */
-#define RK_FILTERED(f, filtering, ...)                                         \
-    ((filtering) == STRIDE_1   ? f(STRIDE_1, __VA_ARGS__)                      \
-     : (filtering) == STRIDE_2 ? f(STRIDE_2, __VA_ARGS__)                      \
-                               : f(STRIDE_2_BACK, __VA_ARGS__))
+/* f(filtering, ...) with a constant filtering: one of forward plans, or any */
+#define RK_FORWARD(f, filtering, ...) ((filtering) == STRIDE_1 ? f(STRIDE_1, __VA_ARGS__) : f(STRIDE_2, __VA_ARGS__))
+#define RK_FILTERED(f, filtering, ...) \
+    ((filtering) == STRIDE_2_BACK ? f(STRIDE_2_BACK, __VA_ARGS__) : RK_FORWARD(f, filtering, __VA_ARGS__))
 
 LOCAL void winograd_weights(filtering_t f, const float *w, ptrdiff_t size, float *u, ptrdiff_t distance)
 {
@@ -33,7 +32,7 @@ LOCAL void winograd_weights(filtering_t f, const float *w, ptrdiff_t size, float
 }
 LOCAL void winograd_weights_back(filtering_t f, vec u_bar[WEIGHTS][WEIGHTS], float *w_bar, ptrdiff_t size)
 {
-    RK_FILTERED(filter_weights_back, f, u_bar, w_bar, size);
+    RK_FORWARD(filter_weights_back, f, u_bar, w_bar, size);
 }
 
 /* The sources of a patch, zeros outside the image; whole (a constant): all of it is inside. */
@@ -67,7 +66,8 @@ INLINE void patch_values(const filtering_t f, const plan_t *p, const patch_t *pa
             float *vk = v + (c / PANEL * PATCHES + k) * PANEL + c % PANEL; /* v[0, panel, k, c] */
             RK_UNROLL
             for (int t = 0; t < values * values; t++)
-                if (FILTERS[f].copy[t / values] < 0 || FILTERS[f].copy[t % values] < 0) store(vk + t * size, to[t / values][t % values]);
+                if (!is_copy(FILTERS + f, t / values) || !is_copy(FILTERS + f, t % values))
+                    store(vk + t * size, to[t / values][t % values]);
         }
     }
 }
@@ -145,10 +145,7 @@ INLINE void patch_makes_back(const filtering_t f, const plan_t *p, const patch_t
 }
 LOCAL void winograd_makes_back(const plan_t *p, const patch_t *patch, int32_t patches, const float *y_bar, int32_t columns, float *m)
 {
-    if (p->filtering == STRIDE_1)
-        patch_makes_back(STRIDE_1, p, patch, patches, y_bar, columns, m);
-    else
-        patch_makes_back(STRIDE_2, p, patch, patches, y_bar, columns, m);
+    RK_FORWARD(patch_makes_back, p->filtering, p, patch, patches, y_bar, columns, m);
 }
 
 /* A tile of out, up to WIDE columns; u (panels, PLACES, channels, PANEL): their weights. */
@@ -187,7 +184,8 @@ LOCAL void winograd_tile(const plan_t *p, const tile_t *tile, const float *in, c
                     if (runs || !copies)
                         contract_block(end - row, v, at + row, run, runs, uj, from ? FROM_OUT : FROM_ZERO, NULL, mj, at + row);
                     if (copies)
-                        contract_block(end - row, in, base + row, copy, copies, uj, from || runs ? FROM_OUT : FROM_ZERO, NULL, mj, at + row);
+                        contract_block(end - row, in, base + row, copy, copies, uj, from || runs ? FROM_OUT : FROM_ZERO, NULL, mj,
+                                       at + row);
                 }
             }
         }
