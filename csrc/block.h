@@ -5,7 +5,10 @@
    is: statistics (of z, or of u where the pool comes first), winners u, then a.  Norm before pool picks the same
    winners as pool before norm but for channels with gamma < 0, where the smallest z wins.
 
-   Work is cut in chunks of rows whose partial sums are merged in order.  Backwards, z_bar overwrites z.  */
+   Work is cut in chunks of rows whose partial sums are merged in order.
+
+   What a Hessian product reads of the point where the gradient was taken is z, a_bar and the vectors beside them; all
+   else follows.  A plan for gradients alone lets z_bar overwrite z.  */
 
 #ifndef RK_BLOCK_H
 #define RK_BLOCK_H
@@ -24,7 +27,7 @@ typedef struct {
     int32_t rows, pooled;          /* positions of z and of u, over the batch */
     int32_t image;                 /* positions of u in one image */
     int32_t counted;               /* positions the statistics run over */
-    float *z, *u, *a, *a_bar;
+    float *z, *z_bar, *u, *a, *a_bar; /* z_bar: z itself, unless a Hessian product is to follow */
     int32_t *winner;               /* (pooled, channels) place in the window, u * pool + v */
     float *bias, *gamma, *beta;    /* (channels,) padded with zeros */
     float *mean, *r, *sign;        /* (channels,) statistics; which way the pool looks */
@@ -210,17 +213,17 @@ LOCAL void block_sums(const block_t *k, const int32_t *to, int32_t rows, int32_t
     }
 }
 
-/* Merge `count` (k->m1, k->m2, ...) of the partial sums (units, count, channels) for lanes c.. */
-LOCAL void block_merge(const block_t *k, int32_t units, int32_t c, int32_t count, float *const *to)
+/* Merge the two kinds of partial sums (units, 2, channels) for lanes c.. */
+LOCAL void block_merge(const block_t *k, int32_t units, int32_t c, float *const to[2])
 {
-    for (int32_t j = 0; j < count; j++) {
+    for (int32_t j = 0; j < 2; j++) {
         vec sum = zero();
-        for (int32_t i = 0; i < units; i++) sum += load(k->part + ((ptrdiff_t)i * count + j) * k->channels + c); /* part[i, j, c] */
+        for (int32_t i = 0; i < units; i++) sum += load(k->part + ((ptrdiff_t)i * 2 + j) * k->channels + c); /* part[i, j, c] */
         store(to[j] + c, sum);
     }
 }
 
-/* z_bar of rows from..to, over z, where there is no pool: gamma r (y_bar - mean(y_bar) - xhat mean(xhat y_bar)). */
+/* z_bar of rows from..to, where there is no pool: gamma r (y_bar - mean(y_bar) - xhat mean(xhat y_bar)). */
 LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
@@ -233,18 +236,17 @@ LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
             for (int h = 0; h < 2; h++) {
                 const ptrdiff_t at = (ptrdiff_t)row * k->channels + c + h * LANES; /* z[row, c] */
                 const vec z = load(k->z + at), y_bar = keep(norm_y(&n[h], z) > zero(), load(k->a_bar + at));
-                store(k->z + at, n[h].scale * (y_bar - m1[h] - (z - n[h].mean) * m2[h]));
+                store(k->z_bar + at, n[h].scale * (y_bar - m1[h] - (z - n[h].mean) * m2[h]));
             }
         }
     }
 }
 
-/* z_bar of the positions under pooled rows from..to, over z: the same, with y_bar (norm first) or u_bar (pool first) at
+/* z_bar of the positions under pooled rows from..to: the same, with y_bar (norm first) or u_bar (pool first) at
    the winners and zero elsewhere. */
 LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
-    float *z = k->z;
     for (int32_t row = from; row < to; row++) {
         const window_t w = window_of(k, row);
         for (int32_t c = 0; c < w.step; c += LANES) {
@@ -255,9 +257,9 @@ LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to)
             const ivec winner = load_i(k->winner + here);
             if (k->shape.pool_first) {
                 const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
-                RK_EACH_OF(w, { store(z + at, keep(winner == place, u_bar)); })
+                RK_EACH_OF(w, { store(k->z_bar + at, keep(winner == place, u_bar)); })
             } else {
-                RK_EACH_OF(w, { store(z + at, n.scale * (keep(winner == place, y_bar) - m1 - (load(z + at) - n.mean) * m2)); })
+                RK_EACH_OF(w, { store(k->z_bar + at, n.scale * (keep(winner == place, y_bar) - m1 - (load(k->z + at) - n.mean) * m2)); })
             }
         }
     }

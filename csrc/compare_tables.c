@@ -132,18 +132,19 @@ static void network(const char *name, int side, int channels, int filters, int s
     s.dense = (rk_conv){side, side, channels, side, side, WAYS, 1, 0, 0, 1, 1};
     const int n = TABLE(RK_A).network_parameters(&s);
     const int32_t labels[BATCH] = {0, 3, 4};
-    float *phi = reals(n, 0.3f), *v = reals(n, 1.0f), *got[2][3];
+    float *phi = reals(n, 0.3f), *v = reals(n, 1.0f), *got[2][4];
     const rk_table *tables[2] = {&TABLE(RK_A), &TABLE(RK_B)};
     for (int t = 0; t < 2; t++) {
-        void *memory = zeros(tables[t]->network_size(&s, BATCH, 1));
+        void *memory = zeros(tables[t]->network_size(&s, BATCH, 1)), *point = zeros(tables[t]->network_point(&s, BATCH));
         tables[t]->network_plan(&s, BATCH, 1, memory);
-        for (int i = 0; i < 3; i++) got[t][i] = zeros(sizeof(float) * n);
+        for (int i = 0; i < 4; i++) got[t][i] = zeros(sizeof(float) * n);
         tables[t]->network_predict(memory, phi, x, got[t][0], 1);
-        tables[t]->network_loss_and_grad(memory, phi, x, labels, got[t][1], 1);
-        tables[t]->network_hvp(memory, phi, x, labels, v, got[t][2], 1);
+        tables[t]->network_loss_and_grad(memory, phi, x, labels, point, got[t][1], 1);
+        tables[t]->network_hvp(memory, phi, x, labels, NULL, v, got[t][2], 1);
+        tables[t]->network_hvp(memory, phi, x, labels, point, v, got[t][3], 1);
     }
-    const char *const what[3] = {"logits", "gradient", "Hessian product"};
-    for (int i = 0; i < 3; i++) {
+    const char *const what[4] = {"logits", "gradient", "Hessian product", "Hessian product at a kept point"};
+    for (int i = 0; i < 4; i++) {
         char line[80];
         snprintf(line, sizeof line, "%s, %s", name, what[i]);
         judge(line, got[0][i], got[1][i], i ? n : BATCH * WAYS, TOLERANCE);

@@ -1,7 +1,7 @@
 /* Hessian-vector products of a network: the tangent, along v, of its gradient (Pearlmutter 1994).
 
-   After the ordinary forward pass the tangents follow it (_dot), then adjoints and their tangents come back together.
-   For batch norm, with slope = mean(xhat z_dot):
+   The gradient has been there and left z and a_bar of every block (network_place); tangents (_dot) follow it forward and
+   back.  Per layer that is six products: two forward, two for the weights, two for the input.  For batch norm, with slope = mean(xhat z_dot):
      xhat_dot = r (z_dot - mean(z_dot) - xhat slope),  r_dot = -r^2 slope.
    Terms marked * are second order: the adjoint stands still while weights, activations and statistics move.  */
 
@@ -152,26 +152,22 @@ LOCAL void network_loss_dot(network_t *n, const int32_t *labels)
     }
 }
 
-/* Partial sums over the pooled rows at to[0..rows), lanes c.., of y_bar, xhat y_bar and their tangents y_bar_dot and
+/* Partial sums over the pooled rows at to[0..rows), lanes c.., of the tangents of y_bar and xhat y_bar: y_bar_dot and
    xhat y_bar_dot + xhat_dot y_bar *. */
 LOCAL void block_sums_back_dot(const block_t *k, const int32_t *to, int32_t rows, int32_t c, float *part)
 {
     const norm_dot_t s = norm_dot_at(k, c);
-    vec sum = zero(), product = zero(), sum_dot = zero(), product_dot = zero();
+    vec sum_dot = zero(), product_dot = zero();
     for (int32_t i = 0; i < rows; i++) {
         const ptrdiff_t at = (ptrdiff_t)to[i] + c; /* a_bar[row_i, c] */
         const vec u = load(k->u + at), xhat = xhat_of(&s, u);
         const ivec on = norm_y(&s.norm, u) > zero();
         const vec y_bar = keep(on, load(k->a_bar + at)), y_bar_dot = keep(on, load(k->a_bar_dot + at));
-        sum += y_bar;
-        product += y_bar * xhat;
         sum_dot += y_bar_dot;
         product_dot += xhat * y_bar_dot + xhat_dot_of(&s, xhat, load(k->u_dot + at)) * y_bar;
     }
-    store(part + c, sum);
-    store(part + k->channels + c, product);
-    store(part + 2 * k->channels + c, sum_dot);
-    store(part + 3 * k->channels + c, product_dot);
+    store(part + c, sum_dot);
+    store(part + k->channels + c, product_dot);
 }
 
 /* z_bar and z_bar_dot at one place, from y_bar, y_bar_dot, z and z_dot there:
@@ -188,7 +184,7 @@ INLINE void norm_back_dot(const back_dot_t *s, vec y_bar, vec y_bar_dot, vec z, 
     store(z_bar_dot, n->norm.scale * q_dot + (n->gamma_dot * n->norm.r + n->gamma * n->r_dot) * q);
 }
 
-/* z_bar over z and z_bar_dot over z_dot at the positions under pooled rows from..to. */
+/* z_bar, and z_bar_dot over z_dot, at the positions under pooled rows from..to. */
 LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
@@ -202,7 +198,7 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
             const ivec on = norm_y(&s.norm.norm, u) > zero();
             const vec y_bar = keep(on, load(k->a_bar + here)), y_bar_dot = keep(on, load(k->a_bar_dot + here));
             if (!pools(k)) {
-                norm_back_dot(&s, y_bar, y_bar_dot, u, load(k->z_dot + here), k->z + here, k->z_dot + here);
+                norm_back_dot(&s, y_bar, y_bar_dot, u, load(k->z_dot + here), k->z_bar + here, k->z_dot + here);
                 continue;
             }
             const ivec winner = load_i(k->winner + here);
@@ -210,13 +206,13 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
                 float u_bar[LANES], u_bar_dot[LANES];
                 norm_back_dot(&s, y_bar, y_bar_dot, u, load(k->u_dot + here), u_bar, u_bar_dot);
                 RK_EACH_OF(w, {
-                    store(k->z + at, keep(winner == place, load(u_bar)));
+                    store(k->z_bar + at, keep(winner == place, load(u_bar)));
                     store(k->z_dot + at, keep(winner == place, load(u_bar_dot)));
                 })
             } else {
                 RK_EACH_OF(w, {
                     norm_back_dot(&s, keep(winner == place, y_bar), keep(winner == place, y_bar_dot), load(k->z + at),
-                                  load(k->z_dot + at), k->z + at, k->z_dot + at);
+                                  load(k->z_dot + at), k->z_bar + at, k->z_dot + at);
                 })
             }
         }
@@ -224,7 +220,7 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 }
 
 /* Weight and input adjoints with their tangents, for the conv c with input x (tangent x_dot or NULL) and output adjoint
-   y_bar: w_bar_dot always; where there is a block below, its a_bar and a_bar_dot with their partial sums. */
+   y_bar: w_bar_dot always; where there is a block below, its a_bar_dot with the partial sums. */
 LOCAL void conv_adjoints_dot(const conv_t *c, const float *x, const float *x_dot, const float *y_bar, const float *y_bar_dot,
                              const float *packed_back_dot, float *w_bar_dot, const block_t *below, team_t *team)
 {
@@ -238,22 +234,21 @@ LOCAL void conv_adjoints_dot(const conv_t *c, const float *x, const float *x_dot
         const int32_t j = i - weights;
         const area_t area = conv_back_area(c, j);
         const tile_t *t = c->back.tile + area.tile;
-        conv_back_item(c, j, y_bar, c->packed_back, FROM_ZERO, below->a_bar);
         conv_back_item(c, j, y_bar_dot, c->packed_back, FROM_ZERO, below->a_bar_dot);
         conv_back_item(c, j, y_bar, packed_back_dot, FROM_OUT, below->a_bar_dot); /* * */
         for (int32_t lanes = area.panel * PANEL; lanes < (area.panel + area.panels) * PANEL; lanes += LANES)
-            block_sums_back_dot(below, c->back.to + t->row, t->rows, lanes, below->part + (ptrdiff_t)area.tile * 4 * below->channels);
+            block_sums_back_dot(below, c->back.to + t->row, t->rows, lanes, below->part + (ptrdiff_t)area.tile * 2 * below->channels);
     }
     barrier(team);
 }
 
-/* Block l backward with tangents: its piece of hv, and the a_bar and a_bar_dot below. */
+/* Block l backward with tangents: its piece of hv, and the a_bar_dot below. */
 LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv, team_t *team)
 {
     const block_t *k = &n->block[l], *below = l ? &n->block[l - 1] : NULL;
     const int32_t f = k->shape.conv.filters, chunks = chunks_of(k->pooled);
-    float *const sums[4] = {k->m1, k->m2, k->m1_dot, k->m2_dot};
-    EACH(i, k->channels / LANES) block_merge(k, conv_above(n, l)->back.tiles, i * LANES, 4, sums);
+    float *const sums[2] = {k->m1_dot, k->m2_dot};
+    EACH(i, k->channels / LANES) block_merge(k, conv_above(n, l)->back.tiles, i * LANES, sums);
     barrier(team);
     float *w_bar = hv + k->at, *bias_bar = w_bar + kernel_size(&k->shape.conv);
     EACH(i, chunks) {
@@ -265,23 +260,31 @@ LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv
     }
     barrier(team);
     float *stored = k->w_bar ? k->w_bar : w_bar;
-    conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z, k->z_dot, k->packed_back_dot, stored, below, team);
+    conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z_bar, k->z_dot, k->packed_back_dot, stored, below, team);
     block_emit(k, w_bar, team);
 }
 
-/* hv = H(phi) v on the minibatch (x, labels). */
-LOCAL void network_curvature(network_t *n, const float *phi, const float *x, const int32_t *labels, const float *v, float *hv,
-                             team_t *team)
+/* Activations again from z, at a point where the gradient was taken before; phi is packed. */
+LOCAL void network_revisit(network_t *n, team_t *team)
+{
+    for (int32_t l = 0; l < n->shape.blocks; l++) {
+        const block_t *k = &n->block[l];
+        EACH(i, chunks_of(k->pooled)) {
+            const int32_t from = i * CHUNK, to = min_i(from + CHUNK, k->pooled);
+            if (pools(k)) block_pool(k, from, to);
+            block_activate(k, from, to);
+        }
+        barrier(team);
+    }
+}
+
+/* hv = H(phi) v on the minibatch (x, labels), where phi is packed and the gradient has left what it leaves. */
+LOCAL void network_curvature(network_t *n, const float *x, const int32_t *labels, const float *v, float *hv, team_t *team)
 {
     const block_t *last = &n->block[n->shape.blocks - 1];
-    network_pack(n, phi, 1, team);
     network_pack_dot(n, v, team);
-    network_forward(n, x, team);
     network_forward_dot(n, x, team);
-    EACH(i, 1) {
-        network_loss(n, labels);
-        network_loss_dot(n, labels);
-    }
+    EACH(i, 1) network_loss_dot(n, labels);
     barrier(team);
     conv_adjoints_dot(&n->dense, last->a, last->a_dot, n->delta, n->delta_dot, n->dense_packed_back_dot, n->dense_w_bar,
                       last, team);

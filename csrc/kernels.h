@@ -78,29 +78,38 @@ typedef struct {
     void (*conv_weight)(const rk_conv *shape, int32_t batch, const float *x, const float *y_bar, float *w_bar, void *memory,
                         int32_t threads);
 
-    /* Memory is planned once for a batch size; hessian: hvp is wanted too.  Targets: int32 labels (b,). */
+    /* Memory is planned once for a batch size; hessian: hvp is wanted too.  Targets: int32 labels (b,).
+       A point is what a Hessian product reads of the gradient's passes, in 64-byte aligned memory of the caller's:
+       loss_and_grad of a plan with hessian leaves it there, any number of hvp at the same phi and minibatch read it.  Given
+       NULL, loss_and_grad leaves none, and hvp goes through those passes itself. */
     int32_t (*network_parameters)(const rk_network *shape);
     int32_t (*network_widest)(const rk_network *shape); /* elements of the largest work array, for a batch of one */
     size_t (*network_size)(const rk_network *shape, int32_t batch, int32_t hessian);
+    size_t (*network_point)(const rk_network *shape, int32_t batch); /* bytes of a point */
     void (*network_plan)(const rk_network *shape, int32_t batch, int32_t hessian, void *memory);
     void (*network_predict)(void *memory, const float *phi, const float *x, float *y, int32_t threads);
-    double (*network_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *grad,
-                                    int32_t threads);
-    void (*network_hvp)(void *memory, const float *phi, const float *x, const void *targets, const float *v, float *hv,
-                        int32_t threads);
+    double (*network_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point,
+                                    float *grad, int32_t threads);
+    void (*network_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v,
+                        float *hv, int32_t threads);
     void (*network_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads);
 
     /* The same for tanh layers; targets: float (b, outputs).  Too small for threads: uses one. */
     int32_t (*mlp_parameters)(const rk_mlp *shape);
     int32_t (*mlp_widest)(const rk_mlp *shape); /* elements of the largest work array, for a batch of one */
     size_t (*mlp_size)(const rk_mlp *shape, int32_t batch, int32_t hessian);
+    size_t (*mlp_point)(const rk_mlp *shape, int32_t batch);
     void (*mlp_plan)(const rk_mlp *shape, int32_t batch, int32_t hessian, void *memory);
     void (*mlp_predict)(void *memory, const float *phi, const float *x, float *y, int32_t threads);
-    double (*mlp_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *grad,
-                                    int32_t threads);
-    void (*mlp_hvp)(void *memory, const float *phi, const float *x, const void *targets, const float *v, float *hv,
-                        int32_t threads);
+    double (*mlp_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point,
+                                float *grad, int32_t threads);
+    void (*mlp_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v,
+                    float *hv, int32_t threads);
     void (*mlp_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads);
+
+    /* One optimiser step of n parameters: from phi_in to phi, which may be phi_in.  Sgd at rate epsilon on phi - W is the outer
+       loop's interpolation phi + epsilon (W - phi). */
+    void (*update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int32_t n);
 
     double (*fma_peak)(int64_t rounds, float *sink); /* floating-point operations done by `rounds` of independent FMAs */
 } rk_table;

@@ -1,6 +1,7 @@
 /* Tanh layers under a linear one, with squared error: the sine network, whole inner loops per call.
 
-   Dense layers are the same contraction as everything else (a convolution of one pixel).  One member does it all. */
+   Dense layers are the same contraction as everything else (a convolution of one pixel).  One member does it all.  What a
+   Hessian product reads of the gradient's passes is y and y_bar of every layer.  */
 
 #ifndef RK_MLP_H
 #define RK_MLP_H
@@ -10,15 +11,16 @@
 typedef struct {
     conv_t conv;
     ptrdiff_t at;                          /* of the kernel in phi */
-    float *bias, *y, *y_bar;               /* y (batch, out) after tanh */
+    float *bias, *y, *y_bar;               /* y (batch, out) after tanh; y_bar the adjoint before tanh */
     float *w_bar;                          /* (in, out) where storage is padded, else NULL: straight into the gradient */
-    float *bias_dot, *y_dot, *y_bar_dot, *packed_dot, *packed_back_dot;
+    float *bias_dot, *z_dot, *y_dot, *y_bar_dot, *packed_dot, *packed_back_dot; /* z before tanh */
 } dense_t;
 
 typedef struct {
     rk_mlp shape;
     int32_t batch, parameters;
     dense_t layer[8];
+    float *point;                          /* where the plan itself keeps what mlp_place lays out */
     double loss;
 } mlp_t;
 
@@ -45,6 +47,23 @@ INLINE vec tanh_lanes(vec x)
     return (vec)((ivec)(-e / (splat(2.0f) + e)) | sign);
 }
 
+/* Lay out in `arena` what the gradient leaves behind and a Hessian product at the same point reads. */
+LOCAL void mlp_place(mlp_t *m, arena_t *arena)
+{
+    for (int32_t l = 0; l < m->shape.layers; l++) {
+        dense_t *k = &m->layer[l];
+        k->y = take_floats(arena, (size_t)m->batch * k->conv.out);
+        k->y_bar = take_floats(arena, (size_t)m->batch * k->conv.out);
+    }
+}
+
+/* Go to a point of the caller's, or (NULL) back to the plan's own. */
+LOCAL void mlp_move(mlp_t *m, float *point)
+{
+    arena_t arena = {(char *)(point ? point : m->point), 0};
+    mlp_place(m, &arena);
+}
+
 /* Lay out the memory of a batch: the mlp_t itself first. */
 LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t batch, int32_t hessian)
 {
@@ -61,11 +80,10 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
         m->parameters += shape->units[l] * units + units;
         k->conv = conv_build(arena, pixel, batch, in, 0, out, l > 0);
         k->bias = take_floats(arena, out);
-        k->y = take_floats(arena, (size_t)batch * out);
-        k->y_bar = take_floats(arena, (size_t)batch * out);
         k->w_bar = in == shape->units[l] && out == units ? NULL : take_floats(arena, (size_t)in * out);
         if (hessian) {
             k->bias_dot = take_floats(arena, out);
+            k->z_dot = take_floats(arena, (size_t)batch * out);
             k->y_dot = take_floats(arena, (size_t)batch * out);
             k->y_bar_dot = take_floats(arena, (size_t)batch * out);
             k->packed_dot = take_floats(arena, (size_t)in * out);
@@ -73,6 +91,8 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
         }
         in = out;
     }
+    m->point = take_floats(arena, 0);
+    mlp_place(m, arena);
     return place;
 }
 
@@ -99,12 +119,20 @@ LOCAL void dense_weight(const dense_t *k, const float *x, const float *y_bar, in
     conv_weight_finish(&k->conv, w_bar);
 }
 
-/* Outputs of every layer for x (batch, units[0]). */
-LOCAL void mlp_forward(mlp_t *m, const float *phi, const float *x)
+LOCAL void mlp_pack(mlp_t *m, const float *phi)
 {
     for (int32_t l = 0; l < m->shape.layers; l++) {
         dense_t *k = &m->layer[l];
         dense_pack(k, phi, k->conv.packed, l ? k->conv.packed_back : NULL, k->bias);
+    }
+}
+
+/* Outputs of every layer for x (batch, units[0]). */
+LOCAL void mlp_forward(mlp_t *m, const float *phi, const float *x)
+{
+    mlp_pack(m, phi);
+    for (int32_t l = 0; l < m->shape.layers; l++) {
+        dense_t *k = &m->layer[l];
         dense_product(k, x, k->conv.packed, FROM_BIAS, k->bias, k->y);
         for (int32_t i = 0; l < m->shape.layers - 1 && i < m->batch * k->conv.out; i += LANES)
             store(k->y + i, tanh_lanes(load(k->y + i)));
@@ -133,16 +161,18 @@ LOCAL void mlp_loss(mlp_t *m, const float *targets)
     m->loss = loss / (double)averaged;
 }
 
-/* loss (left in m->loss) and gradient of the minibatch at phi. */
+/* loss (left in m->loss) and, where grad is given, gradient of the minibatch at phi. */
 LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float *targets, float *grad)
 {
     mlp_forward(m, phi, x);
     mlp_loss(m, targets);
     for (int32_t l = m->shape.layers - 1; l >= 0; l--) {
         dense_t *k = &m->layer[l];
-        float *w_bar = k->w_bar ? k->w_bar : grad + k->at;
-        dense_weight(k, l ? m->layer[l - 1].y : x, k->y_bar, 0, w_bar);
-        dense_emit(&k->conv, w_bar, k->y_bar, m->batch, grad + k->at);
+        if (grad) {
+            float *w_bar = k->w_bar ? k->w_bar : grad + k->at;
+            dense_weight(k, l ? m->layer[l - 1].y : x, k->y_bar, 0, w_bar);
+            dense_emit(&k->conv, w_bar, k->y_bar, m->batch, grad + k->at);
+        }
         if (l == 0) break;
         dense_t *below = &m->layer[l - 1];
         dense_input(k, k->y_bar, k->conv.packed_back, FROM_ZERO, below->y_bar);
@@ -153,25 +183,24 @@ LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float 
     }
 }
 
-/* hv = H(phi) v: forward, its tangent along v, backward and its tangent.  The terms marked * are second order. */
-LOCAL void mlp_curvature(mlp_t *m, const float *phi, const float *x, const float *targets, const float *v, float *hv)
+/* hv = H(phi) v, where phi is packed and the gradient has left y and y_bar: the tangents of both passes along v.  The terms
+   marked * are second order. */
+LOCAL void mlp_curvature(mlp_t *m, const float *x, const float *v, float *hv)
 {
     const int32_t last = m->shape.layers - 1;
-    mlp_forward(m, phi, x);
-    mlp_loss(m, targets);
-    for (int32_t l = 0; l <= last; l++) { /* y_dot = (x v + x_dot w + bias_dot) (1 - y^2) */
+    for (int32_t l = 0; l <= last; l++) { /* z_dot = x v + x_dot w + bias_dot, y_dot = z_dot (1 - y^2) */
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
         dense_pack(k, v, k->packed_dot, l ? k->packed_back_dot : NULL, k->bias_dot);
-        dense_product(k, l ? below->y : x, k->packed_dot, FROM_BIAS, k->bias_dot, k->y_dot);
-        if (l) dense_product(k, below->y_dot, k->conv.packed, FROM_OUT, NULL, k->y_dot);
+        dense_product(k, l ? below->y : x, k->packed_dot, FROM_BIAS, k->bias_dot, k->z_dot);
+        if (l) dense_product(k, below->y_dot, k->conv.packed, FROM_OUT, NULL, k->z_dot);
         for (int32_t i = 0; l < last && i < m->batch * k->conv.out; i += LANES) {
             const vec y = load(k->y + i);
-            store(k->y_dot + i, load(k->y_dot + i) * (splat(1.0f) - y * y));
+            store(k->y_dot + i, load(k->z_dot + i) * (splat(1.0f) - y * y));
         }
     }
     const vec scale = splat(2.0f / mlp_averaged(m));
     for (int32_t i = 0; i < m->batch * m->layer[last].conv.out; i += LANES)
-        store(m->layer[last].y_bar_dot + i, load(m->layer[last].y_dot + i) * scale);
+        store(m->layer[last].y_bar_dot + i, load(m->layer[last].z_dot + i) * scale);
     for (int32_t l = last; l >= 0; l--) {
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
         float *w_bar = k->w_bar ? k->w_bar : hv + k->at;
@@ -181,12 +210,10 @@ LOCAL void mlp_curvature(mlp_t *m, const float *phi, const float *x, const float
         if (l == 0) break;
         dense_input(k, k->y_bar_dot, k->conv.packed_back, FROM_ZERO, below->y_bar_dot);
         dense_input(k, k->y_bar, k->packed_back_dot, FROM_OUT, below->y_bar_dot); /* * */
-        dense_input(k, k->y_bar, k->conv.packed_back, FROM_ZERO, below->y_bar);
         for (int32_t i = 0; i < m->batch * below->conv.out; i += LANES) {
-            const vec y = load(below->y + i), slope = splat(1.0f) - y * y, y_bar = load(below->y_bar + i);
-            const vec bend = splat(-2.0f) * y * load(below->y_dot + i) * y_bar; /* * */
+            const vec y = load(below->y + i), slope = splat(1.0f) - y * y;
+            const vec bend = splat(-2.0f) * y * load(below->z_dot + i) * load(below->y_bar + i); /* * */
             store(below->y_bar_dot + i, load(below->y_bar_dot + i) * slope + bend);
-            store(below->y_bar + i, y_bar * slope);
         }
     }
 }

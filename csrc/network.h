@@ -17,6 +17,7 @@ typedef struct {
     conv_t dense;
     ptrdiff_t dense_at;                    /* of the dense kernel in phi */
     float *dense_bias, *logits, *delta;    /* (ways,), (batch, ways), (batch, ways), stored ways */
+    float *point;                          /* where the plan itself keeps what network_place lays out */
     float *dense_w_bar;                    /* (inputs, ways) as stored */
     float *dense_bias_dot, *logits_dot, *delta_dot, *dense_packed_dot, *dense_packed_back_dot;
     double loss;
@@ -38,16 +39,17 @@ LOCAL int32_t block_build(arena_t *arena, block_t *k, const rk_block *shape, int
     k->pooled = shape->pool ? batch * shape->pool_height * shape->pool_width : k->rows;
     k->counted = shape->pool && shape->pool_first ? k->pooled : k->rows;
     const size_t full = (size_t)k->rows * c, small = (size_t)k->pooled * c;
-    k->z = take_floats(arena, full);
-    k->u = shape->pool ? take_floats(arena, small) : k->z;
-    k->winner = shape->pool ? take(arena, small, sizeof(int32_t)) : NULL;
+    if (shape->pool) {
+        k->u = take_floats(arena, small);
+        k->winner = take(arena, small, sizeof(int32_t));
+    }
     k->a = take_floats(arena, small + (size_t)batch * GAP);
-    k->a_bar = take_floats(arena, small);
-    float **const vectors[] = {&k->bias, &k->gamma, &k->beta, &k->mean, &k->r, &k->sign, &k->m1, &k->m2};
+    float **const vectors[] = {&k->bias, &k->gamma, &k->beta};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, c);
     const size_t depth = (size_t)s->kernel_height * s->kernel_width * in;
     k->w_bar = in == s->channels && c == s->filters ? NULL : take_floats(arena, depth * c);
     if (hessian) {
+        k->z_bar = take_floats(arena, full);
         k->z_dot = take_floats(arena, full);
         k->u_dot = shape->pool ? take_floats(arena, small) : k->z_dot;
         k->a_dot = take_floats(arena, small + (size_t)batch * GAP);
@@ -58,6 +60,29 @@ LOCAL int32_t block_build(arena_t *arena, block_t *k, const rk_block *shape, int
         k->packed_back_dot = first ? NULL : take_floats(arena, conv_packed_back(&k->conv));
     }
     return kernel_size(s) + 3 * s->filters;
+}
+
+/* Lay out in `arena` what the gradient leaves behind and a Hessian product at the same point reads. */
+LOCAL void network_place(network_t *n, arena_t *arena)
+{
+    for (int32_t l = 0; l < n->shape.blocks; l++) {
+        block_t *k = &n->block[l];
+        const int in_place = k->z_bar == k->z;
+        k->z = take_floats(arena, (size_t)k->rows * k->channels);
+        k->a_bar = take_floats(arena, (size_t)k->pooled * k->channels);
+        float **const vectors[] = {&k->mean, &k->r, &k->sign, &k->m1, &k->m2};
+        for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, k->channels);
+        if (in_place) k->z_bar = k->z;
+        if (!pools(k)) k->u = k->z;
+    }
+    n->delta = take_floats(arena, (size_t)n->batch * n->dense.out);
+}
+
+/* Go to a point of the caller's, or (NULL) back to the plan's own. */
+LOCAL void network_move(network_t *n, float *point)
+{
+    arena_t arena = {(char *)(point ? point : n->point), 0};
+    network_place(n, &arena);
 }
 
 /* Lay out a network's memory: the network_t itself first. */
@@ -79,13 +104,12 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1);
     n->dense_bias = take_floats(arena, ways);
     n->logits = take_floats(arena, (size_t)batch * ways);
-    n->delta = take_floats(arena, (size_t)batch * ways);
     const size_t inputs = (size_t)shape->dense.height * shape->dense.width * in;
     n->dense_w_bar = take_floats(arena, inputs * ways);
-    for (int32_t l = 0; l < shape->blocks; l++) { /* partial sums: of 2 by forward tile or chunk, of 4 by the tile that writes a_bar */
+    for (int32_t l = 0; l < shape->blocks; l++) { /* two partial sums by forward tile or chunk, or by the tile that writes a_bar */
         block_t *k = &n->block[l];
         const int32_t forward = max_i(k->conv.forward.tiles, chunks_of(k->rows)), back = conv_above(n, l)->back.tiles;
-        k->part = take_floats(arena, (size_t)max_i(2 * forward, 4 * back) * k->channels);
+        k->part = take_floats(arena, (size_t)max_i(forward, back) * 2 * k->channels);
     }
     if (hessian) {
         n->dense_bias_dot = take_floats(arena, ways);
@@ -94,6 +118,8 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
         n->dense_packed_dot = take_floats(arena, conv_packed(&n->dense));
         n->dense_packed_back_dot = take_floats(arena, conv_packed_back(&n->dense));
     }
+    n->point = take_floats(arena, 0);
+    network_place(n, arena);
     return place;
 }
 
@@ -189,11 +215,11 @@ LOCAL void block_below_item(const block_t *k, const conv_t *above, int32_t i, co
         block_sums(k, above->back.to + t->row, t->rows, c, k->part + (ptrdiff_t)area.tile * 2 * k->channels);
 }
 
-/* The dense layer backward: kernel and bias gradients, and the last block's a_bar. */
+/* The dense layer backward: kernel and bias gradients, where grad is given, and the last block's a_bar. */
 LOCAL void dense_backward(network_t *n, float *grad, team_t *team)
 {
     const block_t *last = &n->block[n->shape.blocks - 1];
-    const int32_t weights = conv_weight_items(&n->dense);
+    const int32_t weights = grad ? conv_weight_items(&n->dense) : 0;
     EACH(i, weights + conv_back_items(&n->dense)) {
         if (i < weights)
             conv_weight_item(&n->dense, i, last->a, n->delta, 0, n->dense_w_bar);
@@ -201,6 +227,7 @@ LOCAL void dense_backward(network_t *n, float *grad, team_t *team)
             block_below_item(last, &n->dense, i - weights, n->delta);
     }
     barrier(team);
+    if (!grad) return;
     EACH(i, 1) dense_emit(&n->dense, n->dense_w_bar, n->delta, n->batch, grad + n->dense_at);
     barrier(team);
 }
@@ -216,36 +243,37 @@ LOCAL void block_emit(const block_t *k, float *w_bar, team_t *team)
     barrier(team);
 }
 
-/* Block l backward from its a_bar and the partial sums made with it: its piece of grad, and the a_bar below.  The conv bias gets its exact
-   zero. */
+/* Block l backward from its a_bar and the partial sums made with it: its piece of grad, where that is given, and the a_bar
+   below.  The conv bias gets its exact zero. */
 LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, team_t *team)
 {
     const block_t *k = &n->block[l];
     const int32_t f = k->shape.conv.filters, chunks = chunks_of(k->pooled);
     float *const sums[2] = {k->m1, k->m2};
-    EACH(i, k->channels / LANES) block_merge(k, conv_above(n, l)->back.tiles, i * LANES, 2, sums);
+    EACH(i, k->channels / LANES) block_merge(k, conv_above(n, l)->back.tiles, i * LANES, sums);
     barrier(team);
-    float *w_bar = grad + k->at, *bias_bar = w_bar + kernel_size(&k->shape.conv);
+    if (!grad && !l) return;
+    float *w_bar = grad ? grad + k->at : NULL, *bias_bar = grad ? w_bar + kernel_size(&k->shape.conv) : NULL;
     EACH(i, chunks) {
         block_back(k, i * CHUNK, min_i((i + 1) * CHUNK, k->pooled));
-        if (i > 0) continue;
+        if (i > 0 || !grad) continue;
         memset(bias_bar, 0, sizeof(float) * f);
         memcpy(bias_bar + f, k->m2, sizeof(float) * f);
         memcpy(bias_bar + 2 * f, k->m1, sizeof(float) * f);
     }
     barrier(team);
-    const int32_t weights = conv_weight_items(&k->conv), back = l ? conv_back_items(&k->conv) : 0;
+    const int32_t weights = grad ? conv_weight_items(&k->conv) : 0, back = l ? conv_back_items(&k->conv) : 0;
     EACH(i, weights + back) {
         if (i < weights)
-            conv_weight_item(&k->conv, i, x, k->z, 0, k->w_bar ? k->w_bar : w_bar);
+            conv_weight_item(&k->conv, i, x, k->z_bar, 0, k->w_bar ? k->w_bar : w_bar);
         else
-            block_below_item(&n->block[l - 1], &k->conv, i - weights, k->z);
+            block_below_item(&n->block[l - 1], &k->conv, i - weights, k->z_bar);
     }
     barrier(team);
-    block_emit(k, w_bar, team);
+    if (grad) block_emit(k, w_bar, team);
 }
 
-/* loss (left in n->loss) and gradient of the minibatch (x, labels) at phi. */
+/* loss (left in n->loss) and, where grad is given, gradient of the minibatch (x, labels) at phi. */
 LOCAL void network_gradient(network_t *n, const float *phi, const float *x, const int32_t *labels, float *grad, team_t *team)
 {
     network_pack(n, phi, 1, team);

@@ -140,6 +140,15 @@ static size_t network_size(const rk_network *shape, int32_t batch, int32_t hessi
     return arena.used;
 }
 
+static size_t network_point(const rk_network *shape, int32_t batch)
+{
+    arena_t arena = {0}, point = {0};
+    network_t n;
+    network_build(&arena, &n, shape, batch, 1);
+    network_place(&n, &point);
+    return point.used;
+}
+
 static void network_plan(const rk_network *shape, int32_t batch, int32_t hessian, void *memory)
 {
     arena_t arena = {memory, 0};
@@ -150,7 +159,7 @@ static void network_plan(const rk_network *shape, int32_t batch, int32_t hessian
 
 typedef struct {
     network_t *network;
-    const float *phi, *x, *v;
+    const float *phi, *x, *v, *point;
     const int32_t *labels;
     float *out;
     rk_optimizer *optimizer;
@@ -177,10 +186,11 @@ static void gradient_body(void *argument, team_t *team)
     network_gradient(t->network, t->phi, t->x, t->labels, t->out, team);
 }
 
-static double network_loss_and_grad(void *memory, const float *phi, const float *x, const void *targets, float *grad,
-                                    int32_t threads)
+static double network_loss_and_grad(void *memory, const float *phi, const float *x, const void *targets, float *point,
+                                    float *grad, int32_t threads)
 {
     network_task_t t = {.network = memory, .phi = phi, .x = x, .labels = targets, .out = grad};
+    network_move(memory, point);
     rk_team_run(threads, gradient_body, &t);
     return t.network->loss;
 }
@@ -188,13 +198,20 @@ static double network_loss_and_grad(void *memory, const float *phi, const float 
 static void hvp_body(void *argument, team_t *team)
 {
     network_task_t *t = argument;
-    network_curvature(t->network, t->phi, t->x, t->labels, t->v, t->out, team);
+    if (t->point) {
+        network_pack(t->network, t->phi, 1, team);
+        network_revisit(t->network, team);
+    } else {
+        network_gradient(t->network, t->phi, t->x, t->labels, NULL, team);
+    }
+    network_curvature(t->network, t->x, t->labels, t->v, t->out, team);
 }
 
-static void network_hvp(void *memory, const float *phi, const float *x, const void *targets, const float *v, float *hv,
-                        int32_t threads)
+static void network_hvp(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v,
+                        float *hv, int32_t threads)
 {
-    network_task_t t = {.network = memory, .phi = phi, .x = x, .labels = targets, .v = v, .out = hv};
+    network_task_t t = {.network = memory, .phi = phi, .x = x, .labels = targets, .point = point, .v = v, .out = hv};
+    network_move(memory, point);
     rk_team_run(threads, hvp_body, &t);
 }
 
@@ -233,6 +250,15 @@ static int32_t mlp_widest(const rk_mlp *shape)
     return widest;
 }
 
+static size_t mlp_point(const rk_mlp *shape, int32_t batch)
+{
+    arena_t arena = {0}, point = {0};
+    mlp_t m;
+    mlp_build(&arena, &m, shape, batch, 1);
+    mlp_place(&m, &point);
+    return point.used;
+}
+
 static size_t mlp_size(const rk_mlp *shape, int32_t batch, int32_t hessian)
 {
     arena_t arena = {0};
@@ -258,18 +284,27 @@ static void mlp_predict(void *memory, const float *phi, const float *x, float *y
     restride(last->y, last->conv.out, y, last->conv.shape.filters, m->batch);
 }
 
-static double mlp_loss_and_grad(void *memory, const float *phi, const float *x, const void *targets, float *grad, int32_t threads)
+static double mlp_loss_and_grad(void *memory, const float *phi, const float *x, const void *targets, float *point, float *grad,
+                                int32_t threads)
 {
     mlp_t *m = memory;
     (void)threads;
+    mlp_move(m, point);
     mlp_gradient(m, phi, x, targets, grad);
     return m->loss;
 }
 
-static void mlp_hvp(void *memory, const float *phi, const float *x, const void *targets, const float *v, float *hv, int32_t threads)
+static void mlp_hvp(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v, float *hv,
+                    int32_t threads)
 {
+    mlp_t *m = memory;
     (void)threads;
-    mlp_curvature(memory, phi, x, targets, v, hv);
+    mlp_move(m, point);
+    if (point)
+        mlp_pack(m, phi);
+    else
+        mlp_gradient(m, phi, x, targets, NULL);
+    mlp_curvature(m, x, v, hv);
 }
 
 static void mlp_loop(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads)
@@ -283,6 +318,11 @@ static void mlp_loop(void *memory, rk_optimizer *optimizer, const rk_loop *loop,
         update_stretch(optimizer, ++optimizer->t, i == 0, phi, loop->phi, loop->grad,
                        i == loop->steps - 1 ? loop->before_last : NULL, 0, m->parameters);
     }
+}
+
+static void update(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int32_t n)
+{
+    update_stretch(optimizer, optimizer->t + 1, 1, phi_in, phi, grad, NULL, 0, n);
 }
 
 /* Keep every multiply-add unit busy: 12 independent sums (24 where there are 32 registers). */
@@ -308,7 +348,8 @@ static double fma_peak(int64_t rounds, float *sink)
 #define RK_TABLE(name) RK_PASTE(name)
 const rk_table RK_TABLE(RK_NAME) = {
     RK_STRING(RK_NAME), LANES, ROWS, conv_size, conv, conv_input, conv_weight,
-    network_parameters, network_widest, network_size, network_plan, network_predict, network_loss_and_grad, network_hvp, network_loop,
-    mlp_parameters, mlp_widest, mlp_size, mlp_plan, mlp_predict, mlp_loss_and_grad, mlp_hvp, mlp_loop,
-    fma_peak,
+    network_parameters, network_widest, network_size, network_point, network_plan, network_predict, network_loss_and_grad,
+    network_hvp, network_loop,
+    mlp_parameters, mlp_widest, mlp_size, mlp_point, mlp_plan, mlp_predict, mlp_loss_and_grad, mlp_hvp, mlp_loop,
+    update, fma_peak,
 };

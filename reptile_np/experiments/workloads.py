@@ -233,7 +233,7 @@ class MetaGradient(InParameters):
         direction = meta_gradients.maml(model, self.alpha)
 
         def run() -> Answer:
-            t = adapt(model, Sgd(self.alpha), phi, self.batches)
+            t = adapt(model, Sgd(self.alpha), phi, self.batches, keep="hessians")
             return Answer(np.array(t.losses), direction(t))
 
         return Contender(run, lambda answer: answer)

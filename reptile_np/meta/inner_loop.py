@@ -5,7 +5,7 @@ Verified by ``tests/meta/test_inner_loop.py`` and, in exact arithmetic, ``tests/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,8 @@ from reptile_np.meta.optimizers import Optimizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Batch = Any
+Keep = Literal["ends", "all", "hessians"]
+"""What a trajectory keeps, each more than the one before."""
 
 
 class Differentiable(Protocol):
@@ -30,9 +32,10 @@ class Trajectory:
 
     With the paper's indices, for minibatches L_1 … L_k::
 
-        phis    φ_1, φ_2, …, φ_{k+1}      k + 1 points (n,); phis[0] is the initialisation
-        grads   g_1, …, g_k               g_i = L_i'(φ_i), each (n,)
-        losses  L_1(φ_1), …, L_k(φ_k)
+        phis      φ_1, φ_2, …, φ_{k+1}      k + 1 points (n,); phis[0] is the initialisation
+        grads     g_1, …, g_k               g_i = L_i'(φ_i), each (n,)
+        losses    L_1(φ_1), …, L_k(φ_k)
+        hessians  v ↦ H_1 v, …, v ↦ H_k v   H_i = L_i''(φ_i), where they were kept
 
     A loop adapted with ``keep="ends"`` has only ``phis = (φ_1, φ_k, φ_{k+1})`` and no grads.
     """
@@ -42,6 +45,7 @@ class Trajectory:
     batches: tuple[Batch, ...]
     losses: tuple[Any, ...]
     state: Any
+    hessians: tuple[Callable[[Array], Array], ...] = ()
 
 
 def adapt(
@@ -51,7 +55,7 @@ def adapt(
     batches: Sequence[Batch],
     state: Any = None,
     *,
-    keep: Literal["all", "ends"] = "all",
+    keep: Keep = "all",
 ) -> Trajectory:
     """Run ``φ_{i+1} = update(g_i, φ_i)`` over the minibatches, from φ_1 = `phi` (n,).
 
@@ -65,7 +69,9 @@ def adapt(
         The k ≥ 1 minibatches of one task, in order.
     keep
         "all" keeps every iterate and gradient, O(k n) memory.  "ends" keeps what Reptile and FOMAML
-        read, and lets a model with an `inner_loop` of its own run all k steps in place.
+        read, and lets a model with an `inner_loop` of its own run all k steps in place.  "hessians"
+        keeps, beyond "all", each step's activations where the model has `linearize`: exact MAML's
+        products then cost two thirds.
 
     Raises
     ------
@@ -76,7 +82,8 @@ def adapt(
         raise ValueError("adapt needs at least one minibatch")
     if state is None:
         state = optimizer.init(phi)
-    phis, grads, losses = [phi], [], []
+    phis, grads, losses, hessians = [phi], [], [], []
+    linearize = getattr(model, "linearize", None) if keep == "hessians" else None
     fused = getattr(model, "inner_loop", None) if keep == "ends" else None
     ends = fused(optimizer, phi, batches, state) if fused else None
     if ends is not None:
@@ -84,12 +91,24 @@ def adapt(
         losses, state = list(ends.losses), ends.state
     else:
         for batch in batches:
-            loss, grad = model.loss_and_grad(phis[-1], batch)
-            phi, state = optimizer.update(grad, state, phis[-1])
+            if linearize:
+                loss, grad, hessian = linearize(phis[-1], batch)
+                hessians.append(hessian)
+            else:
+                loss, grad = model.loss_and_grad(phis[-1], batch)
+            phi, state = optimizer_step(model, optimizer, grad, state, phis[-1])
             losses.append(loss)
             phis.append(phi)
-            if keep == "all":
-                grads.append(grad)
-            else:
+            if keep == "ends":
                 del phis[1:-2]
-    return Trajectory(tuple(phis), tuple(grads), tuple(batches), tuple(losses), state)
+            else:
+                grads.append(grad)
+    return Trajectory(tuple(phis), tuple(grads), tuple(batches), tuple(losses), state, tuple(hessians))
+
+
+def optimizer_step(
+    model: Differentiable, optimizer: Optimizer, grad: Array, state: Any, phi: Array
+) -> tuple[Array, Any]:
+    """Return what ``optimizer.update(grad, state, phi)`` does; a model may have a faster way of its own."""
+    step = getattr(model, "optimizer_step", None)
+    return step(optimizer, grad, state, phi) if step else optimizer.update(grad, state, phi)

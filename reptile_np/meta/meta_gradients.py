@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from reptile_np.meta.inner_loop import Array, Batch, Trajectory
+from reptile_np.meta.inner_loop import Array, Batch, Keep, Trajectory
 
 MetaGradient = Callable[[Trajectory], Array]
 
@@ -32,11 +32,28 @@ class TwiceDifferentiable(Protocol):
         """Return ``L''(φ) v`` (n,)."""
 
 
+def reads(what: Keep) -> Callable[[MetaGradient], MetaGradient]:
+    """Say what a meta-gradient reads of its trajectory, so that `meta_train` keeps that and no more."""
+
+    def mark(meta_gradient: MetaGradient) -> MetaGradient:
+        vars(meta_gradient)["reads"] = what
+        return meta_gradient
+
+    return mark
+
+
+def read_by(meta_gradient: MetaGradient) -> Keep:
+    """Return what `reads` said of it, else "all"."""
+    return getattr(meta_gradient, "reads", "all")
+
+
+@reads("ends")
 def reptile(t: Trajectory) -> Array:
     """Return ``φ_1 - φ_{k+1}``: Algorithm 1 moves φ against it by ε, towards ``W = φ_{k+1}``."""
     return t.phis[0] - t.phis[-1]
 
 
+@reads("ends")
 def fomaml(t: Trajectory) -> Array:
     """Return ``φ_k - φ_{k+1}``, the last displacement.
 
@@ -51,7 +68,8 @@ def maml(model: TwiceDifferentiable, alpha: Any) -> MetaGradient:
 
     The Jacobian of one step ``φ_{i+1} = φ_i - α L_i'(φ_i)`` is ``I - α H_i``, symmetric; so the chain
     rule reads, from the last step back, ``u ← u - α H_i u``.  Memory: the trajectory, O(k n), and the
-    activations of one step.
+    activations of one step; of every step, for products at two thirds of the cost, where the trajectory
+    was adapted with ``keep="hessians"``, as `meta_train` does.
 
     Raises
     ------
@@ -59,11 +77,12 @@ def maml(model: TwiceDifferentiable, alpha: Any) -> MetaGradient:
         If the trajectory kept only its ends.
     """
 
+    @reads("hessians")
     def direction(t: Trajectory) -> Array:
         _need_gradients(t)
         u = t.grads[-1]
-        for phi, batch in reversed(list(zip(t.phis, t.batches[:-1], strict=False))):
-            u = u - alpha * model.hvp(phi, batch, u)
+        for i in reversed(range(len(t.grads) - 1)):
+            u = u - alpha * (t.hessians[i](u) if t.hessians else model.hvp(t.phis[i], t.batches[i], u))
         return u
 
     return direction
@@ -88,10 +107,6 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
         return total
 
     return direction
-
-
-ENDS_SUFFICE: frozenset[MetaGradient] = frozenset({reptile, fomaml})
-"""The meta-gradients that read only the ends of a trajectory."""
 
 
 def _need_gradients(t: Trajectory) -> None:

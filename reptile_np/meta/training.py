@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from reptile_np.errors import UsageError
-from reptile_np.meta.inner_loop import Array, Batch, Differentiable, adapt
-from reptile_np.meta.meta_gradients import ENDS_SUFFICE, MetaGradient
+from reptile_np.meta.inner_loop import Array, Batch, Differentiable, adapt, optimizer_step
+from reptile_np.meta.meta_gradients import MetaGradient, read_by
 from reptile_np.meta.optimizers import Optimizer
 
 Episodes = Callable[[int, int], Sequence[Batch]]
@@ -74,7 +74,7 @@ def meta_train(
     UsageError
         If a loss is not finite.
     """
-    keep: Literal["all", "ends"] = "ends" if meta_gradient in ENDS_SUFFICE else "all"
+    keep = read_by(meta_gradient)
     step = start
     for i in range(start.done, outer_steps):
         state, total = step.inner_state, 0 * step.phi
@@ -86,9 +86,8 @@ def meta_train(
             state = t.state
             total += meta_gradient(t)
             first, last = first + t.losses[0], last + t.losses[-1]
-        phi, outer_state = replace(outer, learning_rate=rate(i)).update(
-            total / meta_batch, step.outer_state, step.phi
-        )
+        now = replace(outer, learning_rate=rate(i))
+        phi, outer_state = optimizer_step(model, now, total / meta_batch, step.outer_state, step.phi)
         step = Step(i + 1, phi, state, outer_state, first / meta_batch, last / meta_batch)
         yield step
 

@@ -7,7 +7,7 @@ from the authors' program, by ``tests/test_golden.py``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from reptile_np.nn.batches import check_inputs, check_labels, check_targets
 from reptile_np.nn.layers import Arrays, BatchNorm, Bilinear, Conv2d, Dense, Layer, Shape
 from reptile_np.nn.layout import Layout
 from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError, reduce
-from reptile_np.nn.ops import NUMPY, Array, Batch, InnerLoop, Network, Ops
+from reptile_np.nn.ops import NUMPY, Array, Batch, InnerLoop, Linearization, Network, Ops
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
 
 
@@ -84,13 +84,8 @@ class Model:
             return self._twin.loss_and_grad(phi, batch)
         self._check_batch(phi, batch)
         z, at = self._forward(phi, batch[0])
-        y_bar: Array | None = self.loss.adjoint(z, batch[1])
-        grads: list[Arrays] = []
-        for i in reversed(range(len(self.layers))):
-            assert y_bar is not None
-            y_bar, theta_bar = self.layers[i].backward(at[i], y_bar, self.ops, input_too=i > 0)
-            grads.append(theta_bar)
-        return reduce(self.loss, self.loss.per_example(z, batch[1])).item(), _flat(grads)
+        grads = [theta_bar for _, theta_bar in self._backward(at, self.loss.adjoint(z, batch[1]))]
+        return self._reduced(z, batch), _flat(grads)
 
     def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
         """Return ``H(φ) v = L''(φ) v``, exactly: the four faces of every layer, once each.
@@ -99,27 +94,24 @@ class Model:
         """
         if self._twin is not None and phi.dtype == v.dtype == np.float32:
             return self._twin.hvp(phi, batch, v)
-        self._check_batch(phi, batch)
-        if v.shape != phi.shape:
-            raise UsageError(f"v has shape {v.shape}, phi {phi.shape}: they must be the same")
-        z, at = self._forward(phi, batch[0])
-        dots: list[Any] = []
-        z_dot: Array | None = None
-        for layer, place, theta_dot in zip(self.layers, at, self._split(v), strict=True):
-            z_dot, dot = layer.forward_dot(place, theta_dot, z_dot, self.ops)
-            dots.append(dot)
-        assert z_dot is not None
-        y_bar: Array | None = self.loss.adjoint(z, batch[1])
-        y_bar_dot: Array | None = self.loss.adjoint_dot(z, z_dot, batch[1])
-        grads_dot: list[Arrays] = []
-        for i in reversed(range(len(self.layers))):
-            assert y_bar is not None
-            assert y_bar_dot is not None
-            layer, inner = self.layers[i], i > 0
-            y_bar_dot, theta_bar_dot = layer.backward_dot(at[i], dots[i], y_bar, y_bar_dot, self.ops, inner)
-            y_bar, _ = layer.backward(at[i], y_bar, self.ops, inner)
-            grads_dot.append(theta_bar_dot)
-        return _flat(grads_dot)
+        return self._linearize(phi, batch).hvp(v)
+
+    def linearize(self, phi: Array, batch: Batch) -> Linearization:
+        """Return L(φ), L'(φ) and the map v ↦ H(φ) v, which may be asked for any number of products.
+
+        A product then costs the tangents alone, two thirds of `hvp`.  The map holds `phi`, `batch` and
+        the activations of this pass; they must not change meanwhile.  v has φ's dtype.
+        """
+        if self._twin is not None and phi.dtype == np.float32:
+            return self._twin.linearize(phi, batch)
+        return self._linearize(phi, batch)
+
+    def optimizer_step(self, optimizer: Any, grad: Array, state: Any, phi: Array) -> tuple[Array, Any]:
+        """Return what ``optimizer.update(grad, state, phi)`` does, in C where there is a twin for it."""
+        done = None
+        if self._twin is not None and phi.dtype == grad.dtype == np.float32:
+            done = self._twin.optimizer_step(optimizer, grad, state, phi)
+        return optimizer.update(grad, state, phi) if done is None else done
 
     def inner_loop(
         self, optimizer: Any, phi: Array, batches: Sequence[Batch], state: Any
@@ -128,6 +120,33 @@ class Model:
         if self._twin is None or phi.dtype != np.float32:
             return None
         return self._twin.inner_loop(optimizer, phi, batches, state)
+
+    def _linearize(self, phi: Array, batch: Batch) -> Linearization:
+        """`linearize` by the layers."""
+        self._check_batch(phi, batch)
+        z, at = self._forward(phi, batch[0])
+        back = list(self._backward(at, self.loss.adjoint(z, batch[1])))
+
+        def hvp(v: Array) -> Array:
+            if v.shape != phi.shape:
+                raise UsageError(f"v has shape {v.shape}, phi {phi.shape}: they must be the same")
+            dots: list[Any] = []
+            z_dot: Array | None = None
+            for layer, place, theta_dot in zip(self.layers, at, self._split(v), strict=True):
+                z_dot, dot = layer.forward_dot(place, theta_dot, z_dot, self.ops)
+                dots.append(dot)
+            assert z_dot is not None
+            y_bar_dot: Array | None = self.loss.adjoint_dot(z, z_dot, batch[1])
+            grads_dot: list[Arrays] = []
+            for i, (y_bar, _) in zip(reversed(range(len(self.layers))), back, strict=True):
+                assert y_bar_dot is not None
+                y_bar_dot, theta_bar_dot = self.layers[i].backward_dot(
+                    at[i], dots[i], y_bar, y_bar_dot, self.ops, i > 0
+                )
+                grads_dot.append(theta_bar_dot)
+            return _flat(grads_dot)
+
+        return Linearization(self._reduced(z, batch), _flat([theta_bar for _, theta_bar in back]), hvp)
 
     @cached_property
     def _twin(self) -> Network | None:
@@ -156,6 +175,17 @@ class Model:
             x, place = layer.forward(theta, x, self.ops)
             at.append(place)
         return x, at
+
+    def _backward(self, at: list[Any], y_bar: Array | None) -> Iterator[tuple[Array, Arrays]]:
+        """Yield (y_bar, θ_bar) of every layer, the last layer first."""
+        for i in reversed(range(len(self.layers))):
+            assert y_bar is not None
+            x_bar, theta_bar = self.layers[i].backward(at[i], y_bar, self.ops, input_too=i > 0)
+            yield y_bar, theta_bar
+            y_bar = x_bar
+
+    def _reduced(self, z: Array, batch: Batch) -> Any:
+        return reduce(self.loss, self.loss.per_example(z, batch[1])).item()
 
     def _check_batch(self, phi: Array, batch: Batch) -> None:
         x, y = batch

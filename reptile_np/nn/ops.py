@@ -37,6 +37,14 @@ class InnerLoop(NamedTuple):
     losses: Sequence[float]
 
 
+class Linearization(NamedTuple):
+    """A minibatch as seen from φ: its loss, its gradient g (n,), and g's derivative v ↦ H(φ) v."""
+
+    loss: float
+    grad: Array
+    hvp: Callable[[Array], Array]
+
+
 class Network(Protocol):
     """A whole network in one call: the float32 twin that a native table may offer for a model."""
 
@@ -48,6 +56,14 @@ class Network(Protocol):
 
     def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
         """Return the Hessian-vector product."""
+
+    def linearize(self, phi: Array, batch: Batch) -> Linearization:
+        """Return the loss, its gradient and its Hessian as a map."""
+
+    def optimizer_step(
+        self, optimizer: Any, grad: Array, state: Any, phi: Array
+    ) -> tuple[Array, Any] | None:
+        """Return (φ, state) after one step, or None where this optimiser has no native twin."""
 
     def inner_loop(
         self, optimizer: Any, phi: Array, batches: Sequence[Batch], state: Any

@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import sys
 import threading
-
-import numpy as np
+from collections.abc import Callable
 
 from reptile_np.nn.ops import Array
 
-MOST = 16
-"""How many vectors are kept: more than an inner loop, its trajectory and the run's state hold at once."""
+MOST = 64
+"""How many vectors are kept: more than the trajectory of 20 inner steps and the run's state hold at once."""
 _OURS = 3
 """References to a vector that nobody else holds: the list's, the loop's, and `getrefcount`'s argument."""
 
 
 class Recycler:
-    """Hands out float32 vectors (size,) with arbitrary contents."""
+    """Hands out vectors that `make` made, with arbitrary contents."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, make: Callable[[], Array]) -> None:
+        self._make = make
         self._vectors: list[Array] = []
         self._lock = threading.Lock()
 
@@ -35,7 +34,7 @@ class Recycler:
             for vector in self._vectors:
                 if sys.getrefcount(vector) == _OURS:
                     return vector
-            vector = np.empty(self._size, np.float32)
+            vector = self._make()
             if len(self._vectors) < MOST:
                 self._vectors.append(vector)
             return vector

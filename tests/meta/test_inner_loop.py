@@ -49,6 +49,20 @@ def test_keeping_the_ends_takes_the_same_steps_to_the_bit(optimizer, setting):
 
 
 @every
+@given(setting=settings_of_a_task())
+def test_kept_hessians_are_the_models_own_at_every_step_and_change_nothing_else(optimizer, setting):
+    whole = adapt(setting.model, optimizer, setting.phi, setting.batches)
+    kept = adapt(setting.model, optimizer, setting.phi, setting.batches, keep="hessians")
+    assert whole.hessians == ()
+    assert kept.losses == whole.losses
+    v = setting.phi + 1
+    for i, batch in enumerate(setting.batches):
+        np.testing.assert_array_equal(kept.phis[i + 1], whole.phis[i + 1])
+        np.testing.assert_array_equal(kept.grads[i], whole.grads[i])
+        np.testing.assert_array_equal(kept.hessians[i](v), setting.model.hvp(whole.phis[i], batch, v))
+
+
+@every
 def test_every_table_of_ops_runs_the_same_loop_whatever_it_keeps(optimizer, ops):
     """In float32, k = 4 small steps: rounding (1e-6 per gradient) grows with them, a skipped one is 0.25.
 
@@ -61,7 +75,7 @@ def test_every_table_of_ops_runs_the_same_loop_whatever_it_keeps(optimizer, ops)
     batches = [random_batch(model, rng, 5, np.float32) for _ in range(4)]
     reference = adapt(model, optimizer, phi, batches)
     moved = np.linalg.norm(reference.phis[-1] - phi)
-    for keep in ("all", "ends"):
+    for keep in ("all", "ends", "hessians"):
         t = adapt(model.with_ops(ops), optimizer, phi, batches, keep=keep)
         assert relative_error(t.losses, reference.losses) < 1e-4
         for i in (0, -2, -1):
@@ -77,7 +91,7 @@ def test_the_state_runs_on_from_one_loop_to_the_next_and_is_not_changed(optimize
     model, rng = sine_mlp().with_ops(ops), np.random.default_rng(0)
     phi = model.init(rng)
     batches = [random_batch(model, rng, 10, np.float32) for _ in range(6)]
-    for keep in ("all", "ends"):
+    for keep in ("all", "ends", "hessians"):
         first = adapt(model, optimizer, phi, batches[:3], keep=keep)
         copies = [np.copy(part) for part in first.state]
         second = adapt(model, optimizer, first.phis[-1], batches[3:], first.state, keep=keep)
@@ -95,7 +109,7 @@ def test_phi_and_the_batches_may_be_read_only_and_are_not_written(ops):
     state = Adam(1e-3).init(phi)
     for array in (phi, *batch, state.m, state.v):
         array.setflags(write=False)
-    for keep in ("all", "ends"):
+    for keep in ("all", "ends", "hessians"):
         t = adapt(model, Adam(1e-3), phi, [batch, batch], state, keep=keep)
         assert not np.array_equal(t.phis[-1], phi)
         assert t.phis[0] is phi
@@ -108,7 +122,7 @@ class Bowl:
         return 0.5 * float(phi @ phi), phi.copy()
 
 
-@pytest.mark.parametrize(("keep", "vectors"), [("all", 2 * 40), ("ends", 0)])
+@pytest.mark.parametrize(("keep", "vectors"), [("all", 2 * 40), ("ends", 0), ("hessians", 2 * 40)])
 def test_memory_is_k_vectors_twice_over_or_none_at_all(keep, vectors):
     """Beyond k: three iterates, a gradient and one or two temporaries of the update."""
     phi = np.ones(100_000)
@@ -117,7 +131,8 @@ def test_memory_is_k_vectors_twice_over_or_none_at_all(keep, vectors):
     peak = tracemalloc.get_traced_memory()[1] / phi.nbytes
     tracemalloc.stop()
     assert vectors <= peak <= vectors + 6
-    assert len(t.phis) == (41 if keep == "all" else 3)
+    assert len(t.phis) == (3 if keep == "ends" else 41)
+    assert t.hessians == ()  # a bowl has no `linearize`
 
 
 def test_one_step_kept_by_its_ends_has_two_points_that_serve_both_meta_gradients():

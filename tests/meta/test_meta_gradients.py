@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.meta.inner_loop import adapt
-from reptile_np.meta.meta_gradients import ENDS_SUFFICE, fomaml, gradient_sum, maml, reptile
+from reptile_np.meta.meta_gradients import fomaml, gradient_sum, maml, read_by, reptile
 from reptile_np.meta.optimizers import Adam, Sgd
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
 from tests.oracles import assert_close, gradient, inner, relative_error, tangent
@@ -48,9 +48,10 @@ def test_every_table_of_ops_gives_the_same_maml_direction(ops):
     wide = [(x.astype(float), y) for x, y in batches]
     expected = maml(model, alpha)(adapt(model, Sgd(alpha), phi.astype(float), wide))
     native = model.with_ops(ops)
-    direction = maml(native, alpha)(adapt(native, Sgd(alpha), phi, batches))
-    assert direction.dtype == np.float32
-    assert np.linalg.norm(direction - expected) <= 1e-3 * np.linalg.norm(expected)
+    for keep in ("all", "hessians"):
+        direction = maml(native, alpha)(adapt(native, Sgd(alpha), phi, batches, keep=keep))
+        assert direction.dtype == np.float32
+        assert np.linalg.norm(direction - expected) <= 1e-3 * np.linalg.norm(expected)
 
 
 @given(setting=settings_of_a_task(), alpha=alphas)
@@ -98,9 +99,21 @@ def test_a_gradient_sum_is_linear_in_its_weights(setting, w):
 @given(setting=settings_of_a_task(), alpha=alphas)
 def test_reptile_and_fomaml_need_only_the_ends(setting, alpha):
     ends = adapt(setting.model, Sgd(alpha), setting.phi, setting.batches, keep="ends")
-    assert {reptile, fomaml} == ENDS_SUFFICE
-    for meta_gradient in ENDS_SUFFICE:
+    for meta_gradient in (reptile, fomaml):
+        assert read_by(meta_gradient) == "ends"
         np.testing.assert_array_equal(meta_gradient(ends), meta_gradient(setting.trajectory(alpha)))
+
+
+@given(setting=settings_of_a_task(), alpha=alphas)
+def test_maml_from_kept_hessians_is_maml_to_the_bit(setting, alpha):
+    direction = maml(setting.model, alpha)
+    kept = adapt(setting.model, Sgd(alpha), setting.phi, setting.batches, keep=read_by(direction))
+    assert len(kept.hessians) == len(setting.batches)
+    np.testing.assert_array_equal(direction(kept), direction(setting.trajectory(alpha)))
+
+
+def test_a_meta_gradient_that_says_nothing_reads_every_step():
+    assert read_by(gradient_sum([1])) == read_by(lambda t: t.grads[0]) == "all"
 
 
 @given(setting=settings_of_a_task())

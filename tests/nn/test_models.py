@@ -64,6 +64,16 @@ def test_the_hessian_of_each_network_is_symmetric_and_linear(place):
     assert_close(model.hvp(phi, batch, 2 * u - v), 2 * hu - hv)
 
 
+def test_a_linearization_is_the_loss_the_gradient_and_any_number_of_hessian_products(place):
+    model, phi, batch, v = place
+    at = model.linearize(phi, batch)
+    loss, grad = model.loss_and_grad(phi, batch)
+    assert at.loss == loss
+    np.testing.assert_array_equal(at.grad, grad)
+    for direction in (v, grad, v):
+        np.testing.assert_array_equal(at.hvp(direction), model.hvp(phi, batch, direction))
+
+
 TINY = 1e-6
 
 
@@ -103,6 +113,7 @@ def results(model, phi, batch, v):
         "loss": np.array(loss),
         "gradient": grad,
         "hvp": model.hvp(phi, batch, v),
+        "linearized": model.linearize(phi, batch).hvp(v),
     }
 
 

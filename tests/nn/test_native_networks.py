@@ -6,6 +6,7 @@ That value, gradient and Hessian product are as near to float64 as float32 allow
 
 import os
 import pickle
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -51,7 +52,8 @@ def single(model, rng, examples):
 
 def results(model, phi, batch, v):
     loss, grad = model.loss_and_grad(phi, batch)
-    return model.predict(phi, batch[0]), np.float64(loss), grad, model.hvp(phi, batch, v)
+    kept = model.linearize(phi, batch).hvp(v)
+    return model.predict(phi, batch[0]), np.float64(loss), grad, model.hvp(phi, batch, v), kept
 
 
 def wide(batch):
@@ -94,6 +96,37 @@ def test_any_network_that_has_a_twin_gets_the_layers_results(variant, model, exa
     for actual, exact in zip(results(twin, phi, batch, v), expected, strict=True):
         scale = max(np.linalg.norm(exact), 1e-3)
         assert np.linalg.norm(actual - exact) <= 2e-4 * scale
+
+
+@given(model=twinned_networks(), sizes=st.lists(st.integers(2, 5), min_size=2, max_size=4), rng=rngs)
+def test_a_kept_point_gives_any_number_of_products_whatever_else_runs_meanwhile(variant, model, sizes, rng):
+    """To the bit: `loss_and_grad`'s results, and `hvp`'s from passes of its own."""
+    twin = model.with_ops(native.load(variant, 1))
+    phi, _, v = single(model, rng, 2)
+    batches = [random_batch(model, rng, size, np.float32) for size in sizes]
+    kept = [twin.linearize(phi, batch) for batch in batches]
+    for direction in (v, kept[0].grad):
+        for batch, point in reversed(list(zip(batches, kept, strict=True))):
+            np.testing.assert_array_equal(point.hvp(direction), twin.hvp(phi, batch, direction))
+            loss, grad = twin.loss_and_grad(phi, batch)
+            assert point.loss == loss
+            np.testing.assert_array_equal(point.grad, grad)
+
+
+def test_a_kept_point_is_as_large_as_its_activations_and_comes_back_when_it_is_dropped(variant):
+    """Two floats a unit, z and its activation's adjoint, and a few vectors: 1.1 allows for those."""
+    model, rng = omniglot_cnn(5).with_ops(native.load(variant, 1)), np.random.default_rng(0)
+    phi, batch, v = single(model, rng, 5)
+    units = 5 * 64 * (14**2 + 7**2 + 4**2 + 2**2)
+    model.linearize(phi, batch).hvp(v)  # makes the plan
+    tracemalloc.start()
+    points = [model.linearize(phi, batch) for _ in range(8)]
+    held = tracemalloc.get_traced_memory()[0] / 8 - phi.nbytes
+    del points
+    points = [model.linearize(phi, batch) for _ in range(8)]
+    again = tracemalloc.get_traced_memory()[1] / 8 - phi.nbytes
+    tracemalloc.stop()
+    assert held <= again <= 1.1 * 8 * units
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
@@ -166,6 +199,35 @@ def test_a_fused_step_is_the_optimizers_update_of_the_twins_own_gradient(variant
         phi, state = ends.phis[-1], ends.state
 
 
+@pytest.mark.parametrize("keep", ["all", "hessians"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_loop_that_keeps_every_step_takes_the_fused_steps_to_the_bit(variant, model, rule, keep):
+    rng, rule = np.random.default_rng(1), RULES[rule]
+    twin = model.with_ops(native.load(variant, 1))
+    phi = random_phi(model, rng, np.float32)
+    batches = [random_batch(model, rng, 4, np.float32) for _ in range(3)]
+    kept = inner_loop.adapt(twin, rule, phi, batches, keep=keep)
+    ends = inner_loop.adapt(twin, rule, phi, batches, keep="ends")
+    assert kept.losses == ends.losses
+    np.testing.assert_array_equal(kept.phis[-2], ends.phis[-2])
+    np.testing.assert_array_equal(kept.phis[-1], ends.phis[-1])
+    assert pickle.dumps(kept.state) == pickle.dumps(ends.state)
+
+
+@given(rng=rngs)
+def test_sgd_on_a_displacement_is_the_outer_interpolation(variant, rng):
+    """``φ + ε (W - φ)``: exact on integers and a power of two, else two roundings of it and one of φ."""
+    model, unit = sine_mlp().with_ops(native.load(variant)), np.finfo(np.float32).eps
+    phi, w = rng.integers(-99, 99, (2, model.layout.size)).astype(np.float32)
+    moved, state = model.optimizer_step(optimizers.Sgd(0.25), phi - w, (), phi)
+    np.testing.assert_array_equal(moved, phi + np.float32(0.25) * (w - phi))
+    assert state == ()
+    phi, w = rng.normal(size=(2, phi.size)).astype(np.float32)
+    moved, _ = model.optimizer_step(optimizers.Sgd(0.3), phi - w, (), phi)
+    step = 0.3 * (w.astype(float) - phi)
+    assert (np.abs(moved - (phi + step)) <= unit * (2 * np.abs(step) + np.abs(phi))).all()
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_fused_loop_of_k_steps_is_k_fused_steps_to_the_bit(variant, model, rule):
     rng, rule = np.random.default_rng(1), RULES[rule]
@@ -203,6 +265,12 @@ def test_an_optimizer_without_a_twin_is_left_to_python(variant):
     rule = optimizers.HeavyBall(0.01)
     assert model.inner_loop(rule, phi, [batch], rule.init(phi)) is None
     assert len(inner_loop.adapt(model, rule, phi, [batch], keep="ends").phis) == 2
+    for rule in (rule, optimizers.Adam(1e-3)):
+        for grad in (phi, phi.astype(float)):  # a float64 direction, too
+            actual, _ = model.optimizer_step(rule, grad, rule.init(grad), phi)
+            expected, _ = rule.update(grad, rule.init(grad), phi)
+            assert actual.dtype == expected.dtype
+            np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 def test_tanh_is_within_four_units_in_the_last_place(variant):

@@ -9,7 +9,7 @@ from reptile_np.nn.recycler import MOST, Recycler
 
 @given(st.lists(st.tuples(st.sampled_from(["take", "view", "drop"]), st.integers(0, 9)), max_size=60))
 def test_no_vector_is_handed_out_while_it_or_a_view_of_it_is_held(actions):
-    recycler, held = Recycler(8), {}
+    recycler, held = Recycler(lambda: np.empty(8)), {}
     for serial, (action, at) in enumerate(actions):
         keys = list(held)
         if action == "take":
@@ -28,12 +28,12 @@ def test_no_vector_is_handed_out_while_it_or_a_view_of_it_is_held(actions):
 
 
 def test_a_dropped_vector_s_memory_comes_back():
-    recycler = Recycler(1000)
+    recycler = Recycler(lambda: np.empty(1000))
     address = recycler.take().ctypes.data
     assert recycler.take().ctypes.data == address
 
 
 def test_more_vectors_than_are_kept_are_still_distinct():
-    recycler = Recycler(4)
+    recycler = Recycler(lambda: np.empty(4))
     vectors = [recycler.take() for _ in range(2 * MOST)]
     assert len({vector.ctypes.data for vector in vectors}) == 2 * MOST
