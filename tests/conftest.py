@@ -23,6 +23,14 @@ settings.load_profile(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def small_calls_run_on_a_team_too():
+    """Else only the largest tests would see more than one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reptile_np.nn.native.WORTH_A_TEAM", 0)
+        yield
+
+
 def folder(variable):
     """The folder an environment variable names; (None, reason) where there is none."""
     value = os.environ.get(variable)

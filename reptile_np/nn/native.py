@@ -37,8 +37,8 @@ portable code: slow, and there so that every machine can test it."""
 
 MOST_THREADS = 64
 HUGE_PAGE = 2**21
-WORTH_A_TEAM = 2_000_000
-"""Multiply-adds below which a single product or convolution is done before a second thread has started."""
+WORTH_A_TEAM = 30_000_000
+"""Multiply-adds of a call, half a millisecond, below which starting a second thread costs what it saves."""
 
 
 def available() -> tuple[str, ...]:
@@ -132,6 +132,10 @@ class Kernels:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Kernels, (self.name, self.threads)
+
+    def team(self, work: int) -> int:
+        """Return how many threads share a call of so many multiply-adds."""
+        return self.threads if work >= WORTH_A_TEAM else 1
 
     def network(self, model: Any) -> Network | None:
         """Return the whole-network twin of `model`, or None where the layers must serve."""
@@ -267,8 +271,7 @@ class Kernels:
         memory = self.memory(self.table.conv_size(shape, batch))
         taps = shape.kernel_height * shape.kernel_width * shape.channels
         work = batch * shape.out_height * shape.out_width * taps * shape.filters
-        threads = self.threads if work >= WORTH_A_TEAM else 1
-        entry(shape, batch, self.floats(a), self.floats(b), self.floats(out), memory, threads)
+        entry(shape, batch, self.floats(a), self.floats(b), self.floats(out), memory, self.team(work))
 
 
 def _native(*arrays: Array) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 
 from reptile_np.errors import UsageError
 from reptile_np.nn.batches import check_inputs, check_labels, check_targets
-from reptile_np.nn.native_shapes import struct_of
+from reptile_np.nn.native_shapes import multiply_adds, struct_of
 from reptile_np.nn.ops import Array, Batch, InnerLoop, Linearization
 from reptile_np.nn.recycler import Recycler
 
@@ -56,6 +56,7 @@ class NativeNetwork:
         self.entry = {name: getattr(kernels.table, f"{kind}_{name}") for name in names}
         self.parameters: int = self.entry["parameters"](self.shape)
         self.widest: int = self.entry["widest"](self.shape)
+        self.work = multiply_adds(kind, fields)
         self._vectors = Recycler(lambda: np.empty(self.parameters, np.float32))
         self._points: dict[int, Recycler] = {}
         self._lock = threading.Lock()
@@ -70,7 +71,7 @@ class NativeNetwork:
         y = np.empty((len(x), self.outputs), np.float32)
         floats = self.kernels.floats
         with self._plan(len(x), False) as memory:
-            self.entry["predict"](memory, floats(phi), floats(x), floats(y), self.kernels.threads)
+            self.entry["predict"](memory, floats(phi), floats(x), floats(y), self._team(len(x), 1))
         return y
 
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
@@ -122,7 +123,7 @@ class NativeNetwork:
             vectors = [floats(point), floats(end), copy, floats(grad)]
             loop = ffi.new("rk_loop *", (len(part), xs, ys, *vectors, left))
             with self._plan(size, False) as memory:
-                self.entry["loop"](memory, rule.struct, loop, self.kernels.threads)
+                self.entry["loop"](memory, rule.struct, loop, self._team(size * len(part), 3))
             rule.struct.m_in, rule.struct.v_in, point = rule.struct.m, rule.struct.v, end
             done += len(part)
         return InnerLoop(before, end, rule.state, losses.tolist())
@@ -138,7 +139,7 @@ class NativeNetwork:
                 self._pointer(y),
                 self._floats_or_null(point),
                 floats(grad),
-                self.kernels.threads,
+                self._team(len(x), 3),
             )
         return loss, grad
 
@@ -155,7 +156,7 @@ class NativeNetwork:
                 self._floats_or_null(point),
                 floats(v),
                 floats(hv),
-                self.kernels.threads,
+                self._team(len(x), 6 if point is not None else 8),
             )
         return hv
 
@@ -174,6 +175,10 @@ class NativeNetwork:
         struct = ffi.new("rk_optimizer *", (1, state.t, *rates, *pointers))
         after = state._replace(m=state.m if m is None else m, v=v, t=state.t + steps)
         return _Rule(struct, after, (m_in, v_in))
+
+    def _team(self, examples: int, products: int) -> int:
+        """Return how many threads share a call of so many products per layer."""
+        return self.kernels.team(examples * products * self.work)
 
     def _recycled_points(self, batch: int) -> Recycler:
         """Return the memory for points at a batch size; that of sizes not used lately goes."""

@@ -8,6 +8,8 @@ Verified by ``tests/nn/test_native_networks.py`` (what matches, what must not).
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import Any
 
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
@@ -27,6 +29,19 @@ def struct_of(model: Any) -> tuple[str, tuple[Any, ...]] | None:
     else:
         return None
     return None if fields is None else (kind, fields)
+
+
+def multiply_adds(kind: str, fields: tuple[Any, ...]) -> int:
+    """Return those of a forward pass over one example, padding's included."""
+    if kind == "mlp":
+        _, _, units = fields
+        return sum(math.prod(pair) for pair in pairwise(units))
+    _, _, blocks, dense = fields
+    total = 0
+    for conv in (*(block[0] for block in blocks), dense):
+        _, _, channels, taps_y, taps_x, filters, *_, rows, cols = conv
+        total += rows * cols * taps_y * taps_x * channels * filters
+    return total
 
 
 def _blocks(model: Any) -> tuple[Any, ...] | None:

@@ -45,6 +45,13 @@ def test_a_bad_thread_count_is_refused_in_one_line(threads, monkeypatch):
 
 
 @built
+def test_a_call_that_one_thread_does_in_no_time_starts_no_other(monkeypatch):
+    monkeypatch.setattr(native, "WORTH_A_TEAM", 30)
+    kernels = native.load(threads=3).matmul.__self__
+    assert [kernels.team(work) for work in (0, 29, 30)] == [1, 1, 3]
+
+
+@built
 def test_the_environment_chooses_where_the_caller_does_not(monkeypatch):
     monkeypatch.setenv("REPTILE_NP_OPS", "portable")
     monkeypatch.setenv("REPTILE_NP_THREADS", "3")

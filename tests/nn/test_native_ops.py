@@ -95,10 +95,7 @@ def test_any_alignment_gives_the_same_bits(kernels, floats):
 @given(conv=st.one_of(wide_convolutions(normals), filtered_convolutions(normals)))
 def test_any_number_of_threads_gives_the_same_bits(kernels, threads, conv):
     team = native.load(kernels.name.removeprefix("native-"), threads)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "WORTH_A_TEAM", 0)
-        shared = conv.maps(team)
-    for actual, expected in zip(shared, conv.maps(kernels), strict=True):
+    for actual, expected in zip(conv.maps(team), conv.maps(kernels), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
 
