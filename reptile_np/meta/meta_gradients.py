@@ -18,6 +18,7 @@ Verified by ``tests/meta/test_meta_gradients.py`` (complex step through the whol
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from reptile_np.meta.inner_loop import Array, Batch, Keep, Trajectory
@@ -80,9 +81,12 @@ def maml(model: TwiceDifferentiable, alpha: Any) -> MetaGradient:
     @reads("hessians")
     def direction(t: Trajectory) -> Array:
         _need_gradients(t)
+        hessians = t.hessians or [
+            partial(model.hvp, phi, batch) for phi, batch in zip(t.phis, t.batches, strict=False)
+        ]
         u = t.grads[-1]
-        for i in reversed(range(len(t.grads) - 1)):
-            u = u - alpha * (t.hessians[i](u) if t.hessians else model.hvp(t.phis[i], t.batches[i], u))
+        for hessian in reversed(hessians[:-1]):
+            u = u - alpha * hessian(u)
         return u
 
     return direction
