@@ -42,6 +42,7 @@ ffi.set_source(
     '#include "kernels.h"',
     sources=[str((HERE / name).relative_to(ROOT)) for name in SOURCES],
     include_dirs=[str(HERE.relative_to(ROOT))],
+    depends=[str(header.relative_to(ROOT)) for header in sorted(HERE.glob("*.h"))],
     extra_compile_args=FLAGS,
     extra_link_args=["-pthread"],
     libraries=["m"],

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.meta.inner_loop import adapt
-from reptile_np.meta.meta_gradients import fomaml, gradient_sum, maml, read_by, reptile
+from reptile_np.meta.meta_gradients import fomaml, gradient_sum, maml, read_by, reads, reptile
 from reptile_np.meta.optimizers import Adam, Sgd
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
 from tests.oracles import assert_close, gradient, inner, relative_error, tangent
@@ -114,6 +114,7 @@ def test_maml_from_kept_hessians_is_maml_to_the_bit(setting, alpha):
 
 def test_a_meta_gradient_that_says_nothing_reads_every_step():
     assert read_by(gradient_sum([1])) == read_by(lambda t: t.grads[0]) == "all"
+    assert read_by(reads("all")(maml(sine_mlp(), 0.1))) == "all"  # MAML in less memory
 
 
 @given(setting=settings_of_a_task())

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
+from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn import native
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
 from reptile_np.nn.ops import NUMPY
@@ -167,6 +168,7 @@ def test_a_network_answers_or_says_in_one_line_what_is_wrong(kernels, x, y, bad)
     network, phi = twin(model, kernels), np.zeros(model.layout.size, np.float32)
     y = (y * bad).astype(np.int64) if y.dtype == np.int32 else y
     kind, result = answers(lambda: network.loss_and_grad(phi, (x, y)))
+    assert answers(lambda: network.linearize(phi, (x, y)).hvp(phi))[0] == kind
     fits = x.shape == (2, 28, 28, 1) and x.dtype.newbyteorder("=") == np.float32
     fits = fits and y.shape == (2,) and y.dtype.kind == "i" and 0 <= bad < 5
     assert kind == ("value" if fits else "error")
@@ -188,6 +190,10 @@ def test_a_vector_of_the_wrong_length_or_dtype_is_refused(kernels, model):
             lambda v: network.loss_and_grad(v, (x, y)),
             lambda v: network.hvp(v, (x, y), good),
             lambda v: network.hvp(good, (x, y), v),
+            lambda v: network.linearize(v, (x, y)),
+            lambda v: network.linearize(good, (x, y)).hvp(v),
+            lambda v: network.optimizer_step(Sgd(0.1), v, (), good),
+            lambda v: network.optimizer_step(Sgd(0.1), good, (), v),
         ):
             with pytest.raises(UsageError, match="this model needs float32"):
                 call(wrong)
