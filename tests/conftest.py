@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from reptile_np.nn.ops import NUMPY
+from reptile_np.nn.pace import PERIOD
 
 # deadlines measure the machine's other load, not the code
 settings.register_profile("dev", max_examples=15, deadline=None)
@@ -24,10 +25,11 @@ settings.load_profile(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def small_calls_run_on_a_team_too():
-    """Else only the largest tests would see more than one thread."""
+def every_call_runs_on_a_team():
+    """Else only the largest tests would see more than one thread, and not always."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reptile_np.nn.native.WORTH_A_TEAM", 0)
+        patch.setattr("reptile_np.nn.pace.TRIAL", PERIOD)
         yield
 
 

@@ -56,8 +56,9 @@ def load(name: str | None = None, threads: int | None = None) -> Ops:
     name
         One of `available`.  Default: the environment's ``REPTILE_NP_OPS``, else the best there is.
     threads
-        How many threads share the work inside a call, 1 to 64.  Default: the environment's
-        ``REPTILE_NP_THREADS``, else the number of cores this process may run on.
+        How many threads may share a call, 1 to 64; they do where it is long enough and, for whole
+        networks, where a trial finds them faster than one (`reptile_np.nn.pace`).  Default: the
+        environment's ``REPTILE_NP_THREADS``, else the number of cores this process may run on.
 
     Raises
     ------

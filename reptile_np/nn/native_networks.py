@@ -21,6 +21,7 @@ from reptile_np.errors import UsageError
 from reptile_np.nn.batches import check_inputs, check_labels, check_targets
 from reptile_np.nn.native_shapes import multiply_adds, struct_of
 from reptile_np.nn.ops import Array, Batch, InnerLoop, Linearization
+from reptile_np.nn.pace import Pace
 from reptile_np.nn.recycler import Recycler
 
 LARGEST = 2**29
@@ -59,6 +60,7 @@ class NativeNetwork:
         self.work = multiply_adds(kind, fields)
         self._vectors = Recycler(lambda: np.empty(self.parameters, np.float32))
         self._points: dict[int, Recycler] = {}
+        self._paces = {name: Pace() for name in self.entry}
         self._lock = threading.Lock()
         self._idle: list[tuple[tuple[int, bool], Array]] = []
 
@@ -68,10 +70,8 @@ class NativeNetwork:
     def predict(self, phi: Array, x: Array) -> Array:
         """Return the outputs (b, o)."""
         phi, x = self._vector("phi", phi), self._inputs(x)
-        y = np.empty((len(x), self.outputs), np.float32)
-        floats = self.kernels.floats
-        with self._plan(len(x), False) as memory:
-            self.entry["predict"](memory, floats(phi), floats(x), floats(y), self._team(len(x), 1))
+        y, floats = np.empty((len(x), self.outputs), np.float32), self.kernels.floats
+        self._run("predict", len(x), False, len(x), floats(phi), floats(x), floats(y))
         return y
 
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
@@ -122,8 +122,7 @@ class NativeNetwork:
             copy = ffi.NULL if before is start else floats(before)
             vectors = [floats(point), floats(end), copy, floats(grad)]
             loop = ffi.new("rk_loop *", (len(part), xs, ys, *vectors, left))
-            with self._plan(size, False) as memory:
-                self.entry["loop"](memory, rule.struct, loop, self._team(size * len(part), 3))
+            self._run("loop", size, False, 3 * size * len(part), rule.struct, loop)
             rule.struct.m_in, rule.struct.v_in, point = rule.struct.m, rule.struct.v, end
             done += len(part)
         return InnerLoop(before, end, rule.state, losses.tolist())
@@ -131,33 +130,16 @@ class NativeNetwork:
     def _gradient(self, phi: Array, batch: Batch, point: Array | None) -> tuple[float, Array]:
         """Return the loss and its gradient; leave at `point` what products there read."""
         (x, y), grad, floats = batch, self._vectors.take(), self.kernels.floats
-        with self._plan(len(x), point is not None) as memory:
-            loss = self.entry["loss_and_grad"](
-                memory,
-                floats(phi),
-                floats(x),
-                self._pointer(y),
-                self._floats_or_null(point),
-                floats(grad),
-                self._team(len(x), 3),
-            )
+        place = floats(phi), floats(x), self._pointer(y), self._floats_or_null(point)
+        loss = self._run("loss_and_grad", len(x), point is not None, 3 * len(x), *place, floats(grad))
         return loss, grad
 
     def _product(self, phi: Array, batch: Batch, point: Array | None, v: Array) -> Array:
         """Return H(phi) v; without a point the kernels go through the gradient's passes first."""
         (x, y), hv, floats = batch, self._vectors.take(), self.kernels.floats
-        v = self._vector("v", v)
-        with self._plan(len(x), True) as memory:
-            self.entry["hvp"](
-                memory,
-                floats(phi),
-                floats(x),
-                self._pointer(y),
-                self._floats_or_null(point),
-                floats(v),
-                floats(hv),
-                self._team(len(x), 6 if point is not None else 8),
-            )
+        v, products = self._vector("v", v), 8 if point is None else 6
+        place = floats(phi), floats(x), self._pointer(y), self._floats_or_null(point)
+        self._run("hvp", len(x), True, products * len(x), *place, floats(v), floats(hv))
         return hv
 
     def _rule(self, optimizer: Any, state: Any, steps: int) -> _Rule | None:
@@ -176,10 +158,6 @@ class NativeNetwork:
         after = state._replace(m=state.m if m is None else m, v=v, t=state.t + steps)
         return _Rule(struct, after, (m_in, v_in))
 
-    def _team(self, examples: int, products: int) -> int:
-        """Return how many threads share a call of so many products per layer."""
-        return self.kernels.team(examples * products * self.work)
-
     def _recycled_points(self, batch: int) -> Recycler:
         """Return the memory for points at a batch size; that of sizes not used lately goes."""
         with self._lock:
@@ -191,6 +169,13 @@ class NativeNetwork:
             for old in list(self._points)[:-IDLE_PLANS]:
                 del self._points[old]
             return points
+
+    def _run(self, name: str, batch: int, hessian: bool, products: int, *arguments: Any) -> Any:
+        """Call an entry that takes so many examples through a layer's product, in memory planned for it."""
+        work = products * self.work
+        pace, team = self._paces[name], self.kernels.team(work)
+        with self._plan(batch, hessian) as memory, pace.members(team, work) as threads:
+            return self.entry[name](memory, *arguments, threads)
 
     @contextmanager
     def _plan(self, batch: int, hessian: bool) -> Iterator[Any]:
