@@ -1,6 +1,6 @@
 """A run and its directory: train, checkpoint, record, resume, evaluate.
 
-    DIR/config.json       the preset as it ran, the seed, the version
+    DIR/config.json       the preset as it ran, the seed, the version; held while a run is at work
     DIR/checkpoint.npz    the state after the last saved outer step; replaced atomically
     DIR/records.jsonl     one line per logged outer step, and one per evaluation
     DIR/result.json       the scores, once the run is done
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from reptile_np.experiments.streams import Streams
 from reptile_np.meta.optimizers import linear_annealing
 from reptile_np.meta.training import Step, begin, meta_train
 from reptile_np.nn.ops import Ops
-from reptile_np.tasks.storage import replacing
+from reptile_np.tasks.storage import held, replacing
 
 SAVE_EVERY = 30.0  # seconds between checkpoints
 RECORDS = 200  # lines that a whole run writes
@@ -86,6 +87,23 @@ class RunDirectory:
             raise UsageError(f"{self.path}: no run here (no config.json); train with --out first") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(f"{path}: not a whole config.json; start again in a new --out") from None
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Keep other runs out, until this one ends or is killed.
+
+        Raises
+        ------
+        UsageError
+            If another run is at work here.
+        """
+        try:
+            with held(self.path / "config.json"):
+                yield
+        except BlockingIOError:
+            raise UsageError(
+                f"--out {self.path}: another run is at work there; wait for it or stop it"
+            ) from None
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one line to the records."""
@@ -173,30 +191,31 @@ def train(
     streams = Streams(seed)
     problem = problems.bind(preset, streams, ops, data)
     untrained = step = initial_step(problem, preset, streams)
-    if directory is not None and resume:
-        if directory.checkpoint.exists():
-            step = load_step(directory.checkpoint, step)
-        directory.forget_after(step.done)
-    elif directory is not None:
+    if directory is not None and not resume:
         directory.create(preset, seed)
+    with directory.occupied() if directory is not None else nullcontext():
+        if directory is not None and resume:
+            if directory.checkpoint.exists():
+                step = load_step(directory.checkpoint, step)
+            directory.forget_after(step.done)
 
-    began = time.monotonic()
-    step = _train(problem, preset, step, directory, quiet)
-    seconds = time.monotonic() - began
+        began = time.monotonic()
+        step = _train(problem, preset, step, directory, quiet)
+        seconds = time.monotonic() - began
 
-    scores = {
-        name: problem.scores(
-            point.phi,
-            point.inner_state,
-            preset.evaluation,
-            progress=Progress(f"evaluate {name}", preset.evaluation.tasks, quiet=quiet).over,
-        )
-        for name, point in (("trained", step), ("untrained", untrained))
-    }
-    result = {"outer_steps": step.done, "seconds": seconds, **_headline(scores)}
-    if directory is not None:
-        directory.write_json("result.json", result)
-    return result
+        scores = {
+            name: problem.scores(
+                point.phi,
+                point.inner_state,
+                preset.evaluation,
+                progress=Progress(f"evaluate {name}", preset.evaluation.tasks, quiet=quiet).over,
+            )
+            for name, point in (("trained", step), ("untrained", untrained))
+        }
+        result = {"outer_steps": step.done, "seconds": seconds, **_headline(scores)}
+        if directory is not None:
+            directory.write_json("result.json", result)
+        return result
 
 
 def _train(

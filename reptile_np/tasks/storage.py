@@ -1,4 +1,4 @@
-"""Where data is kept between runs, and how a file is written whole or not at all."""
+"""Where data is kept between runs, how a file is written whole or not at all, and by one process only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody is kept out
+    fcntl = None  # type: ignore[assignment]
 
 
 def cache_directory() -> Path:
@@ -31,3 +36,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold an existing file, as only one process can; the system lets go when that ends, however it ends.
+
+    Verified by ``tests/tasks/test_storage.py``.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process, or another part of this one, holds it.
+    """
+    with path.open("rb") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield

@@ -135,6 +135,30 @@ def test_an_existing_directory_is_never_overwritten(tmp_path, resume):
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
+def test_two_runs_are_not_at_work_in_one_directory(tmp_path, monkeypatch):
+    """The second is refused and changes nothing; the first goes on, and then the directory is free."""
+    preset, out = small("sine-reptile"), tmp_path / "run"
+    original, refused = runs.outer_steps, []
+
+    def disturbed(problem, preset, start):
+        for step in original(problem, preset, start):
+            if step.done == 20:
+                before = (out / "records.jsonl").read_bytes()
+                with pytest.raises(UsageError, match="another run is at work there") as error:
+                    runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
+                refused.append(str(error.value))
+                assert (out / "records.jsonl").read_bytes() == before
+            yield step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "outer_steps", disturbed)
+        result = runs.train(preset, 0, NUMPY, out=out, quiet=True)
+    assert len(refused) == 1
+    assert "\n" not in refused[0]
+    again = runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
+    assert again["error"] == result["error"]
+
+
 def test_a_run_is_not_resumed_with_other_settings(tmp_path):
     preset = small("sine-reptile")
     runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
