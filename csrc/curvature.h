@@ -1,7 +1,8 @@
 /* Hessian-vector products of a network: the tangent, along v, of its gradient (Pearlmutter 1994).
 
    The gradient has been there and left z and a_bar of every block (network_place); tangents (_dot) follow it forward and
-   back.  Per layer that is six products: two forward, two for the weights, two for the input.  For batch norm, with slope = mean(xhat z_dot):
+   back.  Per layer that is six products: two forward, two for the weights, two for the input.
+   For batch norm, with slope = mean(xhat z_dot):
      xhat_dot = r (z_dot - mean(z_dot) - xhat slope),  r_dot = -r^2 slope.
    Terms marked * are second order: the adjoint stands still while weights, activations and statistics move.  */
 

@@ -8,8 +8,6 @@
 #include "block.h"
 #include "team.h"
 
-#define EACH(i, items) for (int32_t i; (i = claim(team)) < (items);)
-
 typedef struct {
     rk_network shape;
     int32_t batch, parameters;

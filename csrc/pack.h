@@ -109,4 +109,14 @@ LOCAL void dense_emit(const conv_t *c, const float *w_bar, const float *y_bar, i
         for (int32_t j = 0; j < units; j++) bias_bar[j] += y_bar[(ptrdiff_t)b * c->out + j]; /* y_bar[b, j] */
 }
 
+/* Copy rows of `from` floats into rows of `to`: zeros fill, or the surplus is dropped. */
+LOCAL void restride(const float *in, int32_t from, float *out, int32_t to, ptrdiff_t rows)
+{
+    const int32_t n = min_i(from, to);
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        memcpy(out + i * to, in + i * from, sizeof(float) * n);
+        memset(out + i * to + n, 0, sizeof(float) * (to - n));
+    }
+}
+
 #endif

@@ -31,7 +31,10 @@ typedef struct {
 
 typedef void body_t(void *task, team_t *team);
 
-/* The next unclaimed item of this phase: for (int i; (i = claim(team)) < items;) ... */
+/* body for every item of this phase that this member of `team` claims */
+#define EACH(i, items) for (int32_t i; (i = claim(team)) < (items);)
+
+/* The next unclaimed item of this phase. */
 static inline int claim(team_t *t)
 {
 #ifdef RK_THREADS

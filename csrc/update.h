@@ -46,7 +46,7 @@ LOCAL void update_stretch(const rk_optimizer *o, int32_t t, int first, const flo
 LOCAL void update_all(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad,
                       float *before, int32_t n, team_t *team)
 {
-    for (int32_t i; (i = claim(team)) < ceil_div(n, STRETCH);) {
+    EACH(i, ceil_div(n, STRETCH)) {
         const ptrdiff_t from = (ptrdiff_t)i * STRETCH, to = from + STRETCH < n ? from + STRETCH : n;
         update_stretch(o, t, first, phi_in, phi, grad, before, from, to);
     }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,14 @@ class RunDirectory:
         UsageError
             If another run is at work here.
         """
-        try:
-            with held(self.path / "config.json"):
-                yield
-        except BlockingIOError:
-            raise UsageError(
-                f"--out {self.path}: another run is at work there; wait for it or stop it"
-            ) from None
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.path / "config.json"))
+            except BlockingIOError:
+                raise UsageError(
+                    f"--out {self.path}: another run is at work there; wait for it or stop it"
+                ) from None
+            yield
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one line to the records."""
