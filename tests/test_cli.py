@@ -1,8 +1,10 @@
 """The command line: the contract's keys and exit codes, and one clear line for every mistake."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -49,6 +51,22 @@ def test_list_names_every_preset_and_the_kernels(capsys):
     assert "kernels: numpy" in out
     assert main(["list", "--json"]) == 0
     assert len(last_json(capsys)["presets"]) == 16
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
+def test_a_run_that_is_stopped_saves_its_state_and_says_how_to_go_on(tmp_path, stop):
+    if signal.getsignal(stop) is signal.SIG_IGN:
+        pytest.skip("this process was told to ignore that signal, and so are its children")
+    command = [sys.executable, "-m", "reptile_np", *GLYPHS, "--set", "outer.steps=100000", "--out", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
+        while not (tmp_path / "run" / "records.jsonl").exists():
+            assert run.poll() is None
+            time.sleep(0.05)
+        run.send_signal(stop)
+        message = run.communicate(timeout=60)[1].splitlines()[-1]
+    assert (run.returncode, message) == (130, "reptile-np: stopped; a run with --out goes on with --resume")
+    assert (tmp_path / "run" / "checkpoint.npz").exists()
 
 
 def test_a_run_goes_on_from_the_command_line(capsys, tmp_path):
