@@ -65,7 +65,7 @@ LOCAL void network_place(network_t *n, arena_t *arena)
 {
     for (int32_t l = 0; l < n->shape.blocks; l++) {
         block_t *k = &n->block[l];
-        const int in_place = k->z_bar == k->z;
+        const int in_place = k->z_bar == k->z; /* in a plan without hessian both are NULL at first */
         k->z = take_floats(arena, (size_t)k->rows * k->channels);
         k->a_bar = take_floats(arena, (size_t)k->pooled * k->channels);
         float **const vectors[] = {&k->mean, &k->r, &k->sign, &k->m1, &k->m2};

@@ -71,7 +71,7 @@ def adapt(
         "all" keeps every iterate and gradient, O(k n) memory.  "ends" keeps what Reptile and FOMAML
         read, and lets a model with an `inner_loop` of its own run all k steps in place.  "hessians"
         keeps, beyond "all", each step's activations where the model has `linearize`: exact MAML's
-        products then cost two thirds.
+        Hessian products then need not make them again.
 
     Raises
     ------

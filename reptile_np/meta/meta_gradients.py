@@ -69,8 +69,8 @@ def maml(model: TwiceDifferentiable, alpha: Any) -> MetaGradient:
 
     The Jacobian of one step ``φ_{i+1} = φ_i - α L_i'(φ_i)`` is ``I - α H_i``, symmetric; so the chain
     rule reads, from the last step back, ``u ← u - α H_i u``.  Memory: the trajectory, O(k n), and the
-    activations of one step; of every step, for products at two thirds of the cost, where the trajectory
-    was adapted with ``keep="hessians"``.  `meta_train` does that; ``reads("all")(maml(…))`` has it not.
+    activations of one step; of every step, for cheaper products, where the trajectory was adapted with
+    ``keep="hessians"``, as `meta_train` does unless given ``reads("all")(maml(…))``.
 
     Raises
     ------

@@ -196,12 +196,7 @@ class NativeNetwork:
                 del self._idle[:-IDLE_PLANS]
 
     def _new_plan(self, batch: int, hessian: bool) -> Array:
-        size = self.entry["size"](self.shape, batch, hessian)
-        if batch * self.widest > LARGEST:
-            raise UsageError(
-                f"a minibatch of {batch} is too large for 32-bit kernels; use smaller ones, or NumPy ops"
-            )
-        block = self.kernels.aligned(size)
+        block = self.kernels.aligned(self.entry["size"](self.shape, batch, hessian))
         self.entry["plan"](self.shape, batch, hessian, self._pointer(block))
         return block
 
@@ -220,6 +215,10 @@ class NativeNetwork:
 
     def _inputs(self, x: Array) -> Array:
         check_inputs(x, self.inputs, np.dtype(np.float32))
+        if len(x) * self.widest > LARGEST:
+            raise UsageError(
+                f"a minibatch of {len(x)} is too large for 32-bit kernels; use smaller ones, or NumPy ops"
+            )
         return as_kind(x, np.float32)
 
     def _batch(self, batch: Batch) -> Batch:

@@ -1,5 +1,7 @@
 """Whatever `native` is handed, the answer is NumPy's, or one clear line; never a crash."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from reptile_np.errors import UsageError
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn import native
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
+from reptile_np.nn.native_networks import LARGEST
 from reptile_np.nn.ops import NUMPY
 
 built = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
@@ -206,3 +209,25 @@ def test_labels_out_of_range_are_refused(kernels, label):
     batch = np.zeros((1, 28, 28, 1), np.float32), np.array([label])
     with pytest.raises(UsageError, match="labels run from"):
         twin(model, kernels).loss_and_grad(np.zeros(model.layout.size, np.float32), batch)
+
+
+@built
+def test_a_minibatch_too_large_for_32_bits_is_refused_before_anything_is_allocated(kernels):
+    model = omniglot_cnn(5, filters=3)
+    network = twin(model, kernels)
+    n = LARGEST // network.widest + 1
+    phi = np.zeros(model.layout.size, np.float32)
+    x, y = np.broadcast_to(np.float32(0), (n, 28, 28, 1)), np.zeros(n, np.int32)
+    calls = [
+        lambda: network.predict(phi, x),
+        lambda: network.loss_and_grad(phi, (x, y)),
+        lambda: network.hvp(phi, (x, y), phi),
+        lambda: network.linearize(phi, (x, y)),
+        lambda: network.inner_loop(Sgd(0.1), phi, [(x, y)], ()),
+    ]
+    tracemalloc.start()
+    for call in calls:
+        with pytest.raises(UsageError, match=f"a minibatch of {n} is too large for 32-bit kernels"):
+            call()
+    assert tracemalloc.get_traced_memory()[1] < 10 * y.nbytes
+    tracemalloc.stop()

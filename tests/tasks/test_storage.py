@@ -1,5 +1,6 @@
 """A file is written whole or not at all, and held by one process only."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,18 @@ def test_a_file_is_held_by_one_process_until_that_is_killed(tmp_path):
     with held(path), pytest.raises(BlockingIOError), held(path):
         pass
     with held(path):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    with held(path), held(path):
         pass
 
 
