@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from reptile_np.experiments import bench
+from reptile_np.bench import measurement as bench
 
 HERE = Path(__file__).resolve().parent
 PEERS = {

@@ -1,6 +1,6 @@
-"""Build the C extension `reptile_np.nn._kernels` (cffi, API mode).
+"""Build the C extension `reptile_np.nn.native._kernels` (cffi, API mode).
 
-``setup.py`` names this file.  kernels.h *is* the contract: cffi gets it without its # lines.
+``setup.py`` names this file.  interface.h *is* the contract: cffi gets it without its # lines.
 """
 
 import platform
@@ -11,11 +11,11 @@ from cffi import FFI
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
-SOURCES = ["dispatch.c", "team.c", "portable.c", "portable16.c"]
+SOURCES = ["dispatch.c", "core/team.c", "variants/portable.c", "variants/portable16.c"]
 if platform.machine().lower() in ("x86_64", "amd64"):
-    SOURCES += ["avx2.c", "avx512.c"]
+    SOURCES += ["variants/avx2.c", "variants/avx512.c"]
 elif platform.machine().lower() in ("aarch64", "arm64"):
-    SOURCES += ["neon.c"]
+    SOURCES += ["variants/neon.c"]
 
 FLAGS = [
     "-std=c11",
@@ -30,19 +30,19 @@ FLAGS = [
 
 
 def contract() -> str:
-    """Return kernels.h as cffi reads it."""
-    lines = (HERE / "kernels.h").read_text().splitlines()
+    """Return interface.h as cffi reads it."""
+    lines = (HERE / "interface.h").read_text().splitlines()
     return "\n".join(line for line in lines if not line.startswith("#"))
 
 
 ffi = FFI()
 ffi.cdef(contract())
 ffi.set_source(
-    "reptile_np.nn._kernels",
-    '#include "kernels.h"',
+    "reptile_np.nn.native._kernels",
+    '#include "interface.h"',
     sources=[str((HERE / name).relative_to(ROOT)) for name in SOURCES],
     include_dirs=[str(HERE.relative_to(ROOT))],
-    depends=[str(header.relative_to(ROOT)) for header in sorted(HERE.glob("*.h"))],
+    depends=[str(header.relative_to(ROOT)) for header in sorted(HERE.rglob("*.h"))],
     extra_compile_args=FLAGS,
     extra_link_args=["-pthread"],
     libraries=["m"],

@@ -1,6 +1,6 @@
 /* Which tables this build and this processor have. */
 
-#include "kernels.h"
+#include "interface.h"
 
 #include <string.h>
 

@@ -203,7 +203,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from reptile_np.experiments import bench
+    from reptile_np.bench import measurement as bench
 
     result = bench.run()
     if args.json not in (None, "-"):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from reptile_np.nn.native.threads import PERIOD
 from reptile_np.nn.ops import NUMPY
-from reptile_np.nn.pace import PERIOD
 
 # deadlines measure the machine's other load, not the code
 settings.register_profile("dev", max_examples=15, deadline=None)
@@ -29,7 +29,7 @@ def every_call_runs_on_a_team():
     """Else only the largest tests would see more than one thread, and not always."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reptile_np.nn.native.WORTH_A_TEAM", 0)
-        patch.setattr("reptile_np.nn.pace.TRIAL", PERIOD)
+        patch.setattr("reptile_np.nn.native.threads.TRIAL", PERIOD)
         yield
 
 

@@ -12,21 +12,24 @@ import reptile_np
 
 PACKAGE = Path(reptile_np.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-MAY_USE = {  # cli → experiments → {meta, tasks, theory} → nn
-    "nn": set(),
-    "meta": {"nn"},
-    "tasks": {"nn"},
-    "theory": {"nn", "meta"},
+MAY_USE = {  # cli → {experiments, bench} → {theory, tasks, checks} → nn → meta
+    "meta": set(),
+    "nn": {"meta"},
+    "tasks": {"nn", "meta"},
+    "theory": {"nn", "meta", "checks"},  # theory.checks: the former name of checks.gradients
+    "checks": {"nn", "meta", "theory"},
     "experiments": {"nn", "meta", "tasks", "theory"},
-    "cli": {"nn", "meta", "tasks", "theory", "experiments"},
+    "bench": {"nn", "meta", "tasks", "experiments"},
+    "cli": {"nn", "meta", "tasks", "theory", "checks", "experiments", "bench"},
     "__main__": {"cli"},
     "__init__": set(),
     "errors": set(),
+    "files": set(),
 }
-EVERYWHERE = {"errors"}
+EVERYWHERE = {"errors", "files"}
 RUNTIME = {"numpy", "cffi", "reptile_np"} | set(sys.stdlib_module_names)
 EXTRAS = {"PIL", "tqdm", "matplotlib", "hypothesis"}
-FOR_TESTS = {"theory.strategies"}  # strategies offered to other people's tests: needs the extra `test`
+FOR_TESTS = {"checks.strategies"}  # strategies offered to other people's tests: needs the extra `test`
 
 
 def name(file):
@@ -93,7 +96,7 @@ def test_nothing_but_experiments_and_the_command_line_knows_that_c_exists(file):
 
 def test_only_the_native_module_imports_the_extension():
     using = {name(file) for file in FILES if any("_kernels" in used for used in imports(file))}
-    assert using <= {"nn.native"}
+    assert using <= {"nn.native.__init__"}
 
 
 @every_file

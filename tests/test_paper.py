@@ -14,30 +14,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.checks.strategies import problems, rational_vectors, small_fractions
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn.layers import Dense
 from reptile_np.nn.losses import SquaredError
 from reptile_np.nn.models import Model, mini_imagenet_cnn, omniglot_cnn, sine_mlp
 from reptile_np.tasks import sine
-from reptile_np.theory import (
-    claims_algorithm,
-    claims_breakdown,
-    claims_expansion,
-    claims_manifold,
-    claims_network,
-    expansions,
-)
-from reptile_np.theory.claims_algorithm import (
+from reptile_np.theory import expansions
+from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network
+from reptile_np.theory.claims.algorithm import (
     average_update_gap,
     curvature_covariance,
     moving_average,
     task_loss,
 )
-from reptile_np.theory.claims_network import complex_step_error
+from reptile_np.theory.claims.network import complex_step_error
 from reptile_np.theory.expansions import METHODS, distinct, independent, stated, stated_sum, weighted_gradient
 from reptile_np.theory.manifolds import Affine, alternate, cycle_limit, distance_gradient, move, nearest_point
 from reptile_np.theory.rational import exact_gradient, rationals
-from reptile_np.theory.strategies import problems, rational_vectors, small_fractions
 
 samplers = pytest.mark.parametrize("sampler", [distinct, independent])
 nonzero = small_fractions().filter(bool)
@@ -59,15 +53,15 @@ def assert_rows_hold(function, source):
 
 
 def test_algorithm_1_moves_towards_the_adapted_parameters():
-    assert_rows_hold(claims_algorithm.outer_loop, "Algorithm 1")
+    assert_rows_hold(algorithm.outer_loop, "Algorithm 1")
 
 
 def test_algorithm_2_averages_the_adapted_parameters_of_n_tasks():
-    assert_rows_hold(claims_algorithm.outer_loop, "Algorithm 2")
+    assert_rows_hold(algorithm.outer_loop, "Algorithm 2")
 
 
 def test_erratum_2_the_batched_step_is_divided_by_the_number_of_tasks_not_of_steps():
-    assert_rows_hold(claims_algorithm.outer_loop, "erratum 2")
+    assert_rows_hold(algorithm.outer_loop, "erratum 2")
 
 
 @given(problems(tasks=1, batches=3), nonzero, small_fractions())
@@ -105,7 +99,7 @@ def test_eq_2_fails_for_more_steps_by_the_covariance_of_curvature_and_gradient(p
 
 
 def test_section_3_the_expected_wave_is_zero_everywhere():
-    assert_rows_hold(claims_manifold.sine_waves, "section 3")
+    assert_rows_hold(manifold.sine_waves, "section 3")
 
 
 @given(st.floats(*sine.AMPLITUDES), st.floats(0, 2 * np.pi))
@@ -194,7 +188,7 @@ def test_eq_14_the_fomaml_gradient(problem):
 
 
 def test_eqs_4_to_14_the_measured_coefficients_are_those_stated():
-    assert_rows_hold(claims_expansion.two_steps, "eq")
+    assert_rows_hold(expansion.two_steps, "eq")
 
 
 # Section 4.1: expectations
@@ -215,7 +209,7 @@ def test_avg_grad_inner_is_half_the_gradient_of_the_expected_inner_product(sampl
 
 
 def test_erratum_1_plus_avg_grad_inner_increases_the_inner_product():
-    assert_rows_hold(claims_expansion.inner_products, "erratum 1")
+    assert_rows_hold(expansion.inner_products, "erratum 1")
 
 
 @samplers
@@ -246,9 +240,9 @@ def test_eq_17_expected_fomaml_gradient(sampler, data):
 
 
 def test_eqs_15_to_17_for_one_to_five_steps():
-    assert_rows_hold(claims_expansion.expected_gradients, "any k")
+    assert_rows_hold(expansion.expected_gradients, "any k")
     for equation in ("eq. (15)", "eq. (16)", "eq. (17)"):
-        assert_rows_hold(claims_expansion.expected_gradients, equation)
+        assert_rows_hold(expansion.expected_gradients, equation)
 
 
 @samplers
@@ -270,11 +264,11 @@ def test_section_5_2_any_weighted_sum_of_inner_gradients(problem, w):
 
 
 def test_section_5_2_fixed_weights_of_both_signs():
-    assert_rows_hold(claims_expansion.general_weights, "section 5.2")
+    assert_rows_hold(expansion.general_weights, "section 5.2")
 
 
 def test_erratum_4_two_step_reptile_and_fomaml_differ_in_the_ratio_of_the_two_terms():
-    assert_rows_hold(claims_expansion.general_weights, "erratum 4")
+    assert_rows_hold(expansion.general_weights, "erratum 4")
 
 
 @given(problems(), nonzero)
@@ -284,51 +278,51 @@ def test_reading_notes_for_one_step_all_methods_coincide(problem, alpha):
 
 
 def test_beyond_the_paper_the_coefficients_of_alpha_squared():
-    assert_rows_hold(claims_expansion.beyond, "beyond the paper")
+    assert_rows_hold(expansion.beyond, "beyond the paper")
 
 
 def test_beyond_the_paper_only_maml_stays_a_gradient_at_alpha_squared():
-    assert_rows_hold(claims_expansion.potentials, "beyond the paper")
+    assert_rows_hold(expansion.potentials, "beyond the paper")
 
 
 # Section 4.1 on real networks
 
 
 def test_eqs_15_to_17_on_networks_leave_a_remainder_of_slope_2():
-    assert_rows_hold(claims_network.verify, "O(α²)")
+    assert_rows_hold(network.verify, "O(α²)")
 
 
 def test_eqs_15_to_17_on_networks_have_the_stated_coefficients_and_span():
-    assert_rows_hold(claims_network.verify, "section 4.1")
+    assert_rows_hold(network.verify, "section 4.1")
 
 
 # Section 4.1: where it ends
 
 
 def test_cycling_over_minibatches_changes_the_coefficients():
-    assert_rows_hold(claims_breakdown.cycling, "breakdown")
+    assert_rows_hold(breakdown.cycling, "breakdown")
 
 
 def test_unequal_roles_break_the_exchange():
-    assert_rows_hold(claims_breakdown.fixed_roles, "breakdown")
+    assert_rows_hold(breakdown.fixed_roles, "breakdown")
 
 
 def test_overlap_alone_does_not_break_the_exchange_but_batch_norm_does():
-    assert_rows_hold(claims_breakdown.overlapping, "beyond the paper")
-    assert_rows_hold(claims_breakdown.overlapping, "breakdown: batch norm")
+    assert_rows_hold(breakdown.overlapping, "beyond the paper")
+    assert_rows_hold(breakdown.overlapping, "breakdown: batch norm")
 
 
 def test_adam_inside_leaves_the_span_of_the_two_terms():
-    assert_rows_hold(claims_breakdown.adam_inside, "breakdown")
+    assert_rows_hold(breakdown.adam_inside, "breakdown")
 
 
 def test_batch_norm_makes_the_loss_of_a_batch_depend_on_its_composition():
-    assert_rows_hold(claims_breakdown.batch_norm, "breakdown")
-    assert_rows_hold(claims_breakdown.batch_norm, "section 4.1")
+    assert_rows_hold(breakdown.batch_norm, "breakdown")
+    assert_rows_hold(breakdown.batch_norm, "section 4.1")
 
 
 def test_a_relu_kink_ends_the_expansion():
-    assert_rows_hold(claims_breakdown.kinks, "breakdown")
+    assert_rows_hold(breakdown.kinks, "breakdown")
 
 
 # Section 4.2: near all solution manifolds
@@ -345,13 +339,13 @@ def planes(n, m=1):
 
 @given(st.integers(1, 2).flatmap(lambda m: planes(3, m)), rational_vectors(3))
 def test_eqs_18_to_20_the_gradient_of_the_distance_is_the_way_to_the_projection(plane, phi):
-    gradient = exact_gradient(lambda p: claims_manifold.half_squared_distance(plane, p), phi, degree=2)
+    gradient = exact_gradient(lambda p: manifold.half_squared_distance(plane, p), phi, degree=2)
     assert (distance_gradient(plane, phi) == gradient).all()
     assert (plane.a @ plane.project(phi) == plane.b).all()
 
 
 def test_eqs_18_to_20_hold_on_a_curved_manifold_by_the_envelope_theorem():
-    assert_rows_hold(claims_manifold.projection_gradient, "envelope")
+    assert_rows_hold(manifold.projection_gradient, "envelope")
 
 
 @given(planes(3), rational_vectors(3), small_fractions())
@@ -369,7 +363,7 @@ def test_eq_23_iterated_is_an_exponential_moving_average(phi, solutions, epsilon
 
 
 def test_eq_23_run_by_the_training_loop_is_a_moving_average():
-    assert_rows_hold(claims_algorithm.outer_loop, "moving average")
+    assert_rows_hold(algorithm.outer_loop, "moving average")
 
 
 @given(rational_vectors(2), rational_vectors(2), rational_vectors(2), st.fractions(Fraction(1, 9), 1))
@@ -384,27 +378,27 @@ def test_figure_2_alternating_moves_converge_to_the_common_point(one, other, com
 
 
 def test_figure_2_in_closed_form():
-    assert_rows_hold(claims_manifold.figure_2, "figure 2")
+    assert_rows_hold(manifold.figure_2, "figure 2")
 
 
 def test_section_4_2_without_a_common_point_epsilon_must_be_annealed():
-    assert_rows_hold(claims_manifold.without_common_point, "eq. (18)")
-    assert_rows_hold(claims_manifold.without_common_point, "beyond")
+    assert_rows_hold(manifold.without_common_point, "eq. (18)")
+    assert_rows_hold(manifold.without_common_point, "beyond")
 
 
 def test_section_4_2_gradient_descent_is_a_partial_projection():
-    assert_rows_hold(claims_manifold.partial_minimisation, "section 4.2, end")
+    assert_rows_hold(manifold.partial_minimisation, "section 4.2, end")
 
 
 # Section 5: the networks
 
 
 def test_erratum_3_the_released_network_is_not_finns():
-    assert_rows_hold(claims_breakdown.architectures, "erratum 3")
+    assert_rows_hold(breakdown.architectures, "erratum 3")
 
 
 def test_erratum_5_pooling_before_normalising_is_another_network():
-    assert_rows_hold(claims_breakdown.architectures, "erratum 5")
+    assert_rows_hold(breakdown.architectures, "erratum 5")
 
 
 def two(problem):

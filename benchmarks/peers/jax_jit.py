@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from reptile_np.experiments.workloads import (
+from reptile_np.bench.workloads import (
     Answer,
     Contender,
     HessianProduct,

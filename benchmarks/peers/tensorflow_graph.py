@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from reptile_np.experiments.workloads import Answer, Contender, InnerLoop, MetaIteration, Work
+from reptile_np.bench.workloads import Answer, Contender, InnerLoop, MetaIteration, Work
 from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu

@@ -3,7 +3,7 @@
 import torch
 
 from peers import torch_eager
-from reptile_np.experiments.workloads import InnerLoop, MetaIteration
+from reptile_np.bench.workloads import InnerLoop, MetaIteration
 
 
 def variants(threads):

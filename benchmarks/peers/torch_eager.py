@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from reptile_np.experiments.workloads import (
+from reptile_np.bench.workloads import (
     Answer,
     Contender,
     HessianProduct,

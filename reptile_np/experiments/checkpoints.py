@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from reptile_np.errors import UsageError
+from reptile_np.files import replacing
 from reptile_np.meta.training import Step
-from reptile_np.tasks.storage import replacing
 
 
 def save_step(path: Path, step: Step) -> None:

@@ -27,10 +27,10 @@ from reptile_np.experiments.presets import Preset
 from reptile_np.experiments.problems import Problem, Scores
 from reptile_np.experiments.progress import Progress, RunningMean
 from reptile_np.experiments.streams import Streams
+from reptile_np.files import held, replacing
 from reptile_np.meta.optimizers import linear_annealing
 from reptile_np.meta.training import Step, begin, meta_train
 from reptile_np.nn.ops import Ops
-from reptile_np.tasks.storage import held, replacing
 
 SAVE_EVERY = 30.0  # seconds between checkpoints
 RECORDS = 200  # lines that a whole run writes

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import numpy as np
 
 from reptile_np.errors import UsageError
-from reptile_np.nn.batches import check_inputs, check_labels, check_targets
 from reptile_np.nn.layers import Arrays, BatchNorm, Bilinear, Conv2d, Dense, Layer, Shape
 from reptile_np.nn.layout import Layout
 from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError, reduce
 from reptile_np.nn.ops import NUMPY, Array, Batch, InnerLoop, Linearization, Network, Ops
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
+from reptile_np.nn.validation import check_inputs, check_labels, check_targets
 
 
 @dataclass(frozen=True)

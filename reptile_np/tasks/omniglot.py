@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptile_np.errors import UsageError
+from reptile_np.files import cache_directory, replacing
 from reptile_np.tasks import omniglot_files
 from reptile_np.tasks.download import Progress, fetch, silent
 from reptile_np.tasks.image_classes import ArrayClasses
 from reptile_np.tasks.omniglot_files import SETS, SIDE, Drawings
-from reptile_np.tasks.storage import cache_directory, replacing
 
 ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 CACHE_NAME = "omniglot.npz"

@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import pytest
 
-from reptile_np.theory.claim import Claim, at_least, close, equal
 from reptile_np.theory.claims import format_table, verify
+from reptile_np.theory.claims.claim import Claim, at_least, close, equal
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reptile_np.theory.claims_algorithm import example
+from reptile_np.theory.claims.algorithm import example
 from reptile_np.theory.expansions import METHODS, distinct, independent, stated, stated_sum
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.checks.strategies import rational_vectors
 from reptile_np.theory.manifolds import Affine, alternate, cycle_limit, distance_gradient, nearest_point
 from reptile_np.theory.rational import rationals
-from reptile_np.theory.strategies import rational_vectors
 
 AXES = [Affine(rationals([[1, 0]]), rationals([0])), Affine(rationals([[0, 1]]), rationals([0]))]
 triangles = st.builds(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from reptile_np.meta import inner_loop, meta_gradients
-from reptile_np.theory import claims_algorithm, claims_expansion, expansions
+from reptile_np.theory import expansions
+from reptile_np.theory.claims import algorithm, expansion
 
 MUTANTS = {
     # maml: (I - α H_1) … (I - α H_{k-1}) g_k
@@ -54,11 +55,11 @@ MUTANTS = {
     "adapt: minibatches kept in reverse": (inner_loop.adapt, "tuple(batches)", "tuple(batches[::-1])"),
 }
 CHECKS = [
-    claims_algorithm.one_step,
-    claims_expansion.two_steps,
-    claims_expansion.general_weights,
-    claims_algorithm.joint_training,
-    claims_algorithm.outer_loop,
+    algorithm.one_step,
+    expansion.two_steps,
+    expansion.general_weights,
+    algorithm.joint_training,
+    algorithm.outer_loop,
 ]
 
 
@@ -76,7 +77,7 @@ def mutant_of(function, old, new):
 
 def refuted_by(monkeypatch, name, mutant):
     """The names of the exact checks that do not hold when the mutant takes the function's place."""
-    for module in (expansions, claims_algorithm):
+    for module in (expansions, algorithm):
         if hasattr(module, name):
             monkeypatch.setattr(module, name, mutant)
     refuted = []

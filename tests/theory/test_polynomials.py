@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.checks.strategies import problems, rational_vectors
 from reptile_np.theory.polynomials import Polynomials, degree_in_alpha, random_tasks
 from reptile_np.theory.rational import exact_gradient, rationals
-from reptile_np.theory.strategies import problems, rational_vectors
 
 one_task = st.one_of(
     [problems(variables=n, degree=d, tasks=1, batches=1) for n in (1, 2, 3) for d in (1, 2, 3, 4)]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.checks.strategies import rational_vectors
 from reptile_np.theory.rational import coordinates, exact_gradient, polynomial_coefficients, rationals, solve
-from reptile_np.theory.strategies import rational_vectors
 
 
 @pytest.mark.parametrize("value", [0.5, np.float64(1), 1j, "1", None])

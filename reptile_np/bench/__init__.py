@@ -1,0 +1,1 @@
+"""Verify, then time: our kernels, NumPy and other frameworks on the same workloads."""

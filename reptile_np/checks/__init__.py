@@ -1,0 +1,1 @@
+"""Checks for other people's models: gradients, Hessian products, Taylor orders, meta-gradients."""

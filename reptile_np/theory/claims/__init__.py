@@ -1,0 +1,40 @@
+"""Every statement of the paper that can be true or false, and what was measured: ``reptile-np verify``.
+
+The entries are where their subject is: `algorithm` (sections 1, 2), `expansion` (4.1,
+exact), `network` (4.1, in float64), `manifold` (4.2 and 3), `breakdown` (where the
+analysis ends).  Verified by ``tests/test_paper.py`` and ``tests/theory/test_claims.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network
+from reptile_np.theory.claims.claim import Claim, Value
+
+SECTIONS = (algorithm, expansion, network, manifold, breakdown)
+
+
+def verify() -> list[Claim]:
+    """Measure every claim; about 20 s on one core."""
+    return [claim for section in SECTIONS for claim in section.verify()]
+
+
+def format_table(claims: Sequence[Claim]) -> str:
+    """Return the claims as text, grouped by their source, with a last line that counts."""
+    lines = []
+    source = None
+    for claim in claims:
+        if claim.source != source:
+            source = claim.source
+            lines += ["", source]
+        mark = "holds" if claim.holds else "FAILS"
+        tolerance = f" ± {claim.tolerance:g}" if claim.tolerance else ""
+        lines.append(f"  {mark}  {claim.claim}")
+        lines.append(f"         stated {_text(claim.stated)}{tolerance}, measured {_text(claim.measured)}")
+    failed = sum(not claim.holds for claim in claims)
+    return "\n".join([*lines[1:], "", f"{len(claims)} claims, {failed} of them do not hold"])
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}"

@@ -1,0 +1,186 @@
+"""Sections 1 and 2: the algorithms, and what is and is not joint training; exact.
+
+Verified by ``tests/test_paper.py``; the mutation test of ``tests/theory/test_mutants.py`` shows that
+the claims here and in `claims.expansion` notice every planted error.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from reptile_np.meta.inner_loop import Array
+from reptile_np.meta.meta_gradients import reptile
+from reptile_np.meta.optimizers import Sgd
+from reptile_np.meta.training import begin, meta_train
+from reptile_np.theory import expansions
+from reptile_np.theory.claims.claim import Claim, equal
+from reptile_np.theory.expansions import METHODS, Problem, Task, weighted_gradient
+from reptile_np.theory.polynomials import Polynomials, degree_in_alpha, random_tasks
+from reptile_np.theory.rational import exact_gradient, polynomial_coefficients, rationals
+
+
+def verify() -> list[Claim]:
+    """Return the claims of sections 1 and 2."""
+    return [*joint_training(), *one_step(), *outer_loop()]
+
+
+def example(variables: int = 2, tasks: int = 2, batches: int = 3, degree: int = 3) -> Problem:
+    """Return a fixed, generic distribution over polynomial losses, and a point."""
+    model = Polynomials(variables, degree)
+    drawn = random_tasks(np.random.default_rng(0), model, tasks, batches)
+    return Problem(model, drawn, rationals([1, Fraction(-1, 2), 2][:variables]))
+
+
+def task_loss(task: Task) -> Array:
+    """Return the loss of a whole task: the mean of its minibatches'."""
+    return np.mean(np.stack(task), axis=0)
+
+
+def average_update_gap(problem: Problem, k: int) -> Array:
+    """Return the coefficients (orders, n) in α of ``E_τ[SGD(L_τ, φ, k)] - SGD(E_τ[L_τ], φ, k)``."""
+    losses = [task_loss(task) for task in problem.tasks]
+
+    def gap(alpha: Fraction) -> Array:
+        def moved(loss: Array) -> Any:
+            return expansions.run(problem.model, problem.phi, [loss] * k, alpha).phis[-1]
+
+        return sum(moved(loss) for loss in losses) / len(losses) - moved(task_loss(losses))
+
+    degree = degree_in_alpha(problem.model.degree, k) + 1
+    return polynomial_coefficients(gap, degree, degree + 1)
+
+
+def curvature_covariance(problem: Problem) -> Array:
+    """Return ``E_τ[L_τ'' L_τ'] - E_τ[L_τ''] E_τ[L_τ']`` (n,) at φ."""
+    losses = [task_loss(task) for task in problem.tasks]
+    own = sum(problem.hvp(loss, problem.grad(loss)) for loss in losses) / len(losses)
+    joint = task_loss(losses)
+    return own - problem.hvp(joint, problem.grad(joint))
+
+
+def joint_training() -> list[Claim]:
+    """Return (1), (2), and how (2) fails for k > 1."""
+    problem = example()
+    losses = [task_loss(task) for task in problem.tasks]
+
+    def expected_loss(phi: Array) -> Any:
+        return sum(problem.model.loss_and_grad(phi, loss)[0] for loss in losses) / len(losses)
+
+    mean_gradient = sum(problem.grad(loss) for loss in losses) / len(losses)
+    rows = [
+        equal(
+            "E[∇L_τ] = ∇E[L_τ]: the difference",
+            "eq. (1)",
+            [0] * len(problem.phi),
+            mean_gradient - exact_gradient(expected_loss, problem.phi, problem.model.degree),
+        ),
+        equal(
+            "k = 1: E[SGD(L_τ, φ, 1)] - SGD(E[L_τ], φ, 1), every power of α",
+            "eq. (2)",
+            0,
+            sum(abs(average_update_gap(problem, 1)).ravel()),
+        ),
+    ]
+    covariance = curvature_covariance(problem)
+    for k in (2, 3):
+        gap = average_update_gap(problem, k)
+        rows.append(
+            equal(
+                f"k = {k}: (2) fails at α²; the gap there, in units of Cov_τ(L'', L'), is k(k-1)/2",
+                "eq. (2), beyond",
+                [0, 0, Fraction(k * (k - 1), 2)],
+                [_multiple(gap[0], covariance), _multiple(gap[1], covariance), _multiple(gap[2], covariance)],
+            )
+        )
+    return rows
+
+
+def one_step() -> list[Claim]:
+    """Return that all methods are one at k = 1, whatever α: the reading notes' first question."""
+    problem, alpha = example(), Fraction(3, 7)
+    directions = problem.expected({**METHODS, "w": weighted_gradient([1])}, 1, alpha)
+    distance = abs(directions - problem.avg_grad()).sum()
+    claim = "k = 1: Reptile, FOMAML, MAML and g_1 all equal AvgGrad: the difference"
+    return [equal(claim, "reading notes, remark 1", 0, distance)]
+
+
+def outer_loop() -> list[Claim]:
+    """Return Algorithms 1 and 2 and the moving average, run by `meta_train` itself."""
+    problem, alpha, epsilon = example(), Fraction(1, 5), Fraction(1, 3)
+    phi, (first, second) = problem.phi, problem.tasks
+
+    def train(*meta_batches: list[Task]) -> Array:
+        """Run one outer step on each meta-batch of tasks."""
+        start = begin(phi, Sgd(alpha), Sgd(None))
+        *_, last = meta_train(
+            problem.model,
+            start,
+            lambda i, j: meta_batches[i][j],
+            meta_gradient=reptile,
+            inner=Sgd(alpha),
+            outer=Sgd(None),
+            rate=lambda i: epsilon,
+            outer_steps=len(meta_batches),
+            meta_batch=len(meta_batches[0]),
+        )
+        return last.phi
+
+    def solution(phi: Array, task: Task) -> Array:
+        return expansions.run(problem.model, phi, task, alpha).phis[-1]
+
+    w_first, w_second = solution(phi, first), solution(phi, second)
+    serial = phi + epsilon * (w_first - phi)
+    w_after = solution(serial, second)
+    two_serial = train([first], [second])
+    printed = phi + epsilon * 2 * (w_first - phi) / len(first)
+    erratum, zero = "erratum 2: Algorithm 2 prints 1/k", [0, 0]
+    return [
+        equal(
+            "φ ← φ + ε(W - φ), two iterations: the difference",
+            "Algorithm 1",
+            zero,
+            two_serial - (serial + epsilon * (w_after - serial)),
+        ),
+        equal(
+            "φ ← φ + ε (1/n) Σ(W_i - φ), n = 2: the difference",
+            "Algorithm 2",
+            zero,
+            train([first, second]) - (phi + epsilon * (w_first + w_second - 2 * phi) / 2),
+        ),
+        equal(
+            "a meta-batch of n copies of a task is the serial step: the difference",
+            erratum,
+            zero,
+            train([first, first]) - serial,
+        ),
+        equal(
+            f"with 1/k as printed (n = 2, k = {len(first)}) it would be n/k of the serial step",
+            erratum,
+            Fraction(2, len(first)),
+            _multiple(printed - phi, serial - phi),
+        ),
+        equal(
+            "φ_t = (1-ε)^t φ_0 + Σ ε(1-ε)^(t-s) W_s, t = 2: the difference",
+            "eq. (23), as a moving average",
+            zero,
+            two_serial - moving_average(phi, [w_first, w_after], epsilon),
+        ),
+    ]
+
+
+def moving_average(phi: Array, solutions: list[Array], epsilon: Any) -> Array:
+    """Return ``(1-ε)^t φ_0 + Σ_s ε (1-ε)^(t-s) W_s`` for the t solutions W_1 … W_t, each (n,)."""
+    t = len(solutions)
+    phi = (1 - epsilon) ** t * phi
+    for s, solution in enumerate(solutions, start=1):
+        phi = phi + epsilon * (1 - epsilon) ** (t - s) * solution
+    return phi
+
+
+def _multiple(vector: Array, unit: Array) -> Fraction | None:
+    """Return c with ``vector = c unit``, or None if there is none."""
+    c = (vector @ unit) / (unit @ unit)
+    return c if np.all(vector == c * unit) else None

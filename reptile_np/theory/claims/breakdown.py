@@ -1,0 +1,196 @@
+"""Where section 4.1 does not apply: shown to fail, and by how much.
+
+The expansions average over *exchangeable* minibatches of losses that plain SGD descends.  Each claim
+here takes one of these words away.  What is needed of two minibatches is that the joint weights with
+which examples enter them are symmetric; disjointness is not needed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from reptile_np.meta.inner_loop import Array, Batch, adapt
+from reptile_np.meta.meta_gradients import reptile
+from reptile_np.meta.optimizers import Adam
+from reptile_np.nn.models import mini_imagenet_cnn, omniglot_cnn
+from reptile_np.theory.claims.algorithm import example
+from reptile_np.theory.claims.claim import Claim, at_least, close, equal
+from reptile_np.theory.claims.network import remainders
+from reptile_np.theory.expansions import METHODS, Problem, Sampler, Task, stated
+from reptile_np.theory.networks import sine_waves, small_images
+
+BATCH_NORM = "breakdown: batch norm across minibatches"
+
+
+def verify() -> list[Claim]:
+    """Return the breakdowns."""
+    return [
+        *cycling(),
+        *fixed_roles(),
+        *overlapping(),
+        *adam_inside(),
+        *batch_norm(),
+        *kinks(),
+        *architectures(),
+    ]
+
+
+def cycle(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
+    """Draw an order of the task's minibatches and go round it: a batch meets itself again."""
+    for order in itertools.permutations(task):
+        yield tuple(itertools.islice(itertools.cycle(order), k))
+
+
+def first_roles(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
+    """Draw always the same minibatches in the same order: fixed support, fixed query."""
+    yield tuple(task[:k])
+
+
+def cycling() -> list[Claim]:
+    """Return two minibatches a, b visited as a, b, a, in place of three different ones."""
+    problem = example(batches=2)
+    inner = problem.avg_grad_inner()
+    own = problem.mean(lambda one: problem.hvp(one, problem.grad(one)), 1)
+    order_1 = replace(problem, sampler=cycle).expansion({"Reptile": METHODS["Reptile"]}, 3, 2)[1, 0]
+    return [
+        equal(
+            "a, b, a: Reptile's α¹ is -(2 AvgGradInner + E[H_a g_a]): the difference",
+            "breakdown: cycling minibatches",
+            [0, 0],
+            order_1 + 2 * inner + own,
+        ),
+        at_least(
+            "a, b, a: relative distance of Reptile's α¹ from the stated -3 AvgGradInner",
+            "breakdown: cycling minibatches",
+            0.05,
+            relative(order_1, stated("Reptile", 3)[1][0] * inner),
+        ),
+    ]
+
+
+def fixed_roles() -> list[Claim]:
+    """Return a task whose first minibatch is always the same and so is its last."""
+    problem = replace(example(), sampler=first_roles)
+    inner, exchanged = _both_orders(problem)
+    maml = problem.expansion({"MAML": METHODS["MAML"]}, 2, 2)[1, 0]
+    what, source = "L_0 and L_1 fixed", "breakdown: unequal roles"
+    distances = relative(exchanged, inner), relative(maml, -2 * inner)
+    return [
+        at_least(f"{what}: relative distance of E[H_1 g_0] from E[H_0 g_1]", source, 0.05, distances[0]),
+        at_least(f"{what}: relative distance of MAML's α¹ from -2 E[H_0 g_1]", source, 0.05, distances[1]),
+        equal(f"{what}: MAML's α¹ + E[H_0 g_1] + E[H_1 g_0]", source, [0, 0], maml + inner + exchanged),
+    ]
+
+
+def overlapping() -> list[Claim]:
+    """Return minibatches {i} and {i, j} of examples: they overlap, and differ in size.
+
+    Where the loss of a minibatch is the mean of its examples', the exchange still holds: i and j enter
+    symmetrically.  Batch norm takes that away.
+    """
+    what = "{i} and {i, j} overlap: relative distance of E[H_1 g_0] from E[H_0 g_1]"
+    finding = "beyond the paper"
+    exact = replace(example(), sampler=_with_and_without(lambda a, b: (a + b) / 2))
+    with_norm, without = (
+        replace(small_images(batch_norm=norm), sampler=_with_and_without(joined)) for norm in (True, False)
+    )
+    inner, exchanged = _both_orders(exact)
+    return [
+        equal(
+            "{i} and {i, j} overlap, losses add: E[H_1 g_0] - E[H_0 g_1]", finding, [0, 0], exchanged - inner
+        ),
+        close(f"{what}, conv without batch norm", finding, 0.0, relative(*_both_orders(without)), 1e-13),
+        at_least(f"{what}, conv + batch norm", BATCH_NORM, 0.01, relative(*_both_orders(with_norm))),
+    ]
+
+
+def _with_and_without(join: Callable[[Batch, Batch], Batch]) -> Sampler:
+    return lambda task, k: [(a, join(a, b)) for a, b in itertools.permutations(task, 2)]
+
+
+def _both_orders(problem: Problem) -> tuple[Array, Array]:
+    """Return ``E[H_0 g_1]`` and ``E[H_1 g_0]``."""
+    inner = problem.avg_grad_inner()
+    return inner, problem.mean(lambda zero, one: problem.hvp(one, problem.grad(zero)), 2)
+
+
+def adam_inside() -> list[Claim]:
+    """Return Reptile with Adam inside: its first step is α sign(g), not α g."""
+    problem, alpha = sine_waves(), 1e-6
+
+    def direction(*batches: Batch) -> Array:
+        return reptile(adapt(problem.model, Adam(alpha), problem.phi, batches)) / alpha
+
+    g = problem.mean(direction, 2)
+    span = np.stack([problem.avg_grad(), problem.avg_grad_inner()], axis=1)
+    left = g - span @ np.linalg.lstsq(span, g)[0]
+    sine = np.linalg.norm(left) / np.linalg.norm(g)
+    claim = "Adam inside, sine MLP, k = 2: sine of the angle of E[(φ - W)/α] to AvgGrad, AvgGradInner"
+    return [at_least(claim, "breakdown: Adam inside", 0.1, float(sine))]
+
+
+def batch_norm() -> list[Claim]:
+    """Return that with batch norm the expected loss of a minibatch is not the loss of the task."""
+    what = "relative distance of AvgGrad from the gradient of the whole task's loss"
+    composed, additive = (_distance_to_whole_task(small_images(batch_norm=norm)) for norm in (True, False))
+    return [
+        close(f"conv without batch norm: {what}", "section 4.1", 0.0, additive, 1e-13),
+        at_least(f"conv + batch norm: {what}", BATCH_NORM, 0.01, composed),
+    ]
+
+
+def _distance_to_whole_task(problem: Problem) -> float:
+    whole = np.mean([problem.grad(joined(*task)) for task in problem.tasks], axis=0)
+    # the loss is a sum over examples, and AvgGrad is of one of the task's minibatches
+    return relative(problem.avg_grad(), whole / len(problem.tasks[0]))
+
+
+def kinks() -> list[Claim]:
+    """Return that the expansion ends where the inner loop crosses a kink of a ReLU."""
+    steps = np.array([1e-3, 10**-2.5])
+    near, far = remainders(small_images(), 2, steps)[:, 0]
+    jump = float(far / near) / float(steps[1] / steps[0]) ** 2
+    claim = "conv + batch norm, Reptile: remainder at α|H| = 3e-3 over α² times that at 1e-3"
+    return [at_least(claim, "breakdown: ReLU kinks", 100.0, jump)]
+
+
+def architectures() -> list[Claim]:
+    """Return errata 3 and 5: the released networks are not Finn's, and changed between versions."""
+    released = omniglot_cnn(5).layout
+    head = sum(math.prod(shape) for name, shape in released.shapes.items() if name.startswith("dense"))
+    rng = np.random.default_rng(0)
+    late = mini_imagenet_cnn(5, filters=4, order="conv-norm-pool")
+    early = mini_imagenet_cnn(5, filters=4, order="conv-pool-norm")
+    phi = late.init(rng, np.float64)
+    x = rng.standard_normal((4, 84, 84, 3))
+    return [
+        equal(
+            "released Omniglot network: parameters, and those of its head (64·5 + 5 after a mean over space)",
+            'erratum 3: "same architecture as Finn et al."',
+            [113221, 256 * 5 + 5],
+            [released.size, head],
+        ),
+        at_least(
+            "Mini-ImageNet, same φ: relative distance of pooling before from after normalising",
+            "erratum 5: v1's order",
+            0.01,
+            relative(early.predict(phi, x), late.predict(phi, x)),
+        ),
+    ]
+
+
+def joined(*batches: Any) -> Batch:
+    """Return the minibatch of all the examples of some minibatches (x, y)."""
+    return tuple(np.concatenate(part) for part in zip(*batches, strict=True))
+
+
+def relative(one: Array, other: Array) -> float:
+    """Return ``|one - other| / |other|``."""
+    difference, size = np.ravel(one - other), np.ravel(other)
+    return math.sqrt(float(difference @ difference) / float(size @ size))

@@ -1,0 +1,172 @@
+"""Section 4.2 and the sine waves of section 3: the geometric argument, in closed form."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from reptile_np.meta.inner_loop import Array
+from reptile_np.meta.optimizers import Sgd
+from reptile_np.theory import expansions
+from reptile_np.theory.claims.claim import Claim, at_least, close, equal
+from reptile_np.theory.manifolds import (
+    Affine,
+    Sphere,
+    alternate,
+    cycle_limit,
+    distance_gradient,
+    half_squared_distance,
+    move,
+    nearest_point,
+)
+from reptile_np.theory.polynomials import Polynomials
+from reptile_np.theory.rational import exact_gradient, rationals
+
+
+def verify() -> list[Claim]:
+    """Return the claims of sections 4.2 and 3."""
+    sections = (projection_gradient, figure_2, without_common_point, partial_minimisation, sine_waves)
+    return [claim for section in sections for claim in section()]
+
+
+def line(normal: list[int | Fraction], offset: int | Fraction) -> Affine:
+    """Return the affine manifold ``normal · φ = offset``."""
+    return Affine(rationals([normal]), rationals([offset]))
+
+
+def projection_gradient() -> list[Claim]:
+    """Return (19)-(23): the gradient of the distance, and the update."""
+    plane, phi, epsilon = line([1, 2, -2], 3), rationals([1, -2, 5]), Fraction(2, 7)
+    gradient = distance_gradient(plane, phi)
+    exact = exact_gradient(lambda p: half_squared_distance(plane, p), phi, degree=2)
+    sphere, point, h = Sphere(np.array([0.5, -1.0, 2.0]), 1.5), np.array([3.0, 1.0, 0.5]), 1e-30
+    curved = [half_squared_distance(sphere, point + 1j * h * e).imag / h for e in np.eye(3)]
+    stepped, _ = Sgd(epsilon).update(gradient, (), phi)
+    return [
+        equal("∂½D² = φ - P(φ), a plane: the difference", "eqs (18)-(20)", [0] * 3, gradient - exact),
+        close(
+            "∂½D² = φ - P(φ), a sphere (P moves with φ): the error, by complex step",
+            "eqs (18)-(20), envelope theorem",
+            0.0,
+            float(np.abs(distance_gradient(sphere, point) - curved).max()),
+            1e-14,
+        ),
+        equal(
+            "φ - ε∂½D² = (1-ε)φ + εP(φ): the difference",
+            "eqs (21)-(23)",
+            [0] * 3,
+            stepped - move(plane, phi, epsilon),
+        ),
+    ]
+
+
+def figure_2() -> list[Claim]:
+    """Return the alternating moves towards two lines that cross, at an angle of cosine 3/5."""
+    lines = [line([0, 1], 2), line([4, -3], -2)]
+    crossing = nearest_point(lines)
+    away = rationals([3, 4])  # along the second line
+    limits = [cycle_limit(lines, Fraction(1, tenth)) - crossing for tenth in (10, 2, 1)]
+    return [
+        equal(
+            "two lines that cross: the nearest point to both is on both; its ½D²",
+            "figure 2",
+            [0, 0],
+            [half_squared_distance(manifold, crossing) for manifold in lines],
+        ),
+        equal(
+            "alternating moves converge to it, ε = 1/10, 1/2, 1: the difference",
+            "figure 2",
+            [0] * 6,
+            np.concatenate(limits),
+        ),
+        equal(
+            "ε = 1: a sweep shrinks the way to it by cos² of the angle",
+            "figure 2",
+            away * Fraction(9, 25),
+            alternate(lines, crossing + away, 1, sweeps=1) - crossing,
+        ),
+    ]
+
+
+def without_common_point() -> list[Claim]:
+    """Return what happens where no φ solves all tasks: three lines that form a triangle."""
+    lines = [line([1, 0], 0), line([0, 1], 0), line([1, 1], 3)]
+    nearest = nearest_point(lines)
+    mean_step = sum(distance_gradient(m, nearest) for m in lines)
+
+    def gap(epsilon: Fraction) -> float:
+        d = cycle_limit(lines, epsilon) - nearest
+        return float(d @ d) ** 0.5
+
+    steps = [Fraction(1, 10**i) for i in range(2, 6)]
+    slope = np.polyfit(np.log10([float(s) for s in steps]), np.log10([gap(s) for s in steps]), 1)[0]
+    finding = "section 4.2, beyond"
+    return [
+        equal(
+            "a triangle of lines: Π̄⁻¹β̄ minimises the mean squared distance; the mean gradient there",
+            "eq. (18)",
+            [0, 0],
+            mean_step,
+        ),
+        at_least(
+            "there, serial moves of constant ε = 1/2 end elsewhere: the distance",
+            finding,
+            0.01,
+            gap(Fraction(1, 2)),
+        ),
+        close("as near as O(ε), so that ε must be annealed: the log-log slope", finding, 1.0, slope, 0.01),
+    ]
+
+
+def partial_minimisation() -> list[Claim]:
+    """Return that k steps of gradient descent are a partial projection, for a task that is a line.
+
+    For ``L = ½ (a·φ - b)²`` with |a| = 1, k steps of size α leave ``(1-α)^k`` of the distance, so that
+    Reptile's ε acts as ``ε (1 - (1-α)^k)`` on the exact projection: what (22) needs.
+    """
+    a, b, alpha, k = rationals([Fraction(3, 5), Fraction(4, 5)]), Fraction(2), Fraction(1, 3), 4
+    model = Polynomials(variables=2, degree=2)
+    x, y = a
+    expanded: dict[tuple[int, ...], Fraction] = {
+        (2, 0): x * x / 2,
+        (1, 1): x * y,
+        (0, 2): y * y / 2,
+        (1, 0): -b * x,
+        (0, 1): -b * y,
+        (0, 0): b * b / 2,
+    }
+    batch, phi = rationals([expanded[power] for power in model.exponents]), rationals([1, -1])
+    w = expansions.run(model, phi, [batch] * k, alpha).phis[-1]
+    partial = move(Affine(a[None], rationals([b])), phi, 1 - (1 - alpha) ** k)
+    claim = f"a task that is a line: SGD(L_τ, φ, {k}) goes 1 - (1-α)^{k} of the way to P(φ); the difference"
+    return [equal(claim, "section 4.2, end", [0, 0], w - partial)]
+
+
+def sine_waves() -> list[Claim]:
+    """Return E_τ[f_τ] = 0, and that zero minimises the expected loss.
+
+    A mean over equally spaced phases is the expectation itself: sin has one frequency.
+    """
+    x = np.linspace(-5, 5, 50)
+    phases = np.arange(16) * 2 * np.pi / 16
+    waves = np.sin(x + phases[:, None])
+    amplitude, square = (0.1 + 5.0) / 2, (5.0**3 - 0.1**3) / 3 / (5.0 - 0.1)  # E[a], E[a²]
+    f = np.cos(x) - 0.3 * x  # any other prediction
+
+    def expected_loss(prediction: Array) -> float:
+        cross = amplitude * waves.mean(0) * prediction
+        return float((prediction**2 - 2 * cross + square * (waves**2).mean(0)).mean())
+
+    excess = expected_loss(f) - expected_loss(0 * x)
+    mean_wave = float(np.abs(amplitude * waves.mean(0)).max())
+    return [
+        close("E_τ[f_τ(x)] = 0: the largest on the 50 points", "section 3", 0.0, mean_wave, 1e-14),
+        close(
+            "f = 0 is the best joint fit: E_τ[L_τ(f)] - E_τ[L_τ(0)] less mean f²",
+            "section 3",
+            0.0,
+            excess - float((f**2).mean()),
+            1e-14,
+        ),
+    ]

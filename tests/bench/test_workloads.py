@@ -1,0 +1,114 @@
+"""The benchmark counts its FLOPs as published, and its works compute what they say."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from reptile_np.bench import measurement as bench
+from reptile_np.bench.catalogue import all_works
+from reptile_np.bench.workloads import forward_flops, gradient_flops, maml_flops
+from reptile_np.nn import models
+from reptile_np.nn.ops import NUMPY
+
+ALL = all_works()
+WORKS = {work.name: work for work in ALL}
+
+
+def count_multiply_adds():
+    """A NumPy table that counts the multiply-adds it is asked for, direct and with the padding."""
+    counted = []
+
+    def product(entry, positions):
+        def counting(*arguments):
+            counted.append(positions(*arguments))
+            return getattr(NUMPY, entry)(*arguments)
+
+        return counting
+
+    def rows(y, channels):
+        return y.size // y.shape[-1] * channels
+
+    table = replace(
+        NUMPY,
+        matmul=product("matmul", lambda x, w: len(x) * w.size),
+        matmul_input=product("matmul_input", lambda y_bar, w: len(y_bar) * w.size),
+        matmul_weight=product("matmul_weight", lambda x, y_bar: x.size * y_bar.shape[1]),
+        conv2d=product("conv2d", lambda x, k, s, p: NUMPY.conv2d(x, k, s, p).size * math.prod(k.shape[:3])),
+        conv2d_input=product("conv2d_input", lambda y_bar, k, s, p, hw: rows(y_bar, k.size)),
+        conv2d_weight=product(
+            "conv2d_weight", lambda x, y_bar, s, p, taps: y_bar.size * math.prod(taps) * x.shape[3]
+        ),
+    )
+    return table, counted
+
+
+@pytest.mark.parametrize(
+    ("ways", "batch", "published"), [(5, 5, 79), (5, 10, 157), (5, 25, 393), (20, 15, 236), (20, 20, 315)]
+)
+def test_an_omniglot_step_counts_the_published_megaflops(ways, batch, published):
+    assert round(gradient_flops(models.omniglot_cnn(ways), batch) / 1e6) == published
+
+
+def test_a_mini_imagenet_step_counts_the_published_gigaflops():
+    # 1.530: one percent more than published, which is what 10 instead of 11 rows in the last block make
+    assert gradient_flops(models.mini_imagenet_cnn(5), 10) / 1e9 == pytest.approx(1.52, rel=0.01)
+
+
+@pytest.mark.parametrize(("steps", "floor"), [(1, 1.34), (5, 5.35), (20, 20.4)])
+def test_a_maml_gradient_counts_the_published_floor(steps, floor):
+    milliseconds = maml_flops(models.omniglot_cnn(5), 5, steps) / 235e9 * 1e3  # at a peak of 235 GFLOP/s
+    assert milliseconds == pytest.approx(floor, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [models.omniglot_cnn(5, filters=4), models.mini_imagenet_cnn(3, filters=2), models.sine_mlp((5,))],
+)
+def test_the_counts_are_of_the_products_that_the_layers_ask_for(model):
+    table, counted = count_multiply_adds()
+    rng = np.random.default_rng(0)
+    x = rng.random((3, *model.input_shape))
+    y = np.arange(3) if len(model.input_shape) == 3 else rng.random((3, 1))
+    phi = model.init(rng, np.float64)
+    model.with_ops(table).predict(phi, x)
+    assert 2 * sum(counted) == forward_flops(model, 3)
+    counted.clear()
+    model.with_ops(table).loss_and_grad(phi, (x, y))
+    assert 2 * sum(counted) == gradient_flops(model, 3)
+
+
+def test_an_op_counts_what_it_multiplies():
+    table, counted = count_multiply_adds()
+    for work in WORKS.values():
+        if hasattr(work, "entry"):
+            counted.clear()
+            work.contender(table).run()
+            assert 2 * sum(counted) == work.flops, work.name
+
+
+def test_work_names_are_distinct():
+    assert len(WORKS) == len(ALL)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, work in WORKS.items() if work.flops < 5e8]
+)  # the bench does all
+def test_the_data_keep_clear_of_kinks_so_that_float32_agrees_with_float64(name):
+    work = WORKS[name]
+    answers = []
+    for dtype in (np.float32, np.float64):
+        contender = work.contender(NUMPY, dtype)
+        answers.append(contender.read(contender.run()))
+    assert not bench.disagreement(work, *answers)
+
+
+def test_a_meta_gradient_is_not_first_order():
+    """Else a contender that dropped the second order would pass."""
+    work = WORKS["Omniglot MAML gradient, K = 1, 5+5 images"]
+    contender = work.contender(NUMPY)
+    exact = contender.read(contender.run())
+    phi = work.phi - work.alpha * work.model.loss_and_grad(work.phi, work.batches[0])[1]
+    first_order = exact._replace(vector=work.model.loss_and_grad(phi, work.batches[1])[1])
+    assert bench.disagreement(work, first_order, exact)

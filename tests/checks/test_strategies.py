@@ -1,0 +1,50 @@
+"""What the strategies promise about what they draw."""
+
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.checks.strategies import batches, problems, rational_vectors, shapes, trajectories, vectors
+from reptile_np.nn.models import sine_mlp
+
+
+@given(problems(variables=3, degree=2, tasks=2, batches=4), rational_vectors(3))
+def test_problems_are_rational_and_of_the_size_asked_for(problem, vector):
+    assert [len(task) for task in problem.tasks] == [4, 4]
+    assert all(batch.shape == (problem.model.terms,) for task in problem.tasks for batch in task)
+    entries = [*problem.phi, *problem.tasks[0][0], *vector]
+    assert all(isinstance(entry, Fraction) for entry in entries)
+
+
+@given(st.data())
+def test_batches_fit_their_shape(data):
+    shape = data.draw(shapes(2, max_side=5, channels=2))
+    assert len(shape) == 3
+    assert max(shape[:2]) <= 5
+    x, y = data.draw(batches(shape, ways=3))
+    assert x.shape[1:] == shape
+    assert x.dtype == np.float64
+    assert y.shape == (len(x),)
+    assert y.max() < 3
+    x, y = data.draw(batches(shape, outputs=2))
+    assert y.shape == (len(x), 2)
+
+
+@given(vectors(4, scale=0.0))
+def test_vectors_have_the_scale_asked_for(v):
+    assert v.shape == (4,)
+    assert not v.any()
+
+
+MODEL = sine_mlp((3,))
+
+
+@given(trajectories(MODEL.loss_and_grad, MODEL.init(np.random.default_rng(0), np.float64), batches((1,))))
+def test_trajectories_are_inner_loops_of_sgd(t):
+    k = len(t.batches)
+    assert len(t.phis) == k + 1
+    assert len(t.grads) == k <= 5
+    for i, batch in enumerate(t.batches):
+        assert (t.grads[i] == MODEL.loss_and_grad(t.phis[i], batch)[1]).all()

@@ -1,0 +1,233 @@
+"""Whatever `native` is handed, the answer is NumPy's, or one clear line; never a crash."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.errors import UsageError
+from reptile_np.meta.optimizers import Sgd
+from reptile_np.nn import native
+from reptile_np.nn.models import omniglot_cnn, sine_mlp
+from reptile_np.nn.native.networks import LARGEST
+from reptile_np.nn.ops import NUMPY
+
+built = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
+
+
+def one_line(error):
+    return "\n" not in str(error.value) and str(error.value)
+
+
+@built
+def test_available_names_are_what_load_accepts_best_first():
+    names = native.available()
+    assert "portable" in names
+    assert list(names) == [name for name in native.VARIANTS if name in names]
+    assert [native.load(name).name for name in names] == [f"native-{name}" for name in names]
+    assert native.load().name == f"native-{names[0]}"
+
+
+@built
+def test_an_unknown_variant_is_refused_in_one_line():
+    with pytest.raises(UsageError, match="choose one of") as error:
+        native.load("mmx")
+    assert one_line(error)
+
+
+@built
+@pytest.mark.parametrize("threads", [0, -1, 65, 2.5, "two", "0"])
+def test_a_bad_thread_count_is_refused_in_one_line(threads, monkeypatch):
+    with pytest.raises(UsageError, match="from 1 to 64") as error:
+        native.load(threads=threads)
+    assert one_line(error)
+    monkeypatch.setenv("REPTILE_NP_THREADS", str(threads))
+    with pytest.raises(UsageError, match="from 1 to 64"):
+        native.load()
+
+
+@built
+def test_a_call_that_one_thread_does_in_no_time_starts_no_other(monkeypatch):
+    monkeypatch.setattr(native, "WORTH_A_TEAM", 30)
+    kernels = native.load(threads=3).matmul.__self__
+    assert [kernels.team(work) for work in (0, 29, 30)] == [1, 1, 3]
+
+
+@built
+def test_the_environment_chooses_where_the_caller_does_not(monkeypatch):
+    monkeypatch.setenv("REPTILE_NP_OPS", "portable")
+    monkeypatch.setenv("REPTILE_NP_THREADS", "3")
+    ops = native.load()
+    assert (ops.name, ops.matmul.__self__.threads) == ("native-portable", 3)
+    ops = native.load(native.available()[0], threads=1)
+    assert (ops.name, ops.matmul.__self__.threads) == (f"native-{native.available()[0]}", 1)
+
+
+def test_without_the_extension_there_is_no_variant_and_load_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(native, "lib", None)
+    assert native.available() == ()
+    with pytest.raises(UsageError, match="install a C compiler") as error:
+        native.load()
+    assert one_line(error)
+
+
+shapes = st.lists(st.integers(0, 6), min_size=0, max_size=5).map(tuple)
+dtypes = st.sampled_from([np.float32, np.float32, np.float32, np.float64, np.int32, np.complex64, ">f4"])
+
+
+@st.composite
+def odd_arrays(draw, shape=shapes):
+    """Any shape and dtype; maybe read-only, transposed, strided, or at an odd address."""
+    array = np.ones(draw(shape), draw(dtypes))
+    twist = draw(st.sampled_from(["plain", "read-only", "transposed", "strided", "reversed", "odd address"]))
+    if twist == "read-only":
+        array.setflags(write=False)
+    elif twist == "transposed":
+        array = np.ascontiguousarray(array.T).T
+    elif twist == "strided" and array.ndim:
+        array = np.repeat(array, 2, axis=-1)[..., ::2]
+    elif twist == "reversed" and array.ndim:
+        array = array[::-1]
+    elif twist == "odd address":
+        raw = np.zeros(array.nbytes + 1, np.uint8)
+        odd = raw[1:].view(array.dtype).reshape(array.shape)
+        odd[...] = array
+        array = odd
+    return array
+
+
+def answers(function):
+    """What a call gives: ("value", array) or ("error", None)."""
+    try:
+        return "value", function()
+    except (ValueError, IndexError, TypeError) as error:
+        return "error", error
+
+
+pads = st.tuples(*[st.tuples(st.integers(-1, 4), st.integers(-1, 4))] * 2)
+four = st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 6), st.integers(0, 4))
+kernel_shapes = st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4), st.integers(0, 4))
+
+
+@built
+@given(x=odd_arrays(), w=odd_arrays())
+def test_products_of_anything_end_in_numpys_answer_or_in_an_error(kernels, x, w):
+    for name in ("matmul", "matmul_input", "matmul_weight"):
+        kind, actual = answers(lambda name=name: getattr(kernels, name)(x, w))
+        if kind == "value":
+            np.testing.assert_array_equal(actual, getattr(NUMPY, name)(x, w))
+
+
+@built
+@given(
+    x=odd_arrays(st.one_of(four, shapes)),
+    kernel=odd_arrays(st.one_of(kernel_shapes, shapes)),
+    stride=st.integers(-1, 3),
+    padding=pads,
+    size=st.tuples(st.integers(-1, 7), st.integers(-1, 7)),
+)
+def test_convolutions_of_anything_end_in_a_value_or_in_an_error(kernels, x, kernel, stride, padding, size):
+    calls = {
+        "conv2d": (x, kernel, stride, padding),
+        "conv2d_input": (x, kernel, stride, padding, size),
+        "conv2d_weight": (x, kernel, stride, padding, size),
+    }
+    for name, arguments in calls.items():
+        native_input = x.dtype == kernel.dtype == np.float32 and x.size and kernel.size
+        if not native_input:
+            continue  # NumPy's own answer, whatever it is
+        kind, actual = answers(lambda name=name, a=arguments: getattr(kernels, name)(*a))
+        if kind == "value":
+            np.testing.assert_array_equal(actual, getattr(NUMPY, name)(*arguments))
+        else:
+            assert isinstance(actual, UsageError)
+            assert str(actual).startswith(name)
+
+
+@built
+@pytest.mark.parametrize(
+    "padding", [((2**31, 0), (0, 0)), ((0, 2**40), (0, 0)), ((2**28, 2**28), (2**28, 2**28))]
+)
+def test_huge_sizes_are_refused_before_anything_is_allocated(kernels, padding):
+    x, kernel = np.ones((1, 4, 4, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
+    with pytest.raises(UsageError, match="too large"):
+        kernels.conv2d(x, kernel, 1, padding)
+
+
+def twin(model, kernels):
+    return kernels.network(model)
+
+
+@built
+@given(
+    x=odd_arrays(st.one_of(st.just((2, 28, 28, 1)), four)),
+    y=odd_arrays(st.one_of(st.just((2,)), shapes)),
+    bad=st.integers(-3, 6),
+)
+def test_a_network_answers_or_says_in_one_line_what_is_wrong(kernels, x, y, bad):
+    model = omniglot_cnn(5, filters=3)
+    network, phi = twin(model, kernels), np.zeros(model.layout.size, np.float32)
+    y = (y * bad).astype(np.int64) if y.dtype == np.int32 else y
+    kind, result = answers(lambda: network.loss_and_grad(phi, (x, y)))
+    assert answers(lambda: network.linearize(phi, (x, y)).hvp(phi))[0] == kind
+    fits = x.shape == (2, 28, 28, 1) and x.dtype.newbyteorder("=") == np.float32
+    fits = fits and y.shape == (2,) and y.dtype.kind == "i" and 0 <= bad < 5
+    assert kind == ("value" if fits else "error")
+    if kind == "error":
+        assert isinstance(result, UsageError)
+        assert "\n" not in str(result)
+
+
+@built
+@pytest.mark.parametrize("model", [omniglot_cnn(5, filters=3), sine_mlp((7,))], ids=["blocks", "tanh"])
+def test_a_vector_of_the_wrong_length_or_dtype_is_refused(kernels, model):
+    network, n = twin(model, kernels), model.layout.size
+    x = np.zeros((2, *model.input_shape), np.float32)
+    y = np.zeros(2, int) if len(model.input_shape) == 3 else np.zeros((2, 1), np.float32)
+    good = np.zeros(n, np.float32)
+    for wrong in (np.zeros(n + 1, np.float32), np.zeros(n), np.zeros((n, 1), np.float32)):
+        for call in (
+            lambda v: network.predict(v, x),
+            lambda v: network.loss_and_grad(v, (x, y)),
+            lambda v: network.hvp(v, (x, y), good),
+            lambda v: network.hvp(good, (x, y), v),
+            lambda v: network.linearize(v, (x, y)),
+            lambda v: network.linearize(good, (x, y)).hvp(v),
+            lambda v: network.optimizer_step(Sgd(0.1), v, (), good),
+            lambda v: network.optimizer_step(Sgd(0.1), good, (), v),
+        ):
+            with pytest.raises(UsageError, match="this model needs float32"):
+                call(wrong)
+
+
+@built
+@pytest.mark.parametrize("label", [-1, 5, 2**31, -(2**62)])
+def test_labels_out_of_range_are_refused(kernels, label):
+    model = omniglot_cnn(5, filters=3)
+    batch = np.zeros((1, 28, 28, 1), np.float32), np.array([label])
+    with pytest.raises(UsageError, match="labels run from"):
+        twin(model, kernels).loss_and_grad(np.zeros(model.layout.size, np.float32), batch)
+
+
+@built
+def test_a_minibatch_too_large_for_32_bits_is_refused_before_anything_is_allocated(kernels):
+    model = omniglot_cnn(5, filters=3)
+    network = twin(model, kernels)
+    n = LARGEST // network.widest + 1
+    phi = np.zeros(model.layout.size, np.float32)
+    x, y = np.broadcast_to(np.float32(0), (n, 28, 28, 1)), np.zeros(n, np.int32)
+    calls = [
+        lambda: network.predict(phi, x),
+        lambda: network.loss_and_grad(phi, (x, y)),
+        lambda: network.hvp(phi, (x, y), phi),
+        lambda: network.linearize(phi, (x, y)),
+        lambda: network.inner_loop(Sgd(0.1), phi, [(x, y)], ()),
+    ]
+    tracemalloc.start()
+    for call in calls:
+        with pytest.raises(UsageError, match=f"a minibatch of {n} is too large for 32-bit kernels"):
+            call()
+    assert tracemalloc.get_traced_memory()[1] < 10 * y.nbytes
+    tracemalloc.stop()
