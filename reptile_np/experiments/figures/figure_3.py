@@ -77,7 +77,7 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
         axes.plot(x, y, line, color=colour, label=label)
     count = max(row[1] for row in table.rows)
     axes.set(xlabel="outer steps (thousands)", ylabel="test accuracy (%), non-transductive")
-    seeds = f"{count} seed{'s' * (count > 1)}"
-    axes.set_title(f"Figure 3: combinations of inner gradients, 5-shot 5-way Omniglot, {seeds}")
+    how_many = f"{count} seed{'s' * (count > 1)}"
+    axes.set_title(f"Figure 3: combinations of inner gradients, 5-shot 5-way Omniglot, {how_many}")
     axes.set(xlim=(0, None), ylim=(40, 100))
     axes.legend(ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
