@@ -14,7 +14,7 @@ import numpy as np
 
 from reptile_np.errors import UsageError
 from reptile_np.meta.evaluation import MODES
-from reptile_np.meta.inner_loop import Array, adapt
+from reptile_np.meta.inner_loop import Array, Keep, Trajectory, adapt
 from reptile_np.nn.models import Model
 from reptile_np.tasks.few_shot import minibatches
 
@@ -111,14 +111,13 @@ class Learner:
         ways = self.model.output_shape[0]
         if not 2 <= len(classes) <= ways:
             raise UsageError(f"fit: {len(classes)} classes; this model tells from 2 to {ways} classes apart")
+        if self.steps < 1 or self.batch < 1:
+            raise UsageError(f"fit: steps={self.steps}, batch={self.batch}; both must be at least 1")
         self.classes_ = classes
         self.support_ = images
-        batches = minibatches(
-            np.random.default_rng(self.seed), (images, numbers.astype(np.int32)), self.batch, self.steps
-        )
-        self.phi_: Array = adapt(self.model, self.optimizer, self.phi, batches, self.state, keep="ends").phis[
-            -1
-        ]
+        rng = np.random.default_rng(self.seed)
+        self._batches = minibatches(rng, (images, numbers.astype(np.int32)), self.batch, self.steps)
+        self.phi_: Array = self._adapt("ends").phis[-1]
         return self
 
     def predict_proba(self, x: Any, *, transductive: bool | None = None) -> Array:
@@ -136,16 +135,17 @@ class Learner:
         UsageError
             Before `fit`, or for images that do not fit the model.
         """
-        if not hasattr(self, "phi_"):
-            raise UsageError("predict: call fit(x, y) first")
-        mode = (
-            "transductive"
-            if (self.transductive if transductive is None else transductive)
-            else "non_transductive"
-        )
-        logits = MODES[mode](self.model, self.phi_, self.support_, self._images(x))[:, : len(self.classes_)]
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        self._need_fit()
+        return self._probabilities(self.phi_, self._images(x), transductive)
+
+    def predict_proba_by_step(self, x: Any, *, transductive: bool | None = None) -> Array:
+        """Return the probabilities (steps + 1, b, c) after 0, 1, … inner steps of `fit`.
+
+        The last ones are those of `predict_proba`; arguments and errors are as there.
+        """
+        self._need_fit()
+        images = self._images(x)
+        return np.stack([self._probabilities(phi, images, transductive) for phi in self._adapt("all").phis])
 
     def predict(self, x: Any, *, transductive: bool | None = None) -> Array:
         """Return the label (b,) of the most probable class of each image; arguments as `predict_proba`."""
@@ -155,6 +155,22 @@ class Learner:
     def score(self, x: Any, y: Any) -> float:
         """Return the fraction of the images x whose predicted label is that in y (b,)."""
         return float(np.mean(self.predict(x) == np.asarray(y)))
+
+    def _need_fit(self) -> None:
+        if not hasattr(self, "phi_"):
+            raise UsageError("predict: call fit(x, y) first")
+
+    def _adapt(self, keep: Keep) -> Trajectory:
+        """Run the inner loop of the last `fit`."""
+        return adapt(self.model, self.optimizer, self.phi, self._batches, self.state, keep=keep)
+
+    def _probabilities(self, phi: Array, images: Array, transductive: bool | None) -> Array:
+        """Return the softmax (b, c) over the outputs that have a class."""
+        together = self.transductive if transductive is None else transductive
+        logits = MODES["transductive" if together else "non_transductive"]
+        z = logits(self.model, phi, self.support_, images)[:, : len(self.classes_)]
+        odds = np.exp(z - z.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
 
     def _images(self, x: Any) -> Array:
         """Return images as float32 (b, *input_shape)."""

@@ -61,6 +61,15 @@ def test_outputs_without_a_class_have_no_probability(rng, learner):
     assert set(learner.predict(x)) <= {7, 9}
 
 
+def test_probabilities_by_step_start_at_the_initialisation_and_end_where_fit_ends(rng, learner):
+    x, y, new = images(rng, 8), np.arange(8) % WAYS, images(rng, 2)
+    by_step = learner.fit(x, y).predict_proba_by_step(new)
+    assert by_step.shape == (7, 2, WAYS)
+    np.testing.assert_array_equal(by_step[-1], learner.predict_proba(new))
+    learner.phi_ = learner.phi
+    np.testing.assert_array_equal(by_step[0], learner.predict_proba(new))
+
+
 def test_a_non_transductive_answer_does_not_depend_on_the_other_images(rng, learner):
     learner.fit(images(rng, 8), np.arange(8) % WAYS)
     new = images(rng, 4)
@@ -119,6 +128,12 @@ def test_what_does_not_fit_is_refused_in_one_line(learner, x, y, message):
     with pytest.raises(UsageError, match=message) as error:
         learner.fit(x, y)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("values", [{"steps": 0}, {"batch": 0}])
+def test_no_step_and_no_example_are_refused(rng, learner, values):
+    with pytest.raises(UsageError, match="both must be at least 1"):
+        learner.set_params(**values).fit(images(rng, 8), np.arange(8) % WAYS)
 
 
 def test_predict_before_fit_says_so(learner):
