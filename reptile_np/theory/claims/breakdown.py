@@ -19,10 +19,9 @@ from reptile_np.meta.inner_loop import Array, Batch, adapt
 from reptile_np.meta.meta_gradients import reptile
 from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.models import mini_imagenet_cnn, omniglot_cnn
-from reptile_np.theory.claims.algorithm import example
 from reptile_np.theory.claims.claim import Claim, at_least, close, equal
-from reptile_np.theory.claims.network import remainders
-from reptile_np.theory.expansions import METHODS, Problem, Sampler, Task, stated
+from reptile_np.theory.claims.shared import example, remainders
+from reptile_np.theory.expansions import METHODS, Sampler, Task, TaskFamily, stated
 from reptile_np.theory.networks import sine_waves, small_images
 
 BATCH_NORM = "breakdown: batch norm across minibatches"
@@ -54,10 +53,10 @@ def first_roles(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
 
 def cycling() -> list[Claim]:
     """Return two minibatches a, b visited as a, b, a, in place of three different ones."""
-    problem = example(batches=2)
-    inner = problem.avg_grad_inner()
-    own = problem.mean(lambda one: problem.hvp(one, problem.grad(one)), 1)
-    order_1 = replace(problem, sampler=cycle).expansion({"Reptile": METHODS["Reptile"]}, 3, 2)[1, 0]
+    family = example(batches=2)
+    inner = family.avg_grad_inner()
+    own = family.mean(lambda one: family.hvp(one, family.grad(one)), 1)
+    order_1 = replace(family, sampler=cycle).expansion({"Reptile": METHODS["Reptile"]}, 3, 2)[1, 0]
     return [
         equal(
             "a, b, a: Reptile's α¹ is -(2 AvgGradInner + E[H_a g_a]): the difference",
@@ -76,9 +75,9 @@ def cycling() -> list[Claim]:
 
 def fixed_roles() -> list[Claim]:
     """Return a task whose first minibatch is always the same and so is its last."""
-    problem = replace(example(), sampler=first_roles)
-    inner, exchanged = _both_orders(problem)
-    maml = problem.expansion({"MAML": METHODS["MAML"]}, 2, 2)[1, 0]
+    family = replace(example(), sampler=first_roles)
+    inner, exchanged = _both_orders(family)
+    maml = family.expansion({"MAML": METHODS["MAML"]}, 2, 2)[1, 0]
     what, source = "L_0 and L_1 fixed", "breakdown: unequal roles"
     distances = relative(exchanged, inner), relative(maml, -2 * inner)
     return [
@@ -114,21 +113,21 @@ def _with_and_without(join: Callable[[Batch, Batch], Batch]) -> Sampler:
     return lambda task, k: [(a, join(a, b)) for a, b in itertools.permutations(task, 2)]
 
 
-def _both_orders(problem: Problem) -> tuple[Array, Array]:
+def _both_orders(family: TaskFamily) -> tuple[Array, Array]:
     """Return ``E[H_0 g_1]`` and ``E[H_1 g_0]``."""
-    inner = problem.avg_grad_inner()
-    return inner, problem.mean(lambda zero, one: problem.hvp(one, problem.grad(zero)), 2)
+    inner = family.avg_grad_inner()
+    return inner, family.mean(lambda zero, one: family.hvp(one, family.grad(zero)), 2)
 
 
 def adam_inside() -> list[Claim]:
     """Return Reptile with Adam inside: its first step is α sign(g), not α g."""
-    problem, alpha = sine_waves(), 1e-6
+    family, alpha = sine_waves(), 1e-6
 
     def direction(*batches: Batch) -> Array:
-        return reptile(adapt(problem.model, Adam(alpha), problem.phi, batches)) / alpha
+        return reptile(adapt(family.model, Adam(alpha), family.phi, batches)) / alpha
 
-    g = problem.mean(direction, 2)
-    span = np.stack([problem.avg_grad(), problem.avg_grad_inner()], axis=1)
+    g = family.mean(direction, 2)
+    span = np.stack([family.avg_grad(), family.avg_grad_inner()], axis=1)
     left = g - span @ np.linalg.lstsq(span, g)[0]
     sine = np.linalg.norm(left) / np.linalg.norm(g)
     claim = "Adam inside, sine MLP, k = 2: sine of the angle of E[(φ - W)/α] to AvgGrad, AvgGradInner"
@@ -145,10 +144,10 @@ def batch_norm() -> list[Claim]:
     ]
 
 
-def _distance_to_whole_task(problem: Problem) -> float:
-    whole = np.mean([problem.grad(joined(*task)) for task in problem.tasks], axis=0)
+def _distance_to_whole_task(family: TaskFamily) -> float:
+    whole = np.mean([family.grad(joined(*task)) for task in family.tasks], axis=0)
     # the loss is a sum over examples, and AvgGrad is of one of the task's minibatches
-    return relative(problem.avg_grad(), whole / len(problem.tasks[0]))
+    return relative(family.avg_grad(), whole / len(family.tasks[0]))
 
 
 def kinks() -> list[Claim]:
