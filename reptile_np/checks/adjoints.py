@@ -50,12 +50,12 @@ def check_adjoint(
     if directions < 1:
         raise UsageError(f"directions is {directions}; give at least 1")
     rng = np.random.default_rng(seed)
-    shape = _array(x, "x").shape
+    shape: tuple[int, ...] = _array(x, "x").shape
     comparisons = []
     for i in range(directions):
-        x_dot = rng.standard_normal(shape)
+        x_dot: Array = rng.standard_normal(shape)
         y = _array(forward(x_dot.copy()), "the result of forward")
-        y_bar = rng.standard_normal(y.shape)
+        y_bar: Array = rng.standard_normal(tuple(y.shape))
         x_bar = _array(adjoint(y_bar.copy()), "the result of adjoint")
         if x_bar.shape != shape:
             suspect = f"the adjoint has shape {x_bar.shape}, its input's space {shape}"

@@ -1,15 +1,16 @@
-"""Hypothesis strategies: exact task_families, and shapes, minibatches and trajectories for any model.
+"""Hypothesis strategies: exact families of tasks, and shapes, minibatches and trajectories for any model.
 
-The only module of the product that imports Hypothesis (``pip install hypothesis``).
+The only module of the package that imports Hypothesis: ``pip install hypothesis``, or the extra `test`
+of this package, which brings it.
 
     from hypothesis import given
-    from reptile_np.checks import gradients as checks, strategies
+    from reptile_np.checks import check_grad, strategies
 
     @given(strategies.batches((28, 28, 1), ways=5), strategies.vectors(model.layout.size))
     def test_my_gradient(batch, phi):
-        checks.check_grad(model.loss_and_grad, phi, batch)
+        check_grad(model.loss_and_grad, phi, batch)
 
-Large arrays are drawn from a drawn seed: their shapes shrink, their entries do not.
+Large arrays are made from a drawn seed: Hypothesis shrinks their shapes, not their entries.
 
 Verified by ``tests/checks/test_strategies.py``.
 """
@@ -25,8 +26,10 @@ import numpy as np
 try:
     from hypothesis import strategies as st
 except ImportError as error:  # pragma: no cover - a message, not a behaviour
-    message = 'reptile_np.checks.strategies needs hypothesis: pip install hypothesis, or pip install "reptile_np[test]"'
-    raise ImportError(message) from error
+    raise ImportError(
+        "reptile_np.checks.strategies needs hypothesis: "
+        'pip install hypothesis, or pip install "reptile_np[test]"'
+    ) from error
 
 from reptile_np.meta.inner_loop import Array, Trajectory, adapt
 from reptile_np.meta.optimizers import Sgd

@@ -18,7 +18,7 @@ from reptile_np.nn.models import sine_mlp
 
 
 @given(task_families(variables=3, degree=2, tasks=2, batches=4), rational_vectors(3))
-def test_problems_are_rational_and_of_the_size_asked_for(family, vector):
+def test_task_families_are_rational_and_of_the_size_asked_for(family, vector):
     assert [len(task) for task in family.tasks] == [4, 4]
     assert all(batch.shape == (family.model.terms,) for task in family.tasks for batch in task)
     entries = [*family.phi, *family.tasks[0][0], *vector]

@@ -86,7 +86,7 @@ def joint_training() -> list[Claim]:
                 f"k = {k}: (2) fails at α²; the gap there, in units of Cov_τ(L'', L'), is k(k-1)/2",
                 "eq. (2), beyond",
                 [0, 0, Fraction(k * (k - 1), 2)],
-                [_multiple(gap[0], covariance), _multiple(gap[1], covariance), _multiple(gap[2], covariance)],
+                [multiple_of(order, covariance) for order in gap[:3]],
             )
         )
     return rows
@@ -129,7 +129,8 @@ def outer_loop() -> list[Claim]:
     serial = phi + epsilon * (w_first - phi)
     w_after = solution(serial, second)
     two_serial = train([first], [second])
-    printed = phi + epsilon * 2 * (w_first - phi) / len(first)
+    copies = train([first, first])
+    printed = phi + (copies - phi) * Fraction(2, len(first))
     erratum, zero = "erratum 2: Algorithm 2 prints 1/k", [0, 0]
     return [
         equal(
@@ -148,13 +149,13 @@ def outer_loop() -> list[Claim]:
             "a meta-batch of n copies of a task is the serial step: the difference",
             erratum,
             zero,
-            train([first, first]) - serial,
+            copies - serial,
         ),
         equal(
             f"with 1/k as printed (n = 2, k = {len(first)}) it would be n/k of the serial step",
             erratum,
             Fraction(2, len(first)),
-            _multiple(printed - phi, serial - phi),
+            multiple_of(printed - phi, serial - phi),
         ),
         equal(
             "φ_t = (1-ε)^t φ_0 + Σ ε(1-ε)^(t-s) W_s, t = 2: the difference",
@@ -174,7 +175,7 @@ def moving_average(phi: Array, solutions: list[Array], epsilon: Any) -> Array:
     return phi
 
 
-def _multiple(vector: Array, unit: Array) -> Fraction | None:
+def multiple_of(vector: Array, unit: Array) -> Fraction | None:
     """Return c with ``vector = c unit``, or None if there is none."""
     c = (vector @ unit) / (unit @ unit)
     return c if np.all(vector == c * unit) else None

@@ -110,6 +110,7 @@ def overlapping() -> list[Claim]:
 
 
 def _with_and_without(join: Callable[[Batch, Batch], Batch]) -> Sampler:
+    """Return the sampler of the pairs: a minibatch, and the same joined with another."""
     return lambda task, k: [(a, join(a, b)) for a, b in itertools.permutations(task, 2)]
 
 

@@ -88,7 +88,8 @@ def pair_coefficients(family: TaskFamily) -> list[Claim]:
         ("MAML", "eqs (11)-(13)", [0, 1, -1, -1]),
         ("FOMAML", "eq. (14)", [0, 1, -1, 0]),
     ):
-        measured = [*_coordinates(gradients, expansion[name][0]), *_coordinates(products, expansion[name][1])]
+        zeroth, first = expansion[name][:2]
+        measured = [*coordinates_in(gradients, zeroth), *coordinates_in(products, first)]
         claim = f"{name}: coefficients of L_0', L_1', αL_1''L_0', αL_0''L_1'"
         rows.append(equal(claim, source, coefficients, measured))
     return rows
@@ -194,7 +195,7 @@ def measured_coefficients(
     zeroth, first = family.expansion(methods, k, orders=2)
     grad, inner = family.terms(0), family.terms(1)
     return {
-        name: [_coordinates(grad, zeroth[i])[0], _coordinates(inner, first[i])[0]]
+        name: [coordinates_in(grad, zeroth[i])[0], coordinates_in(inner, first[i])[0]]
         for i, name in enumerate(methods)
     }
 
@@ -238,7 +239,7 @@ def beyond() -> list[Claim]:
                     "H_1H_2g_3, T_1[g_2,g_3], T_1[g_2,g_2], H_1H_2g_1",
                     "beyond the paper",
                     stated(name, k)[2],
-                    _coordinates(basis, orders[i]),
+                    coordinates_in(basis, orders[i]),
                 )
             )
     return rows
@@ -264,7 +265,7 @@ def potentials() -> list[Claim]:
     ]
 
 
-def _coordinates(basis: Any, vector: Array) -> list[Fraction | None]:
+def coordinates_in(basis: Any, vector: Array) -> list[Fraction | None]:
     """Return the coefficients of a vector in a basis (terms, n), None each if it is not in their span."""
     c, residual = coordinates(np.stack(list(basis)).T, vector)
     return list(c) if np.all(residual == 0) else [None] * len(c)
