@@ -1,6 +1,8 @@
 """The table of ``reptile-np verify``: complete, all of it holds, and a false row would show."""
 
 import json
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -125,6 +127,16 @@ def test_verify_exits_with_1_if_one_claim_does_not_hold(monkeypatch, capsys):
     monkeypatch.setattr("reptile_np.theory.claims.verify", lambda: rows[:1])
     assert main(["verify"]) == 0
     capsys.readouterr()
+
+
+def test_no_claim_is_about_tasks_experiments_or_native_kernels():
+    program = (
+        "import sys, reptile_np.theory.claims as claims; claims.manifold.verify(); claims.breakdown.verify();"
+        "print([name for name in sys.modules if name.startswith("
+        "('reptile_np.tasks', 'reptile_np.experiments', 'reptile_np.nn.native'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
 if __name__ == "__main__":

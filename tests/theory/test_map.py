@@ -76,7 +76,7 @@ def test_every_row_has_a_formula():
 
 
 def test_every_test_that_the_errata_page_names_exists():
-    named = set(re.findall(r"\btest_\w+", ERRATA))
+    named = set(re.findall(r"`(test_\w+)`", ERRATA))
     assert len(named) >= 10
     assert named <= set(PAPER)
 
