@@ -135,7 +135,7 @@ def _expansion(
     order_0, order_1 = (up + down) / 2, (up - down) / (2 * step)
     if not (np.isfinite(order_0).all() and np.isfinite(order_1).all()):
         raise UsageError(f"the meta-gradient is not finite at alpha = ±{step:.3g}")
-    # below this, the first order is what rounding leaves of the zeroth
+    # a first order smaller than this is the rounding error of the zeroth
     noise = 1e-12 * _norm(order_0) / step
     span = np.stack([grad, inner], axis=1)
     c_0 = float(np.linalg.lstsq(span[:, :1], order_0)[0][0])

@@ -1,4 +1,4 @@
-"""Slopes of black boxes are right, and know how far they can be trusted."""
+"""Slopes of black boxes are right, and their uncertainty bounds the error."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from reptile_np.checks.differences import slope
 
 
 @given(st.floats(-3, 3), st.floats(-2, 2))
-def test_slopes_know_their_own_error(x, y):
+def test_the_uncertainty_of_a_slope_is_small_and_its_value_right(x, y):
     measured = slope(lambda t: np.array([np.exp(x + t), np.sin(y - 2 * t)]))
     error = np.linalg.norm(measured.value - [np.exp(x), -2 * np.cos(y)])
     assert error <= 1e-10 * np.exp(3)

@@ -1,8 +1,8 @@
 """Where section 4.1 does not apply: shown to fail, and by how much.
 
-The expansions average over *exchangeable* minibatches of losses that plain SGD descends.  Each claim
-here takes one of these words away.  What is needed of two minibatches is that the joint weights with
-which examples enter them are symmetric; disjointness is not needed.
+The expansions are averages over *exchangeable* minibatches, for *smooth* losses and *plain SGD*.  In each
+claim here one of these conditions does not hold.  Two minibatches are exchangeable if the joint weights
+with which examples enter them are symmetric; they need not be disjoint.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def verify() -> list[Claim]:
 
 
 def cycle(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
-    """Draw an order of the task's minibatches and go round it: a batch meets itself again."""
+    """Draw an order of the task's minibatches and repeat it until there are k."""
     for order in itertools.permutations(task):
         yield tuple(itertools.islice(itertools.cycle(order), k))
 
 
 def first_roles(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
-    """Draw always the same minibatches in the same order: fixed support, fixed query."""
+    """Draw the first k minibatches in their order, always: fixed support, fixed query."""
     yield tuple(task[:k])
 
 
@@ -90,8 +90,8 @@ def fixed_roles() -> list[Claim]:
 def overlapping() -> list[Claim]:
     """Return minibatches {i} and {i, j} of examples: they overlap, and differ in size.
 
-    Where the loss of a minibatch is the mean of its examples', the exchange still holds: i and j enter
-    symmetrically.  Batch norm takes that away.
+    If the loss of a minibatch is the mean of its examples', E[H_1 g_0] = E[H_0 g_1] still holds: i and j
+    enter symmetrically.  With batch norm the loss is no such mean.
     """
     what = "{i} and {i, j} overlap: relative distance of E[H_1 g_0] from E[H_0 g_1]"
     finding = "beyond the paper"
@@ -152,7 +152,7 @@ def _distance_to_whole_task(family: TaskFamily) -> float:
 
 
 def kinks() -> list[Claim]:
-    """Return that the expansion ends where the inner loop crosses a kink of a ReLU."""
+    """Return that the expansion does not hold beyond the first kink of a ReLU."""
     steps = np.array([1e-3, 10**-2.5])
     near, far = remainders(small_images(), 2, steps)[:, 0]
     jump = float(far / near) / float(steps[1] / steps[0]) ** 2

@@ -1,9 +1,10 @@
 """Section 4.1 on real networks in float64: remainders, fitted coefficients, angles.
 
-Step sizes are in units of the curvature: ``s = α |H|`` over three decades, 1e-6 to 1e-3.  Below, the
-remainder drowns in rounding; above, the small convolutional network crosses kinks of its ReLUs, where
-no expansion holds.  Reptile and FOMAML are taken as sums of gradients, which is the same thing exactly
-(``tests/test_paper.py``) and does not divide the rounding of φ by α.
+Step sizes are in units of the curvature: ``s = α |H|`` over three decades, 1e-6 to 1e-3.  Below them the
+remainder is smaller than rounding errors; above them the inner loop of the small convolutional network
+crosses kinks of its ReLUs, beyond which no expansion holds.  Reptile and FOMAML are computed as sums of
+gradients, which is exactly the same (``tests/test_paper.py``) and does not divide the rounding error of φ
+by α.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def verify() -> list[Claim]:
 
 
 def remainder_slopes(name: str, family: TaskFamily, k: int) -> list[Claim]:
-    """Return that what the two terms leave falls with the square of α: slope 2 in log-log."""
+    """Return that the remainder after the two terms falls with the square of α: slope 2 in log-log."""
     left = remainders(family, k, STEPS)
     slopes = np.polyfit(np.log10(STEPS), np.log10(left), 1)[0]
     return [
