@@ -286,6 +286,15 @@ def test_a_right_float32_model_is_told_that_it_is_float32_and_passes_with_its_to
     narrow = in_float32(model, as_float64)
     assert check_taylor_order(narrow, phi, batch).holds
     assert check_grad(narrow, phi, batch, tolerance=1e-2, shapes=model.layout.shapes).holds
+
+    def narrow_hvp(phi, batch, v):
+        x, y = (part.astype(np.float32) for part in batch)
+        product = model.hvp(phi.astype(np.float32), (x, y), v.astype(np.float32))
+        return product.astype(np.float64) if as_float64 else product
+
+    assert check_hvp(narrow, narrow_hvp, phi, batch, tolerance=1e-2).holds
+    assert check_taylor_order(narrow, phi, batch, hvp=narrow_hvp).holds
+    assert "float32" in suspicion(check_hvp, narrow, narrow_hvp, phi, batch)
     report = suspicion(check_grad, narrow, phi, batch, tolerance=1e-9)
     assert "float32" in report
     assert "mean in one" not in report
