@@ -4,15 +4,13 @@ A mutant is the real function's source with one piece of text replaced, so it st
 code; it takes the function's place wherever the exact checks use it.
 """
 
-import inspect
-import sys
 from pathlib import Path
 
 import pytest
 
 from reptile_np.meta import inner_loop, meta_gradients
-from reptile_np.theory import expansions
 from reptile_np.theory.claims import algorithm, expansion
+from tests.theory.planted import plant
 
 MUTANTS = {
     # maml: (I - α H_1) … (I - α H_{k-1}) g_k
@@ -63,23 +61,9 @@ CHECKS = [
 ]
 
 
-def mutant_of(function, old, new):
-    """The function with `old` in its source replaced by `new`."""
-    source = inspect.getsource(function)
-    body = source.rindex('"""')  # the docstring says the same things and is not to be changed
-    assert old in source[body:], f"{function.__name__} no longer contains {old!r}: renew the mutant"
-    mutated = source[:body] + source[body:].replace(old, new, 1)
-    assert mutated != source
-    namespace = dict(vars(sys.modules[function.__module__]))
-    exec(compile(mutated, f"<mutant of {function.__name__}>", "exec"), namespace)
-    return namespace[function.__name__]
-
-
-def refuted_by(monkeypatch, name, mutant):
+def refuted_by(monkeypatch, function, old, new):
     """The names of the exact checks that do not hold when the mutant takes the function's place."""
-    for module in (expansions, algorithm):
-        if hasattr(module, name):
-            monkeypatch.setattr(module, name, mutant)
+    plant(monkeypatch, function, old, new)
     refuted = []
     for check in CHECKS:
         try:
@@ -91,8 +75,7 @@ def refuted_by(monkeypatch, name, mutant):
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_every_mutant_is_refuted_by_an_exact_check(monkeypatch, mutant):
-    function, old, new = MUTANTS[mutant]
-    refuted = refuted_by(monkeypatch, function.__name__, mutant_of(function, old, new))
+    refuted = refuted_by(monkeypatch, *MUTANTS[mutant])
     print(f"{mutant}: refuted by {'; '.join(dict.fromkeys(refuted))}")  # pytest -rP shows who
     assert refuted
 
