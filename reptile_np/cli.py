@@ -125,7 +125,7 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     width = max(map(len, PRESETS))
     for name, preset in PRESETS.items():
-        print(f"{name:{width}}  {preset.about}\n{'':{width}}  {preset.source}; about {preset.cost} in NumPy")
+        print(f"{name:{width}}  {preset.about}\n{'':{width}}  {preset.source}; about {preset.cost}")
     print(f"\nkernels: {', '.join(kernels)}")
     return 0
 
