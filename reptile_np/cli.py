@@ -162,7 +162,7 @@ def _train(args: argparse.Namespace) -> int:
     print(f"accuracy after the same fine-tuning, {shots}-shot {ways}-way on unseen classes:")
     for what, suffix in (("untrained", "_untrained"), ("meta-trained", "")):
         means, widths = result[f"accuracy{suffix}"], result[f"ci95{suffix}"]
-        modes = (f"{mode.replace('_', '-')} {means[mode]:.1%} ± {widths[mode]:.1%}" for mode in means)
+        modes = (f"{mode.replace('_', '-')} {means[mode]:.1%} ± {widths[mode] or 0:.1%}" for mode in means)
         print(f"{what:>13}: {', '.join(modes)}")
     return 0
 
@@ -187,7 +187,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     else:
         print(f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set")
         for mode, accuracy in result["accuracy"].items():
-            print(f"{mode.replace('_', '-'):>16}: {accuracy['mean']:.2%} ± {accuracy['ci95']:.2%}")
+            print(f"{mode.replace('_', '-'):>16}: {accuracy['mean']:.2%} ± {accuracy['ci95'] or 0:.2%}")
     return 0
 
 

@@ -18,7 +18,7 @@ from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
 from reptile_np.nn import models
 from reptile_np.nn.ops import NUMPY
-from reptile_np.tasks import few_shot, glyphs, sine
+from reptile_np.tasks import few_shot, glyphs, omniglot, sine
 from tests.experiments.small import experiment, small
 
 OMNIGLOT = [name for name, preset in PRESETS.items() if preset.tasks.source == "omniglot"]
@@ -40,6 +40,18 @@ def images(classes):
 
 def pixels(x):
     return {image.tobytes() for image in x}
+
+
+@pytest.fixture(scope="module")
+def drawings(data):
+    return omniglot.load(data)
+
+
+@pytest.fixture
+def omniglot_data(drawings, data, monkeypatch):
+    """The folder of Omniglot, whose drawings are read once for all tests of this file."""
+    monkeypatch.setattr(omniglot, "load", lambda source: drawings)
+    return data
 
 
 # Which classes
@@ -191,7 +203,7 @@ def assert_same_batches(one, other):
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_network_is_the_one_of_the_preset_s_data(name, request):
     preset = get(name)
-    data = request.getfixturevalue("data") if name in OMNIGLOT else None
+    data = request.getfixturevalue("omniglot_data") if name in OMNIGLOT else None
     made = make_experiment(preset, 0, NUMPY, data)
     expected = (
         models.sine_mlp()
@@ -207,7 +219,7 @@ def test_the_network_is_the_one_of_the_preset_s_data(name, request):
 @pytest.mark.parametrize("name", OMNIGLOT[:1] + SINE + ["glyphs-5way", "figure3-g4"])
 def test_the_inner_optimiser_is_the_preset_s(name, request):
     preset = get(name)
-    data = request.getfixturevalue("data") if name in OMNIGLOT else None
+    data = request.getfixturevalue("omniglot_data") if name in OMNIGLOT else None
     rate = preset.inner.learning_rate
     expected = {
         "adam": Adam(rate, beta1=0.0, beta2=0.999, epsilon=1e-8),
@@ -232,9 +244,8 @@ def test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
 def test_a_run_steps_with_that_rate_and_the_mean_over_the_meta_batch(optimizer):
     """Every outer step of the run, made again from the trajectories alone."""
-    made = experiment(
-        "glyphs-5way", f"outer.optimizer={optimizer}", "outer.rate=0.5", "outer.final_rate=0.25"
-    )
+    settings = [f"outer.optimizer={optimizer}", "outer.rate=0.5", "outer.final_rate=0.25"]
+    made = experiment("glyphs-5way", *settings)
     assert made.preset.outer.meta_batch == 2
     step, velocity = made.start(), 0
     for i, after in enumerate(made.outer_steps(step)):
@@ -254,10 +265,8 @@ def test_a_run_steps_with_that_rate_and_the_mean_over_the_meta_batch(optimizer):
 
 
 def trajectory(made, keep="hessians"):
-    start = made.start()
-    return adapt(
-        made.model, made.inner, start.phi, made.episodes.training(0, 0), start.inner_state, keep=keep
-    )
+    start, batches = made.start(), made.episodes.training(0, 0)
+    return adapt(made.model, made.inner, start.phi, batches, start.inner_state, keep=keep)
 
 
 def test_maml_differentiates_through_steps_of_the_inner_rate():
@@ -289,9 +298,9 @@ def test_the_direction_is_the_preset_s_algorithm_s(name, expected):
 
 
 @pytest.mark.parametrize("name", [name for name in OMNIGLOT if name.startswith("figure3-")])
-def test_a_curve_of_figure_3_steps_by_the_combination_of_gradients_that_its_name_says(data, name):
+def test_a_curve_of_figure_3_steps_by_the_combination_of_gradients_that_its_name_says(omniglot_data, name):
     """g_k: the last gradient; sum_k: all of them; mean_k: their mean.  The gradients are summed losses'."""
-    made = make_experiment(get(name), 0, NUMPY, data)
+    made = make_experiment(get(name), 0, NUMPY, omniglot_data)
     k = int(name[-1])
     t = trajectory(made, keep="all")
     step = next(made.outer_steps(made.start()))
@@ -356,8 +365,8 @@ def test_an_accuracy_is_the_mean_over_tasks_of_the_queries_classified_correctly(
 
 
 def test_the_result_reports_the_trained_point_and_under_its_own_keys_the_untrained_one(tmp_path):
-    for name in ("glyphs-5way", "sine-reptile"):
-        made = experiment(name)
+    for name, settings in (("glyphs-5way", ["filters=8", "outer.steps=20"]), ("sine-reptile", [])):
+        made = experiment(name, *settings)
         last = list(made.outer_steps(made.start()))[-1]
         result = runs.train(made.preset, 0, NUMPY, out=tmp_path / name, quiet=True)
         assert result.pop("outer_steps") == made.preset.outer.steps
