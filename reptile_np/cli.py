@@ -116,12 +116,12 @@ def _print_json(values: dict[str, Any]) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from reptile_np.experiments.presets import PRESETS, to_json
+    from reptile_np.experiments.presets import PRESETS, describe
     from reptile_np.nn import native
 
     kernels = ["numpy", *(f"native-{isa}" for isa in native.available())]
     if args.json:
-        _print_json({"presets": [to_json(preset) for preset in PRESETS.values()], "ops": kernels})
+        _print_json({"presets": [describe(preset) for preset in PRESETS.values()], "ops": kernels})
         return 0
     width = max(map(len, PRESETS))
     for name, preset in PRESETS.items():

@@ -12,6 +12,7 @@ Verified by ``tests/experiments/test_presets.py`` and ``tests/experiments/test_w
 from __future__ import annotations
 
 from difflib import get_close_matches
+from typing import Any
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments.settings import from_json, printable, setting_keys, to_json, with_settings
@@ -26,7 +27,7 @@ from reptile_np.experiments.specs import (
     TaskSpec,
 )
 
-__all__ = ["PRESETS", "Preset", "from_json", "get", "setting_keys", "to_json", "with_settings"]
+__all__ = ["PRESETS", "Preset", "describe", "from_json", "get", "setting_keys", "to_json", "with_settings"]
 
 
 def _sine(
@@ -220,6 +221,19 @@ _PRESETS = (
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _PRESETS}
+
+
+def describe(preset: Preset) -> dict[str, Any]:
+    """Return all that a preset says, as plain JSON values: its settings, source, cost, published results."""
+    return {
+        **to_json(preset),
+        "about": preset.about,
+        "source": preset.source,
+        "cost": preset.cost,
+        "hours": preset.hours,
+        "inner_steps": preset.inner_steps,
+        "published": [{**cell._asdict(), **result._asdict()} for cell, result in preset.published.items()],
+    }
 
 
 def get(name: str) -> Preset:

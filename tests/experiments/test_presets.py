@@ -1,6 +1,7 @@
 """Presets: the published values, settings and costs."""
 
 import dataclasses
+import json
 import pickle
 
 import pytest
@@ -113,6 +114,14 @@ def test_a_preset_says_what_it_is_where_it_is_from_and_what_it_costs(name):
     assert preset.source
     assert preset.hours > 0
     assert preset.inner_steps == preset.outer.steps * preset.outer.meta_batch * preset.inner.steps
+
+
+def test_a_description_holds_everything_as_plain_json():
+    for preset in PRESETS.values():
+        values = json.loads(json.dumps(presets.describe(preset)))
+        assert values["source"] == preset.source
+        assert len(values["published"]) == len(preset.published)
+        assert presets.from_json({key: values[key] for key in presets.to_json(preset)}) == preset
 
 
 def test_the_cost_is_written_in_the_unit_that_suits_it():
