@@ -26,7 +26,7 @@ from reptile_np.experiments.scores import (
     Scoring,
     TaskScore,
 )
-from reptile_np.experiments.specs import EvaluationSpec, Preset
+from reptile_np.experiments.specs import EvaluationSpec, OuterSpec, Preset
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta import meta_gradients
 from reptile_np.meta.inner_loop import Array
@@ -44,8 +44,8 @@ OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"sgd": Sgd, "momentum": H
 class Experiment:
     """Everything a preset says, made once by `make_experiment`.
 
-    `inner` is the inner optimiser, in training and in evaluation.  `outer` is the outer optimiser, whose
-    learning rate at outer step i = 0, 1, … is ``rate(i)``.  `data` is the folder that was asked for.
+    `inner` is the inner optimiser, in training and in evaluation.  ``outer(i)`` is the outer optimiser of
+    outer step i = 0, 1, …, with that step's learning rate.  `data` is the folder that was asked for.
 
     Pickled, an experiment is its preset, seed, name of kernels and data folder; it is made again, once,
     with one thread, in the process that reads the pickle.
@@ -55,8 +55,7 @@ class Experiment:
     seed: int
     model: Model
     inner: Optimizer
-    outer: Optimizer
-    rate: Callable[[int], float]
+    outer: Callable[[int], Optimizer]
     meta_gradient: MetaGradient
     episodes: Episodes
     scoring: Scoring
@@ -67,7 +66,7 @@ class Experiment:
 
     def start(self) -> Step:
         """Return the state before the first outer step: φ from the stream "init"."""
-        return begin(self.model.init(Streams(self.seed).rng("init")), self.inner, self.outer)
+        return begin(self.model.init(Streams(self.seed).rng("init")), self.inner, self.outer(0))
 
     def outer_steps(self, start: Step) -> Iterator[Step]:
         """Yield the states after each outer step from `start` on: `meta_train` with the preset's values."""
@@ -77,8 +76,8 @@ class Experiment:
             self.episodes.training,
             meta_gradient=self.meta_gradient,
             inner=self.inner,
-            outer=self.outer,
-            rate=self.rate,
+            outer=self.outer(0),
+            rate=lambda i: self.outer(i).learning_rate,
             outer_steps=self.preset.outer.steps,
             meta_batch=self.preset.outer.meta_batch,
         )
@@ -135,14 +134,12 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
     check_memory(preset, preset.evaluation, model)
     model = model.with_ops(ops)
     data = _absolute(data) if data is not None else None
-    outer = preset.outer
     experiment = Experiment(
         preset=preset,
         seed=seed,
         model=model,
         inner=OPTIMIZERS[preset.inner.optimizer](preset.inner.learning_rate),
-        outer=OPTIMIZERS[outer.optimizer](outer.rate),
-        rate=linear_annealing(outer.rate, outer.final_rate, outer.steps),
+        outer=_outer_optimizers(preset.outer),
         meta_gradient=_meta_gradient(preset, model),
         episodes=make_episodes(preset, Streams(seed), data),
         scoring=scoring,
@@ -165,6 +162,12 @@ def _absolute(data: Path) -> Path:
         return data.expanduser().absolute()
     except (RuntimeError, OSError) as error:
         raise UsageError(f"--data {data}: {error}") from None
+
+
+def _outer_optimizers(outer: OuterSpec) -> Callable[[int], Optimizer]:
+    """Return i ↦ the optimiser of outer step i, with the annealed rate."""
+    rate = linear_annealing(outer.rate, outer.final_rate, outer.steps)
+    return lambda i: OPTIMIZERS[outer.optimizer](rate(i))
 
 
 def _meta_gradient(preset: Preset, model: Model) -> MetaGradient:

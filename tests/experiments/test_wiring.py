@@ -230,7 +230,7 @@ def test_the_inner_optimiser_is_the_preset_s(name, request):
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", Sgd), ("momentum", HeavyBall), ("adam", Adam)])
 def test_any_optimiser_serves_outside(name, kind):
-    assert type(experiment("sine-reptile", f"outer.optimizer={name}").outer) is kind
+    assert type(experiment("sine-reptile", f"outer.optimizer={name}").outer(0)) is kind
 
 
 @pytest.mark.parametrize("last", [0.0, 0.25])
@@ -238,7 +238,7 @@ def test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last
     made = experiment("sine-reptile", "outer.rate=0.75", f"outer.final_rate={last}", "outer.steps=8")
     for i in range(8):
         exact = Fraction(3, 4) * (1 - Fraction(i, 8)) + Fraction(last) * Fraction(i, 8)
-        assert made.rate(i) == float(exact)
+        assert made.outer(i).learning_rate == float(exact)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
