@@ -1,6 +1,6 @@
 """A preset bound to a seed, kernels and data: one value that holds everything a run needs.
 
-Verified by ``tests/experiments/test_experiment.py`` and ``tests/experiments/test_wiring.py``.
+Verified by ``tests/experiments/test_wiring.py`` and ``tests/experiments/test_parallel.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The files of one run.
 
-    DIR/lock                     held while a run is at work; no content
+    DIR/lock                     locked while a run is at work; no content
     DIR/config.json              format, the preset as it runs, the seed, and the SHA-256 of these two
     DIR/environment.json         for each sitting: versions, processor, kernels, outer steps, seconds
     DIR/checkpoint.npz           the newest saved state; replaced atomically
@@ -44,7 +44,7 @@ class RunDirectory:
 
     @contextmanager
     def begin(self, preset: Preset, seed: int) -> Iterator[None]:
-        """Make the directory, hold it, and write what runs in it.
+        """Make the directory, lock it, and write what runs in it.
 
         If a `UsageError` ends the run before its first checkpoint, the files are removed again, so that
         the corrected command can use the directory.
@@ -57,7 +57,7 @@ class RunDirectory:
         self._check_empty()
         with self._writing(CHOOSE_ANOTHER):
             self.path.mkdir(parents=True, exist_ok=True)
-        with self._held():
+        with self._locked():
             self._check_empty()
             run = {"preset": to_json(preset), "seed": seed}
             self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, CHOOSE_ANOTHER)
@@ -71,14 +71,14 @@ class RunDirectory:
 
     @contextmanager
     def resume(self) -> Iterator[None]:
-        """Hold the directory of a run that was begun.
+        """Lock the directory of a run that was begun.
 
         Raises
         ------
         UsageError
             If another run is at work in it, or it cannot be written.
         """
-        with self._held():
+        with self._locked():
             yield
 
     def config(self) -> tuple[Preset, int]:
@@ -178,7 +178,7 @@ class RunDirectory:
             raise UsageError(f"--out {self.path}: exists; choose another, or go on with --resume")
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """Keep other runs out until this one ends or is killed; remove unfinished files of a killed run."""
         with ExitStack() as stack:
             try:
