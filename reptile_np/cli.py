@@ -116,16 +116,16 @@ def _print_json(values: dict[str, Any]) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from reptile_np.experiments.presets import PRESETS, to_json
+    from reptile_np.experiments.presets import PRESETS, describe
     from reptile_np.nn import native
 
     kernels = ["numpy", *(f"native-{isa}" for isa in native.available())]
     if args.json:
-        _print_json({"presets": [to_json(preset) for preset in PRESETS.values()], "ops": kernels})
+        _print_json({"presets": [describe(preset) for preset in PRESETS.values()], "ops": kernels})
         return 0
     width = max(map(len, PRESETS))
     for name, preset in PRESETS.items():
-        print(f"{name:{width}}  {preset.about}\n{'':{width}}  {preset.source}; about {preset.cost} in NumPy")
+        print(f"{name:{width}}  {preset.about}\n{'':{width}}  {preset.source}; about {preset.cost}")
     print(f"\nkernels: {', '.join(kernels)}")
     return 0
 
@@ -162,7 +162,7 @@ def _train(args: argparse.Namespace) -> int:
     print(f"accuracy after the same fine-tuning, {shots}-shot {ways}-way on unseen classes:")
     for what, suffix in (("untrained", "_untrained"), ("meta-trained", "")):
         means, widths = result[f"accuracy{suffix}"], result[f"ci95{suffix}"]
-        modes = (f"{mode.replace('_', '-')} {means[mode]:.1%} ± {widths[mode]:.1%}" for mode in means)
+        modes = (f"{mode.replace('_', '-')} {means[mode]:.1%} ± {widths[mode] or 0:.1%}" for mode in means)
         print(f"{what:>13}: {', '.join(modes)}")
     return 0
 
@@ -187,7 +187,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     else:
         print(f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set")
         for mode, accuracy in result["accuracy"].items():
-            print(f"{mode.replace('_', '-'):>16}: {accuracy['mean']:.2%} ± {accuracy['ci95']:.2%}")
+            print(f"{mode.replace('_', '-'):>16}: {accuracy['mean']:.2%} ± {accuracy['ci95'] or 0:.2%}")
     return 0
 
 

@@ -50,7 +50,7 @@ def test_list_names_every_preset_and_the_kernels(capsys):
     assert "omniglot-5way" in out
     assert "kernels: numpy" in out
     assert main(["list", "--json"]) == 0
-    assert len(last_json(capsys)["presets"]) == 16
+    assert len(last_json(capsys)["presets"]) == 22
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")

@@ -164,7 +164,7 @@ def inner_loop(work: InnerLoop, convolve: Convolution) -> Contender:
 
 
 def meta_iteration(work: MetaIteration, convolve: Convolution) -> Contender:
-    model, tasks = work.model, work.problem.preset.outer.meta_batch
+    model, tasks = work.model, work.episodes.preset.outer.meta_batch
     step = jax.jit(stepper(model, convolve, work.inner))
     add = jax.jit(lambda total, parameters: [a + b for a, b in zip(total, parameters, strict=True)])
 
@@ -180,7 +180,7 @@ def meta_iteration(work: MetaIteration, convolve: Convolution) -> Contender:
         for j in range(tasks):
             parameters = start
             losses = []
-            for x, y in work.problem.episode(0, j):
+            for x, y in work.episodes.training(0, j):
                 parameters, inner, value = step(parameters, inner, x, y.astype(np.int32))
                 losses.append(value)
             total = parameters if total is None else add(total, parameters)

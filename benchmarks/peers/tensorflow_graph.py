@@ -124,13 +124,13 @@ def inner_loop(work: InnerLoop, graph: Graph) -> Contender:
 
 def meta_iteration(work: MetaIteration, graph: Graph) -> Contender:
     """As the released program: parameters are exported and imported around each inner loop."""
-    start, tasks = graph.split(work.phi), work.problem.preset.outer.meta_batch
+    start, tasks = graph.split(work.phi), work.episodes.preset.outer.meta_batch
 
     def run():
         total, first, last = [0 * a for a in start], 0.0, 0.0
         for j in range(tasks):
             graph.set(graph.load_parameters, start)
-            losses = [graph.step(batch) for batch in work.problem.episode(0, j)]
+            losses = [graph.step(batch) for batch in work.episodes.training(0, j)]
             first, last = first + losses[0], last + losses[-1]
             for a, b in zip(total, graph.session.run(graph.parameters), strict=True):
                 a += b

@@ -191,7 +191,7 @@ def inner_loop(work: InnerLoop, net: Net) -> Contender:
 
 def meta_iteration(work: MetaIteration, net: Net) -> Contender:
     trainer = Trainer(net, work.inner, work.phi, work.state)
-    preset = work.problem.preset
+    preset = work.episodes.preset
     tasks = preset.outer.meta_batch
 
     def run():
@@ -199,7 +199,7 @@ def meta_iteration(work: MetaIteration, net: Net) -> Contender:
         first = last = 0.0
         for j in range(tasks):
             trainer.load(trainer.start)
-            losses = [trainer.step(net.batch(batch)) for batch in work.problem.episode(0, j)]
+            losses = [trainer.step(net.batch(batch)) for batch in work.episodes.training(0, j)]
             first, last = first + losses[0], last + losses[-1]
             with torch.no_grad():
                 torch._foreach_add_(total, trainer.parameters)

@@ -23,7 +23,7 @@ from reptile_np.bench.workloads import (
     Work,
 )
 from reptile_np.experiments import presets
-from reptile_np.experiments.problems import FewShotProblem
+from reptile_np.experiments.episodes import FewShotEpisodes
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta.optimizers import Adam, AdamState, Sgd
 from reptile_np.nn import models
@@ -62,13 +62,13 @@ def _task_works(rng: np.random.Generator, model: Model) -> list[Work]:
     preset = presets.get("omniglot-5way")
     drawings = rng.random((20 * 20, 28, 28)) < 0.9  # paper is 1, ink 0
     classes = ArrayClasses(drawings, np.repeat(np.arange(20), 20))
-    problem = FewShotProblem(preset, Streams(0), model, classes, classes)
+    episodes = FewShotEpisodes(preset, Streams(0), classes, classes)
     phi, batch = _init(rng, model), _batch(rng, model, 10)
     moments = _moments(model, phi, batch)
-    episode = problem.evaluation_episode(preset.evaluation, "test", 0)
+    episode = episodes.evaluation(preset.evaluation, "test", 0)
     v = rng.standard_normal(len(phi)).astype(np.float32)
     return [
-        MetaIteration("Omniglot meta-iteration, 25 steps of batch 10", model, problem, phi, moments),
+        MetaIteration("Omniglot meta-iteration, 25 steps of batch 10", model, episodes, phi, moments),
         Evaluation("Omniglot evaluation task, 5-shot, 50 steps", model, Adam(1e-3), phi, moments, episode),
         HessianProduct("Omniglot hvp, batch 10", model, phi, batch, v),
     ]

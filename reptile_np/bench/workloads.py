@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from reptile_np.experiments.problems import FewShotProblem
+from reptile_np.experiments.episodes import FewShotEpisodes
 from reptile_np.meta import evaluation, meta_gradients
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Adam, AdamState, Sgd
@@ -156,7 +156,7 @@ class MetaIteration(InParameters):
 
     name: str
     model: Model
-    problem: FewShotProblem
+    episodes: FewShotEpisodes
     phi: Array
     state: AdamState
     inner: Adam = field(default=Adam(1e-3))
@@ -165,7 +165,7 @@ class MetaIteration(InParameters):
     @property
     def flops(self) -> int:
         """The meta-batch's inner gradients."""
-        preset = self.problem.preset
+        preset = self.episodes.preset
         steps = preset.outer.meta_batch * preset.inner.steps
         return steps * gradient_flops(self.model, preset.inner.batch)
 
@@ -178,13 +178,13 @@ class MetaIteration(InParameters):
             steps = meta_train(
                 model,
                 start,
-                self.problem.episode,
+                self.episodes.training,
                 meta_gradient=meta_gradients.reptile,
                 inner=self.inner,
                 outer=Sgd(self.rate),
                 rate=lambda i: self.rate,
                 outer_steps=1,
-                meta_batch=self.problem.preset.outer.meta_batch,
+                meta_batch=self.episodes.preset.outer.meta_batch,
             )
             return next(steps)
 

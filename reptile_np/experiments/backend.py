@@ -13,7 +13,7 @@ from reptile_np.nn.ops import NUMPY, Ops
 def choose_ops(name: str = "auto", threads: int | None = None) -> Ops:
     """Return the table called "auto", "numpy", "native" or "native-<isa>".
 
-    "auto" is the best native variant here, or NumPy where the package was installed without a compiler.
+    "auto" is the best native variant here, or NumPy if the package was installed without a compiler.
 
     Raises
     ------

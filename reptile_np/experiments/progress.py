@@ -1,6 +1,8 @@
 """What a person sees while a run is under way: a bar on a terminal, plain lines elsewhere.
 
 Losses are shown as running means: the loss of one task says more about the task than about the run.
+
+Verified by ``tests/experiments/test_progress.py``.
 """
 
 from __future__ import annotations
@@ -11,11 +13,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 LINE_EVERY = 10.0  # seconds between plain lines
-MEMORY = 100  # outer steps that the running mean looks back, roughly
+MEMORY = 100  # outer steps that the running mean averages, roughly
+
+
+def notice(text: str) -> None:
+    """Say one line on standard error that the user must not miss."""
+    print(f"reptile-np: {text}", file=sys.stderr, flush=True)
 
 
 class RunningMean:
-    """An exponential moving average, corrected for its start: exact for constant input from step one."""
+    """An exponential moving average without bias at its start: a constant input gives that constant."""
 
     def __init__(self, memory: int = MEMORY) -> None:
         self._keep = 1 - 1 / memory
@@ -56,7 +63,7 @@ class Progress:
         )
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
@@ -69,7 +76,7 @@ class Progress:
 
 
 class Reporter:
-    """Show several jobs one after another: called with (what, done, total), total None where unknown."""
+    """Show several jobs one after another: called with (what, done, total), total None if it is unknown."""
 
     def __init__(self) -> None:
         self._what = ""
@@ -94,7 +101,7 @@ def duration(seconds: float) -> str:
 
 
 def _tqdm(what: str, total: int, done: int) -> Any:
-    """Return a bar where tqdm is installed and standard error is a terminal, else None."""
+    """Return a bar if tqdm is installed and standard error is a terminal, else None."""
     if not sys.stderr.isatty():
         return None
     try:
