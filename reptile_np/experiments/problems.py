@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +18,11 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments.presets import EvaluationSpec, Preset
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta import evaluation, meta_gradients
-from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
+from reptile_np.meta.inner_loop import Batch, Keep, Optimizer
+from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd, linear_annealing
 from reptile_np.nn import models
 from reptile_np.nn.models import Model
-from reptile_np.nn.ops import Array, Batch, Ops
+from reptile_np.nn.ops import Array, Ops
 from reptile_np.tasks import few_shot, glyphs, omniglot, sine
 from reptile_np.tasks.image_classes import ImageClasses, rotated, split_classes
 
@@ -88,9 +90,11 @@ def inner_optimizer(preset: Preset) -> Any:
     return _OPTIMIZERS[preset.inner.optimizer](preset.inner.learning_rate)
 
 
-def outer_optimizer(preset: Preset) -> Any:
-    """Return the optimiser of the outer loop."""
-    return _OPTIMIZERS[preset.outer.optimizer](preset.outer.rate)
+def outer_optimizer(preset: Preset) -> Callable[[int], Optimizer]:
+    """Return the optimiser of each outer step: its rate goes linearly from `rate` to `final_rate`."""
+    outer = preset.outer
+    rate = linear_annealing(outer.rate, outer.final_rate, outer.steps)
+    return lambda i: _OPTIMIZERS[outer.optimizer](rate(i))
 
 
 def meta_gradient(preset: Preset, model: Model) -> meta_gradients.MetaGradient:
@@ -101,6 +105,10 @@ def meta_gradient(preset: Preset, model: Model) -> meta_gradients.MetaGradient:
         "maml": meta_gradients.maml(model, preset.inner.learning_rate),
         "joint": meta_gradients.gradient_sum((1.0,)),
     }[preset.algorithm]
+
+
+KEEP: dict[str, Keep] = {"reptile": "ends", "fomaml": "ends", "maml": "hessians", "joint": "all"}
+"""How much of each trajectory the preset's meta-gradient needs."""
 
 
 @dataclass(frozen=True)
@@ -143,16 +151,17 @@ class FewShotProblem:
         progress: Progress = iter,
     ) -> Scores:
         """Return {mode: {mean, ci95}}: fractions of the queries, over spec.tasks tasks."""
-        accuracies = evaluation.evaluate(
+        fractions = evaluation.evaluate(
             self.model,
             inner_optimizer(self.preset),
             phi,
             state,
-            lambda i: self.evaluation_episode(spec, split, i),
+            partial(self.evaluation_episode, spec, split),
             spec.tasks,
             executor=executor,
             progress=progress,
         )
+        accuracies = {mode: evaluation.Accuracy(values) for mode, values in fractions.items()}
         return {mode: {"mean": a.mean, "ci95": a.ci95} for mode, a in accuracies.items()}
 
 
@@ -170,6 +179,13 @@ class SineProblem:
         inner = self.preset.inner
         return few_shot.minibatches(self.streams.rng("batches", i, j), support, inner.batch, inner.steps)
 
+    def evaluation_episode(self, spec: EvaluationSpec, i: int) -> evaluation.Episode:
+        """Return evaluation wave i; pure."""
+        rng = self.streams.rng("evaluation", i)
+        task = sine.sample_task(rng, spec.shots)
+        batches = few_shot.minibatches(rng, task.support, spec.batch, spec.steps)
+        return evaluation.Episode(task.support, task.query, batches)
+
     def scores(
         self,
         phi: Array,
@@ -184,15 +200,19 @@ class SineProblem:
         Keys: `error` after `steps` steps on `shots` points, `error_before` without them, and
         `initial_rms`, the size of the initialisation's own prediction (≈ 0, because E[f] = 0).
         """
-        optimizer = inner_optimizer(self.preset)
-        errors = []
-        for i in progress(range(spec.tasks)):
-            rng = self.streams.rng("evaluation", i)
-            task = sine.sample_task(rng, spec.shots)
-            batches = few_shot.minibatches(rng, task.support, spec.batch, spec.steps)
-            episode = evaluation.Episode(task.support, task.query, batches)
-            errors.append(evaluation.squared_errors(self.model, optimizer, phi, state, episode))
-        before, after = np.mean(errors, axis=0)
+        errors = evaluation.evaluate(
+            self.model,
+            inner_optimizer(self.preset),
+            phi,
+            state,
+            partial(self.evaluation_episode, spec),
+            spec.tasks,
+            score=evaluation.squared_error,
+            after=(0, -1),
+            executor=executor,
+            progress=progress,
+        )["error"]
+        before, after = errors.mean(axis=0)
         initial = self.model.predict(phi, sine.GRID.astype(phi.dtype))
         return {
             "error": float(after),

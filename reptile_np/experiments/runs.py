@@ -28,7 +28,6 @@ from reptile_np.experiments.problems import Problem, Scores
 from reptile_np.experiments.progress import Progress, RunningMean
 from reptile_np.experiments.streams import Streams
 from reptile_np.files import held, replacing
-from reptile_np.meta.optimizers import linear_annealing
 from reptile_np.meta.training import Step, begin, meta_train
 from reptile_np.nn.ops import Ops
 
@@ -138,7 +137,7 @@ def _step_of(line: str) -> float:
 def initial_step(problem: Problem, preset: Preset, streams: Streams) -> Step:
     """Return the state of a run before its first outer step."""
     phi = problem.model.init(streams.rng("init"))
-    return begin(phi, problems.inner_optimizer(preset), problems.outer_optimizer(preset))
+    return begin(phi, problems.inner_optimizer(preset), problems.outer_optimizer(preset)(0))
 
 
 def outer_steps(problem: Problem, preset: Preset, start: Step) -> Iterator[Step]:
@@ -151,9 +150,9 @@ def outer_steps(problem: Problem, preset: Preset, start: Step) -> Iterator[Step]
         meta_gradient=problems.meta_gradient(preset, problem.model),
         inner=problems.inner_optimizer(preset),
         outer=problems.outer_optimizer(preset),
-        rate=linear_annealing(outer.rate, outer.final_rate, outer.steps),
         outer_steps=outer.steps,
         meta_batch=outer.meta_batch,
+        keep=problems.KEEP[preset.algorithm],
     )
 
 
