@@ -90,10 +90,10 @@ def conv2d(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
 
     One strided window view, one copy, one BLAS product.
     """
-    kh, kw, _, filters = kernel.shape
+    kh, kw, channels, filters = kernel.shape
     windows = _windows(x, (kh, kw), stride, padding)
     batch, rows, cols = windows.shape[:3]
-    y = windows.reshape(batch * rows * cols, -1) @ kernel.reshape(-1, filters)
+    y = windows.reshape(batch * rows * cols, kh * kw * channels) @ kernel.reshape(-1, filters)
     return y.reshape(batch, rows, cols, filters)
 
 
@@ -121,9 +121,9 @@ def conv2d_weight(x: Array, y_bar: Array, stride: int, padding: Padding, taps: t
 
     ``kernel_bar[u, v, c, f] = Σ_{b, i, j} x[b, s i + u - top, s j + v - left, c] y_bar[b, i, j, f]``.
     """
-    filters = y_bar.shape[-1]
+    batch, rows, cols, filters = y_bar.shape
     windows = _windows(x, taps, stride, padding)
-    windows = windows.reshape(y_bar.size // filters, -1)
+    windows = windows.reshape(batch * rows * cols, taps[0] * taps[1] * x.shape[-1])
     return (windows.T @ y_bar.reshape(-1, filters)).reshape(*taps, x.shape[-1], filters)
 
 

@@ -84,7 +84,7 @@ def test_the_grid_of_a_sine_episode_is_one_epoch():
 @pytest.mark.parametrize(("name", "kind"), [("sgd", Sgd), ("momentum", HeavyBall), ("adam", Adam)])
 def test_any_optimiser_serves_outside(name, kind):
     preset = presets.with_settings(presets.get("sine-reptile"), [f"outer.optimizer={name}"])
-    assert isinstance(problems.outer_optimizer(preset), kind)
+    assert isinstance(problems.outer_optimizer(preset)(0), kind)
 
 
 def test_the_inner_adam_has_no_first_moment():

@@ -16,8 +16,7 @@ HUGE_PAGE = 2**21
 
 
 def contiguous(array: Array, dtype: Any) -> Array:
-    """Return a plain ndarray: `array`, or a C-contiguous, aligned copy of that dtype if it is not."""
-    array = np.asarray(array)
+    """Return a plain ndarray, or a copy if it is not C-contiguous, aligned and of that dtype."""
     if array.dtype != dtype:
         return array.astype(dtype, order="C")
     flags = array.flags

@@ -14,9 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 
 LARGEST = 2**29
 """The most elements of any one work array: byte offsets stay within 32 bits."""
-MOST_PLANNING = 2_000_000
-"""The most steps of planning a convolution (see `Conv.planning`), about a second; larger ones are left to
-NumPy."""
+MOST_PLANNING = 4_000_000
+"""The most steps of planning a network (see `Conv.planning`), 0.2 s; larger ones are left to NumPy."""
 PANEL = 32
 """Channels are padded to a multiple of this at most: the widest kernels' panels."""
 

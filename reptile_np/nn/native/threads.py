@@ -104,7 +104,10 @@ def thread_count(threads: int | None) -> int:
     """
     given = os.environ.get("REPTILE_NP_THREADS", "") if threads is None else str(threads)
     if not given:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        try:
+            cores = len(os.sched_getaffinity(0))
+        except AttributeError:  # only Linux has it
+            cores = os.cpu_count() or 1
         return min(cores, MOST_THREADS)
     if not given.isdecimal() or not 1 <= int(given) <= MOST_THREADS:
         raise UsageError(f"threads is {given}; give a whole number from 1 to {MOST_THREADS}")
