@@ -25,11 +25,12 @@ from reptile_np.bench.workloads import (
 from reptile_np.experiments import presets
 from reptile_np.experiments.episodes import FewShotEpisodes
 from reptile_np.experiments.streams import Streams
+from reptile_np.meta.inner_loop import Batch
 from reptile_np.meta.optimizers import Adam, AdamState, Sgd
 from reptile_np.nn import models
 from reptile_np.nn.layers import Bilinear, Conv2d
 from reptile_np.nn.models import Model
-from reptile_np.nn.ops import Array, Batch
+from reptile_np.nn.ops import Array
 from reptile_np.tasks.image_classes import ArrayClasses
 
 

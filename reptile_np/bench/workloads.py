@@ -24,12 +24,12 @@ import numpy as np
 
 from reptile_np.experiments.episodes import FewShotEpisodes
 from reptile_np.meta import evaluation, meta_gradients
-from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.inner_loop import Batch, adapt
 from reptile_np.meta.optimizers import Adam, AdamState, Sgd
 from reptile_np.meta.training import Step, meta_train
 from reptile_np.nn.layers import Bilinear
 from reptile_np.nn.models import Model
-from reptile_np.nn.ops import Array, Batch, Ops
+from reptile_np.nn.ops import Array, Ops
 
 
 class Answer(NamedTuple):
@@ -181,8 +181,8 @@ class MetaIteration(InParameters):
                 self.episodes.training,
                 meta_gradient=meta_gradients.reptile,
                 inner=self.inner,
-                outer=Sgd(self.rate),
-                rate=lambda i: self.rate,
+                outer=lambda i: Sgd(self.rate),
+                keep="ends",
                 outer_steps=1,
                 meta_batch=self.episodes.preset.outer.meta_batch,
             )
@@ -263,7 +263,7 @@ class Evaluation:
         return tuning + passes
 
     def contender(self, ops: Ops, dtype: Any = np.float32) -> Contender:
-        """Do what `evaluation.correct` does, but for the last argmax; the vector is all logits."""
+        """Fine-tune, then do what `evaluation.accuracy` does before its argmax; the vector is all logits."""
         model, phi, state = self.model.with_ops(ops), self.phi.astype(dtype), _cast(self.state, dtype)
         support, query = self.episode.support[0].astype(dtype), self.episode.query[0].astype(dtype)
 

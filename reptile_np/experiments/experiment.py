@@ -12,32 +12,32 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.episodes import Episodes, Split, make_episodes
 from reptile_np.experiments.limits import check_memory, check_settings
-from reptile_np.experiments.parallel import map_tasks
+from reptile_np.experiments.parallel import worker_losses_in_one_line
 from reptile_np.experiments.scores import (
     ClassificationScoring,
     RegressionScoring,
     Scores,
     Scoring,
-    TaskScore,
 )
 from reptile_np.experiments.specs import EvaluationSpec, OuterSpec, Preset
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta import meta_gradients
-from reptile_np.meta.inner_loop import Array
+from reptile_np.meta.evaluation import Episode, evaluate
+from reptile_np.meta.inner_loop import Keep, Optimizer
 from reptile_np.meta.meta_gradients import MetaGradient
-from reptile_np.meta.optimizers import Adam, HeavyBall, Optimizer, Sgd, linear_annealing
+from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd, linear_annealing
 from reptile_np.meta.training import Step, begin, meta_train
 from reptile_np.nn import models
 from reptile_np.nn.models import Model
 from reptile_np.nn.ops import Ops
 
 OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"sgd": Sgd, "momentum": HeavyBall, "adam": Adam}
+KEEP: dict[str, Keep] = {"reptile": "ends", "fomaml": "ends", "maml": "hessians", "joint": "all"}
+"""What each algorithm's direction needs of a trajectory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +76,8 @@ class Experiment:
             self.episodes.training,
             meta_gradient=self.meta_gradient,
             inner=self.inner,
-            outer=self.outer(0),
-            rate=lambda i: self.outer(i).learning_rate,
+            outer=self.outer,
+            keep=KEEP[self.preset.algorithm],
             outer_steps=self.preset.outer.steps,
             meta_batch=self.preset.outer.meta_batch,
         )
@@ -109,10 +109,23 @@ class Experiment:
         """
         spec = spec or self.preset.evaluation
         self.check_evaluation(spec, split)
-        one = partial(_score, self, point.phi, point.inner_state, spec, split)
-        tasks = map_tasks(one, spec.tasks, executor, progress)
-        with np.errstate(all="ignore"):
-            return self.scoring.summarise(self.model, point.phi, tasks)
+        model = self.model
+        if executor is not None:  # its workers share the cores
+            model = model.with_ops(choose_ops(model.ops.name, threads=1))
+        with worker_losses_in_one_line():
+            values = evaluate(
+                model,
+                self.inner,
+                point.phi,
+                point.inner_state,
+                partial(_episode, self, spec, split),
+                spec.tasks,
+                score=self.scoring.score,
+                after=self.scoring.after,
+                executor=executor,
+                progress=progress,
+            )
+        return self.scoring.summarise(self.model, point.phi, values)
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Raise `UsageError` if `evaluate` would not be able to do what `spec` says."""
@@ -183,13 +196,9 @@ def _meta_gradient(preset: Preset, model: Model) -> MetaGradient:
             return meta_gradients.gradient_sum((1.0,))
 
 
-def _score(
-    experiment: Experiment, phi: Array, state: Any, spec: EvaluationSpec, split: Split, i: int
-) -> TaskScore:
-    """Return the scores of evaluation task i."""
-    episode = experiment.episodes.evaluation(spec, split, i)
-    with np.errstate(all="ignore"):  # parameters that overflow score as they do; training reports them
-        return experiment.scoring.score(experiment.model, experiment.inner, phi, state, episode)
+def _episode(experiment: Experiment, spec: EvaluationSpec, split: Split, i: int) -> Episode:
+    """Return evaluation task i; a function that can be pickled, as executors of processes need."""
+    return experiment.episodes.evaluation(spec, split, i)
 
 
 @lru_cache(maxsize=4)

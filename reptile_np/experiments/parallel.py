@@ -1,11 +1,9 @@
-"""Independent pieces of work, spread over any `concurrent.futures.Executor`.
-
-The results are those of a plain loop, in its order, whatever executor runs them and however many workers
-it has.  An executor of processes needs functions and results that can be pickled.
+"""Processes that share the tasks of an evaluation.
 
     with processes(4) as executor:                    # this machine, one thread in each process
-        scores = map_tasks(score, 10_000, executor)
+        scores = experiment.evaluate(step, executor=executor)
 
+`meta.evaluation.evaluate` takes any `concurrent.futures.Executor`, and its result does not depend on it:
 Dask's ``Client.get_executor()`` and mpi4py's ``MPIPoolExecutor`` serve unchanged.
 Verified by ``tests/experiments/test_parallel.py``.
 """
@@ -15,63 +13,27 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
 
 from reptile_np.errors import UsageError
 
-Result = TypeVar("Result")
-
-MOST_CHUNK = 50  # calls per message to a worker: 2 s of Omniglot evaluation tasks
-WORTH_A_PROCESS = 50  # calls per worker below which starting a process costs more than it saves
+WORTH_A_PROCESS = 50  # tasks per worker below which starting a process costs more than it saves
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-def map_tasks(
-    function: Callable[[int], Result],
-    count: int,
-    executor: Executor | None = None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> list[Result]:
-    """Return ``[function(0), …, function(count - 1)]``.
-
-    Parameters
-    ----------
-    executor
-        Runs the calls, in chunks; None calls `function` here.
-    progress
-        Wraps the iteration over the results, to show how many there are.
-
-    Raises
-    ------
-    UsageError
-        If a worker process was lost.
-    """
-    if executor is None:
-        return list(progress(map(function, range(count))))
-    size = min(max(count // 64, 1), MOST_CHUNK)
+@contextmanager
+def worker_losses_in_one_line() -> Iterator[None]:
+    """Raise a `UsageError` if a worker process is lost."""
     try:
-        futures = [
-            executor.submit(_chunk, function, start, min(start + size, count))
-            for start in range(0, count, size)
-        ]
-        try:
-            return list(progress(result for future in futures for result in future.result()))
-        finally:
-            for future in futures:
-                future.cancel()
+        yield
     except BrokenExecutor:
         raise UsageError(
             "a worker process was lost: killed, out of memory, or never started because a script runs this "
             'without `if __name__ == "__main__":`; use fewer jobs'
         ) from None
-
-
-def _chunk(function: Callable[[int], Result], start: int, stop: int) -> list[Result]:
-    return [function(i) for i in range(start, stop)]
 
 
 def job_count(jobs: int | None, tasks: int) -> int:

@@ -1,27 +1,20 @@
 """What an evaluation finds out: accuracy in two modes for classification, squared error for regression.
 
-Each variant scores one task at a time and then summarises the tasks' scores, so that tasks can be spread
-over processes.  Verified by ``tests/experiments/test_scores.py``.
+Verified by ``tests/experiments/test_scores.py``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from reptile_np.errors import UsageError
-from reptile_np.meta import evaluation
-from reptile_np.meta.evaluation import MODES, Accuracy, Episode, Predictor
+from reptile_np.meta.evaluation import Accuracy, Predictor, Score, accuracy, squared_error
 from reptile_np.meta.inner_loop import Array
-from reptile_np.meta.optimizers import Optimizer
 from reptile_np.tasks import sine
-
-TaskScore = tuple[float, ...]
-"""The scores of one task: a fraction for each of `MODES`, or the error before and after fine-tuning."""
 
 
 class Scores(Protocol):
@@ -35,14 +28,12 @@ class Scores(Protocol):
 
 
 class Scoring(Protocol):
-    """How tasks of one kind are scored."""
+    """How tasks of one kind are scored: the arguments of `evaluate`, and what becomes of its result."""
 
-    def score(
-        self, model: Predictor, optimizer: Optimizer, phi: Array, state: Any, episode: Episode
-    ) -> TaskScore:
-        """Fine-tune `phi` (n,) on one task and return the task's scores."""
+    score: Score
+    after: int | Sequence[int]
 
-    def summarise(self, model: Predictor, phi: Array, tasks: Sequence[TaskScore]) -> Scores:
+    def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array]) -> Scores:
         """Return the scores over all tasks."""
 
 
@@ -94,43 +85,25 @@ class RegressionScores:
 
 
 class ClassificationScoring:
-    """Counts the queries that are classified correctly, in both modes."""
+    """The fraction of the queries classified correctly after fine-tuning, in both modes."""
 
-    def score(
-        self, model: Predictor, optimizer: Optimizer, phi: Array, state: Any, episode: Episode
-    ) -> TaskScore:
-        """Return the fraction of the queries classified correctly, for each of `MODES`."""
-        counts = evaluation.correct(model, optimizer, phi, state, episode)
-        return tuple(counts[mode] / len(episode.query[1]) for mode in MODES)
+    score: Score = staticmethod(accuracy)
+    after: int | Sequence[int] = -1
 
-    def summarise(self, model: Predictor, phi: Array, tasks: Sequence[TaskScore]) -> Scores:
-        """Return mean and interval for each mode."""
-        fractions = zip(*tasks, strict=True)
-        return ClassificationScores(
-            {mode: Accuracy(np.array(values)) for mode, values in zip(MODES, fractions, strict=True)}
-        )
+    def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array]) -> Scores:
+        """Return mean and interval for each mode; `values` are mode → fractions (tasks,)."""
+        return ClassificationScores({mode: Accuracy(fractions) for mode, fractions in values.items()})
 
 
 class RegressionScoring:
-    """Measures squared errors before and after fine-tuning."""
+    """The squared error on the queries before and after fine-tuning."""
 
-    def score(
-        self, model: Predictor, optimizer: Optimizer, phi: Array, state: Any, episode: Episode
-    ) -> TaskScore:
-        """Return the mean squared error on the queries before and after fine-tuning."""
-        return evaluation.squared_errors(model, optimizer, phi, state, episode)
+    score: Score = staticmethod(squared_error)
+    after: int | Sequence[int] = (0, -1)
 
-    def summarise(self, model: Predictor, phi: Array, tasks: Sequence[TaskScore]) -> Scores:
-        """Return the mean errors, and the size of the prediction on the grid.
-
-        Raises
-        ------
-        UsageError
-            If an error is not finite.
-        """
-        before, after = np.mean(tasks, axis=0)
-        if not (math.isfinite(before) and math.isfinite(after)):
-            raise UsageError("evaluation: the squared error is not finite; lower the learning rates")
+    def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array]) -> Scores:
+        """Return the mean errors, and the size of the prediction on the grid; "error" is (tasks, 2)."""
+        before, after = values["error"].mean(axis=0)
         initial = model.predict(phi, sine.GRID.astype(phi.dtype))
         return RegressionScores(float(after), float(before), float(np.sqrt(np.mean(initial**2))))
 

@@ -32,7 +32,7 @@ def small_images(tasks: int = 2, batches: int = 3, seed: int = 0, *, batch_norm:
     """Return two blocks of conv, batch norm, ReLU on random 8×8 images, 3-way, minibatches of 6."""
     rng = np.random.default_rng(seed)
     norm: list[Layer] = [BatchNorm()] if batch_norm else []
-    block = [Conv2d(filters=4, stride=2, centred=batch_norm), *norm, Relu()]
+    block = [Conv2d(filters=4, stride=2, before_batch_norm=batch_norm), *norm, Relu()]
     model = Model((*block * 2, Flatten(), Dense(3)), (8, 8, 1), SoftmaxCrossEntropy("sum"))
     labels = np.repeat(np.arange(3), 2)
 

@@ -16,7 +16,7 @@ from reptile_np.theory.networks import sine_waves, small_images
 
 SINE = sine_mlp((6, 6))
 CONV = Model(
-    (Conv2d(filters=3, centred=True), BatchNorm(), Relu(), Flatten(), Dense(2)),
+    (Conv2d(filters=3, before_batch_norm=True), BatchNorm(), Relu(), Flatten(), Dense(2)),
     (4, 4, 1),
     SoftmaxCrossEntropy("sum"),
 )

@@ -4,13 +4,11 @@ import os
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments import parallel, runs
 from reptile_np.experiments.experiment import make_experiment
-from reptile_np.experiments.parallel import job_count, map_tasks, processes
+from reptile_np.experiments.parallel import job_count, processes, worker_losses_in_one_line
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import experiment, small
 
@@ -34,42 +32,17 @@ class LastFirst(Executor):
         return Future.result(future)
 
 
-def square(i):
-    return i * i
-
-
 def die(i):
     os._exit(1)
 
 
-def fail(i):
-    raise UsageError(f"task {i}")
-
-
-@given(st.integers(0, 2000))
-def test_results_are_in_order_whatever_the_executor_does(count):
-    expected = [i * i for i in range(count)]
-    assert map_tasks(square, count) == expected
-    assert map_tasks(square, count, LastFirst()) == expected
-    with ThreadPoolExecutor(3) as executor:
-        assert map_tasks(square, count, executor) == expected
-
-
-@pytest.mark.parametrize("executor", [None, LastFirst()], ids=["loop", "executor"])
-def test_progress_sees_every_result_once(executor):
-    seen = []
-    map_tasks(square, 130, executor, lambda results: (seen.append(r) or r for r in results))
-    assert seen == [i * i for i in range(130)]
-
-
-def test_an_error_in_a_task_is_the_caller_s():
-    with ThreadPoolExecutor(2) as executor, pytest.raises(UsageError, match="task 0"):
-        map_tasks(fail, 10, executor)
-
-
 def test_a_lost_worker_process_is_one_line():
-    with processes(2) as executor, pytest.raises(UsageError, match="a worker process was lost") as error:
-        map_tasks(die, 4, executor)
+    with (
+        processes(2) as executor,
+        pytest.raises(UsageError, match="a worker process was lost") as error,
+        worker_losses_in_one_line(),
+    ):
+        list(executor.map(die, range(4)))
     assert "\n" not in str(error.value)
 
 
@@ -81,7 +54,7 @@ def test_worker_processes_have_one_blas_thread_and_the_environment_is_put_back(m
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     with processes(2) as executor:
-        assert map_tasks(blas_threads, 2, executor) == ["1", "1"]
+        assert list(executor.map(blas_threads, range(2))) == ["1", "1"]
     assert os.environ["OPENBLAS_NUM_THREADS"] == "7"
     assert "MKL_NUM_THREADS" not in os.environ
 

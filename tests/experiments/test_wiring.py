@@ -318,13 +318,13 @@ def test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_o
     made = experiment("glyphs-5way")
     last = list(made.outer_steps(made.start()))[-1]
     seen = []
-    original = evaluation.correct
+    original = evaluation.adapt
 
-    def spy(model, optimizer, phi, state, episode):
+    def spy(model, optimizer, phi, batches, state, **kwargs):
         seen.append((optimizer, phi.tobytes(), state.t, state.v.tobytes()))
-        return original(model, optimizer, phi, state, episode)
+        return original(model, optimizer, phi, batches, state, **kwargs)
 
-    monkeypatch.setattr(evaluation, "correct", spy)
+    monkeypatch.setattr(evaluation, "adapt", spy)
     runs.train(made.preset, 0, NUMPY, quiet=True)
     expected = [
         (made.inner, step.phi.tobytes(), step.inner_state.t, step.inner_state.v.tobytes())

@@ -71,7 +71,7 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     axes = figure.add_subplot()
     for curve in table.distinct("curve"):
         label, colour, line = CURVES[curve]
-        _, seeds, steps, accuracy, deviation = zip(*table.where(curve=curve), strict=True)
+        _, _, steps, accuracy, deviation = zip(*table.where(curve=curve), strict=True)
         x, y, d = np.array(steps) / 1000, 100 * np.array(accuracy), 100 * np.array(deviation)
         axes.fill_between(x, y - d, y + d, color=colour, alpha=0.12, linewidth=0)
         axes.plot(x, y, line, color=colour, label=label)

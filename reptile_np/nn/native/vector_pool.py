@@ -20,7 +20,7 @@ _OURS = 3
 """References to a vector that nobody else holds: the list's, the loop's, and `getrefcount`'s argument."""
 
 
-class Recycler:
+class VectorPool:
     """Hands out vectors that `make` made, with arbitrary contents."""
 
     def __init__(self, make: Callable[[], Array]) -> None:

@@ -108,15 +108,14 @@ def outer_loop() -> list[Claim]:
 
     def train(*meta_batches: list[Task]) -> Array:
         """Run one outer step on each meta-batch of tasks."""
-        start = begin(phi, Sgd(alpha), Sgd(None))
+        start = begin(phi, Sgd(alpha), Sgd(epsilon))
         *_, last = meta_train(
             family.model,
             start,
             lambda i, j: meta_batches[i][j],
             meta_gradient=reptile,
             inner=Sgd(alpha),
-            outer=Sgd(None),
-            rate=lambda i: epsilon,
+            outer=lambda i: Sgd(epsilon),
             outer_steps=len(meta_batches),
             meta_batch=len(meta_batches[0]),
         )
