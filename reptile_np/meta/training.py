@@ -117,6 +117,7 @@ def _outer_step(
     meta_batch: int,
     keep: Keep,
 ) -> Step:
+    """Return the state after one more outer step; `outer` is the optimiser of this step."""
     i = step.done
     state, total = step.inner_state, 0 * step.phi
     first = last = 0.0

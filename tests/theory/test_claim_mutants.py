@@ -9,10 +9,10 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta import training
+from reptile_np.meta.inner_loop import plain_loop
 from reptile_np.meta.meta_gradients import gradient_sum, maml
 from reptile_np.meta.optimizers import Adam
-from reptile_np.meta.training import meta_train
 from reptile_np.nn.models import mini_imagenet_cnn, omniglot_cnn
 from reptile_np.nn.parameter_free import Relu
 from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network
@@ -33,17 +33,17 @@ NETWORKS = (network.verify,)
 PLANTED = {
     "run: another starting point": (run, "phi, batches)", "2 * phi, batches)", [expansion.two_steps]),
     "adapt: every gradient at φ_1": (
-        adapt,
+        plain_loop,
         "grad(phis[-1], batch)",
         "grad(phis[0], batch)",
         [*EXACT, expansion.beyond, expansion.potentials, breakdown.cycling, breakdown.fixed_roles, *NETWORKS],
     ),
-    "adapt: one minibatch for all": (adapt, "in batches:", "in batches[:1] * len(batches):", NETWORKS),
+    "adapt: one minibatch for all": (plain_loop, "in batches:", "in batches[:1] * len(batches):", NETWORKS),
     "maml: twice the last gradient": (maml, "u = t.grads[-1]", "u = 2 * t.grads[-1]", [*EXACT, *NETWORKS]),
     "maml: H dropped": (maml, "u - alpha *", "u - 0 * alpha *", [expansion.potentials]),
     "gradient_sum: weights shifted": (gradient_sum, "zip(w[1:]", "zip(w[:-1]", [expansion.general_weights]),
     "meta_train: twice the direction": (
-        meta_train,
+        training._outer_step,
         "total += meta_gradient(t)",
         "total += 2 * meta_gradient(t)",
         [algorithm.outer_loop],
