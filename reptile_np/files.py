@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from reptile_np.errors import UsageError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -15,8 +17,21 @@ except ImportError:  # Windows
 
 
 def cache_directory() -> Path:
-    """Return the user's cache folder for this program: $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reptile_np"
+    """Return the user's cache folder for this program: $XDG_CACHE_HOME or ~/.cache.
+
+    Raises
+    ------
+    UsageError
+        If there is neither, as in a container whose user has no entry in the password file.
+    """
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "reptile_np"
+    try:
+        return Path.home() / ".cache" / "reptile_np"
+    except RuntimeError:
+        raise UsageError(
+            "there is no home folder here: set XDG_CACHE_HOME, or name a folder with --data or --to"
+        ) from None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reptile_np.errors import UsageError
 from reptile_np.files import cache_directory, held, replacing
 
 
@@ -78,3 +79,13 @@ def test_the_cache_is_where_xdg_says(monkeypatch):
     assert cache_directory() == Path("/somewhere/reptile_np")
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     assert cache_directory() == Path.home() / ".cache" / "reptile_np"
+
+
+def test_without_a_home_folder_there_is_one_line(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(UsageError, match="XDG_CACHE_HOME"):
+        cache_directory()
