@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ from reptile_np.nn.ops import Array, Batch
 from reptile_np.tasks.image_classes import ArrayClasses
 
 
-def all_workloads() -> list[Workload]:
+@cache
+def all_workloads() -> tuple[Workload, ...]:
     """Return every workload of the table, in order; the same data each time."""
     rng = np.random.default_rng(0)
     omniglot, mini = models.omniglot_cnn(5), models.mini_imagenet_cnn(5)
@@ -50,7 +52,7 @@ def all_workloads() -> list[Workload]:
     workloads += _ops(rng, "Omniglot", omniglot, 10, range(5))
     workloads += _ops(rng, "Mini-ImageNet", mini, 10, (1,))
     workloads += _ops(rng, "sine", models.sine_mlp(), 10, (1,))
-    return workloads
+    return tuple(workloads)
 
 
 def _step(rng: np.random.Generator, name: str, model: Model, size: int) -> Workload:
