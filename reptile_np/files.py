@@ -22,16 +22,14 @@ def cache_directory() -> Path:
     Raises
     ------
     UsageError
-        If there is neither, as in a container whose user has no entry in the password file.
+        If neither the environment nor the system names a home folder.
     """
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given) / "reptile_np"
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "reptile_np"
     try:
         return Path.home() / ".cache" / "reptile_np"
     except RuntimeError:
-        raise UsageError(
-            "there is no home folder here: set XDG_CACHE_HOME, or name a folder with --data or --to"
-        ) from None
+        raise UsageError("no home folder is known here; set XDG_CACHE_HOME to a folder for data") from None
 
 
 @contextmanager

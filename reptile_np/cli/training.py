@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import math
 import re
 import shlex
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reptile_np.cli import signals
@@ -52,9 +53,7 @@ def add_to(commands: Commands) -> None:
     evaluate.add_argument("--tasks", type=positive, default=10_000)
     evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
     evaluate.add_argument("--split", choices=("test", "train"), default="test")
-    evaluate.add_argument(
-        "--jobs", type=positive, default=1, help="processes that share the tasks (default: 1)"
-    )
+    evaluate.add_argument("--jobs", type=positive, help="processes that share the tasks (default: all cores)")
     add_kernels(evaluate)
     add_json(evaluate)
 
@@ -182,6 +181,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         shots=args.shots,
         split=args.split,
         quiet=args.quiet,
+        **_jobs(args.jobs, runs.evaluate),
     )
     if args.json:
         show_json(result)
@@ -194,17 +194,26 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def interval(mean: float, half: float, digits: int) -> str:
+def _jobs(jobs: int | None, evaluate: Callable[..., Any]) -> dict[str, Any]:
+    """Return the argument ``jobs`` of `runs.evaluate` if it is given."""
+    if jobs is None:
+        return {}
+    if "jobs" not in inspect.signature(evaluate).parameters:
+        raise UsageError("--jobs: this version evaluates in one process; leave it out")
+    return {"jobs": jobs}
+
+
+def interval(mean: float, half: float | None, digits: int) -> str:
     """Return an accuracy with its 95 % interval: "95.5% ± 0.2%", or the interval's ends, cut at 0 and 100 %.
 
     Parameters
     ----------
     mean, half
-        Fractions; `half`, half of the interval's width, is NaN for a single task, which has no interval.
+        Fractions; `half` is half of the interval's width, None or NaN for a single task, which has none.
     digits
         After the decimal point.
     """
-    if math.isnan(half):
+    if half is None or math.isnan(half):
         return f"{mean:.{digits}%} (one task: no interval)"
     if mean - half >= 0 and mean + half <= 1:
         return f"{mean:.{digits}%} ± {half:.{digits}%}"

@@ -155,8 +155,7 @@ def test_an_installed_program_started_in_the_clone_times_the_installed_kernels(i
 
 @built
 def test_python_started_in_the_clone_says_where_the_kernels_are(installed_and_clone):
-    site = str(installed_and_clone / "site" / "reptile_np")
-    says = ("start from another folder", site)
+    says = ("another folder", str(installed_and_clone / "site"))
     train = ["train", "sine-joint", "--set", "outer.steps=1", "--set", "evaluation.tasks=1", "--quiet"]
     bench = ["bench", "--seconds", "0.1", "--threads", "1", "--works", "sine dense2 input"]
     for command, code in ((["list"], 0), (train, 0), (bench, 0), ([*train, "--ops", "native"], 2)):
@@ -182,5 +181,5 @@ def test_the_documented_command_in_the_clone_measures_kernels_or_keeps_no_file(i
     shutil.rmtree(installed_and_clone / "site")
     done = in_the_clone(installed_and_clone, "benchmarks/run.py", "other", PYTHONPATH=".")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "no native kernels" in done.stderr
+    assert "native kernels" in done.stderr
     assert [path.name for path in results.iterdir()] == ["mine.json"]
