@@ -19,7 +19,7 @@ from pathlib import Path
 
 from reptile_np.bench import machine, report, runner
 from reptile_np.errors import UsageError, printable
-from reptile_np.experiments.backend import missing_kernels
+from reptile_np.experiments.backend import kernels_missing
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PEERS = {
@@ -74,7 +74,7 @@ def parse():
 
 def measure(args):
     """Measure, write the record, print; what cannot succeed is refused before anything is measured."""
-    if missing := missing_kernels():
+    if missing := kernels_missing():
         raise UsageError(f"{missing} (with NumPy alone there is nothing to compare)")
     path = RESULTS / f"{args.name}.json"
     if path.exists():

@@ -21,7 +21,7 @@ from reptile_np.bench.machine import cores, load, machine, why_busy
 from reptile_np.bench.measurement import Row, measure_all, our_variants
 from reptile_np.bench.workloads import Workload
 from reptile_np.errors import UsageError
-from reptile_np.experiments.backend import missing_kernels
+from reptile_np.experiments.backend import kernels_missing
 from reptile_np.nn import native
 
 SECONDS = 70.0
@@ -90,7 +90,7 @@ def run(
         "peaks": {},
         "machine": machine(),
         "busy": False,
-        "warnings": [missing] if (missing := missing_kernels()) else [],
+        "warnings": [missing] if (missing := kernels_missing()) else [],
         "failures": [],
         "rows": [],
     }

@@ -62,9 +62,9 @@ def _workload_names() -> str:
 
 def _bench(args: argparse.Namespace) -> int:
     from reptile_np.bench import report, runner
-    from reptile_np.experiments.backend import missing_kernels
+    from reptile_np.experiments.backend import kernels_missing
 
-    if missing := missing_kernels():
+    if missing := kernels_missing():
         note(f"{missing}; only NumPy is timed")
     signals.raise_instead()  # to end the child process
     result = runner.run(args.seconds or runner.SECONDS, args.threads, works=args.works, quiet=args.quiet)

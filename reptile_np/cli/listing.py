@@ -36,7 +36,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from reptile_np.experiments.backend import missing_kernels
+    from reptile_np.experiments.backend import kernels_missing
     from reptile_np.experiments.presets import PRESETS, to_json
     from reptile_np.nn import native
 
@@ -56,7 +56,7 @@ def _list(args: argparse.Namespace) -> int:
                 show(f"  {'':{name_width}}  {line}")
     show("\nThe last column is the time on one core with NumPy ops, roughly.")
     show(f"kernels: {', '.join(kernels)}")
-    if missing := missing_kernels():
+    if missing := kernels_missing():
         note(missing)
     return 0
 

@@ -103,7 +103,8 @@ def _writing() -> Iterator[None]:
 def note(message: str, colour: str = BOLD) -> None:
     """Print one line to standard error; a standard error that cannot be written is no reason to stop."""
     with suppress(OSError):
-        print(paint("reptile-np:", colour, sys.stderr), printable(message), file=sys.stderr, flush=True)
+        sys.stderr.write(f"{paint('reptile-np:', colour, sys.stderr)} {printable(message)}\n")
+        sys.stderr.flush()
 
 
 def paint(text: str, colour: str, stream: IO[str] | None = None) -> str:

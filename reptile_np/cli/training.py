@@ -79,11 +79,11 @@ def _presets_and_keys() -> str:
 def _train(args: argparse.Namespace) -> int:
     one_blas_thread()
     from reptile_np.experiments import runs
-    from reptile_np.experiments.backend import choose_ops, missing_kernels
+    from reptile_np.experiments.backend import choose_ops, kernels_missing
 
     preset, seed = _what_to_train(args)
     ops = choose_ops(args.ops, args.threads)
-    if args.ops == "auto" and (missing := missing_kernels()):
+    if args.ops == "auto" and (missing := kernels_missing()):
         note(missing)
     if args.out is None and _seconds_of(preset) > A_MINUTE:
         folder = f"runs/{preset.name}-seed{seed}"
@@ -167,10 +167,10 @@ def _before_and_after(preset: Preset, result: Mapping[str, Any]) -> Iterator[str
 def _evaluate(args: argparse.Namespace) -> int:
     one_blas_thread()
     from reptile_np.experiments import runs
-    from reptile_np.experiments.backend import choose_ops, missing_kernels
+    from reptile_np.experiments.backend import choose_ops, kernels_missing
 
     ops = choose_ops(args.ops, args.threads)
-    if args.ops == "auto" and (missing := missing_kernels()):
+    if args.ops == "auto" and (missing := kernels_missing()):
         note(missing)
     signals.raise_instead()  # to end the processes that share the tasks
     result = runs.evaluate(

@@ -35,12 +35,12 @@ def choose_ops(name: str = "auto", threads: int | None = None) -> Ops:
         raise UsageError(
             f'--ops "{name}": must be one of {", ".join(["auto", "numpy", "native", *variants])}'
         )
-    if missing := missing_kernels():
+    if missing := kernels_missing():
         raise UsageError(f"--ops {name}: {missing}")
     return native.load(isa, threads=threads)
 
 
-def missing_kernels() -> str:
+def kernels_missing() -> str:
     """Return why there are no native kernels and what to do, in one line; nothing if there are some.
 
     Python that is started in a source folder imports the package in that folder, which has no compiled
