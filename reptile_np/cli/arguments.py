@@ -50,8 +50,8 @@ def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
 
 
-def add_kernels(parser: Parser) -> None:
-    """Add what decides who computes, and where the data are."""
+def add_computing(parser: Parser) -> None:
+    """Add the options that choose kernels, threads, data and progress."""
     parser.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa> (default: auto)")
     parser.add_argument("--threads", type=positive, help="native threads (default: the available cores)")
     parser.add_argument("--data", type=path, metavar="DIR", help="where the images are (default: imported)")

@@ -15,7 +15,7 @@ from reptile_np.cli import signals
 from reptile_np.cli.arguments import (
     Commands,
     add_json,
-    add_kernels,
+    add_computing,
     natural,
     one_blas_thread,
     path,
@@ -43,7 +43,7 @@ def add_to(commands: Commands) -> None:
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value")
     train.add_argument("--out", type=path, metavar="DIR", help="keep checkpoint and records here")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    add_kernels(train)
+    add_computing(train)
     add_json(train)
 
     evaluate = commands.add(
@@ -54,7 +54,7 @@ def add_to(commands: Commands) -> None:
     evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
     evaluate.add_argument("--split", choices=("test", "train"), default="test")
     evaluate.add_argument("--jobs", type=positive, help="processes that share the tasks (default: all cores)")
-    add_kernels(evaluate)
+    add_computing(evaluate)
     add_json(evaluate)
 
 
