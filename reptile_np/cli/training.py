@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from reptile_np.cli import signals
 from reptile_np.cli.arguments import (
     Commands,
-    add_json,
     add_computing,
+    add_json,
     natural,
     one_blas_thread,
     path,
