@@ -1,12 +1,17 @@
-"""Choosing the table of kernels that a run uses.
+"""Choosing the table of kernels that a run uses, and saying why there are no native ones.
 
-Verified by ``tests/experiments/test_backend.py``.
+Verified by ``tests/experiments/test_backend.py``, and ``tests/test_cli.py`` (an installation that is hidden).
 """
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import reptile_np
 from reptile_np.errors import UsageError
 from reptile_np.nn import native
+from reptile_np.nn.native.threads import MOST_THREADS
 from reptile_np.nn.ops import NUMPY, Ops
 
 
@@ -18,15 +23,40 @@ def choose_ops(name: str = "auto", threads: int | None = None) -> Ops:
     Raises
     ------
     UsageError
-        For an unknown name, or a variant that this machine or installation does not have.
+        For an unknown name, a variant that this machine or installation does not have, or a number of
+        threads that no table takes.
     """
-    if name == "numpy":
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"--threads {threads}: must be from 1 to {MOST_THREADS}")
+    if name == "numpy" or (name == "auto" and not native.available()):
         return NUMPY
-    if name == "auto":
-        return native.load(threads=threads) if native.available() else NUMPY
-    if name == "native":
-        return native.load(threads=threads)
-    if name.startswith("native-"):
-        return native.load(name.removeprefix("native-"), threads=threads)
-    variants = [f"native-{isa}" for isa in native.available()]
-    raise UsageError(f'--ops "{name}": must be one of {", ".join(["auto", "numpy", "native", *variants])}')
+    isa = name.removeprefix("native-") if name.startswith("native-") else None
+    if isa is None and name not in ("auto", "native"):
+        variants = [f"native-{isa}" for isa in native.available()]
+        raise UsageError(
+            f'--ops "{name}": must be one of {", ".join(["auto", "numpy", "native", *variants])}'
+        )
+    if missing := kernels_missing():
+        raise UsageError(f"--ops {name}: {missing}")
+    return native.load(isa, threads=threads)
+
+
+def kernels_missing() -> str:
+    """Return why there are no native kernels and what to do, in one line; nothing if there are some.
+
+    Python that is started in a source folder imports the package in that folder, which has no compiled
+    kernels unless they were built there, and not the installed package, which has.
+    """
+    if native.available():
+        return ""
+    here = Path(reptile_np.__file__).resolve().parent
+    for folder in sys.path:
+        other = Path(folder).resolve() / "reptile_np"
+        if other != here and any(other.glob("nn/native/_kernels.*")):
+            return (
+                f"no native kernels: Python has imported {here}, where none are built, and not {other}, "
+                "where they are; start from another folder, or build them here with pip install -e ."
+            )
+    return (
+        "no native kernels are built, NumPy does all the work; for them, install a C compiler and reinstall"
+    )

@@ -14,8 +14,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from reptile_np.errors import UsageError
-from reptile_np.experiments.settings import from_json, printable, setting_keys, to_json, with_settings
+from reptile_np.errors import UsageError, printable
+from reptile_np.experiments.settings import from_json, setting_keys, to_json, with_settings
 from reptile_np.experiments.specs import (
     Algorithm,
     Cell,

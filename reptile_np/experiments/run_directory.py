@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.experiments import checkpoints
 from reptile_np.experiments.progress import notice
-from reptile_np.experiments.settings import from_json, printable, to_json
+from reptile_np.experiments.settings import from_json, to_json
 from reptile_np.experiments.specs import Preset
 from reptile_np.files import locked, partial_files, remove_partial_files, replacing
 from reptile_np.meta.training import Step

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, get_args, get_type_hints
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.experiments.specs import Preset
 
 LARGEST = 2**63 - 1
@@ -73,11 +73,6 @@ def from_json(values: Any) -> Preset:
     preset = _from_json(Preset, values, "preset")
     assert isinstance(preset, Preset)
     return preset
-
-
-def printable(text: str) -> str:
-    """Return `text` if it is one printable line, else its representation with escapes."""
-    return text if text.isprintable() else repr(text)
 
 
 def _fields(spec: type) -> dict[str, Any]:
