@@ -20,7 +20,7 @@ import numpy as np
 from reptile_np.errors import UsageError
 from reptile_np.nn.native.matching import multiply_adds, struct_of
 from reptile_np.nn.native.threads import Pace
-from reptile_np.nn.native.vector_pool import Recycler
+from reptile_np.nn.native.vector_pool import MAPPED, VectorPool
 from reptile_np.nn.ops import Array, Batch, InnerLoop, Linearization
 from reptile_np.nn.validation import check_inputs, check_labels, check_targets
 
@@ -58,8 +58,9 @@ class NativeNetwork:
         self.parameters: int = self.entry["parameters"](self.shape)
         self.widest: int = self.entry["widest"](self.shape)
         self.work = multiply_adds(kind, fields)
-        self._vectors = Recycler(lambda: np.empty(self.parameters, np.float32))
-        self._points: dict[int, Recycler] = {}
+        size, keep = self.parameters, 4 * self.parameters >= MAPPED
+        self._vectors = VectorPool(lambda: np.empty(size, np.float32), keep)
+        self._points: dict[int, VectorPool] = {}
         self._paces = {name: Pace() for name in self.entry}
         self._lock = threading.Lock()
         self._idle: list[tuple[tuple[int, bool], Array]] = []
@@ -158,13 +159,13 @@ class NativeNetwork:
         after = state._replace(m=state.m if m is None else m, v=v, t=state.t + steps)
         return _Rule(struct, after, (m_in, v_in))
 
-    def _recycled_points(self, batch: int) -> Recycler:
+    def _recycled_points(self, batch: int) -> VectorPool:
         """Return the memory for points at a batch size; that of sizes not used lately goes."""
         with self._lock:
             points = self._points.pop(batch, None)
             if points is None:
                 size = self.entry["point"](self.shape, batch)
-                points = Recycler(lambda: self.kernels.aligned(size).view(np.float32))
+                points = VectorPool(lambda: self.kernels.aligned(size).view(np.float32))
             self._points[batch] = points
             for old in list(self._points)[:-IDLE_PLANS]:
                 del self._points[old]
