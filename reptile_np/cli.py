@@ -118,6 +118,7 @@ def _print_json(values: dict[str, Any]) -> None:
 def _list(args: argparse.Namespace) -> int:
     from reptile_np.experiments.presets import PRESETS, to_json
     from reptile_np.nn import native
+    from reptile_np.nn.native.installation import explain_absence
 
     kernels = ["numpy", *(f"native-{isa}" for isa in native.available())]
     if args.json:
@@ -127,6 +128,8 @@ def _list(args: argparse.Namespace) -> int:
     for name, preset in PRESETS.items():
         print(f"{name:{width}}  {preset.about}\n{'':{width}}  {preset.source}; about {preset.cost} in NumPy")
     print(f"\nkernels: {', '.join(kernels)}")
+    if not native.available():
+        print(explain_absence())
     return 0
 
 

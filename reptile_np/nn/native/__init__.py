@@ -4,8 +4,8 @@
 C (``csrc/``).  Kernels are float32: an entry called with another dtype, or with nothing in an array,
 answers as NumPy's does.  Arrays that are not C-contiguous or not aligned are copied, never refused.
 Calls release the GIL, and results are bitwise the same for any number of threads.  3 × 3 convolutions at
-strides 1 and 2 go by patches where that needs fewer products (``csrc/filter.h``): an infinite input then
-makes its neighbourhood NaN.
+strides 1 and 2 go by patches where that needs fewer products (``csrc/conv/winograd_transforms.h``): an
+infinite input then makes its neighbourhood NaN.
 
 Verified by ``tests/nn/native/test_maps.py``, ``test_winograd.py``, ``test_argument_checks.py`` and
 ``test_networks.py``.
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from reptile_np.errors import UsageError
+from reptile_np.nn.native.installation import explain_absence
 from reptile_np.nn.native.networks import LARGEST, as_kind, network
 from reptile_np.nn.ops import NUMPY, Array, Network, Ops, Padding
 
@@ -67,9 +68,7 @@ def load(name: str | None = None, threads: int | None = None) -> Ops:
     """
     names = available()
     if not names:
-        raise UsageError(
-            "native kernels are not built: install a C compiler and reinstall reptile_np, or use --ops numpy"
-        )
+        raise UsageError(explain_absence())
     if name is None:
         name = os.environ.get("REPTILE_NP_OPS") or names[0]
     if name not in names:
