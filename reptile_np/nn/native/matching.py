@@ -1,6 +1,6 @@
 """Which models have a twin in C, and the struct that describes them to it.
 
-A model matches where its layers are those of ``csrc/kernels.h``'s rk_network (convolution blocks, a dense
+A model matches where its layers are those of ``csrc/interface.h``'s rk_network (convolution blocks, a dense
 layer, softmax cross-entropy) or rk_mlp (tanh layers, squared error), at any widths.
 
 Verified by ``tests/nn/native/test_networks.py`` (what matches, what must not).
