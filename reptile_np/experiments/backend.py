@@ -5,10 +5,6 @@ Verified by ``tests/experiments/test_backend.py``, and ``tests/test_cli.py`` (an
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-import reptile_np
 from reptile_np.errors import UsageError
 from reptile_np.nn import native
 from reptile_np.nn.native.threads import MOST_THREADS
@@ -42,21 +38,5 @@ def choose_ops(name: str = "auto", threads: int | None = None) -> Ops:
 
 
 def kernels_missing() -> str:
-    """Return why there are no native kernels and what to do, in one line; nothing if there are some.
-
-    Python that is started in a source folder imports the package in that folder, which has no compiled
-    kernels unless they were built there, and not the installed package, which has.
-    """
-    if native.available():
-        return ""
-    here = Path(reptile_np.__file__).resolve().parent
-    for folder in sys.path:
-        other = Path(folder).resolve() / "reptile_np"
-        if other != here and any(other.glob("nn/native/_kernels.*")):
-            return (
-                f"no native kernels: Python has imported {here}, where none are built, and not {other}, "
-                "where they are; start from another folder, or build them here with pip install -e ."
-            )
-    return (
-        "no native kernels are built, NumPy does all the work; for them, install a C compiler and reinstall"
-    )
+    """Return why there are no native kernels and what to do, in one line; nothing if there are some."""
+    return "" if native.available() else native.explain_absence()

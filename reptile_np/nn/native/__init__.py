@@ -13,12 +13,13 @@ import os
 
 from reptile_np.errors import UsageError
 from reptile_np.nn.native.extension import VARIANTS, available
+from reptile_np.nn.native.installation import explain_absence
 from reptile_np.nn.native.maps import Kernels
 from reptile_np.nn.native.networks import NativeOps, native_ops
 from reptile_np.nn.native.peak import fma_gflops
 from reptile_np.nn.native.threads import LEAST_WORK, Team, thread_count
 
-__all__ = ["VARIANTS", "NativeOps", "available", "fma_gflops", "load"]
+__all__ = ["VARIANTS", "NativeOps", "available", "explain_absence", "fma_gflops", "load"]
 
 
 def load(
@@ -51,9 +52,7 @@ def load(
     """
     names = available()
     if not names:
-        raise UsageError(
-            "native kernels are not built: install a C compiler and reinstall reptile_np, or use --ops numpy"
-        )
+        raise UsageError(explain_absence())
     if name is None:
         name = os.environ.get("REPTILE_NP_OPS") or names[0]
     return native_ops(Kernels(name, Team(thread_count(threads), least_work, trials)))

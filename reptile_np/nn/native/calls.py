@@ -23,7 +23,7 @@ from reptile_np.nn.native.maps import Kernels
 from reptile_np.nn.native.memory import aligned_bytes
 from reptile_np.nn.native.shapes import LARGEST, Shape
 from reptile_np.nn.native.threads import Pace
-from reptile_np.nn.native.vector_pool import VectorPool
+from reptile_np.nn.native.vector_pool import MAPPED, VectorPool
 
 IDLE_PLANS = 4
 """How many plans not in use a network keeps: those used last."""
@@ -48,7 +48,9 @@ class NetworkCalls:
         self.parameters: int = self.entries.parameters(self.struct)
         self.multiply_adds = shape.multiply_adds
         self.most_examples = LARGEST // shape.largest_image
-        self.vectors = VectorPool(lambda: np.empty(self.parameters, np.float32))
+        self.vectors = VectorPool(
+            lambda: np.empty(self.parameters, np.float32), keep=4 * self.parameters >= MAPPED
+        )
         self._saved: dict[int, VectorPool] = {}
         self._idle: list[_Plan] = []
         self._predict, self._gradient, self._hvp, self._loop = (Pace(kernels.team) for _ in range(4))
