@@ -90,7 +90,7 @@ def read_files(
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise UsageError(f"{one_line(path)}: cannot be read ({reason(error)})") from error
-        raise UsageError(f"{one_line(path)}: not whole ({reason(error)}); get it again") from error
+        raise UsageError(f"{one_line(path)}: damaged or cut short ({reason(error)}); get it again") from error
 
 
 def _in_archive(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:

@@ -102,6 +102,4 @@ def _reason(error: Exception) -> str:
     """Return the error in one line."""
     if type(error) is urllib.error.URLError:
         return f"cannot connect ({one_line(error.reason)})"
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP error {error.code} ({one_line(error.reason)})"
     return reason(error)

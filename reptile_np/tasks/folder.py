@@ -104,7 +104,7 @@ def import_folder(
             f"size {size}, least images {least_images}, seed {seed}: "
             f"give 1 to {LARGEST_SIDE}, at least 2, at least 0"
         )
-    source = Path(source).expanduser()
+    source, folder = Path(source).expanduser(), importing.target_folder(to)
     how = Conversion(size, size, 1 if grey else 3, "bicubic", crop=True, upright=True)
     formats = decoding.formats()
     lines: list[str] = []
@@ -152,7 +152,7 @@ def import_folder(
     def decode(key: str, content: bytes) -> Pixels:
         return convert(key, content, how, formats)
 
-    return importing.write(plan, read, decode, importing.target_folder(to), progress, note)
+    return importing.write(plan, read, decode, folder, progress, note)
 
 
 def _list(

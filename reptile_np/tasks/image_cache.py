@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -75,6 +76,12 @@ class Manifest:
         """Number of images, height, width, channels."""
         how = self.conversion
         return sum(c.count for c in self.classes), how.height, how.width, how.channels
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """Return the first 128 bytes of an .npy file (format 1.0) of uint8 in C order."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    return b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(117).encode() + b"\n"
 
 
 def content_digest(classes: tuple[CachedClass, ...]) -> Any:
@@ -214,14 +221,14 @@ class CachedImages:
     def verify(self) -> None:
         """Compare the digest of all pixels with the manifest; a `UsageError` if they differ."""
         digest = content_digest(self.manifest.classes)
-        for start in range(0, len(self._pixels(0)), step := max(1, CHUNK // int(np.prod(self.image_shape)))):
+        for start in range(0, len(self._pixels(0)), step := max(1, CHUNK // math.prod(self.image_shape))):
             digest.update(np.ascontiguousarray(self._pixels(step)[start : start + step]))
         if digest.hexdigest() != self.manifest.content_sha256:
             raise UsageError(f"{one_line(self.path)}: images have been altered; import the data set again")
 
     def _pixels(self, count: int) -> Pixels:
         """Return all images, mapped; `count` of them are about to be read."""
-        self._read += count * int(np.prod(self.image_shape))
+        self._read += count * math.prod(self.image_shape)
         if self._map is None or self._read > REMAP:
             self._map, self._read = self._mapped(), 0
         return self._map
@@ -229,21 +236,15 @@ class CachedImages:
     def _mapped(self) -> Pixels:
         path = self.path.with_name(self.manifest.pixels)
         try:
+            header, size = npy_header(self.manifest.shape), path.stat().st_size
             with path.open("rb") as file:
-                if np.lib.format.read_magic(file) != (1, 0):
-                    raise ValueError("another version of the format npy")
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-                offset = file.tell()
-            pixels = np.memmap(path, np.uint8, "r", offset, shape)
-            if shape != self.manifest.shape or fortran or dtype != np.uint8:
-                raise ValueError(f"{dtype} of shape {shape} where the manifest says {self.manifest.shape}")
-            if path.stat().st_size != offset + pixels.size:
-                raise ValueError("too many bytes")
-        except (OSError, ValueError, TypeError, OverflowError) as error:
+                if file.read(len(header)) != header or size != len(header) + math.prod(self.manifest.shape):
+                    raise ValueError(f"not {self.manifest.shape} bytes")
+            return np.asarray(np.memmap(path, np.uint8, "r", len(header), self.manifest.shape))
+        except (OSError, ValueError) as error:
             raise UsageError(
                 f"{one_line(path)}: not the images of {self.path.name} ({reason(error)}); import them again"
             ) from error
-        return np.asarray(pixels)
 
 
 def find(place: str | Path | None, name: str) -> Path | None:
@@ -267,6 +268,6 @@ def load(manifest: Path, full: bool = False) -> CachedImages:
         Anything that differs from what was imported.
     """
     images = CachedImages(manifest)
-    if full or int(np.prod(images.manifest.shape)) <= SMALL:
+    if full or math.prod(images.manifest.shape) <= SMALL:
         images.verify()
     return images

@@ -15,8 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 import reptile_np
 from reptile_np import files
 from reptile_np.errors import UsageError
@@ -195,7 +193,7 @@ def _commit(
     how = plan.conversion
     shape = (sum(c.count for c in classes), how.height, how.width, how.channels)
     with files.replacing(pixels) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        file.write(image_cache.npy_header(shape))
         for image in partial.images(key for _, keys in kept for key in keys):
             file.write(image)
             digest.update(image)

@@ -103,9 +103,9 @@ def import_mini_imagenet(
         then as it was.
     """
     source = Path(source).expanduser()
-    parts = find(source)
+    parts, folder = find(source), importing.target_folder(to)
     lists: dict[Split, dict[str, str]] = {}
-    digests = importing.survey(_files(parts, lambda name: True, lists), progress)
+    digests = importing.survey(_files(parts, lambda _: True, lists), progress)
     places, left_out = _places(source, digests, lists)
     plan = _plan(source, {name: digests[name] for name in places}, places, left_out, skip_bad)
     plan = dataclasses.replace(plan, left_out=(*left_out, *_compared(source, plan, lists)))
@@ -118,7 +118,7 @@ def import_mini_imagenet(
             yield places[name].key, content
 
     try:
-        return importing.write(plan, read, _decode, importing.target_folder(to), progress, note)
+        return importing.write(plan, read, _decode, folder, progress, note)
     except BadImage as bad:
         raise UsageError(f"{bad}; get it again, or pass --skip-bad to leave it out") from bad
 
@@ -162,10 +162,7 @@ def _files(
     wanted: Callable[[str], bool],
     lists: dict[Split, dict[str, str]] | None = None,
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the wanted image files of all parts; their names begin with the name of their part.
-
-    Split lists are parsed into `lists`, if it is given.
-    """
+    """Yield the wanted images, their names beginning with the part's; parse split lists into `lists`."""
     for part in parts:
         if part.suffix == ".csv":
             if lists is not None:

@@ -31,7 +31,7 @@ def all_images(classes, c):
 def test_a_class_holds_the_images_of_its_label_in_their_order(images, data):
     labels = np.array(data.draw(st.lists(st.sampled_from("abc"), min_size=len(images), max_size=len(images))))
     classes = ArrayClasses(images, labels)
-    scaled = images.astype(np.float32) * np.float32(1 / 255 if images.dtype == np.uint8 else 1)
+    scaled = images.astype(np.float32) / np.float32(255 if images.dtype == np.uint8 else 1)
     assert len(classes) == len(set(labels))
     for c, label in enumerate(sorted(set(labels))):
         assert classes.name(c) == label
