@@ -183,6 +183,8 @@ def _in_tar(
             if len(content) < info.size:
                 raise EOFError("ends within a file")
             yield info.name, content
+    while stream.read(min(_CHUNK, limits.file_bytes)):  # to the end, where gzip keeps its checksum
+        pass
 
 
 class _Stream:

@@ -134,6 +134,8 @@ def write(
         with files.held(lock):
             if finished := _finished(plan, folder):
                 return finished
+            for unfinished in folder.glob(f".{plan.name}*.tmp"):  # a kill while the final files were written
+                unfinished.unlink()
             keys = [key for c in plan.classes for key in c.keys]
             partial = PartialImport(folder / f".{plan.name}.partial", plan.sha256, keys, plan.conversion)
             bad = partial.fill(lambda wanted: _unchanged(plan, read(wanted)), decode, progress)

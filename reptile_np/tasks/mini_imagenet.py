@@ -292,7 +292,7 @@ def _compared(source: Path, plan: Plan, lists: dict[Split, dict[str, str]]) -> I
             )
         if sum(images) < OFFICIAL_IMAGES * len(classes):
             yield f"{split}: {sum(images):,} of {OFFICIAL_IMAGES * len(classes):,} images of these classes"
-        if missing := len(lists.get(split, ())) - sum(images):
+        if split in lists and (missing := len(lists[split]) - sum(images)):
             yield f"{split}: {missing:,} images of the list are not there"
 
 
