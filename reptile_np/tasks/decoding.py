@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -33,7 +32,8 @@ Filter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Key = TypeVar("Key")
 
 LARGEST_IMAGE = 64_000_000  # pixels: a photograph of 8000 x 8000; decoded 256 MB
-BATCH = 64  # images handed to a thread at once
+BATCH = 64  # images handed to a thread at once,
+BATCH_BYTES = 1 << 20  # or fewer, if their files are larger: memory and the wait after Ctrl-C stay small
 
 _UNSAFE = {"EPS"}  # Pillow starts Ghostscript to read these
 
@@ -180,14 +180,29 @@ def decode_all(
 
     cores = os.cpu_count() or 1
     waiting: deque[Future[list[tuple[Key, Pixels | BadImage]]]] = deque()
-    source = iter(files)
-    with ThreadPoolExecutor(cores) as pool, _bombs_are_errors():
-        while batch := list(islice(source, BATCH)):
-            waiting.append(pool.submit(work, batch))
-            if len(waiting) > 2 * cores:
+    pool = ThreadPoolExecutor(cores)
+    try:
+        with _bombs_are_errors():
+            for batch in _batches(files):
+                waiting.append(pool.submit(work, batch))
+                if len(waiting) > 2 * cores:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _batches(files: Iterable[tuple[Key, bytes]]) -> Iterator[list[tuple[Key, bytes]]]:
+    batch, size = [], 0
+    for key, content in files:
+        batch.append((key, content))
+        size += len(content)
+        if len(batch) == BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _attempt(decode: Callable[[Key, bytes], Pixels], key: Key, content: bytes) -> Pixels | BadImage:

@@ -27,7 +27,7 @@ from reptile_np.tasks.reports import one_line, reason
 
 FORMAT = 1
 SMALL = 1 << 26  # bytes: the pixels of smaller sets are verified at every load, in less than 0.1 s
-REMAP = 1 << 26  # bytes read until the file is mapped anew: pages that were read count as resident memory
+REMAP = 1 << 25  # bytes read until the file is mapped anew: its pages in memory count as resident
 CHUNK = 1 << 22
 
 Split = Literal["train", "validation", "test"]

@@ -230,6 +230,12 @@ def as_pixel(key, content):
     return np.frombuffer(content, np.uint8)
 
 
+def test_large_files_make_small_batches():
+    large = bytes(decoding.BATCH_BYTES // 2)
+    sizes = [len(batch) for batch in decode_all([(i, large) for i in range(5)], lambda key, content: key)]
+    assert sizes == [2, 2, 1]
+
+
 def test_a_bad_image_takes_the_place_of_its_pixels_and_the_others_are_decoded():
     def decode(key, content):
         if key == 1:
