@@ -57,8 +57,9 @@ def sample_task(
         raise UsageError(f"task: {ways} ways, {shots} shots, {queries} queries; give at least 1, 1, 0")
     if ways > len(classes):
         raise UsageError(f"task: {ways} ways from {len(classes)} classes; ask for fewer ways")
-    support, query = [], []
-    for c in rng.choice(len(classes), ways, replace=False).tolist():
+    # Filled class by class: joining arrays of one class each would touch new memory for every task.
+    support, query = (np.empty((ways, n, *classes.image_shape), np.float32) for n in (shots, queries))
+    for label, c in enumerate(rng.choice(len(classes), ways, replace=False).tolist()):
         count = classes.count(c)
         if count < shots + queries:
             raise UsageError(
@@ -66,15 +67,14 @@ def sample_task(
                 f"need {shots + queries}; ask for fewer shots"
             )
         images = classes.images(c, rng.permutation(count)[: queries + shots])
-        query.append(images[:queries])
-        support.append(images[queries:])
+        query[label], support[label] = images[:queries], images[queries:]
     return Task(_labelled(support), _labelled(query))
 
 
-def _labelled(images_per_class: list[NDArray[np.float32]]) -> Batch:
-    """Return the images of all classes, each labelled by the position of its class in the list."""
-    y = np.repeat(np.arange(len(images_per_class)), len(images_per_class[0]))
-    return _frozen(np.concatenate(images_per_class)), _frozen(y)
+def _labelled(images: NDArray[np.float32]) -> Batch:
+    """Return the images (ways, n, h, w, channels) in one row, each labelled by its class."""
+    ways, n, *shape = images.shape
+    return _frozen(images).reshape(ways * n, *shape), _frozen(np.repeat(np.arange(ways), n))
 
 
 def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps: int) -> list[Batch]:
