@@ -9,9 +9,11 @@ Verified by ``tests/tasks/test_importing.py``.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -115,6 +117,8 @@ def write(
 ) -> Path:
     """Decode the files of a plan into `folder`; return the manifest.
 
+    If another process is importing the same set into the folder, wait for it.
+
     Parameters
     ----------
     read : callable
@@ -125,14 +129,14 @@ def write(
     Raises
     ------
     UsageError
-        Another import is writing this data set, the source has changed, the disk is full, an image is bad
-        and is not to be skipped.  An earlier cache is then as it was.
+        The source has changed, the disk is full, an image is bad and is not to be skipped.  An earlier cache
+        is then as it was.
     """
+    if finished := _finished(plan, folder):
+        return finished
     try:
-        lock = folder / f".{plan.name}.lock"
-        lock.touch()
-        with files.held(lock):
-            if finished := _finished(plan, folder):
+        with _lock(folder / f".{plan.name}.lock", progress):
+            if finished := _finished(plan, folder):  # by the import that was waited for
                 return finished
             for unfinished in folder.glob(f".{plan.name}*.tmp"):  # a kill while the final files were written
                 unfinished.unlink()
@@ -145,12 +149,24 @@ def write(
             manifest = _commit(plan, partial, folder, bad, note)
             partial.delete()
             return manifest
-    except BlockingIOError as error:
-        raise UsageError(f"{one_line(folder)}: another import of {plan.name} is writing there") from error
     except OSError as error:
         raise UsageError(
             f"{one_line(folder)}: cannot be written ({reason(error)}); make room, or choose another --to"
         ) from error
+
+
+@contextmanager
+def _lock(path: Path, progress: ProgressCallback) -> Iterator[None]:
+    path.touch()
+    with ExitStack() as stack:
+        for seconds in itertools.count():
+            try:
+                stack.enter_context(files.held(path))
+                break
+            except BlockingIOError:
+                progress("waiting for another import", seconds, None)
+                time.sleep(1)
+        yield
 
 
 def _unchanged(plan: Plan, source: Files) -> Files:

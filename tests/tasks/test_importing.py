@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -261,14 +262,28 @@ def test_the_rest_of_an_import_of_other_files_is_thrown_away(tmp_path):
     assert everything(tmp_path / "to") == everything(tmp_path / "afresh")
 
 
-def test_two_imports_into_one_folder_are_refused_and_the_first_ends_well(tmp_path):
-    to = tmp_path / "to"
+def test_a_second_import_into_one_folder_waits_for_the_first_to_end(tmp_path):
+    to, seen = tmp_path / "to", []
     process = start(to, 100)
-    assert "another import of set is writing there" in refusal(write, to)
-    kill(process)
-    write(to)
+
+    def progress(*now):
+        seen.append(now)
+        if now == ("waiting for another import", 1, None):
+            kill(process)
+
+    importing.write(plan(), reader(FILES), decode, to, progress)
+    assert seen[:2] == [("waiting for another import", seconds, None) for seconds in (0, 1)]
     write(tmp_path / "undisturbed")
     assert everything(to) == everything(tmp_path / "undisturbed")
+
+
+def test_imports_started_at_the_same_moment_all_end_with_the_same_set(tmp_path):
+    (tmp_path / "to").mkdir()
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(write, tmp_path / "to") for _ in range(4)]
+        assert {future.result() for future in made} == {tmp_path / "to" / "set.json"}
+    write(tmp_path / "undisturbed")
+    assert everything(tmp_path / "to") == everything(tmp_path / "undisturbed")
 
 
 def test_a_file_that_changes_or_disappears_during_the_import_is_named(tmp_path):
