@@ -160,23 +160,27 @@ def _list(
 ) -> tuple[dict[str, bytes], list[str]]:
     """Return the digests of the image files in class folders, and a line for each kind of other file."""
     suffixes = decoding.suffixes()
-    skipped: dict[str, list[str]] = {"hidden": [], "not images": [], "in no class folder": []}
+    skipped: dict[str, list[str]] = {
+        "hidden files": [],
+        "files that are not images": [],
+        "images in no class folder": [],
+    }
 
     def wanted(name: str) -> bool:
         path = PurePosixPath(name)
         if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
-            skipped["hidden"].append(name)
+            skipped["hidden files"].append(name)
         elif path.suffix.lower() not in suffixes:
-            skipped["not images"].append(name)
+            skipped["files that are not images"].append(name)
         elif len(path.parts) < 2:
-            skipped["in no class folder"].append(name)
+            skipped["images in no class folder"].append(name)
         else:
             return True
         return False
 
     digests = importing.survey(read_files(source, wanted, LIMITS, problem), progress)
     return digests, [
-        f"{len(names):,} files are {kind}, such as {one_line(names[0])}; skipped"
+        f"{kind}: {len(names):,} skipped, such as {one_line(names[0])}"
         for kind, names in skipped.items()
         if names
     ]

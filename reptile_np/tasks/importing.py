@@ -144,7 +144,7 @@ def write(
             partial = PartialImport(folder / f".{plan.name}.partial", plan.sha256, keys, plan.conversion)
             bad = partial.fill(lambda wanted: _unchanged(plan, read(wanted)), decode, progress)
             if bad and not plan.skip_bad:
-                more = f" (and {len(bad) - 1:,} others)" if len(bad) > 1 else ""
+                more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
                 raise BadImage(next(iter(bad.values())) + more)
             manifest = _commit(plan, partial, folder, bad, note)
             partial.delete()

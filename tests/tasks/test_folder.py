@@ -124,9 +124,9 @@ def test_the_folder_of_the_acceptance_test(tmp_path):
     assert len(images) == 60
     assert [images.count(c) for c in range(60)] == [6 if c == 3 else 7 for c in range(60)]
     assert lines == [
-        "3 files are hidden, such as .DS_Store; skipped",
-        "1 files are not images, such as class 02/notes.txt; skipped",
-        "1 files are in no class folder, such as top.png; skipped",
+        "hidden files: 3 skipped, such as .DS_Store",
+        "files that are not images: 1 skipped, such as class 02/notes.txt",
+        "images in no class folder: 1 skipped, such as top.png",
         "class few: 5 images, fewer than 6; left out",
         "class 03/image 0.png: cannot be decoded (image file is truncated)",
     ]

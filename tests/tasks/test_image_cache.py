@@ -286,17 +286,22 @@ def test_what_is_no_manifest_is_refused(tmp_path, text):
         {"classes": (CachedClass("a", 10, ["train"]),)},
         {"conversion": Conversion(4, 5, 2, "bicubic")},
         {"conversion": Conversion("4", 5, 3, "bicubic")},
-        {"conversion": Conversion(4, 10**30, 3, "bicubic")},
         {"conversion": Conversion(4, 5, 3, "sharp")},
         {"left_out": (3,)},
     ],
 )
-def test_a_manifest_with_a_value_that_no_import_writes_is_refused_though_its_digest_is_right(
-    tmp_path, changed
-):
-    path = written(tmp_path)
+def test_a_value_that_no_import_writes_is_refused_though_the_digest_is_right(tmp_path, changed):
+    path = tmp_path / "birds.json"
     path.write_text(manifest_text(dataclasses.replace(manifest(), **changed)))
-    refusal(path)
+    with pytest.raises(UsageError) as caught:
+        image_cache.read_manifest(path)
+    assert "birds.json: not a whole manifest" in str(caught.value)
+
+
+def test_a_manifest_of_more_pixels_than_any_disk_has_is_refused(tmp_path):
+    path = written(tmp_path)
+    path.write_text(manifest_text(manifest(conversion=Conversion(4, 10**30, 3, "bicubic"))))
+    assert "not the images of birds.json" in refusal(path)
 
 
 def test_a_copied_or_moved_set_is_the_same_set(tmp_path):

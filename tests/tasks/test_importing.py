@@ -141,7 +141,7 @@ BROKEN = {**FILES, "a/001": b"broken", "a/140": b"broken"}
 def test_a_bad_image_is_named_with_the_number_of_the_others(tmp_path):
     write(tmp_path / "to")
     before = everything(tmp_path / "to")
-    assert refusal(write, tmp_path / "to", BROKEN) == "a/001: broken (and 1 others)"
+    assert refusal(write, tmp_path / "to", BROKEN) == "a/001: broken (and 1 more)"
     assert {name: content for name, content in everything_but_partial(tmp_path / "to").items()} == before
 
 
