@@ -168,6 +168,7 @@ class CachedImages:
         self.path = path.absolute()
         self.manifest = read_manifest(self.path)
         self.image_shape: tuple[int, int, int] = self.manifest.shape[1:]
+        self._image_bytes = math.prod(self.image_shape)
         self._first = [0, *accumulate(c.count for c in self.manifest.classes)]
         self._map: Pixels | None = None
         self._read = 0
@@ -214,14 +215,14 @@ class CachedImages:
     def verify(self) -> None:
         """Compare the digest of all pixels with the manifest; a `UsageError` if they differ."""
         digest = content_digest(self.manifest.classes)
-        for start in range(0, len(self._pixels(0)), step := max(1, CHUNK // math.prod(self.image_shape))):
+        for start in range(0, len(self._pixels(0)), step := max(1, CHUNK // self._image_bytes)):
             digest.update(np.ascontiguousarray(self._pixels(step)[start : start + step]))
         if digest.hexdigest() != self.manifest.content_sha256:
             raise UsageError(f"{one_line(self.path)}: images have been altered; import the data set again")
 
     def _pixels(self, count: int) -> Pixels:
         """Return all images, mapped; `count` of them are about to be read."""
-        self._read += count * math.prod(self.image_shape)
+        self._read += count * self._image_bytes
         if self._map is None or self._read > REMAP:
             self._map, self._read = self._mapped(), 0
         return self._map
