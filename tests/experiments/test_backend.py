@@ -5,6 +5,7 @@ import pytest
 from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.nn import native
+from reptile_np.nn.native import extension
 from reptile_np.nn.ops import NUMPY
 
 
@@ -24,7 +25,7 @@ def test_a_variant_can_be_named(isa):
 
 
 def test_without_a_compiler_auto_is_numpy_and_native_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(native, "lib", None)
+    monkeypatch.setattr(extension, "lib", None)
     assert choose_ops("auto") is NUMPY
     with pytest.raises(UsageError, match="compiler"):
         choose_ops("native")
