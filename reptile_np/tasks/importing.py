@@ -157,11 +157,10 @@ def write(
 
 @contextmanager
 def _lock(path: Path, progress: ProgressCallback) -> Iterator[None]:
-    path.touch()
     with ExitStack() as stack:
         for seconds in itertools.count():
             try:
-                stack.enter_context(files.held(path))
+                stack.enter_context(files.locked(path))
                 break
             except BlockingIOError:
                 progress("waiting for another import", seconds, None)

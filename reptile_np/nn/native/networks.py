@@ -30,7 +30,7 @@ from reptile_np.nn.native.calls import NetworkCalls
 from reptile_np.nn.native.extension import available
 from reptile_np.nn.native.maps import Kernels
 from reptile_np.nn.native.matching import NotMatched, match
-from reptile_np.nn.native.memory import contiguous
+from reptile_np.nn.native.memory import LABEL, SINGLE, contiguous
 from reptile_np.nn.native.optimizers import in_c
 from reptile_np.nn.native.threads import Team
 from reptile_np.nn.ops import NUMPY, Ops
@@ -66,28 +66,28 @@ class NativeNetwork(Model):
     def predict(self, phi: Array, x: Array) -> Array:
         """Return the outputs (b, o)."""
         phi = np.asarray(phi)
-        if phi.dtype != np.float32:
+        if phi.dtype != SINGLE:
             return super().predict(phi, x)
         return self._calls.predict(self._vector("phi", phi), self._inputs(x), self.output_shape[0])
 
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
         """Return the loss and its gradient (n,)."""
         phi = np.asarray(phi)
-        if phi.dtype != np.float32:
+        if phi.dtype != SINGLE:
             return super().loss_and_grad(phi, batch)
         return self._calls.loss_and_grad(self._vector("phi", phi), *self._batch(batch))
 
     def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
         """Return H(φ) v (n,)."""
         phi, v = np.asarray(phi), np.asarray(v)
-        if not phi.dtype == v.dtype == np.float32:
+        if not phi.dtype == v.dtype == SINGLE:
             return super().hvp(phi, batch, v)
         return self._calls.hvp(self._vector("phi", phi), *self._batch(batch), self._vector("v", v))
 
     def linearize(self, phi: Array, batch: Batch) -> Linearization:
         """Return the loss, its gradient (n,), and v ↦ H(φ) v, for which this call's activations are saved."""
         phi = np.asarray(phi)
-        if phi.dtype != np.float32:
+        if phi.dtype != SINGLE:
             return super().linearize(phi, batch)
         phi, (x, y) = self._vector("phi", phi), self._batch(batch)
         saved = self._calls.saved(len(x))
@@ -105,7 +105,7 @@ class NativeNetwork(Model):
         """
         start = np.asarray(phi)
         in_one = None
-        if start.dtype == np.float32 and len(batches) > 0:
+        if start.dtype == SINGLE and len(batches) > 0:
             in_one = in_c(optimizer, state, len(batches), self._calls)
         if in_one is None:
             return super().adapt(optimizer, phi, batches, state, keep)
@@ -121,7 +121,7 @@ class NativeNetwork(Model):
     def update(self, optimizer: Optimizer, grad: Array, state: Any, phi: Array) -> tuple[Array, Any] | None:
         """Take one optimiser step in one pass over memory, if all is float32 and it is `Sgd` or `Adam`."""
         grad, phi = np.asarray(grad), np.asarray(phi)
-        if not phi.dtype == grad.dtype == np.float32:
+        if not phi.dtype == grad.dtype == SINGLE:
             return None
         step = in_c(optimizer, state, 1, self._calls)
         if step is None:
@@ -136,24 +136,24 @@ class NativeNetwork(Model):
 
     def _vector(self, name: str, value: Array) -> Array:
         want = self._calls.parameters
-        if value.shape != (want,) or value.dtype != np.float32:
+        if value.shape != (want,) or value.dtype != SINGLE:
             raise UsageError(f"{name} is {value.dtype} {value.shape}; this model needs float32 ({want},)")
-        return contiguous(value, np.float32)
+        return contiguous(value, SINGLE)
 
     def _inputs(self, x: Array) -> Array:
-        x = checked_inputs(x, self.input_shape, np.dtype(np.float32))
+        x = checked_inputs(x, self.input_shape, SINGLE)
         if len(x) > self._calls.most_examples:
             raise UsageError(
                 f"a minibatch of {len(x)} is too large for 32-bit kernels; use smaller ones, or NumPy ops"
             )
-        return contiguous(x, np.float32)
+        return contiguous(x, SINGLE)
 
     def _batch(self, batch: Batch) -> tuple[Array, Array]:
         x = self._inputs(batch[0])
         if isinstance(self.loss, SoftmaxCrossEntropy):
-            return x, contiguous(checked_labels(batch[1], len(x), self.output_shape[0]), np.int32)
-        y = checked_targets(batch[1], (len(x), *self.output_shape), np.dtype(np.float32))
-        return x, contiguous(y, np.float32)
+            return x, contiguous(checked_labels(batch[1], len(x), self.output_shape[0]), LABEL)
+        y = checked_targets(batch[1], (len(x), *self.output_shape), SINGLE)
+        return x, contiguous(y, SINGLE)
 
 
 class _StepsInC:

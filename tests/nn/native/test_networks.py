@@ -206,8 +206,9 @@ def test_a_native_network_can_be_pickled_and_copied(variant, again):
         np.testing.assert_array_equal(actual, right)
 
 
-def test_other_dtypes_are_computed_by_the_layers_bitwise(variant, model):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("name", ["omniglot, 20-way, 7 filters", "sine"])
+def test_other_dtypes_are_computed_by_the_layers_bitwise(variant, name):
+    model, rng = PAPERS[name], np.random.default_rng(0)
     native_model = model.with_ops(native_kernels.load(variant))
     phi, batch = random_phi(model, rng), random_batch(model, rng, 3)
     for actual, right in zip(
