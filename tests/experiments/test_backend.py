@@ -6,10 +6,7 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.nn import native
 from reptile_np.nn.native import extension
-<<<<<<< HEAD
 from reptile_np.nn.native.threads import MOST_THREADS
-=======
->>>>>>> door
 from reptile_np.nn.ops import NUMPY
 
 
