@@ -125,7 +125,7 @@ def _check_member(path: Path, name: str, kind: int) -> None:
     if name.startswith(("/", "\\")) or _DRIVE.match(name) or ".." in re.split(r"[/\\]", name):
         raise UsageError(f"{one_line(path)}: {one_line(name)} is a path outside the archive; refused")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise UsageError(f"{one_line(path)}: {one_line(name)} is a link or a device, not a file; refused")
+        raise UsageError(f"{one_line(path)}: {one_line(name)} is a link, a device or a sparse file; refused")
 
 
 class _Budget:

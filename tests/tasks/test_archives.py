@@ -204,13 +204,21 @@ def test_a_path_outside_the_archive_is_refused_even_if_it_is_not_wanted(tmp_path
 
 
 @pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
+    "kind",
+    [
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.GNUTYPE_SPARSE,
+    ],
 )
-def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
+def test_links_devices_and_sparse_files_in_a_tar_are_refused(tmp_path, kind):
     info = tarfile.TarInfo("image.png")
     info.type, info.linkname = kind, "/etc/passwd"
     (tmp_path / "source").write_bytes(tarred({}, extra=[info]))
-    assert "image.png is a link or a device" in refusal(tmp_path / "source")
+    assert "image.png is a link, a device or a sparse file" in refusal(tmp_path / "source")
 
 
 def test_a_link_in_a_zip_is_refused(tmp_path):
@@ -218,7 +226,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path):
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "source", "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    assert "image.png is a link or a device" in refusal(tmp_path / "source")
+    assert "image.png is a link, a device or a sparse file" in refusal(tmp_path / "source")
 
 
 def test_an_escape_sequence_in_a_name_is_not_shown(tmp_path):
