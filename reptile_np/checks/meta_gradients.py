@@ -1,6 +1,6 @@
 """Which meta-gradient is it?  The expansion of section 4.1, measured on somebody else's code.
 
-Verified by ``tests/checks/test_meta_gradients.py``.
+Verified by ``tests/checks/test_meta_expansion.py``.
 """
 
 from __future__ import annotations
