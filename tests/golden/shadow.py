@@ -1,0 +1,316 @@
+"""A float64 trajectory shadows a float32 recording, whichever side each kink took.
+
+The statement.  Start from the recorded φ (before an outer step, or an evaluation).  There is a choice of
+sides, for the kinks within rounding of a decision, such that the float64 trajectory on that branch agrees
+with every recorded loss, parameter and logit within rounding.  A wrong program has no such branch: a side
+changes the gradient along one direction, a wrong rate or loss along others.
+
+Within rounding means `WIDER` times what float32 itself does here: NumPy in float32 runs along the *same* branch of
+the *same* data, and its distance from the float64 trajectory is the unit (condition times rounding, so no
+constant is carried from one recording to another).  NumPy's batch norm adds up to 7,840 numbers one after
+another, the worst order there is: errors grow as n u at most and √n u if they are random (Higham, *Accuracy and
+Stability*, section 4.2), so another order is at most as far off, up to the signs of the errors.  `WIDER`
+covers these: two programs' errors add up, and the largest of few (5 losses) spreads more than a quantile.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reptile_np.meta.meta_gradients import reptile
+from tests.golden.branches import forward, inner_loop
+from tests.golden.recordings import ENDINGS, META_BATCH, OUTER_STEP
+
+WIDER = 12
+REACH = 8  # kinks within this many times the rms rounding of their layer's input are undecided
+QUANTILES = [0.5, 0.9, 0.99]
+ROUNDS, TRIALS, FEW = 10, 20, 4  # flips, candidates of a flip, and of those whose effect looks unrelated
+
+
+@dataclass
+class Stage:
+    """Inner loops from one recorded point: their minibatches, and what was recorded of them."""
+
+    recording: object
+    phi: np.ndarray
+    state: object  # the float64 state of the inner optimiser
+    tasks: list  # of lists of minibatches
+    losses: list  # recorded, [task][minibatch]
+    after: np.ndarray | None = None  # the recorded φ after an outer step
+    v: np.ndarray | None = None  # Adam's second moment recorded after the last outer step
+    predict_x: tuple = ()
+    logits: np.ndarray | None = None  # recorded, after the first task
+
+    def run(self, dtype, branch=None, forced=None, old=None, changed=(0, 0), as_float32=False):
+        """Run every task; tasks and minibatches before `changed` are those of the run `old`.
+
+        With SGD a change of one task does not reach the others: only Adam's state runs on.
+        """
+        program, (first, step) = self.recording.program, changed
+        state, tasks = _cast(self.state, dtype), []
+        for j, batches in enumerate(self.tasks):
+            if old and (j < first or (j > first and state == ())):
+                task = old[j]
+            else:
+                task = inner_loop(
+                    program.model,
+                    program.inner,
+                    self.phi.astype(dtype),
+                    state,
+                    batches,
+                    branch[j] if branch else None,
+                    forced[j] if forced else None,
+                    (old[j], step) if old and j == first else None,
+                    as_float32,
+                )
+            state = task.states[-1]
+            tasks.append(task)
+        return tasks
+
+    def end(self, tasks):
+        """φ after the outer step."""
+        short = self.recording.program.direction is not reptile
+        total = sum(task.phis[-2 if short else 0] - task.phis[-1] for task in tasks)
+        phi = self.phi.astype(total.dtype)
+        return phi - total.dtype.type(OUTER_STEP) * (total / META_BATCH)
+
+    def outputs(self, tasks):
+        """The logits of every forward batch (continuous across kinks)."""
+        if tasks[0].logits is None:
+            model, phi = self.recording.program.model, tasks[0].phis[-1]
+            rows = [forward(model, phi, x.astype(phi.dtype))[0] for x in self.predict_x]
+            tasks[0].logits = np.concatenate(rows)
+        return tasks[0].logits
+
+
+def _cast(state, dtype):
+    return type(state)(*(part.astype(dtype) if isinstance(part, np.ndarray) else part for part in state))
+
+
+def quantiles(a):
+    return np.quantile(np.abs(a), QUANTILES)
+
+
+class Shadow:
+    """The float64 trajectory that comes nearest to a stage's recording, and how near it comes.
+
+    `like` is the shadow of the same stage by another program: it has measured the rounding already.
+    """
+
+    def __init__(self, stage, like=None):
+        self.stage, self.flips = stage, 0
+        if like is None:
+            self.starts = [self.start(as_float32) for as_float32 in (True, False)]
+            self.measure()
+        else:
+            vars(self).update(
+                {k: v for k, v in vars(like).items() if k.endswith("_unit") or k in ("reach", "starts")}
+            )
+        options = [(*start, self.distances(start[0])) for start in self.starts]
+        reached = []
+        for option in sorted(options, key=lambda option: self.badness(option[2])):
+            self.tasks, self.as_float32, self.found = option
+            self.forced, self.flips = [[{} for _ in batches] for batches in stage.tasks], 0
+            self.search()
+            reached.append((max(self.found.values()), self.tasks, self.found, self.flips))
+            if self.holds:
+                return
+        _, self.tasks, self.found, self.flips = min(reached, key=lambda end: end[0])
+
+    @property
+    def holds(self):
+        """Whether the recording lies within rounding of this trajectory."""
+        return max(self.found.values()) <= WIDER
+
+    def start(self, as_float32):
+        """A float64 run whose kinks take the sides that float64 takes, or float32."""
+        return self.stage.run(np.float64, as_float32=as_float32), as_float32
+
+    def measure(self):
+        """The rounding of float32 along the branch: the unit of every distance."""
+        stage, (tasks, _) = self.stage, self.starts[0]
+        branch = [[step.sides() for step in task.passes] for task in tasks]
+        float32 = stage.run(np.float32, branch)
+        exact = [[step.losses for step in task.passes] for task in tasks]
+        rough = [[step.losses for step in task.passes] for task in float32]
+        # minibatch k of every task is as far from the recorded point: one unit for all of them
+        off = [
+            [np.abs(a - b).max() for a, b in zip(*pair, strict=True)]
+            for pair in zip(exact, rough, strict=True)
+        ]
+        self.loss_unit = np.max(off, axis=0)
+        self.reach = [
+            [
+                {i: REACH * _rms(a.entering[i] - b.entering[i]) for i in branch[0][0]}
+                for a, b in zip(one.passes, two.passes, strict=True)
+            ]
+            for one, two in zip(tasks, float32, strict=True)
+        ]
+        if stage.after is not None:
+            self.after_unit = quantiles(stage.end(float32) - stage.end(tasks))
+        if stage.v is not None:
+            self.v_unit = quantiles(float32[-1].states[-1].v - tasks[-1].states[-1].v)
+        if stage.logits is not None:
+            self.logit_unit = np.abs(stage.outputs(tasks) - stage.outputs(float32)).max()
+
+    def distances(self, tasks):
+        """{what: how many units of rounding the recording is away}."""
+        found = {}
+        for j, (task, recorded) in enumerate(zip(tasks, self.stage.losses, strict=True)):
+            for k, (step, losses) in enumerate(zip(task.passes, recorded, strict=True)):
+                found[f"losses of minibatch {k + 1} of task {j + 1}"] = (
+                    np.abs(step.losses - losses).max() / self.loss_unit[k]
+                )
+        if self.stage.after is not None:
+            off = quantiles(self.stage.end(tasks) - self.stage.after) / self.after_unit
+            found |= {f"{100 * q:.0f} % of φ": ratio for q, ratio in zip(QUANTILES, off, strict=True)}
+        if self.stage.v is not None:
+            off = quantiles(tasks[-1].states[-1].v - self.stage.v) / self.v_unit
+            found |= {f"{100 * q:.0f} % of v": ratio for q, ratio in zip(QUANTILES, off, strict=True)}
+        if self.stage.logits is not None:
+            found["logits"] = np.abs(self.stage.outputs(tasks) - self.stage.logits).max() / self.logit_unit
+        return found
+
+    def badness(self, distances):
+        """What a flip is to reduce: the orders of magnitude beyond twice the unit."""
+        return sum(np.log(max(1.0, d / 2)) for d in distances.values())
+
+    def search(self):
+        """Flip undecided kinks, one (or one group of equal ones) at a time, while that brings the end nearer."""
+        first = max(d for what, d in self.found.items() if what.startswith("losses of minibatch 1 "))
+        if first > WIDER:
+            return  # a forward pass from the recorded point: a loss is continuous, so no side explains that
+        while max(self.found.values()) > WIDER / 2 and self.flips < ROUNDS:
+            now = self.badness(self.found)
+            best = now - 0.2, None, None, None
+            for gain, where, group in self.candidates():
+                tasks, forced = self.flipped(where, group)
+                found = self.distances(tasks)
+                if self.badness(found) < best[0]:
+                    best = self.badness(found), tasks, forced, found
+                    if gain > 0.5:
+                        break  # a cosine of that size in 10^5 dimensions is no chance
+            if best[1] is None:
+                return
+            _, self.tasks, self.forced, self.found = best
+            self.flips += 1
+
+    def flipped(self, where, group):
+        """The run in which the kinks of `group` take their other sides, and all the sides then forced."""
+        (j, k), forced = where, [[dict(step) for step in task] for task in self.forced]
+        forced[j][k] |= {(kink.layer, kink.index): kink.other for kink in group}
+        tasks = self.stage.run(
+            np.float64, forced=forced, old=self.tasks, changed=(j, k), as_float32=self.as_float32
+        )
+        return tasks, forced
+
+    def candidates(self):
+        """The kinks most likely to have gone the other way: ((task, minibatch), kinks that decide alike)."""
+        found = []
+        for j, task in enumerate(self.tasks):
+            for k, step in enumerate(task.passes):
+                groups = {}
+                for kink in step.kinks(self.reach[j][k]):
+                    if (kink.layer, kink.index) not in self.forced[j][k]:
+                        channel = kink.index % step.entering[kink.layer].shape[-1]
+                        # equal patches of white paper give equal values, and decide alike
+                        groups.setdefault((kink.layer, channel, round(kink.distance, 12)), []).append(kink)
+                for (layer, _, distance), group in groups.items():
+                    found.append(
+                        (self.gain(j, k, step, group), distance / self.reach[j][k][layer], (j, k), group)
+                    )
+        by_gain = sorted((c for c in found if c[0] > 0.1), key=lambda c: -c[0])
+        by_distance = sorted((c for c in found if not c[0] > 0.1), key=lambda c: c[1])
+        unknown, poor = ([c for c in by_distance if bool(np.isnan(c[0])) is nan] for nan in (True, False))
+        return [(c[0], *c[2:]) for c in by_gain[:TRIALS] + unknown[:TRIALS] + poor[:FEW]]
+
+    def gain(self, j, k, step, group):
+        """How well the change of φ by this flip alone explains what is left: the cosine of the two.
+
+        NaN where the step is seen only through the steps after it.
+        """
+        stage, inner = self.stage, self.stage.recording.program.inner
+        last = k + 1 == len(stage.tasks[j])
+        if stage.after is None or not (last or stage.recording.program.direction is reptile):
+            return np.nan
+        task = self.tasks[j]
+        jump = sum(step.jump(kink) for kink in group)
+        phi = inner.update(step.grad + jump, task.states[k], task.phis[k])[0]
+        change, left = phi - task.phis[k + 1], stage.after - stage.end(self.tasks)
+        norm = np.linalg.norm(change) * np.linalg.norm(left)
+        return float(np.vdot(change, left) / norm) if norm else 0.0
+
+
+def _rms(a):
+    return float(np.sqrt(np.mean(a**2)))
+
+
+def stages(recording):
+    """Yield (name, stage) of every outer step and evaluation; send the inner state after each outer step."""
+    inner = recording.program.inner
+    adam = "adam_beta2_power" in recording.arrays
+    state = inner.init(recording.phi(0).astype(np.float64))
+    for i in range(recording.outer_steps):
+        losses = recording.losses(f"train{i}")
+        k = len(losses) // META_BATCH
+        stage = Stage(
+            recording,
+            recording.phi(i),
+            state,
+            [recording.episodes(i, j) for j in range(META_BATCH)],
+            [losses[:k], losses[k:]],
+            after=recording.phi(i + 1),
+            v=recording.vector("adam_v") if adam and i + 1 == recording.outer_steps else None,
+        )
+        state = yield f"outer step {i + 1}", stage
+    if adam:
+        state = state._replace(v=recording.vector("adam_v").astype(np.float64))
+    for prefix in ENDINGS.values():
+        yield (
+            prefix,
+            Stage(
+                recording,
+                recording.phi(recording.outer_steps),
+                state,
+                [recording.batches(prefix)],
+                [recording.losses(prefix)],
+                predict_x=recording.predicted(prefix),
+                logits=recording.arrays[f"{prefix}/logits"],
+            ),
+        )
+
+
+def shadowed(recording):
+    """Return {stage: its `Shadow`}, and the last inner state of training."""
+    walk, shadows, state = stages(recording), {}, None
+    try:
+        while True:
+            name, stage = walk.send(state)
+            shadows[name] = Shadow(stage)
+            if stage.after is not None:
+                state = last = shadows[name].tasks[-1].states[-1]
+    except StopIteration:
+        return shadows, last
+
+
+def guided(shadows):
+    """The float32 states that the stages of a shadowed recording start from: {stage: (φ, inner state)}."""
+    return {name: (s.stage.phi, _cast(s.stage.state, np.float32)) for name, s in shadows.items()}
+
+
+def shadowed_like(recording, shadows):
+    """The shadows of a recording made from the same starts (`guided`), each measured with the same units."""
+    stage_of = {name: s.stage for name, s in shadows.items()}
+    mine = {}
+    for name, stage in stage_of.items():
+        if stage.after is not None:
+            i = int(name.split()[-1]) - 1
+            losses = recording.losses(f"train{i}")
+            k = len(losses) // META_BATCH
+            v = recording.vector("adam_v") if stage.v is not None else None
+            now = replace(stage, losses=[losses[:k], losses[k:]], after=recording.phi(i + 1), v=v)
+        else:
+            logits = recording.arrays[f"{name}/logits"]
+            now = replace(stage, losses=[recording.losses(name)], logits=logits)
+        mine[name] = Shadow(now, like=shadows[name])
+    return mine

@@ -1,0 +1,40 @@
+"""Every planted error in the samplers, the loops and the streams is refuted by a named exact statement."""
+
+import inspect
+from collections import Counter
+
+import pytest
+
+from tests.mutants import loop_statements, task_statements
+from tests.mutants.planting import plant
+from tests.mutants.table import MUTANTS
+
+STATEMENTS = [
+    function
+    for module in (task_statements, loop_statements)
+    for _, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__
+    and "_" in function.__name__
+    and not inspect.signature(function).parameters
+]
+MISTAKES = (NameError, TypeError, AttributeError, ImportError)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.__name__)
+def test_every_statement_holds_of_the_real_code(statement):
+    statement()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_every_mutant_is_refuted_by_its_statement(monkeypatch, mutant):
+    plant(monkeypatch, mutant)
+    with pytest.raises((Exception, pytest.fail.Exception)) as refutation:
+        mutant.statement()
+    print(f"{type(refutation.value).__name__}: {refutation.value}")
+    assert not isinstance(refutation.value, MISTAKES), "the mutant does not even run: it plants nothing"
+
+
+def test_every_statement_refutes_a_mutant_and_no_mutant_is_listed_twice():
+    assert {mutant.statement for mutant in MUTANTS} == set(STATEMENTS)
+    assert max(Counter(map(str, MUTANTS)).values()) == 1
+    assert len(MUTANTS) >= 60
