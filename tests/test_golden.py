@@ -1,8 +1,8 @@
 """The whole program, against vectors recorded from the authors' released program (TensorFlow 1).
 
-The statement (`tests.golden.shadow`): each outer step and each evaluation, started from the recorded state, is
-shadowed by a float64 trajectory, every kink within rounding of a decision resolved one way or the other.  The
-recorded program and each table of kernels are held to it, all with the same units of rounding, which are
+The statement (`tests.golden.shadow`): each outer step and each evaluation, started from the recorded state,
+is shadowed by a float64 trajectory, every kink within rounding of a decision resolved one way or the other.
+The recorded program and each table of kernels are held to it, all with the same units of rounding, which are
 measured on the recording's own data.  Nothing is assumed about which side a program's kinks took: two correct
 float32 programs take different sides, and are a thousand times the rounding apart two steps later.
 
@@ -21,7 +21,8 @@ from reptile_np.meta.evaluation import correct
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.meta.training import begin
 from tests.golden.recordings import ENDINGS, Recording, recorded
-from tests.golden.shadow import WIDER, Shadow, guided, shadowed, shadowed_like, stages
+from tests.golden.shadow import WIDER, Shadow, guided, shadowed, shadowed_like
+from tests.golden.stages import stages
 
 
 @pytest.fixture(scope="module")

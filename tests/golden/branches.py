@@ -66,7 +66,7 @@ def sides_of(model, places):
 
 
 def look(model, phi, batch, sides=None, forced=None):
-    """Return the `Pass` at φ; on the branch `sides` where given, with the sides `forced` {(layer, index): side}."""
+    """Return the `Pass` at φ; on the branch `sides` if given, but for `forced` {(layer, index): side}."""
     x, y = batch[0].astype(phi.dtype), batch[1]
     z, places, entering = forward(model, phi, x, sides, forced)
     bars = [None] * len(places)

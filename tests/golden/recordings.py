@@ -1,4 +1,4 @@
-"""Recordings in the golden format: read from a file, or made by a program that pretends to be the released one.
+"""Recordings in the golden format: read from a file, or made by a program in the released one's place.
 
 A recording holds data and what one program computed from it: each example's loss before its minibatch's
 update, the parameters after every outer step, Adam's second moment, and two evaluations.

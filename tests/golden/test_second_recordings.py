@@ -1,8 +1,9 @@
 """Recordings that nobody has seen: correct programs have a float64 shadow, wrong ones have none.
 
-`recorded` makes a recording of new random data by NumPy or by a native table: two float32 programs that add in
-different orders and take different sides at kinks.  The suite makes one recording of each kind, and plants each
-error once; the deep profile makes twenty of each kind by both, and plants each error in every kind it concerns.
+`recorded` makes a recording of new random data by NumPy or by a native table: two float32 programs that
+add in different orders and take different sides at kinks.  The suite makes one recording of each kind, and
+plants each error once; the deep profile makes twenty of each kind by both, and plants each error in every
+kind that it concerns.
 """
 
 import os
@@ -12,7 +13,8 @@ import pytest
 
 from tests.golden.planted import PLANTED
 from tests.golden.recordings import KINDS, new_data, recorded
-from tests.golden.shadow import Shadow, shadowed, stages
+from tests.golden.shadow import Shadow, shadowed
+from tests.golden.stages import stages
 
 DEEP = "deep" in (os.environ.get("REPTILE_NP_PROFILE"), os.environ.get("HYPOTHESIS_PROFILE"))
 SEEDS = range(20) if DEEP else range(1)

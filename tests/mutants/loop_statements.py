@@ -59,7 +59,7 @@ def by_hand(steps, first=0, start=None):
                 v = v / 3 + (w - b)
                 w = w - v / 2
             total += phi - w
-            firsts, lasts = firsts + losses[0], lasts + losses[1]
+            firsts, lasts = firsts + losses[0], lasts + losses[-1]
         u = u / 5 + total / 2
         phi = phi - rate(i) * u
         yield phi, v, u, firsts / 2, lasts / 2

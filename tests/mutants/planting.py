@@ -1,4 +1,4 @@
-"""A mutant of a module: its source with one piece of text replaced, in the module's place while a test runs."""
+"""A mutant of a module: its source with one piece of text replaced, in the module's place during a test."""
 
 import ast
 import inspect
@@ -7,7 +7,9 @@ import types
 from dataclasses import dataclass
 from importlib import import_module
 
-PLACES = ("reptile_np", "tests.mutants")
+import pytest
+
+PLACES = ("reptile_np", "tests.")
 """Modules whose names may stand for objects of a mutated one."""
 
 
@@ -27,7 +29,7 @@ class Mutant:
 def mutated(module, old, new):
     """The mutated module, freshly executed.
 
-    Fails if the text is no longer there, or if the mutant differs from the module in comments and docstrings only.
+    Fails if the text is no longer there, or if only comments and docstrings would change.
     """
     source = inspect.getsource(module)
     assert old in source, f"{module.__name__} no longer contains {old!r}: renew the mutant"
@@ -57,6 +59,18 @@ def plant(monkeypatch, mutant):
         for name, value in list(vars(place).items()):
             if name in own and value is own[name] and value is not vars(copy)[name]:
                 monkeypatch.setattr(place, name, vars(copy)[name])
+
+
+MISTAKES = (NameError, TypeError, AttributeError, ImportError)
+"""What is raised by a mutant that does not run at all, and so plants nothing."""
+
+
+def assert_refuted(statement):
+    """Fail unless the statement fails, and for a reason that an error in running the mutant cannot be."""
+    with pytest.raises((Exception, pytest.fail.Exception)) as refutation:
+        statement()
+    print(f"{type(refutation.value).__name__}: {refutation.value}")
+    assert not isinstance(refutation.value, MISTAKES), "the mutant does not run: renew it"
 
 
 def _code(source):

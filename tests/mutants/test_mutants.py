@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from tests.mutants import loop_statements, task_statements
-from tests.mutants.planting import plant
+from tests.mutants.planting import assert_refuted, plant
 from tests.mutants.table import MUTANTS
 
 STATEMENTS = [
@@ -17,7 +17,6 @@ STATEMENTS = [
     and "_" in function.__name__
     and not inspect.signature(function).parameters
 ]
-MISTAKES = (NameError, TypeError, AttributeError, ImportError)
 
 
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.__name__)
@@ -28,10 +27,7 @@ def test_every_statement_holds_of_the_real_code(statement):
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_every_mutant_is_refuted_by_its_statement(monkeypatch, mutant):
     plant(monkeypatch, mutant)
-    with pytest.raises((Exception, pytest.fail.Exception)) as refutation:
-        mutant.statement()
-    print(f"{type(refutation.value).__name__}: {refutation.value}")
-    assert not isinstance(refutation.value, MISTAKES), "the mutant does not even run: it plants nothing"
+    assert_refuted(mutant.statement)
 
 
 def test_every_statement_refutes_a_mutant_and_no_mutant_is_listed_twice():
