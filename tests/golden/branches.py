@@ -39,12 +39,13 @@ class Pass:
         return sides_of(self.model, self.places)
 
     def kinks(self, reach):
-        """The kinks no farther than ``reach[layer]``."""
+        """The kinks no farther than ``reach[layer]``, a distance for each channel."""
         found = []
         for i, layer in enumerate(self.model.layers):
             if _kinked(layer):
                 distance, other = _distance(layer, self.entering[i], self.places[i])
-                near = np.flatnonzero((distance <= reach[i]) & (self.bars[i].ravel() != 0))
+                near = distance.reshape(-1, len(reach[i])) <= reach[i]
+                near = np.flatnonzero(near.ravel() & (self.bars[i].ravel() != 0))
                 found += [Kink(i, n, int(other[n]), float(distance[n])) for n in near]
         return found
 

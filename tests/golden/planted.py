@@ -1,6 +1,6 @@
 """Errors of a whole program that a recording must show: {name: (words of the kinds, its recording)}."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -75,8 +75,7 @@ def _shifted(layer):
         def pad(self, rows, cols):
             return tuple((after, before) for before, after in super().pad(rows, cols))
 
-    fields = {name: getattr(layer, name) for name in layer.__dataclass_fields__}
-    return Shifted(**fields)
+    return Shifted(**{field.name: getattr(layer, field.name) for field in fields(layer)})
 
 
 def _pool_first(program):

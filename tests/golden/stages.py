@@ -16,6 +16,7 @@ class Stage:
     recording: object
     phi: np.ndarray
     state: object  # the float64 state of the inner optimiser
+    rough_state: object  # the same, as far as float32 has rounded it since it was last recorded
     tasks: list  # of lists of minibatches
     losses: list  # recorded, [task][minibatch]
     after: np.ndarray | None = None  # the recorded φ after an outer step
@@ -29,7 +30,8 @@ class Stage:
         With SGD a change of one task does not reach the others: only Adam's state runs on.
         """
         program, (first, step) = self.recording.program, changed
-        state, tasks = cast(self.state, dtype), []
+        state = self.state if dtype is np.float64 else self.rough_state
+        tasks = []
         for j, batches in enumerate(self.tasks):
             if old and (j < first or (j > first and state == ())):
                 task = old[j]
@@ -70,10 +72,10 @@ def cast(state, dtype):
 
 
 def stages(recording):
-    """Yield (name, stage) of every outer step and evaluation; send the inner state after each outer step."""
+    """Yield (name, stage) of every outer step and evaluation; send `Shadow.states` after each outer step."""
     inner = recording.program.inner
     adam = "adam_beta2_power" in recording.arrays
-    state = inner.init(recording.phi(0).astype(np.float64))
+    state, rough = (inner.init(recording.phi(0).astype(dtype)) for dtype in (np.float64, np.float32))
     for i in range(recording.outer_steps):
         losses = recording.losses(f"train{i}")
         k = len(losses) // META_BATCH
@@ -81,12 +83,13 @@ def stages(recording):
             recording,
             recording.phi(i),
             state,
+            rough,
             [recording.episodes(i, j) for j in range(META_BATCH)],
             [losses[:k], losses[k:]],
             after=recording.phi(i + 1),
             v=recording.vector("adam_v") if adam and i + 1 == recording.outer_steps else None,
         )
-        state = yield f"outer step {i + 1}", stage
+        state, rough = yield f"outer step {i + 1}", stage
     if adam:
         state = state._replace(v=recording.vector("adam_v").astype(np.float64))
     for prefix in ENDINGS.values():
@@ -96,6 +99,7 @@ def stages(recording):
                 recording,
                 recording.phi(recording.outer_steps),
                 state,
+                cast(state, np.float32),
                 [recording.batches(prefix)],
                 [recording.losses(prefix)],
                 predict_x=recording.predicted(prefix),

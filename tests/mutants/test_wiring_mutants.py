@@ -65,15 +65,15 @@ MUTANTS = [
         ),
         ("else few_shot.minibatches", "else few_shot.minibatches_with_replacement"),
         (
-            "task.support, spec.batch, spec.steps)\n        return Episode(task.support, task.query, batches)",
-            "task.query, spec.batch, spec.steps)\n        return Episode(task.support, task.query, batches)",
+            "batches = few_shot.minibatches(rng, task.support, spec.batch, spec.steps)",
+            "batches = few_shot.minibatches(rng, task.query, spec.batch, spec.steps)",
         ),
         ("Episode(task.support, task.query, batches)", "Episode(task.support, task.support, batches)"),
     ),
     *_mutants(
         "experiment",
         partial(
-            wiring.test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last_times_i_over_n,
+            wiring.test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last_times_i_over_n,  # noqa: E501
             last=0.0,
         ),
         (
