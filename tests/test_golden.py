@@ -90,7 +90,7 @@ def test_an_evaluation_leaves_the_state_after_training_as_it_was(recording, defa
 def test_a_rate_that_is_0_1_percent_off_has_no_shadow(recording):
     """The recorded program did not use that rate, and no choice of sides makes up for it.
 
-    The wrong programs of ``test_second_recordings.py`` include this one under Adam, where the search takes longer.
+    Under Adam the search takes longer; ``test_second_recordings.py`` has this wrong program there.
     """
     if not isinstance(recording.program.inner, Sgd):
         return

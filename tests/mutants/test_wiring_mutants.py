@@ -73,7 +73,7 @@ MUTANTS = [
     *_mutants(
         "experiment",
         partial(
-            wiring.test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last_times_i_over_n,  # noqa: E501
+            wiring.test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last_times_i_over_n,
             last=0.0,
         ),
         (
