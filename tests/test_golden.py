@@ -7,7 +7,7 @@ measured on the recording's own data.  Nothing is assumed about which side a pro
 float32 programs take different sides, and are a thousand times the rounding apart two steps later.
 
 The tables run through the public functions that the command line uses: `meta_train` for the outer steps,
-`adapt`, `correct` and the two prediction modes for the evaluation.
+`adapt`, `evaluate` and the two prediction modes for the evaluation.
 
 `tests/golden/test_second_recordings.py` makes recordings that this file has not seen, and wrong programs.
 """
@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reptile_np.meta.evaluation import correct
+from reptile_np.meta.evaluation import evaluate
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.meta.training import begin
 from tests.conftest import tables
@@ -40,9 +40,7 @@ def assert_shadowed(shadows, program):
     """Every stage's recording lies within rounding of a float64 trajectory."""
     for name, shadow in shadows.items():
         what, most = max(shadow.found.items(), key=lambda item: item[1])
-        found = (
-            f"{program}, {name}: {most:.3g} times float32's rounding ({what}), {shadow.flips} kinks turned"
-        )
+        found = f"{program}, {name}: {most:.3g} times the rounding ({what}), {shadow.flips} kinks turned"
         print(found)
         assert shadow.holds, f"{found}; {WIDER} times are allowed"
 
@@ -85,7 +83,8 @@ def test_an_evaluation_leaves_the_state_after_training_as_it_was(recording, defa
     phi = recording.phi(recording.outer_steps)
     state = begin(phi, program.inner, Sgd(1.0)).inner_state
     before = phi.copy(), [np.copy(part) for part in state]
-    correct(program.model.with_ops(default_ops), program.inner, phi, state, recording.evaluation(mode))
+    model, episode = program.model.with_ops(default_ops), recording.evaluation(mode)
+    evaluate(model, program.inner, phi, state, lambda i: episode, 1)
     np.testing.assert_array_equal(phi, before[0])
     for part, copy in zip(state, before[1], strict=True):
         np.testing.assert_array_equal(part, copy)

@@ -57,7 +57,7 @@ class Pass:
         flipped = _sides(layer, self.places[i]).copy()
         flipped.flat[kink.index] = kink.other
         place = _place(layer, flipped, self.entering[i])
-        bar = layer.carry_back(place, bar) - layer.carry_back(self.places[i], bar)
+        bar = layer.apply_transpose(place, bar) - layer.apply_transpose(self.places[i], bar)
         return _backward(self.model, self.places, bar, i)[0]
 
 
@@ -90,7 +90,7 @@ def forward(model, phi, x, sides=None, forced=None):
                 changed = _sides(layer, place).copy()
                 changed.flat[list(here)] = list(here.values())
                 place = _place(layer, changed, x)
-            x = layer.carry(place, x)
+            x = layer.apply(place, x)
         places.append(place)
     return x, places, entering
 
@@ -102,7 +102,7 @@ def _backward(model, places, bar, below, bars=None):
     for i in reversed(range(below)):
         if bars is not None:
             bars[i] = bar
-        bar, theta_bar = model.layers[i].backward(places[i], bar, NUMPY, input_too=i > 0)
+        bar, theta_bar = model.layers[i].backward(places[i], bar, NUMPY, want_x_bar=i > 0)
         pieces[starts[i] : starts[i + 1]] = theta_bar
     return np.concatenate([np.ravel(piece) for piece in pieces]), bar
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reptile_np.meta.evaluation import MODES, Episode, correct
+from reptile_np.meta.evaluation import MODES, Episode, evaluate
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.meta_gradients import fomaml, reptile
 from reptile_np.meta.optimizers import Adam, Sgd
@@ -142,8 +142,8 @@ def recorded(data, program, starts=None):
             data.episodes,
             meta_gradient=program.direction,
             inner=inner,
-            outer=Sgd(program.outer_rate),
-            rate=lambda i: program.outer_rate,
+            outer=lambda i: Sgd(program.outer_rate),
+            keep="ends" if program.direction in (reptile, fomaml) else "all",
             outer_steps=i + 1,
             meta_batch=META_BATCH,
         )
@@ -161,8 +161,8 @@ def recorded(data, program, starts=None):
         logits = [model.predict(t.phis[-1], x) for x in data.predicted(prefix)]
         arrays[f"{prefix}/per_example_loss"] = np.concatenate(losses).astype(dtype)
         arrays[f"{prefix}/logits"] = np.concatenate(logits).astype(dtype)
-        counted = correct(model, inner, step.phi, step.inner_state, episode)[mode]
-        arrays[f"{prefix}/num_correct"] = np.int64(counted)
+        fractions = evaluate(model, inner, step.phi, step.inner_state, lambda i, e=episode: e, 1)
+        arrays[f"{prefix}/num_correct"] = np.int64(round(fractions[mode][0] * len(episode.query[1])))
         judged = MODES[mode](model, t.phis[-1], episode.support[0], episode.query[0])
         rows = arrays[f"{prefix}/logits"][np.cumsum(data.arrays[f"{prefix}/predict_sizes"]) - 1]
         np.testing.assert_array_equal(judged, arrays[f"{prefix}/logits"] if len(logits) == 1 else rows)

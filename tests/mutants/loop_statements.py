@@ -1,5 +1,6 @@
 """Exact statements about the loops and the streams: in fractions and integers, with equality."""
 
+import math
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -11,10 +12,9 @@ from reptile_np.experiments.streams import Streams
 from reptile_np.meta.evaluation import (
     Accuracy,
     Episode,
-    correct,
     evaluate,
     non_transductive_logits,
-    squared_errors,
+    squared_error,
     transductive_logits,
 )
 from reptile_np.meta.meta_gradients import reptile
@@ -75,8 +75,7 @@ def run(steps, start=None, places=episodes, model=None):
             places,
             meta_gradient=reptile,
             inner=inner,
-            outer=outer,
-            rate=rate,
+            outer=lambda i: HeavyBall(rate(i), outer.momentum),
             outer_steps=steps,
             meta_batch=2,
         )
@@ -159,7 +158,8 @@ class Chosen:
 
 def counted(batches, state, labels=(1, 0, 1)):
     episode = Episode((SUPPORT, None), (QUERY, np.array(labels)), batches)
-    return correct(Chosen(), HeavyBall(1, 1), np.array([1]), state, episode)
+    fractions = evaluate(Chosen(), HeavyBall(1, 1), np.array([1]), state, lambda i: episode, 1)
+    return {mode: 3 * values[0] for mode, values in fractions.items()}
 
 
 def queries_are_counted_after_fine_tuning_from_the_state_of_training():
@@ -178,15 +178,20 @@ def the_accuracy_is_of_each_task_in_its_order():
     phi, sgd = np.array([1]), Sgd(1)
     found = evaluate(Chosen(), sgd, phi, (), episode, 3)
     assert set(found) == {"transductive", "non_transductive"}
-    for accuracy in found.values():
-        np.testing.assert_array_equal(accuracy.fractions, np.array([0, 1 / 3, 1]))
+    for fractions in found.values():
+        np.testing.assert_array_equal(fractions, np.array([0, 1 / 3, 1]))
 
 
 def the_mean_and_the_interval_are_those_of_the_textbook():
     accuracy = Accuracy(np.array([0.0, 0.0, 0.0, 1.0]))
     assert accuracy.mean == 0.25
-    assert accuracy.ci95 == 1.96 * 0.5 / 2  # s² = (3 / 16 + 9 / 16) / 3 = 1 / 4
-    assert np.isnan(Accuracy(np.array([0.5])).ci95)
+    n, z = 4, 1.96  # p (1 - p) tasks / s² = 3 / 16 * 4 * 4 = 3 trials: at least the 4 tasks count
+    half = z * math.sqrt(0.25 * 0.75 / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    center = (0.25 + z * z / (2 * n)) / (1 + z * z / n)
+    assert accuracy.interval == (max(center - half, 0.0), center + half)
+    assert accuracy.ci95 == center + half - 0.25
+    spread = Accuracy(np.array([0.25, 0.75, 0.5, 0.5]))  # s² = 1 / 24: n = 1 / 4 * 4 * 24
+    assert spread.interval[1] - 0.5 == pytest.approx(z / 2 / math.sqrt(24 + z * z), rel=1e-14)
 
 
 class Constant:
@@ -202,8 +207,17 @@ class Constant:
 def the_error_of_a_regression_is_a_mean_square_before_and_after_fine_tuning():
     episode = Episode((SUPPORT, None), (np.zeros((3, 1)), np.array([[0.0], [0.0], [3.0]])), [0.0])
     pushed = HeavyBall(1.0, 1.0).init(np.array([1.0]))._replace(velocity=np.array([-2.0]))
-    errors = squared_errors(Constant(), HeavyBall(1.0, 1.0), np.array([1.0]), pushed, episode)
-    assert errors == ((1 + 1 + 4) / 3, (9 + 9 + 0) / 3)
+    found = evaluate(
+        Constant(),
+        HeavyBall(1.0, 1.0),
+        np.array([1.0]),
+        pushed,
+        lambda i: episode,
+        1,
+        score=squared_error,
+        after=(0, -1),
+    )
+    np.testing.assert_array_equal(found["error"], [[(1 + 1 + 4) / 3, (9 + 9 + 0) / 3]])
 
 
 def streams_of_different_names_seeds_and_places_are_different():

@@ -1,17 +1,17 @@
-"""Every planted error in the samplers, the loops and the streams is refuted by a named exact statement."""
+"""Every planted error in samplers, loops, streams and public checks is refuted by a named statement."""
 
 import inspect
 from collections import Counter
 
 import pytest
 
-from tests.mutants import loop_statements, task_statements
+from tests.mutants import check_statements, loop_statements, task_statements
 from tests.mutants.planting import assert_refuted, plant
 from tests.mutants.table import MUTANTS
 
 STATEMENTS = [
     function
-    for module in (task_statements, loop_statements)
+    for module in (task_statements, loop_statements, check_statements)
     for _, function in inspect.getmembers(module, inspect.isfunction)
     if function.__module__ == module.__name__
     and "_" in function.__name__
@@ -33,4 +33,4 @@ def test_every_mutant_is_refuted_by_its_statement(monkeypatch, mutant):
 def test_every_statement_refutes_a_mutant_and_no_mutant_is_listed_twice():
     assert {mutant.statement for mutant in MUTANTS} == set(STATEMENTS)
     assert max(Counter(map(str, MUTANTS)).values()) == 1
-    assert len(MUTANTS) >= 60
+    assert len(MUTANTS) >= 120

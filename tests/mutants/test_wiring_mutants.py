@@ -8,20 +8,25 @@ from functools import partial
 
 import pytest
 
-wiring = pytest.importorskip("tests.experiments.test_wiring")
-presets = pytest.importorskip("tests.experiments.test_presets")
-
-from tests.mutants.planting import Mutant, assert_refuted, plant  # noqa: E402
+from tests.experiments import test_presets as presets
+from tests.experiments import test_wiring as wiring
+from tests.mutants.planting import Mutant, assert_refuted, plant
+from tests.theory import test_claims as claims
 
 
 def _mutants(module, statement, *pairs):
-    return [Mutant(f"reptile_np.experiments.{module}", old, new, statement) for old, new in pairs]
+    return [Mutant(f"reptile_np.{module}", old, new, statement) for old, new in pairs]
 
 
 GLYPHS, SINE = "glyphs-5way", "sine-reptile"
 MUTANTS = [
     *_mutants(
-        "episodes",
+        "cli.checking",
+        claims.test_verify_exits_with_1_if_one_claim_does_not_hold,
+        ("return 0 if all(claim.holds", "return 0 if any(claim.holds"),
+    ),
+    *_mutants(
+        "experiments.episodes",
         wiring.test_training_draws_from_the_training_classes_and_evaluation_from_the_test_classes,
         ('self.train if split == "train" else self.test', "self.train"),
         ('self.train if split == "train" else self.test', "self.test"),
@@ -29,13 +34,13 @@ MUTANTS = [
         ("few_shot.sample_task(rng, self.train,", "few_shot.sample_task(rng, self.test,"),
     ),
     *_mutants(
-        "episodes",
+        "experiments.episodes",
         wiring.test_glyphs_four_fifths_of_the_classes_are_trained_on_and_the_others_are_the_test_classes,
         ("tasks.classes * 4 // 5", "tasks.classes * 3 // 5"),
         ('streams.rng("classes")', 'streams.rng("split")'),
     ),
     *_mutants(
-        "episodes",
+        "experiments.episodes",
         partial(wiring.test_each_draw_comes_from_its_own_place_of_its_own_stream, name=GLYPHS),
         ('self.streams.rng("evaluation", i)', 'self.streams.rng("tasks", i, 0)'),
         ('rng = self.streams.rng("batches", i, j)', 'rng = self.streams.rng("batches", i)'),
@@ -44,7 +49,7 @@ MUTANTS = [
         ('rng = self.streams.rng("tasks", i, j)', 'rng = self.streams.rng("tasks", i)'),
     ),
     *_mutants(
-        "episodes",
+        "experiments.episodes",
         partial(wiring.test_each_draw_comes_from_its_own_place_of_its_own_stream, name=SINE),
         (
             'sine.sample_task(self.streams.rng("tasks", i, j))',
@@ -56,7 +61,7 @@ MUTANTS = [
         ),
     ),
     *_mutants(
-        "episodes",
+        "experiments.episodes",
         wiring.test_an_image_episode_is_the_sampler_s_on_these_streams,
         ("tasks.ways, tasks.shots, queries=0", "tasks.ways, tasks.shots + 1, queries=0"),
         (
@@ -71,7 +76,7 @@ MUTANTS = [
         ("Episode(task.support, task.query, batches)", "Episode(task.support, task.support, batches)"),
     ),
     *_mutants(
-        "experiment",
+        "experiments.experiment",
         partial(
             wiring.test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last_times_i_over_n,
             last=0.0,
@@ -87,7 +92,7 @@ MUTANTS = [
         ("(rate(i))", "(rate(0))"),
     ),
     *_mutants(
-        "experiment",
+        "experiments.experiment",
         wiring.test_maml_differentiates_through_steps_of_the_inner_rate,
         (
             "meta_gradients.maml(model, preset.inner.learning_rate)",
@@ -96,7 +101,7 @@ MUTANTS = [
         ("meta_gradients.maml(model, preset.inner.learning_rate)", "meta_gradients.fomaml"),
     ),
     *_mutants(
-        "experiment",
+        "experiments.experiment",
         partial(
             wiring.test_the_direction_is_the_preset_s_algorithm_s,
             "sine-fomaml",
@@ -105,7 +110,7 @@ MUTANTS = [
         ("return meta_gradients.fomaml", "return meta_gradients.reptile"),
     ),
     *_mutants(
-        "experiment",
+        "experiments.experiment",
         partial(
             wiring.test_a_run_steps_with_that_rate_and_the_mean_over_the_meta_batch, optimizer="momentum"
         ),
@@ -114,13 +119,13 @@ MUTANTS = [
         ('"momentum": HeavyBall', '"momentum": Sgd'),
     ),
     *_mutants(
-        "experiment",
+        "experiments.experiment",
         wiring.test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_optimiser_state,
-        ("point.phi, point.inner_state", "point.phi, self.start().inner_state"),
-        ("point.phi, point.inner_state", "self.start().phi, point.inner_state"),
+        ("point.inner_state,", "self.start().inner_state,"),
+        ("point.phi,\n", "self.start().phi,\n"),
     ),
     *_mutants(
-        "runs",
+        "experiments.runs",
         wiring.test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_optimiser_state,
         (
             '_evaluate("trained", experiment, step, quiet)',
@@ -128,31 +133,32 @@ MUTANTS = [
         ),
     ),
     *_mutants(
-        "runs",
+        "experiments.runs",
         wiring.test_the_result_reports_the_trained_point_and_under_its_own_keys_the_untrained_one,
         ('**after.headline("")', '**before.headline("")'),
         ('**before.headline("_untrained")', '**after.headline("_untrained")'),
     ),
     *_mutants(
-        "scores",
+        "experiments.scores",
         wiring.test_an_accuracy_is_the_mean_over_tasks_of_the_queries_classified_correctly,
-        ("counts[mode] / len(episode.query[1])", "counts[mode] / (len(episode.query[1]) + 1)"),
-        ("for mode in MODES)", "for mode in reversed(MODES))"),
+        ("Accuracy(fractions)", "Accuracy(fractions[:1])"),
+        ("{mode: Accuracy(fractions) for", "{mode: Accuracy([*values.values()][0]) for"),
+        ("    after: int | Sequence[int] = -1", "    after: int | Sequence[int] = 0"),
     ),
     *_mutants(
-        "presets",
+        "experiments.presets",
         partial(presets.test_a_figure_3_curve_has_the_values_of_table_6, name="figure3-g3"),
         ('"fomaml" if curve == "g"', '"fomaml" if curve == "sum"'),
         ('algorithm="fomaml" if curve == "g" else "reptile"', 'algorithm="reptile"'),
         ("shots=5 * k", "shots=5"),
     ),
     *_mutants(
-        "presets",
+        "experiments.presets",
         partial(presets.test_a_figure_3_curve_has_the_values_of_table_6, name="figure3-mean4"),
         ("0.25 / k if", "0.25 if"),
     ),
     *_mutants(
-        "presets",
+        "experiments.presets",
         presets.test_the_published_numbers_are_those_of_table_2,
         ("Published(95.39, 0.09)", "Published(95.93, 0.09)"),
         (
