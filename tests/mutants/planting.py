@@ -26,6 +26,11 @@ class Mutant:
         return f"{self.module.removeprefix('reptile_np.')}: {self.old} => {self.new}"
 
 
+def mutants(module, statement, *pairs):
+    """A mutant of a module of the package for each (old, new), all refuted by one statement."""
+    return [Mutant(f"reptile_np.{module}", old, new, statement) for old, new in pairs]
+
+
 def mutated(module, old, new):
     """The mutated module, freshly executed.
 

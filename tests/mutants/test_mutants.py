@@ -6,8 +6,11 @@ from collections import Counter
 import pytest
 
 from tests.mutants import check_statements, loop_statements, task_statements
+from tests.mutants.check_table import MUTANTS as OF_CHECKS
 from tests.mutants.planting import assert_refuted, plant
-from tests.mutants.table import MUTANTS
+from tests.mutants.table import MUTANTS as OF_TASKS_AND_LOOPS
+
+MUTANTS = OF_TASKS_AND_LOOPS + OF_CHECKS
 
 STATEMENTS = [
     function

@@ -10,22 +10,17 @@ import pytest
 
 from tests.experiments import test_presets as presets
 from tests.experiments import test_wiring as wiring
-from tests.mutants.planting import Mutant, assert_refuted, plant
+from tests.mutants.planting import assert_refuted, mutants, plant
 from tests.theory import test_claims as claims
-
-
-def _mutants(module, statement, *pairs):
-    return [Mutant(f"reptile_np.{module}", old, new, statement) for old, new in pairs]
-
 
 GLYPHS, SINE = "glyphs-5way", "sine-reptile"
 MUTANTS = [
-    *_mutants(
+    *mutants(
         "cli.checking",
         claims.test_verify_exits_with_1_if_one_claim_does_not_hold,
         ("return 0 if all(claim.holds", "return 0 if any(claim.holds"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.episodes",
         wiring.test_training_draws_from_the_training_classes_and_evaluation_from_the_test_classes,
         ('self.train if split == "train" else self.test', "self.train"),
@@ -33,13 +28,13 @@ MUTANTS = [
         ('self.train if split == "train"', 'self.train if split == "test"'),
         ("few_shot.sample_task(rng, self.train,", "few_shot.sample_task(rng, self.test,"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.episodes",
         wiring.test_glyphs_four_fifths_of_the_classes_are_trained_on_and_the_others_are_the_test_classes,
         ("tasks.classes * 4 // 5", "tasks.classes * 3 // 5"),
         ('streams.rng("classes")', 'streams.rng("split")'),
     ),
-    *_mutants(
+    *mutants(
         "experiments.episodes",
         partial(wiring.test_each_draw_comes_from_its_own_place_of_its_own_stream, name=GLYPHS),
         ('self.streams.rng("evaluation", i)', 'self.streams.rng("tasks", i, 0)'),
@@ -48,7 +43,7 @@ MUTANTS = [
         ('rng = self.streams.rng("tasks", i, j)', 'rng = self.streams.rng("tasks", j, i)'),
         ('rng = self.streams.rng("tasks", i, j)', 'rng = self.streams.rng("tasks", i)'),
     ),
-    *_mutants(
+    *mutants(
         "experiments.episodes",
         partial(wiring.test_each_draw_comes_from_its_own_place_of_its_own_stream, name=SINE),
         (
@@ -60,7 +55,7 @@ MUTANTS = [
             'few_shot.minibatches(self.streams.rng("batches", i)',
         ),
     ),
-    *_mutants(
+    *mutants(
         "experiments.episodes",
         wiring.test_an_image_episode_is_the_sampler_s_on_these_streams,
         ("tasks.ways, tasks.shots, queries=0", "tasks.ways, tasks.shots + 1, queries=0"),
@@ -75,7 +70,7 @@ MUTANTS = [
         ),
         ("Episode(task.support, task.query, batches)", "Episode(task.support, task.support, batches)"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.experiment",
         partial(
             wiring.test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last_times_i_over_n,
@@ -91,7 +86,7 @@ MUTANTS = [
         ),
         ("(rate(i))", "(rate(0))"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.experiment",
         wiring.test_maml_differentiates_through_steps_of_the_inner_rate,
         (
@@ -100,7 +95,7 @@ MUTANTS = [
         ),
         ("meta_gradients.maml(model, preset.inner.learning_rate)", "meta_gradients.fomaml"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.experiment",
         partial(
             wiring.test_the_direction_is_the_preset_s_algorithm_s,
@@ -109,7 +104,7 @@ MUTANTS = [
         ),
         ("return meta_gradients.fomaml", "return meta_gradients.reptile"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.experiment",
         partial(
             wiring.test_a_run_steps_with_that_rate_and_the_mean_over_the_meta_batch, optimizer="momentum"
@@ -118,13 +113,13 @@ MUTANTS = [
         ("outer_steps=self.preset.outer.steps", "outer_steps=self.preset.outer.steps - 1"),
         ('"momentum": HeavyBall', '"momentum": Sgd'),
     ),
-    *_mutants(
+    *mutants(
         "experiments.experiment",
         wiring.test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_optimiser_state,
         ("point.inner_state,", "self.start().inner_state,"),
         ("point.phi,\n", "self.start().phi,\n"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.runs",
         wiring.test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_optimiser_state,
         (
@@ -132,32 +127,32 @@ MUTANTS = [
             '_evaluate("trained", experiment, untrained, quiet)',
         ),
     ),
-    *_mutants(
+    *mutants(
         "experiments.runs",
         wiring.test_the_result_reports_the_trained_point_and_under_its_own_keys_the_untrained_one,
         ('**after.headline("")', '**before.headline("")'),
         ('**before.headline("_untrained")', '**after.headline("_untrained")'),
     ),
-    *_mutants(
+    *mutants(
         "experiments.scores",
         wiring.test_an_accuracy_is_the_mean_over_tasks_of_the_queries_classified_correctly,
         ("Accuracy(fractions)", "Accuracy(fractions[:1])"),
         ("{mode: Accuracy(fractions) for", "{mode: Accuracy([*values.values()][0]) for"),
         ("    after: int | Sequence[int] = -1", "    after: int | Sequence[int] = 0"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.presets",
         partial(presets.test_a_figure_3_curve_has_the_values_of_table_6, name="figure3-g3"),
         ('"fomaml" if curve == "g"', '"fomaml" if curve == "sum"'),
         ('algorithm="fomaml" if curve == "g" else "reptile"', 'algorithm="reptile"'),
         ("shots=5 * k", "shots=5"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.presets",
         partial(presets.test_a_figure_3_curve_has_the_values_of_table_6, name="figure3-mean4"),
         ("0.25 / k if", "0.25 if"),
     ),
-    *_mutants(
+    *mutants(
         "experiments.presets",
         presets.test_the_published_numbers_are_those_of_table_2,
         ("Published(95.39, 0.09)", "Published(95.93, 0.09)"),
