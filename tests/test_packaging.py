@@ -29,6 +29,7 @@ DOCUMENTS = [
 ]
 FOLDERS = r"(?:reptile_np|csrc|tests|benchmarks|examples|\.ci|\.github)"
 MADE_LATER = {"reptile_np/nn/native/_kernels", "reptile_np/nn/native/_kernels.c"}  # by a build
+MADE_LATER |= {"benchmarks/results/my-machine.json", "benchmarks/results/NAME.json"}  # by the command beside it
 
 
 def tracked():
@@ -184,7 +185,7 @@ def test_all_is_the_union_of_the_users_extras_and_strategies_need_no_linter():
 
 
 def test_the_public_packages_are_those_on_disk_and_are_imported_at_first_use():
-    on_disk = {path.parent.name for path in (ROOT / "reptile_np").glob("*/__init__.py")}
+    on_disk = {path.parent.name for path in (ROOT / "reptile_np").glob("*/__init__.py")} - {"cli"}
     assert on_disk <= set(reptile_np.__all__)
     program = (
         "import sys, reptile_np\n"

@@ -13,7 +13,7 @@ from reptile_np.meta import training
 from reptile_np.meta.inner_loop import plain_loop
 from reptile_np.meta.meta_gradients import gradient_sum, maml
 from reptile_np.meta.optimizers import Adam
-from reptile_np.nn.models import mini_imagenet_cnn, omniglot_cnn
+from reptile_np.nn.models import conv_cnn, mini_imagenet_cnn
 from reptile_np.nn.parameter_free import Relu
 from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network
 from reptile_np.theory.expansions import TaskFamily, distinct, independent, run
@@ -117,7 +117,7 @@ PLANTED = {
         [breakdown.adam_inside],
     ),
     "Relu: no kink": (Relu.forward, "x.real > 0", "x.real > -np.inf", [breakdown.kinks]),
-    "omniglot_cnn: three blocks": (omniglot_cnn, "range(4)", "range(3)", [breakdown.architectures]),
+    "conv_cnn: three blocks": (conv_cnn, "max(size[:2]) > 3", "max(size[:2]) > 7", [breakdown.architectures]),
     "mini_imagenet_cnn: one order": (
         mini_imagenet_cnn,
         "middle.reverse()",

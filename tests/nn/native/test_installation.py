@@ -84,7 +84,7 @@ def test_list_started_in_the_clone_says_so_too(installed, clone):
     done = run([installed, "-m", "reptile_np", "list"], clone)
     assert done.returncode == 0, done.stderr
     assert "kernels: numpy\n" in done.stdout
-    assert f"pip install -e {clone}" in done.stdout.splitlines()[-1]
+    assert f"pip install -e {clone}" in done.stderr
 
 
 def test_an_extension_that_does_not_load_is_named_with_the_reason(installed, clone):
