@@ -126,7 +126,7 @@ def results(model, phi, batch, v):
 
 @cache  # one computation for all tables of kernels
 def rounded_place(network):
-    """(φ, batch, v) of a network's place in float32; what float64 computes from them, and each result's rounding bound.
+    """Return (φ, batch, v) of a network in float32, what float64 computes from them, and each result's bound.
 
     The bound is itself computed, to first order: the same network in float64 with wobbling products.  They
     wobble TINY times as much as float32's own may, so that no ReLU or maximum changes sides.
