@@ -1,32 +1,35 @@
-/* The contraction that serves everything heavy, and its transpose.
+/* The product that serves every convolution and dense layer, and its transpose.
 
-     contract          out[p, :] = start + sum_runs sum_j  in[base_p + run.in + j] * w[run.k + j, :]
-     contract_weight   w_bar[run.k + j, :] += sum_p        in[base_p + run.in + j] * y_bar[p, :]
+     gemm             out[p, :] = start + sum_runs sum_j  in[base_p + run.in + j] w[run.k + j, :]
+     gemm_transpose   w_bar[run.k + j, :] += sum_p        in[base_p + run.in + j] y_bar[p, :]
 
-   Rows p are positions gathered through an index list; a run is a stretch of inputs that is contiguous in memory and
-   meets a contiguous stretch of packed weights (the taps of one kernel row are one run).  Convolution forward, its
-   input gradient and the dense layer differ only in the plan (plan.h).  A block of up to ROWS positions x PANEL output
-   channels stays in registers: per input element one broadcast and two multiply-adds for every row.  */
+   Rows p are output positions.  Their inputs are gathered: base_p comes from an index list, so no im2col buffer is written.
+   A run is a range of inputs that is contiguous in memory and meets a contiguous range of packed weights (the taps of one
+   kernel row are one run).  Forward convolution, input adjoint and dense layer differ only in their plan (conv/plan.h).
 
-#ifndef RK_CONTRACT_H
-#define RK_CONTRACT_H
+   The micro-kernel holds up to ROWS positions x one panel (PANEL output channels) of sums in registers: for each input
+   element one broadcast, and two multiply-adds per row.  */
+
+#ifndef RK_GEMM_H
+#define RK_GEMM_H
 
 #include "core/vec.h"
 
-typedef struct { int32_t in, k, len; } run_t;            /* in: floats from the row's base; k: first weight row; len: how many */
-typedef enum { FROM_BIAS, FROM_ZERO, FROM_OUT } start_t; /* what a sum starts from */
+typedef struct { int32_t in, k, len; } run_t;           /* in: floats from base_p; k: first weight row; len: length */
+typedef enum { FROM_BIAS, FROM_ZERO, FROM_OUT } from_t; /* the initial value of the sums */
 
-/* One block: rows positions (a constant, 1..ROWS) x one panel, for all runs.
-   w is the panel (k, PANEL); out rows are at out + to[i]; cols < PANEL only in the last panel of an unpadded out. */
-INLINE void contract_rows(const int rows, const float *in, const int32_t *base, const run_t *run, int runs, const float *w,
-                          start_t start, const float *bias, float *out, const int32_t *to)
+/* The micro-kernel: `rows` positions (a constant, 1..ROWS) x one panel, over all runs.
+   in: base[i] + run.in + j are offsets into it.  w (k, PANEL): one panel of packed weights.  bias (PANEL,) if FROM_BIAS.
+   out: row i is at out + to[i], PANEL floats. */
+INLINE void gemm_kernel(const int rows, const float *in, const int32_t *base, const run_t *run, int runs, const float *w,
+                        from_t from, const float *bias, float *out, const int32_t *to)
 {
     vec sum[ROWS][2];
     RK_UNROLL
     for (int i = 0; i < rows; i++) {
-        const float *from = start == FROM_BIAS ? bias : out + to[i];
-        sum[i][0] = start == FROM_ZERO ? zero() : load(from);
-        sum[i][1] = start == FROM_ZERO ? zero() : load(from + LANES);
+        const float *initial = from == FROM_BIAS ? bias : out + to[i];
+        sum[i][0] = from == FROM_ZERO ? zero() : load(initial);
+        sum[i][1] = from == FROM_ZERO ? zero() : load(initial + LANES);
     }
     const float *x[ROWS];
     RK_UNROLL
@@ -52,9 +55,10 @@ INLINE void contract_rows(const int rows, const float *in, const int32_t *base, 
     }
 }
 
-#define RK_CASE(n) case n: contract_rows(n, in, base, run, runs, w, start, bias, out, to); break;
-LOCAL void contract_block(int rows, const float *in, const int32_t *base, const run_t *run, int runs, const float *w,
-                          start_t start, const float *bias, float *out, const int32_t *to)
+/* The same with `rows` known at run time only. */
+#define RK_CASE(n) case n: gemm_kernel(n, in, base, run, runs, w, from, bias, out, to); break;
+LOCAL void gemm(int rows, const float *in, const int32_t *base, const run_t *run, int runs, const float *w,
+                from_t from, const float *bias, float *out, const int32_t *to)
 {
     switch (rows) {
         RK_CASE(1) RK_CASE(2) RK_CASE(3) RK_CASE(4) RK_CASE(5) RK_CASE(6)
@@ -65,10 +69,10 @@ LOCAL void contract_block(int rows, const float *in, const int32_t *base, const 
 }
 #undef RK_CASE
 
-/* The transpose for one block: rows weight rows (a constant) x one panel, summed over n positions.
-   x is at the inputs of the first of these weight rows, position p's at x + base[p]; y_bar's rows are at to[p];
-   row i of the sums is at sums + i stride. */
-INLINE void contract_weight_rows(const int rows, const float *x, const int32_t *base, const float *y_bar, const int32_t *to, int n,
+/* The transpose's micro-kernel: `rows` weight rows (a constant, 1..ROWS) x one panel, summed over n positions.
+   x: the input that meets weight row i at position p is x[base[p] + i].  y_bar: position p's row is at y_bar + to[p].
+   sums: row i is at sums + i stride, PANEL floats, added to. */
+INLINE void gemm_transpose_kernel(const int rows, const float *x, const int32_t *base, const float *y_bar, const int32_t *to, int n,
                                  float *sums, ptrdiff_t stride)
 {
     vec sum[ROWS][2];
@@ -95,11 +99,12 @@ INLINE void contract_weight_rows(const int rows, const float *x, const int32_t *
     }
 }
 
+/* The same for `columns` columns of y_bar and of the sums, `rows` known at run time only. */
 #define RK_CASE(r) \
     case r: \
-        for (int32_t j = 0; j < columns; j += PANEL) contract_weight_rows(r, x, base, y_bar + j, to, n, sums + j, stride); \
+        for (int32_t j = 0; j < columns; j += PANEL) gemm_transpose_kernel(r, x, base, y_bar + j, to, n, sums + j, stride); \
         break;
-LOCAL void contract_weight_block(int rows, const float *x, const int32_t *base, const float *y_bar, int32_t columns,
+LOCAL void gemm_transpose_panels(int rows, const float *x, const int32_t *base, const float *y_bar, int32_t columns,
                                  const int32_t *to, int n, float *sums, ptrdiff_t stride)
 {
     switch (rows) {
@@ -111,15 +116,15 @@ LOCAL void contract_weight_block(int rows, const float *x, const int32_t *base, 
 }
 #undef RK_CASE
 
-/* w_bar[0..width) += the products of n positions, in even blocks of weight rows: x at the first row's inputs, position
-   p's at x + base[p], y_bar's rows at to[p]; rows of w_bar are `stride` apart. */
-LOCAL void weight_rows(int32_t width, const float *x, const int32_t *base, const float *y_bar, int32_t columns, const int32_t *to,
-                       int32_t n, float *w_bar, ptrdiff_t stride)
+/* Add the products of n positions to `width` weight rows, cut evenly into at most ROWS at a time; arguments as above, w_bar's
+   rows `stride` floats apart. */
+LOCAL void gemm_transpose(int32_t width, const float *x, const int32_t *base, const float *y_bar, int32_t columns,
+                          const int32_t *to, int32_t n, float *w_bar, ptrdiff_t stride)
 {
     const int32_t blocks = ceil_div(width, ROWS);
-    for (int32_t b = 0, from = 0, end; b < blocks; b++, from = end) {
+    for (int32_t b = 0, row = 0, end; b < blocks; b++, row = end) {
         end = width * (b + 1) / blocks;
-        contract_weight_block(end - from, x + from, base, y_bar, columns, to, n, w_bar + from * stride, stride);
+        gemm_transpose_panels(end - row, x + row, base, y_bar, columns, to, n, w_bar + row * stride, stride);
     }
 }
 

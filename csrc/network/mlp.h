@@ -1,7 +1,7 @@
-/* Tanh layers under a linear one, with squared error: the sine network, whole inner loops per call.
+/* Dense layers with tanh between them and squared error: the sine network.
 
-   Dense layers are the same contraction as everything else (a convolution of one pixel).  One member does it all.  What a
-   Hessian product reads of the gradient's passes is y and y_bar of every layer.  */
+   A dense layer is a convolution of one pixel, so its products are core/gemm.h's.  One thread does all of it.  The gradient saves
+   y and y_bar of every layer for Hessian products.  B = batch, out = stored outputs of a layer, in = those of the layer below.  */
 
 #ifndef RK_MLP_H
 #define RK_MLP_H
@@ -10,17 +10,19 @@
 
 typedef struct {
     conv_t conv;
-    ptrdiff_t at;                          /* of the kernel in phi */
-    float *bias, *y, *y_bar;               /* y (batch, out) after tanh; y_bar the adjoint before tanh */
-    float *w_bar;                          /* (in, out) where storage is padded, else NULL: straight into the gradient */
-    float *bias_dot, *z_dot, *y_dot, *y_bar_dot, *packed_dot, *packed_back_dot; /* z before tanh */
+    ptrdiff_t offset;                      /* of the kernel in phi */
+    float *bias;                           /* (out,) */
+    float *y, *y_bar;                      /* (B, out) after tanh; the adjoint of what tanh is applied to */
+    float *w_bar;                          /* (in, out) if storage is padded, else NULL: the gradient itself is written */
+    float *bias_dot, *z_dot, *y_dot, *y_bar_dot, *packed_dot, *packed_back_dot; /* tangents; z: what tanh is applied to */
 } dense_t;
 
 typedef struct {
     rk_mlp shape;
-    int32_t batch, parameters;
-    dense_t layer[8];
-    float *point;                          /* where the plan itself keeps what mlp_place lays out */
+    int32_t batch;
+    ptrdiff_t parameters;
+    dense_t layer[RK_MAX_DENSE];
+    float *saved;                          /* the plan's own memory for mlp_layout_saved */
     double loss;
 } mlp_t;
 
@@ -47,8 +49,8 @@ INLINE vec tanh_lanes(vec x)
     return (vec)((ivec)(-e / (splat(2.0f) + e)) | sign);
 }
 
-/* Lay out in `arena` what the gradient leaves behind and a Hessian product at the same point reads. */
-LOCAL void mlp_place(mlp_t *m, arena_t *arena)
+/* Lay out in `arena` the residuals: what the gradient saves for Hessian products at the same phi and minibatch. */
+LOCAL void mlp_layout_saved(mlp_t *m, arena_t *arena)
 {
     for (int32_t l = 0; l < m->shape.layers; l++) {
         dense_t *k = &m->layer[l];
@@ -57,17 +59,34 @@ LOCAL void mlp_place(mlp_t *m, arena_t *arena)
     }
 }
 
-/* Go to a point of the caller's, or (NULL) back to the plan's own. */
-LOCAL void mlp_move(mlp_t *m, float *point)
+/* Keep residuals in the caller's memory `saved`, or in the plan's own if it is NULL. */
+LOCAL void mlp_use_saved(mlp_t *m, float *saved)
 {
-    arena_t arena = {(char *)(point ? point : m->point), 0};
-    mlp_place(m, &arena);
+    arena_t arena = {(char *)(saved ? saved : m->saved), 0};
+    mlp_layout_saved(m, &arena);
 }
 
-/* Lay out the memory of a batch: the mlp_t itself first. */
+/* A dense layer as a convolution of one pixel. */
+INLINE rk_conv dense_shape(int32_t inputs, int32_t outputs)
+{
+    return (rk_conv){.height = 1, .width = 1, .channels = inputs, .kernel_height = 1, .kernel_width = 1, .filters = outputs,
+                     .stride = 1, .out_height = 1, .out_width = 1};
+}
+
+/* Whether all offsets fit in int32 with `batch` examples. */
+LOCAL int mlp_fits(const rk_mlp *shape, int32_t batch)
+{
+    for (int32_t l = 0; l < shape->layers; l++) {
+        const rk_conv pixel = dense_shape(shape->units[l], shape->units[l + 1]);
+        if (!conv_fits(&pixel, batch)) return 0;
+    }
+    return 1;
+}
+
+/* Lay out the memory of a batch, beginning with the mlp_t itself, which is returned. */
 LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t batch, int32_t hessian)
 {
-    mlp_t *place = take(arena, 1, sizeof(mlp_t));
+    mlp_t *stored = take(arena, 1, sizeof(mlp_t));
     memset(m, 0, sizeof *m);
     m->shape = *shape;
     m->batch = batch;
@@ -75,8 +94,8 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
     for (int32_t l = 0; l < shape->layers; l++) {
         dense_t *k = &m->layer[l];
         const int32_t units = shape->units[l + 1], out = padded(units);
-        const rk_conv pixel = {1, 1, shape->units[l], 1, 1, units, 1, 0, 0, 1, 1};
-        k->at = m->parameters;
+        const rk_conv pixel = dense_shape(shape->units[l], units);
+        k->offset = m->parameters;
         m->parameters += shape->units[l] * units + units;
         k->conv = conv_build(arena, pixel, batch, in, 0, out, l > 0);
         k->bias = take_floats(arena, out);
@@ -91,25 +110,25 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
         }
         in = out;
     }
-    m->point = take_floats(arena, 0);
-    mlp_place(m, arena);
-    return place;
+    m->saved = take_floats(arena, 0);
+    mlp_layout_saved(m, arena);
+    return stored;
 }
 
-/* One layer's packed weights and bias from its place in phi (or in a direction v). */
+/* Pack one layer's weights and bias from phi, or from a direction v. */
 LOCAL void dense_pack(const dense_t *k, const float *phi, float *packed, float *packed_back, float *bias)
 {
-    const float *w = phi + k->at;
+    const float *w = phi + k->offset;
     for (int32_t i = 0; i < conv_panels(&k->conv); i++) conv_pack(&k->conv, w, packed, i);
     for (int32_t i = 0; packed_back && i < conv_back_panels(&k->conv); i++) conv_pack_back(&k->conv, w, packed_back, i);
     pad_vector(bias, w + kernel_size(&k->conv.shape), k->conv.shape.filters, k->conv.out);
 }
 
-LOCAL void dense_product(const dense_t *k, const float *x, const float *packed, start_t start, const float *bias, float *y)
+LOCAL void dense_product(const dense_t *k, const float *x, const float *packed, from_t start, const float *bias, float *y)
 {
     for (int32_t i = 0; i < conv_items(&k->conv); i++) conv_item(&k->conv, i, x, packed, start, bias, y);
 }
-LOCAL void dense_input(const dense_t *k, const float *y_bar, const float *packed_back, start_t start, float *x_bar)
+LOCAL void dense_input(const dense_t *k, const float *y_bar, const float *packed_back, from_t start, float *x_bar)
 {
     for (int32_t i = 0; i < conv_back_items(&k->conv); i++) conv_back_item(&k->conv, i, y_bar, packed_back, start, x_bar);
 }
@@ -127,7 +146,7 @@ LOCAL void mlp_pack(mlp_t *m, const float *phi)
     }
 }
 
-/* Outputs of every layer for x (batch, units[0]). */
+/* Outputs of every layer for x (B, units[0]). */
 LOCAL void mlp_forward(mlp_t *m, const float *phi, const float *x)
 {
     mlp_pack(m, phi);
@@ -140,11 +159,12 @@ LOCAL void mlp_forward(mlp_t *m, const float *phi, const float *x)
     }
 }
 
-/* The loss, and its gradient by the last layer's outputs; what the loss is averaged over. */
-LOCAL float mlp_averaged(const mlp_t *m)
+/* The number of squared errors that the loss is averaged over. */
+INLINE float mlp_averaged(const mlp_t *m)
 {
     return (float)m->shape.units[m->shape.layers] * (m->shape.mean_loss ? (float)m->batch : 1.0f);
 }
+/* The loss against targets (B, outputs), in m->loss, and its gradient by the last layer's outputs. */
 LOCAL void mlp_loss(mlp_t *m, const float *targets)
 {
     dense_t *k = &m->layer[m->shape.layers - 1];
@@ -161,7 +181,7 @@ LOCAL void mlp_loss(mlp_t *m, const float *targets)
     m->loss = loss / (double)averaged;
 }
 
-/* loss (left in m->loss) and, where grad is given, gradient of the minibatch at phi. */
+/* The loss of the minibatch (x, targets) at phi, in m->loss, and unless grad is NULL its gradient (n,). */
 LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float *targets, float *grad)
 {
     mlp_forward(m, phi, x);
@@ -169,9 +189,9 @@ LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float 
     for (int32_t l = m->shape.layers - 1; l >= 0; l--) {
         dense_t *k = &m->layer[l];
         if (grad) {
-            float *w_bar = k->w_bar ? k->w_bar : grad + k->at;
+            float *w_bar = k->w_bar ? k->w_bar : grad + k->offset;
             dense_weight(k, l ? m->layer[l - 1].y : x, k->y_bar, 0, w_bar);
-            dense_emit(&k->conv, w_bar, k->y_bar, m->batch, grad + k->at);
+            dense_gradient(&k->conv, w_bar, k->y_bar, m->batch, grad + k->offset);
         }
         if (l == 0) break;
         dense_t *below = &m->layer[l - 1];
@@ -183,9 +203,9 @@ LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float 
     }
 }
 
-/* hv = H(phi) v, where phi is packed and the gradient has left y and y_bar: the tangents of both passes along v.  The terms
-   marked * are second order. */
-LOCAL void mlp_curvature(mlp_t *m, const float *x, const float *v, float *hv)
+/* hv = H(phi) v: the tangents, along v, of both passes; phi is packed, y and y_bar are saved.  The terms marked * are second
+   order. */
+LOCAL void mlp_hessian_product(mlp_t *m, const float *x, const float *v, float *hv)
 {
     const int32_t last = m->shape.layers - 1;
     for (int32_t l = 0; l <= last; l++) { /* z_dot = x v + x_dot w + bias_dot, y_dot = z_dot (1 - y^2) */
@@ -203,10 +223,10 @@ LOCAL void mlp_curvature(mlp_t *m, const float *x, const float *v, float *hv)
         store(m->layer[last].y_bar_dot + i, load(m->layer[last].z_dot + i) * scale);
     for (int32_t l = last; l >= 0; l--) {
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        float *w_bar = k->w_bar ? k->w_bar : hv + k->at;
+        float *w_bar = k->w_bar ? k->w_bar : hv + k->offset;
         dense_weight(k, l ? below->y : x, k->y_bar_dot, 0, w_bar);
         if (l) dense_weight(k, below->y_dot, k->y_bar, 1, w_bar); /* * */
-        dense_emit(&k->conv, w_bar, k->y_bar_dot, m->batch, hv + k->at);
+        dense_gradient(&k->conv, w_bar, k->y_bar_dot, m->batch, hv + k->offset);
         if (l == 0) break;
         dense_input(k, k->y_bar_dot, k->conv.packed_back, FROM_ZERO, below->y_bar_dot);
         dense_input(k, k->y_bar, k->packed_back_dot, FROM_OUT, below->y_bar_dot); /* * */

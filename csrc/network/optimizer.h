@@ -1,18 +1,20 @@
-/* One optimiser step in one pass over phi, grad and the moments. */
+/* One optimiser step in one pass over phi, the gradient and the moments, all (n,). */
 
-#ifndef RK_UPDATE_H
-#define RK_UPDATE_H
+#ifndef RK_OPTIMIZER_H
+#define RK_OPTIMIZER_H
 
 #include "core/team.h"
 #include "core/vec.h"
+#include "interface.h"
 
-enum { STRETCH = 4096 }; /* parameters in a unit of work */
+enum { CHUNK_PARAMETERS = 4096 }; /* parameters in a chunk */
 
-/* Set phi[from..to) from phi_in, which may be the same array; t is the number of this step, 1, 2, ...
-   first: the moments still stand in m_in, v_in.  before, where given, receives phi_in.
-   Adam, TensorFlow's form: m, v are running means of g, g^2; phi -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon). */
-LOCAL void update_stretch(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad,
-                          float *before, ptrdiff_t from, ptrdiff_t to)
+/* Compute phi[from .. to - 1] from phi_in, which may be the same array; t is the number of this step: 1, 2, ...
+   first: the moments are still in m_in, v_in.  before: unless NULL, receives phi_in.
+   Adam in TensorFlow's form: m, v are running means of g and g^2;
+   phi -= learning_rate sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon). */
+LOCAL void update_chunk(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad,
+                        float *before, ptrdiff_t from, ptrdiff_t to)
 {
     if (before) memcpy(before + from, phi_in + from, sizeof(float) * (to - from));
     if (!o->adam) {
@@ -42,13 +44,13 @@ LOCAL void update_stretch(const rk_optimizer *o, int32_t t, int first, const flo
     }
 }
 
-/* All of phi (n,), in stretches. */
+/* All of phi (n,), chunk by chunk. */
 LOCAL void update_all(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad,
-                      float *before, int32_t n, team_t *team)
+                      float *before, ptrdiff_t n, team_t *team)
 {
-    EACH(i, ceil_div(n, STRETCH)) {
-        const ptrdiff_t from = (ptrdiff_t)i * STRETCH, to = from + STRETCH < n ? from + STRETCH : n;
-        update_stretch(o, t, first, phi_in, phi, grad, before, from, to);
+    EACH(i, (int32_t)((n + CHUNK_PARAMETERS - 1) / CHUNK_PARAMETERS)) {
+        const ptrdiff_t from = (ptrdiff_t)i * CHUNK_PARAMETERS, to = from + CHUNK_PARAMETERS < n ? from + CHUNK_PARAMETERS : n;
+        update_chunk(o, t, first, phi_in, phi, grad, before, from, to);
     }
     barrier(team);
 }
