@@ -135,4 +135,7 @@ typedef struct {
 /* The table of an instruction set, or NULL if this processor or this build does not have it. */
 const rk_table *rk_dispatch(const char *name);
 
+/* End the threads that wait for the next call with `threads` > 1; such a call starts new ones. */
+void rk_team_close(void);
+
 #endif
