@@ -9,14 +9,13 @@
 
 #define _GNU_SOURCE /* Linux: affinity */
 #include "core/team.h"
-#include "interface.h"
 
 #ifdef RK_THREADS
 #include <sched.h>
 
 enum {
     STACK = 1 << 20, /* bytes: kernels use up to 0.3 MB, and some systems give a thread less */
-    SPINS = 2000     /* some ten microseconds */
+    SPINS = 2000     /* 20 to 100 microseconds */
 };
 
 typedef struct helper {
@@ -26,7 +25,7 @@ typedef struct helper {
     bell_t bell;         /* for a job */
     body_t *body;        /* NULL: end */
     void *task;
-    team_t *team;
+    team_t team;
     _Alignas(64) atomic_int done; /* number of jobs done */
     bell_t done_bell;
 #ifdef __linux__
@@ -82,7 +81,7 @@ static void bell_destroy(bell_t *bell)
     pthread_mutex_destroy(&bell->lock);
 }
 
-static void give(helper_t *h, body_t *body, void *task, team_t *team)
+static void give(helper_t *h, body_t *body, void *task, team_t team)
 {
     h->body = body;
     h->task = task;
@@ -97,8 +96,8 @@ static void *help(void *argument)
     for (int job = 0;; job++) {
         rk_wait_while(&h->given, job, SPINS, &h->bell);
         if (!h->body) return NULL;
-        h->body(h->task, h->team);
-        atomic_store(&h->done, job + 1); /* from here on the team's memory may be gone */
+        h->body(h->task, &h->team);
+        atomic_store(&h->done, job + 1); /* from here on the shared memory may be gone */
         rk_ring(&h->done_bell);
     }
 }
@@ -155,7 +154,7 @@ static helper_t *pop(helper_t **list)
 static void end_idle(void)
 {
     for (helper_t *h; (h = pop(&idle)); push(&unused, h)) {
-        give(h, NULL, NULL, NULL);
+        give(h, NULL, NULL, (team_t){0});
         pthread_join(h->thread, NULL);
         bell_destroy(&h->bell);
         bell_destroy(&h->done_bell);
@@ -225,33 +224,36 @@ static void put_back(helper_t *taken, int spins)
 
 void rk_team_run(int threads, body_t *body, void *task)
 {
-    team_t team = {.members = 1, .spins = SPINS};
+    shared_t shared = {.members = 1, .spins = SPINS};
+    team_t team = {.shared = &shared};
     helper_t *taken = NULL;
-    if (threads > 1) team.members += take_helpers((threads < RK_MAX_THREADS ? threads : RK_MAX_THREADS) - 1, &taken);
+    if (threads > 1) shared.members += take_helpers((threads < RK_MAX_THREADS ? threads : RK_MAX_THREADS) - 1, &taken);
     if (!taken) {
         body(task, &team);
         return;
     }
-    bell_init(&team.bell);
+    bell_init(&shared.bell);
 #ifdef __linux__
     cpu_set_t cores;
     const int known = sched_getaffinity(0, sizeof cores, &cores) == 0;
-    if (known && CPU_COUNT(&cores) < team.members) team.spins = 0; /* a member that spins would keep another from running */
+    if (known && CPU_COUNT(&cores) < shared.members) shared.spins = 0; /* a member that spins would keep another from running */
 #endif
+    int member = 1;
     for (helper_t *h = taken; h; h = h->next) {
 #ifdef __linux__
         if (known) run_where_caller_may(h, &cores);
 #endif
-        give(h, body, task, &team);
+        give(h, body, task, (team_t){.shared = &shared, .member = member++});
     }
     body(task, &team);
-    put_back(taken, team.spins);
-    bell_destroy(&team.bell);
+    put_back(taken, shared.spins);
+    bell_destroy(&shared.bell);
 }
 #else
 void rk_team_run(int threads, body_t *body, void *task)
 {
-    team_t team = {.members = 1};
+    shared_t shared = {.members = 1};
+    team_t team = {.shared = &shared};
     (void)threads;
     body(task, &team);
 }

@@ -1,14 +1,17 @@
 /* A team: the threads that share one call.
 
    Every member of a team runs the same body.  Work comes in phases: members claim items until none is left, then meet at a
-   barrier.  Which member runs an item is left to chance, what an item computes is not, so results are bitwise identical for
-   any number of members.
+   barrier.  A member claims the items of its own share first, the same in every phase and every step, because their data are in
+   its cache; then what is left of the others' shares.  Who runs an item is left to chance, what an item computes is not, so
+   results are bitwise identical for any number of members.
 
    The calling thread is a member; the others are helpers, threads that are started once, wait between calls, and are shared by
-   all calls of the process (team.c).  A waiting thread spins for some ten microseconds and then sleeps.  */
+   all calls of the process (team.c).  A waiting thread spins for some tens of microseconds and then sleeps.  */
 
 #ifndef RK_TEAM_H
 #define RK_TEAM_H
+
+#include "interface.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -30,17 +33,25 @@ void rk_wait_while(atomic_int *number, int old, int spins, bell_t *bell);
 void rk_ring(bell_t *bell);
 #endif
 
+enum { LISTS = 2 }; /* lists of items in a phase */
+
+/* What all members share. */
 typedef struct {
     int members;
 #ifdef RK_THREADS
-    int spins;                    /* how often a waiting member looks before it sleeps */
-    _Alignas(64) atomic_int next; /* the first item that nobody has claimed */
+    int spins;                       /* how often a waiting member looks before it sleeps */
     _Alignas(64) atomic_int waiting; /* members at the barrier */
     _Alignas(64) atomic_int phase;
-    bell_t bell;                  /* for a new phase */
-#else
-    int next;
+    bell_t bell;                     /* for a new phase */
+    struct { _Alignas(64) atomic_int claimed[LISTS]; } share[RK_MAX_THREADS]; /* items claimed of each member's share */
 #endif
+} shared_t;
+
+/* One member's view: its own number, and for a team of one the items claimed. */
+typedef struct {
+    shared_t *shared;
+    int member;
+    int claimed[LISTS];
 } team_t;
 
 typedef void body_t(void *task, team_t *team);
@@ -49,20 +60,26 @@ typedef void body_t(void *task, team_t *team);
    and the result the same. */
 void rk_team_run(int threads, body_t *body, void *task);
 
-/* body for every item of this phase that this member of `team` claims */
-#define EACH(i, items) for (int32_t i; (i = claim(team)) < (items);)
+/* body for every item of this phase that this member of `team` claims; EACH_ALSO: of the phase's second list */
+#define EACH(i, items) for (int32_t i; (i = claim(team, 0, items)) >= 0;)
+#define EACH_ALSO(i, items) for (int32_t i; (i = claim(team, 1, items)) >= 0;)
 
-/* The next unclaimed item of this phase. */
-static inline int claim(team_t *t)
+/* An item of a list that nobody has claimed, or -1. */
+static inline int32_t claim(team_t *t, int list, int32_t items)
 {
 #ifdef RK_THREADS
-    if (t->members > 1) return atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
-    const int item = atomic_load_explicit(&t->next, memory_order_relaxed);
-    atomic_store_explicit(&t->next, item + 1, memory_order_relaxed);
-    return item;
-#else
-    return t->next++;
+    shared_t *s = t->shared;
+    for (int k = 0; s->members > 1 && k < s->members; k++) {
+        const int owner = (t->member + k) % s->members;
+        const int32_t first = (int32_t)((int64_t)items * owner / s->members), end = (int32_t)((int64_t)items * (owner + 1) / s->members);
+        atomic_int *claimed = &s->share[owner].claimed[list];
+        if (k > 0 && first + atomic_load_explicit(claimed, memory_order_relaxed) >= end) continue; /* do not take the cache line */
+        const int32_t item = first + atomic_fetch_add_explicit(claimed, 1, memory_order_relaxed);
+        if (item < end) return item;
+    }
+    if (s->members > 1) return -1;
 #endif
+    return t->claimed[list] < items ? t->claimed[list]++ : -1;
 }
 
 /* Wait until every member is here; the last to arrive runs finish(argument), unless finish is NULL, while the others wait.  All that
@@ -70,23 +87,23 @@ static inline int claim(team_t *t)
 static inline void barrier_then(team_t *t, void (*finish)(void *argument), void *argument)
 {
 #ifdef RK_THREADS
-    if (t->members > 1) {
-        const int phase = atomic_load_explicit(&t->phase, memory_order_relaxed);
-        if (atomic_fetch_add_explicit(&t->waiting, 1, memory_order_acq_rel) < t->members - 1) {
-            rk_wait_while(&t->phase, phase, t->spins, &t->bell);
+    shared_t *s = t->shared;
+    if (s->members > 1) {
+        const int phase = atomic_load_explicit(&s->phase, memory_order_relaxed);
+        if (atomic_fetch_add_explicit(&s->waiting, 1, memory_order_acq_rel) < s->members - 1) {
+            rk_wait_while(&s->phase, phase, s->spins, &s->bell);
             return;
         }
         if (finish) finish(argument);
-        atomic_store_explicit(&t->waiting, 0, memory_order_relaxed);
-        atomic_store_explicit(&t->next, 0, memory_order_relaxed);
-        atomic_store(&t->phase, phase + 1);
-        rk_ring(&t->bell);
+        for (int i = 0; i < s->members * LISTS; i++)
+            atomic_store_explicit(&s->share[i / LISTS].claimed[i % LISTS], 0, memory_order_relaxed);
+        atomic_store_explicit(&s->waiting, 0, memory_order_relaxed);
+        atomic_store(&s->phase, phase + 1);
+        rk_ring(&s->bell);
         return;
     }
-    atomic_store_explicit(&t->next, 0, memory_order_relaxed);
-#else
-    t->next = 0;
 #endif
+    for (int i = 0; i < LISTS; i++) t->claimed[i] = 0;
     if (finish) finish(argument);
 }
 static inline void barrier(team_t *t) { barrier_then(t, NULL, NULL); }
