@@ -66,7 +66,7 @@ static void ISA(predict_body)(void *argument, team_t *team)
 {
     network_task_t *t = argument;
     network_pack(t->network, t->phi, 0, team);
-    network_forward(t->network, t->x, team);
+    network_forward(t->network, t->x, team, NULL, NULL);
 }
 
 static void ISA(network_predict)(void *memory, const float *phi, const float *x, float *logits, int32_t threads)
@@ -79,7 +79,8 @@ static void ISA(network_predict)(void *memory, const float *phi, const float *x,
 static void ISA(gradient_body)(void *argument, team_t *team)
 {
     network_task_t *t = argument;
-    network_gradient(t->network, t->phi, t->x, t->labels, t->out, team);
+    network_pack(t->network, t->phi, 1, team);
+    network_gradient(t->network, t->x, t->labels, t->out, team);
 }
 
 static double ISA(network_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point,
@@ -94,12 +95,11 @@ static double ISA(network_loss_and_grad)(void *memory, const float *phi, const f
 static void ISA(hvp_body)(void *argument, team_t *team)
 {
     network_task_t *t = argument;
-    if (t->saved) {
-        network_pack(t->network, t->phi, 1, team);
+    network_pack(t->network, t->phi, 1, team);
+    if (t->saved)
         network_recompute(t->network, team);
-    } else {
-        network_gradient(t->network, t->phi, t->x, t->labels, NULL, team);
-    }
+    else
+        network_gradient(t->network, t->x, t->labels, NULL, team);
     network_hessian_product(t->network, t->x, t->labels, t->v, t->out, team);
 }
 
@@ -206,7 +206,8 @@ static void ISA(mlp_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *
 
 static void ISA(update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int32_t n)
 {
-    update_chunk(optimizer, optimizer->t + 1, 1, phi_in, phi, grad, NULL, 0, n);
+    const step_t step = step_of(optimizer, optimizer->t + 1, 1, phi_in, phi, grad, NULL);
+    update_range(&step, 0, n);
 }
 
 const rk_table ISA(rk_table) = {

@@ -73,7 +73,7 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     if (c.winograd)
         c.splits = max_i(1, min_i(SPLITS / 2, c.forward.tiles / CHUNK));
     else if (conv_gathers(&c) || c.forward.positions >= MANY * c.depth)
-        c.splits = SPLITS;
+        c.splits = min_i(SPLITS, max_i(1, c.forward.chunks));
     c.partials = take_floats(arena, c.splits * partial_size(&c));
     if (back) {
         c.back = plan_build(arena, fill, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
@@ -124,29 +124,41 @@ LOCAL void conv_back_item(const conv_t *c, int32_t i, const float *y_bar, const 
 }
 
 /* The weight adjoint over split i of the positions, into partials[i]: for layers of many positions and few weights, whose arrays
-   are then read once only. */
-LOCAL void weight_partial(const conv_t *c, int32_t i, const float *x, const float *y_bar, int add)
+   are then read once only.  low, high: input channels, for Winograd tiles. */
+LOCAL void weight_partial(const conv_t *c, int32_t i, int32_t low, int32_t high, const float *x, const float *y_bar, int add)
 {
     const plan_t *p = &c->forward;
     const int32_t all = c->winograd ? p->tiles : p->chunks;
     const int32_t from = split_start(all, i, c->splits), end = split_start(all, i + 1, c->splits);
+    const ptrdiff_t point = (ptrdiff_t)c->in * c->out;
     float *w_bar = c->partials + i * partial_size(c);
+    if (c->winograd) {
+        for (int32_t t = 0; !add && t < POINTS_2D; t++) /* w_bar[t, low:high, :] */
+            memset(w_bar + t * point + (ptrdiff_t)low * c->out, 0, sizeof(float) * (high - low) * c->out);
+        winograd_weight(p, from, end, low, high, x, y_bar, c->out, w_bar);
+        return;
+    }
     if (!add) memset(w_bar, 0, sizeof(float) * partial_size(c));
-    if (c->winograd)
-        winograd_weight(p, from, end, x, y_bar, c->out, w_bar);
-    else if (conv_gathers(c))
+    if (conv_gathers(c))
         direct_weight_gathered(p, from, end, c->depth, x, y_bar, c->out, w_bar);
     else
         direct_weight_split(p, from, end, x, y_bar, c->out, w_bar);
 }
 
-/* Items of the weight adjoint: splits, or strips x groups of panels.  Together they write w_bar, or add to it; if it is split,
-   conv_weight_finish must follow. */
-INLINE int32_t conv_weight_items(const conv_t *c) { return c->splits ? c->splits : c->forward.strips * strip_columns(c->out); }
-LOCAL void conv_weight_item(const conv_t *c, int32_t i, const float *x, const float *y_bar, int add, float *w_bar)
+/* Into how many pieces the input channels are cut in the weight adjoint by Winograd tiles: one, unless the splits are too few for
+   the members of a team, because every piece transforms y_bar. */
+INLINE int32_t weight_pieces(const conv_t *c, int members) { return c->winograd && c->splits < members ? c->in / PANEL : 1; }
+
+/* Items of the weight adjoint: splits x pieces, or strips x groups of panels.  Together they write w_bar, or add to it; if it is
+   split, conv_weight_finish must follow. */
+INLINE int32_t conv_weight_items(const conv_t *c, int32_t pieces)
+{
+    return c->splits ? c->splits * pieces : c->forward.strips * strip_columns(c->out);
+}
+LOCAL void conv_weight_item(const conv_t *c, int32_t i, int32_t pieces, const float *x, const float *y_bar, int add, float *w_bar)
 {
     if (c->splits)
-        weight_partial(c, i, x, y_bar, add);
+        weight_partial(c, i / pieces, c->in / pieces * (i % pieces), c->in / pieces * (i % pieces + 1), x, y_bar, add);
     else
         direct_weight_strip(&c->forward, i, x, y_bar, c->out, add, w_bar);
 }
@@ -160,19 +172,21 @@ INLINE vec sum_partials(const conv_t *c, ptrdiff_t i)
     return sum;
 }
 
-/* Add the partial sums up. */
-LOCAL void conv_weight_finish(const conv_t *c, float *w_bar)
+/* Items of adding up the partial sums: FINISH elements of all weight rows, or of one tap for Winograd tiles; 0: nothing to do. */
+enum { FINISH = 1024 };
+INLINE ptrdiff_t finish_size(const conv_t *c) { return (ptrdiff_t)(c->winograd ? c->in : c->depth) * c->out; }
+INLINE int32_t conv_finish_items(const conv_t *c) { return c->splits ? (int32_t)((finish_size(c) + FINISH - 1) / FINISH) : 0; }
+LOCAL void conv_weight_finish(const conv_t *c, int32_t item, float *w_bar)
 {
-    const ptrdiff_t tap = (ptrdiff_t)c->in * c->out; /* floats of one tap, or point */
-    if (!c->splits) return;
-    if (c->winograd) {
-        for (ptrdiff_t i = 0; i < tap; i += LANES) {
+    const ptrdiff_t size = finish_size(c), from = (ptrdiff_t)item * FINISH, end = from + FINISH < size ? from + FINISH : size;
+    for (ptrdiff_t i = from; i < end; i += LANES) {
+        if (c->winograd) {
             vec u_bar[POINTS][POINTS];
-            for (int t = 0; t < POINTS_2D; t++) u_bar[t / POINTS][t % POINTS] = sum_partials(c, t * tap + i);
-            winograd_filter_transpose(c->forward.scheme, u_bar, w_bar + i, tap);
+            for (int t = 0; t < POINTS_2D; t++) u_bar[t / POINTS][t % POINTS] = sum_partials(c, t * size + i);
+            winograd_filter_transpose(c->forward.scheme, u_bar, w_bar + i, size);
+        } else {
+            store(w_bar + i, sum_partials(c, i));
         }
-    } else {
-        for (ptrdiff_t i = 0; i < c->depth * (ptrdiff_t)c->out; i += LANES) store(w_bar + i, sum_partials(c, i));
     }
 }
 

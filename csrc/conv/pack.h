@@ -7,76 +7,93 @@
 
 #include "conv/conv.h"
 
-/* Panel `panel` of w, tap by tap: of each tap the channels from_channel .. end - 1. */
-LOCAL void pack_taps(const conv_t *c, const float *w, int32_t panel, int32_t from_channel, int32_t end, float *to)
+/* An item of packing: LANES input channels of a kernel, all taps and filters. */
+INLINE int32_t pack_items(const conv_t *c) { return ceil_div(c->in, LANES); }
+
+/* Rows from .. end - 1 (input channels) of every tap of w, one panel of filters: to[t, row, :], taps `distance` floats apart. */
+LOCAL void pack_rows(const conv_t *c, const float *w, int32_t panel, int32_t from, int32_t end, float *to, ptrdiff_t distance)
 {
     const int32_t channels = c->shape.channels, filters = c->shape.filters, taps = c->y.taps * c->x.taps;
     const int32_t columns = max_i(0, min_i(PANEL, filters - panel * PANEL));
-    for (int32_t t = 0; t < taps; t++) {
-        for (int32_t i = from_channel; i < end; i++, to += PANEL) { /* packed[panel, t, i, :] */
-            const float *from = w + ((ptrdiff_t)t * channels + i) * filters + panel * PANEL;
+    for (int32_t t = 0; t < taps; t++, to += distance) {
+        for (int32_t i = from; i < end; i++) {
+            const float *row = w + ((ptrdiff_t)t * channels + i) * filters + panel * PANEL; /* w[t, i, panel] */
+            float *packed = to + (ptrdiff_t)(i - from) * PANEL;
             if (i < channels && columns == PANEL) {
-                store(to, load(from));
-                store(to + LANES, load(from + LANES));
+                store(packed, load(row));
+                store(packed + LANES, load(row + LANES));
             } else {
-                store(to, zero());
-                store(to + LANES, zero());
-                for (int32_t j = 0; j < columns && i < channels; j++) to[j] = from[j];
+                store(packed, zero());
+                store(packed + LANES, zero());
+                for (int32_t j = 0; j < columns && i < channels; j++) packed[j] = row[j];
             }
         }
     }
 }
 
-/* Panel `panel` of w as the input adjoint reads it: taps in the adjoint's order, channels and filters exchanged; of each tap the
-   filters from_filter .. end - 1.  Whole LANES x LANES squares are transposed in registers. */
-LOCAL void pack_taps_back(const conv_t *c, const float *w, int32_t panel, int32_t from_filter, int32_t end, float *to)
+/* LANES x LANES of w as the input adjoint reads them, channels and filters exchanged: filters o .. as rows, channels i .. as
+   columns, of the adjoint's tap (ty, tx). */
+INLINE void transposed(const conv_t *c, const float *w, int32_t ty, int32_t tx, int32_t i, int32_t o, vec square[LANES])
 {
     const int32_t channels = c->shape.channels, filters = c->shape.filters;
-    for (int32_t ty = 0; ty < c->y.taps; ty++) {
-        for (int32_t tx = 0; tx < c->x.taps; tx++) {
-            const int32_t tap = tap_of(&c->back_y, ty) * c->x.taps + tap_of(&c->back_x, tx);
-            for (int32_t o = from_filter; o < end; o += LANES, to += LANES * PANEL) { /* packed[panel, ty, tx, o:, :] */
-                for (int32_t half = 0; half < PANEL; half += LANES) {
-                    const int32_t i = panel * PANEL + half;
-                    const float *from = w + ((ptrdiff_t)tap * channels + i) * filters + o; /* w[tap, i:, o:] */
-                    if (i + LANES <= channels && o + LANES <= filters) {
-                        vec square[LANES];
-                        RK_UNROLL
-                        for (int k = 0; k < LANES; k++) square[k] = load(from + (ptrdiff_t)k * filters);
-                        transpose(square);
-                        RK_UNROLL
-                        for (int k = 0; k < LANES; k++) store(to + k * PANEL + half, square[k]);
-                    } else {
-                        for (int32_t k = 0; k < LANES; k++) {
-                            store(to + k * PANEL + half, zero());
-                            for (int32_t j = 0; j < min_i(LANES, channels - i) && o + k < filters; j++)
-                                to[k * PANEL + half + j] = from[(ptrdiff_t)j * filters + k];
-                        }
-                    }
-                }
-            }
+    const int32_t tap = tap_of(&c->back_y, ty) * c->x.taps + tap_of(&c->back_x, tx);
+    const float *from = w + ((ptrdiff_t)tap * channels + i) * filters + o; /* w[tap, i:, o:] */
+    if (i + LANES <= channels && o + LANES <= filters) {
+        RK_UNROLL
+        for (int k = 0; k < LANES; k++) square[k] = load(from + (ptrdiff_t)k * filters);
+    } else {
+        for (int32_t k = 0; k < LANES; k++) {
+            float row[LANES] = {0};
+            for (int32_t j = 0; j < min_i(LANES, filters - o) && i + k < channels; j++) row[j] = from[(ptrdiff_t)k * filters + j];
+            square[k] = load(row);
+        }
+    }
+    transpose(square);
+}
+
+/* Pack an item for the forward map; for Winograd tiles the filter's transform. */
+LOCAL void conv_pack(const conv_t *c, const float *w, int32_t item, float *packed)
+{
+    const int32_t from = item * LANES, end = min_i(from + LANES, c->in);
+    const ptrdiff_t distance = (ptrdiff_t)c->in * PANEL; /* of two taps, or points, in packed */
+    float rows[9 * LANES * PANEL];
+    for (int32_t panel = 0; panel < conv_panels(c); panel++) {
+        float *to = packed + ((ptrdiff_t)panel * packed_rows(c, c->in) + from) * PANEL; /* packed[panel, 0, from, :] */
+        if (!c->winograd) {
+            pack_rows(c, w, panel, from, end, to, distance);
+        } else {
+            pack_rows(c, w, panel, from, end, rows, LANES * PANEL);
+            winograd_filter(c->forward.scheme, rows, LANES * PANEL, LANES * PANEL, to, distance);
         }
     }
 }
 
-/* Pack one panel for the forward map, or for the input adjoint; for Winograd tiles the filter's transform, LANES input channels of
-   all taps at a time. */
-LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t panel)
+/* Pack an item for the input adjoint: LANES columns of one panel. */
+LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *packed)
 {
-    float *to = packed + (ptrdiff_t)panel * packed_rows(c, c->in) * PANEL, taps[9 * LANES * PANEL];
-    if (!c->winograd) pack_taps(c, w, panel, 0, c->in, to);
-    for (int32_t i = 0; c->winograd && i < c->in; i += LANES) {
-        pack_taps(c, w, panel, i, i + LANES, taps);
-        winograd_filter(c->forward.scheme, taps, LANES * PANEL, to + (ptrdiff_t)i * PANEL, (ptrdiff_t)c->in * PANEL);
-    }
-}
-LOCAL void conv_pack_back(const conv_t *c, const float *w, float *packed, int32_t panel)
-{
-    float *to = packed + (ptrdiff_t)panel * packed_rows(c, c->out) * PANEL, taps[9 * LANES * PANEL];
-    if (!c->winograd) pack_taps_back(c, w, panel, 0, c->out, to);
-    for (int32_t o = 0; c->winograd && o < c->out; o += LANES) {
-        pack_taps_back(c, w, panel, o, o + LANES, taps);
-        winograd_filter(c->back.scheme, taps, LANES * PANEL, to + (ptrdiff_t)o * PANEL, (ptrdiff_t)c->out * PANEL);
+    const int32_t i = item * LANES, taps = c->y.taps * c->x.taps;
+    float *const panel = packed + (ptrdiff_t)(i / PANEL) * packed_rows(c, c->out) * PANEL + i % PANEL; /* packed[panel, 0, 0, i:] */
+    for (int32_t o = 0; o < c->out; o += LANES) {
+        if (c->winograd) {
+            float rows[9 * LANES * LANES];
+            for (int32_t t = 0; t < 9; t++) {
+                vec square[LANES];
+                transposed(c, w, t / 3, t % 3, i, o, square);
+                RK_UNROLL
+                for (int k = 0; k < LANES; k++) store(rows + (t * LANES + k) * LANES, square[k]);
+            }
+            for (int k = 0; k < LANES; k++)
+                winograd_filter(c->back.scheme, rows + k * LANES, LANES * LANES, LANES, panel + (ptrdiff_t)(o + k) * PANEL,
+                                (ptrdiff_t)c->out * PANEL);
+        } else {
+            for (int32_t t = 0; t < taps; t++) {
+                vec square[LANES];
+                transposed(c, w, t / c->x.taps, t % c->x.taps, i, o, square);
+                float *to = panel + ((ptrdiff_t)t * c->out + o) * PANEL; /* packed[panel, t, o:, i:] */
+                RK_UNROLL
+                for (int k = 0; k < LANES; k++) store(to + k * PANEL, square[k]);
+            }
+        }
     }
 }
 

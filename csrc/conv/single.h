@@ -37,7 +37,7 @@ LOCAL size_t single_size(const rk_conv *s, int32_t batch)
 LOCAL void forward_body(void *argument, team_t *team)
 {
     conv_task_t *t = argument;
-    EACH(i, conv_panels(&t->conv)) conv_pack(&t->conv, t->w, t->conv.packed, i);
+    EACH(i, pack_items(&t->conv)) conv_pack(&t->conv, t->w, i, t->conv.packed);
     barrier(team);
     EACH(i, conv_items(&t->conv)) conv_item(&t->conv, i, t->x, t->conv.packed, FROM_ZERO, NULL, t->out);
     barrier(team);
@@ -57,7 +57,7 @@ LOCAL void single_forward(const rk_conv *s, int32_t batch, const float *x, const
 LOCAL void input_body(void *argument, team_t *team)
 {
     conv_task_t *t = argument;
-    EACH(i, conv_back_panels(&t->conv)) conv_pack_back(&t->conv, t->w, t->conv.packed_back, i);
+    EACH(i, pack_items(&t->conv)) conv_pack_back(&t->conv, t->w, i, t->conv.packed_back);
     barrier(team);
     EACH(i, conv_back_items(&t->conv))
         conv_back_item(&t->conv, i, t->y_bar, t->conv.packed_back, FROM_ZERO, t->out);
@@ -84,9 +84,10 @@ LOCAL void single_input(const rk_conv *s, int32_t batch, const float *y_bar, con
 LOCAL void weight_body(void *argument, team_t *team)
 {
     conv_task_t *t = argument;
-    EACH(i, conv_weight_items(&t->conv)) conv_weight_item(&t->conv, i, t->x, t->y_bar, 0, t->out);
+    const int32_t pieces = weight_pieces(&t->conv, team->shared->members);
+    EACH(i, conv_weight_items(&t->conv, pieces)) conv_weight_item(&t->conv, i, pieces, t->x, t->y_bar, 0, t->out);
     barrier(team);
-    EACH(i, 1) conv_weight_finish(&t->conv, t->out);
+    EACH(i, conv_finish_items(&t->conv)) conv_weight_finish(&t->conv, i, t->out);
     barrier(team);
 }
 

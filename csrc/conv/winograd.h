@@ -28,9 +28,9 @@ INLINE ptrdiff_t point_stride(int32_t channels) { return (ptrdiff_t)channels * C
 #define RK_ANY(f, scheme, ...) \
     ((scheme) == STRIDE_2_ADJOINT ? f(STRIDE_2_ADJOINT, __VA_ARGS__) : RK_FORWARD(f, scheme, __VA_ARGS__))
 
-LOCAL void winograd_filter(scheme_t f, const float *w, ptrdiff_t size, float *u, ptrdiff_t distance)
+LOCAL void winograd_filter(scheme_t f, const float *w, ptrdiff_t taps, int32_t n, float *u, ptrdiff_t points)
 {
-    RK_ANY(filter_transform, f, w, size, u, distance);
+    RK_ANY(filter_transform, f, w, taps, n, u, points);
 }
 LOCAL void winograd_filter_transpose(scheme_t f, vec u_bar[POINTS][POINTS], float *w_bar, ptrdiff_t size)
 {
@@ -197,9 +197,9 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
     winograd_output(p, tile, tiles, m, columns, from, bias, out);
 }
 
-/* u_bar (POINTS_2D, channels, out) += the products of tiles from .. last - 1. */
-LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, const float *x, const float *y_bar, int32_t out,
-                           float *u_bar)
+/* u_bar (POINTS_2D, channels, out) += the products of tiles from .. last - 1, for the input channels low .. high - 1. */
+LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x, const float *y_bar,
+                           int32_t out, float *u_bar)
 {
     transformed_t v, m;
     /* at most two products of each axis use one filter point */
@@ -215,8 +215,8 @@ LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, const fl
         for (int32_t column = 0; column < out; column += CHANNELS) {
             const int32_t columns = min_i(CHANNELS, out - column);
             winograd_output_transpose(p, tile, tiles, y_bar + column, columns, m);
-            for (int32_t channel = 0; channel < channels; channel += CHANNELS) {
-                const int32_t depth = min_i(CHANNELS, channels - channel);
+            for (int32_t channel = low; channel < high; channel += CHANNELS) {
+                const int32_t depth = min_i(CHANNELS, high - channel);
                 winograd_input(p, tile, tiles, x + channel, depth, v);
                 for (int32_t next = 0; next < class->products;) { /* all products of a filter point */
                     const product_t *product = class->by_filter + next;

@@ -147,14 +147,14 @@ INLINE void output_transform_transpose_1d(const scheme_t f, const vec *y, vec *m
         }                                                                        \
     } while (0)
 
-/* u[point, :size] = G w G' of w[tap, :size]; w's taps are `size` floats apart, u's points `distance`. */
-INLINE void filter_transform(const scheme_t f, const float *w, ptrdiff_t size, float *u, ptrdiff_t distance)
+/* u[point, :n] = G w G' of w[tap, :n]; w's taps are `taps` floats apart, u's points `points`. */
+INLINE void filter_transform(const scheme_t f, const float *w, ptrdiff_t taps, int32_t n, float *u, ptrdiff_t points)
 {
-    for (ptrdiff_t i = 0; i < size; i += LANES) {
+    for (int32_t i = 0; i < n; i += LANES) {
         vec from[3][3], to[MOST][MOST];
-        for (int t = 0; t < 9; t++) from[t / 3][t % 3] = load(w + t * size + i);
+        for (int t = 0; t < 9; t++) from[t / 3][t % 3] = load(w + t * taps + i);
         RK_BOTH_AXES(filter_transform_1d, f, 3, POINTS, from, to);
-        for (int t = 0; t < POINTS_2D; t++) store(u + t * distance + i, to[t / POINTS][t % POINTS]);
+        for (int t = 0; t < POINTS_2D; t++) store(u + t * points + i, to[t / POINTS][t % POINTS]);
     }
 }
 

@@ -66,8 +66,7 @@
 #define conv_weight_finish ISA(conv_weight_finish)
 
 /* conv/pack.h */
-#define pack_taps ISA(pack_taps)
-#define pack_taps_back ISA(pack_taps_back)
+#define pack_rows ISA(pack_rows)
 #define conv_pack ISA(conv_pack)
 #define conv_pack_back ISA(conv_pack_back)
 #define pad_vector ISA(pad_vector)
@@ -96,18 +95,30 @@
 #define block_back_pooled ISA(block_back_pooled)
 #define block_back ISA(block_back)
 
-/* network/gradient.h */
+/* network/network.h */
 #define block_build ISA(block_build)
 #define network_layout_saved ISA(network_layout_saved)
 #define network_use_saved ISA(network_use_saved)
 #define network_fits ISA(network_fits)
 #define network_build ISA(network_build)
+#define network_pack_items ISA(network_pack_items)
+#define pack_item_at ISA(pack_item_at)
+#define network_pack_item ISA(network_pack_item)
 #define network_pack ISA(network_pack)
+
+/* network/gradient.h */
+#define finish_statistics ISA(finish_statistics)
 #define network_forward ISA(network_forward)
 #define network_loss ISA(network_loss)
 #define block_below_item ISA(block_below_item)
+#define finish_merge ISA(finish_merge)
+#define finish_items ISA(finish_items)
+#define finish_item ISA(finish_item)
 #define dense_backward ISA(dense_backward)
-#define block_finish_kernel ISA(block_finish_kernel)
+#define vector_gradients ISA(vector_gradients)
+#define above_items ISA(above_items)
+#define above_item ISA(above_item)
+#define finish_first ISA(finish_first)
 #define block_backward ISA(block_backward)
 #define network_gradient ISA(network_gradient)
 
@@ -117,8 +128,9 @@
 #define block_sums_dot ISA(block_sums_dot)
 #define block_statistics_dot ISA(block_statistics_dot)
 #define block_activate_dot ISA(block_activate_dot)
-#define network_forward_dot ISA(network_forward_dot)
 #define network_loss_dot ISA(network_loss_dot)
+#define finish_statistics_dot ISA(finish_statistics_dot)
+#define network_forward_dot ISA(network_forward_dot)
 #define block_sums_back_dot ISA(block_sums_back_dot)
 #define block_back_dot ISA(block_back_dot)
 #define conv_adjoints_dot ISA(conv_adjoints_dot)
@@ -142,10 +154,11 @@
 #define mlp_hessian_product ISA(mlp_hessian_product)
 
 /* network/optimizer.h */
-#define update_chunk ISA(update_chunk)
-#define update_all ISA(update_all)
+#define step_of ISA(step_of)
+#define update_range ISA(update_range)
 
 /* network/inner_loop.h */
+#define update_item ISA(update_item)
 #define network_inner_loop ISA(network_inner_loop)
 #define mlp_inner_loop ISA(mlp_inner_loop)
 

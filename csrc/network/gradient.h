@@ -1,181 +1,29 @@
-/* The gradient of a whole network in one call: blocks, a dense layer, softmax cross-entropy.
+/* The gradient of a whole network in one call: forward pass, softmax cross-entropy, backward pass.
 
    Each function below is run by all members of a team (core/team.h): EACH hands out the items of a phase, and a barrier
-   separates the phases.  B = batch; stored ways are padded to whole panels.  */
+   separates the phases.  Small serial work is done by the last member to arrive (barrier_then).  B = batch.  */
 
 #ifndef RK_GRADIENT_H
 #define RK_GRADIENT_H
 
-#include "core/team.h"
-#include "network/block.h"
+#include "network/network.h"
 
-typedef struct {
-    rk_network shape;
-    int32_t batch;
-    ptrdiff_t parameters;
-    block_t block[RK_MAX_BLOCKS];
-    conv_t dense;
-    ptrdiff_t dense_offset;  /* of the dense kernel in phi */
-    float *dense_bias;       /* (ways,) */
-    float *logits, *delta;   /* (B, ways); delta: the loss's gradient by the logits */
-    float *dense_w_bar;      /* (inputs, ways) */
-    float *saved;            /* the plan's own memory for network_layout_saved */
-    float *dense_bias_dot, *logits_dot, *delta_dot, *dense_packed_dot, *dense_packed_back_dot; /* tangents, shaped alike */
-    double loss;
-} network_t;
-
-/* The convolution or dense layer that reads block l's output. */
-INLINE const conv_t *conv_above(const network_t *n, int32_t l)
+/* For barrier_then: all statistics of a block. */
+LOCAL void finish_statistics(void *block)
 {
-    return l + 1 < n->shape.blocks ? &n->block[l + 1].conv : &n->dense;
+    const block_t *k = block;
+    for (int32_t c = 0; c < k->channels; c += LANES) block_statistics(k, c);
 }
 
-/* Lay out one block's memory; `in`: stored channels of its input; return its number of parameters. */
-LOCAL ptrdiff_t block_build(arena_t *arena, block_t *k, const rk_block *shape, int32_t batch, int32_t in, int first, int hessian)
-{
-    const rk_conv *s = &shape->conv;
-    const int32_t c = padded(s->filters);
-    k->shape = *shape;
-    k->channels = c;
-    k->conv = conv_build(arena, *s, batch, in, first ? 0 : GAP, c, !first);
-    k->rows = batch * s->out_height * s->out_width;
-    k->image = shape->pool ? shape->pool_height * shape->pool_width : s->out_height * s->out_width;
-    k->pooled = shape->pool ? batch * shape->pool_height * shape->pool_width : k->rows;
-    k->counted = shape->pool && shape->pool_first ? k->pooled : k->rows;
-    const size_t full = (size_t)k->rows * c, small = (size_t)k->pooled * c;
-    if (shape->pool) {
-        k->u = take_floats(arena, small);
-        k->argmax = take(arena, small, sizeof(int32_t));
-    }
-    k->a = take_floats(arena, small + (size_t)batch * GAP);
-    float **const vectors[] = {&k->bias, &k->gamma, &k->beta};
-    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, c);
-    const size_t depth = (size_t)s->kernel_height * s->kernel_width * in;
-    k->w_bar = in == s->channels && c == s->filters ? NULL : take_floats(arena, depth * c);
-    k->z_bar_over_z = !hessian;
-    if (hessian) {
-        k->z_bar = take_floats(arena, full);
-        k->z_dot = take_floats(arena, full);
-        k->u_dot = shape->pool ? take_floats(arena, small) : k->z_dot;
-        k->a_dot = take_floats(arena, small + (size_t)batch * GAP);
-        k->a_bar_dot = take_floats(arena, small);
-        float **const dots[] = {&k->bias_dot, &k->gamma_dot, &k->beta_dot, &k->zm_dot,
-                                &k->slope,    &k->r_dot,     &k->m1_dot,   &k->m2_dot};
-        for (size_t i = 0; i < sizeof dots / sizeof *dots; i++) *dots[i] = take_floats(arena, c);
-        k->packed_dot = take_floats(arena, conv_packed(&k->conv));
-        k->packed_back_dot = first ? NULL : take_floats(arena, conv_packed_back(&k->conv));
-    }
-    return kernel_size(s) + 3 * s->filters;
-}
-
-/* Lay out in `arena` the residuals: what the gradient saves for Hessian products at the same phi and minibatch. */
-LOCAL void network_layout_saved(network_t *n, arena_t *arena)
+/* logits of x (B, height, width, channels); every block keeps what its backward pass reads.  The last barrier runs finish. */
+LOCAL void network_forward(network_t *n, const float *x, team_t *team, void (*finish)(void *argument), void *argument)
 {
     for (int32_t l = 0; l < n->shape.blocks; l++) {
         block_t *k = &n->block[l];
-        k->z = take_floats(arena, (size_t)k->rows * k->channels);
-        k->a_bar = take_floats(arena, (size_t)k->pooled * k->channels);
-        float **const vectors[] = {&k->mean, &k->r, &k->sign, &k->m1, &k->m2};
-        for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, k->channels);
-        if (k->z_bar_over_z) k->z_bar = k->z;
-        if (!pools(k)) k->u = k->z;
-    }
-    n->delta = take_floats(arena, (size_t)n->batch * n->dense.out);
-}
-
-/* Keep residuals in the caller's memory `saved`, or in the plan's own if it is NULL. */
-LOCAL void network_use_saved(network_t *n, float *saved)
-{
-    arena_t arena = {(char *)(saved ? saved : n->saved), 0};
-    network_layout_saved(n, &arena);
-}
-
-/* Whether all offsets fit in int32 with `batch` images. */
-LOCAL int network_fits(const rk_network *shape, int32_t batch)
-{
-    for (int32_t l = 0; l < shape->blocks; l++)
-        if (!conv_fits(&shape->block[l].conv, batch)) return 0;
-    return conv_fits(&shape->dense, batch);
-}
-
-/* Lay out a network's memory, beginning with the network_t itself, which is returned. */
-LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *shape, int32_t batch, int32_t hessian)
-{
-    network_t *stored = take(arena, 1, sizeof(network_t));
-    memset(n, 0, sizeof *n);
-    n->shape = *shape;
-    n->batch = batch;
-    int32_t in = shape->block[0].conv.channels;
-    for (int32_t i = 0; i < shape->blocks; i++) {
-        n->block[i].offset = n->parameters;
-        n->parameters += block_build(arena, &n->block[i], &shape->block[i], batch, in, i == 0, hessian);
-        in = n->block[i].channels;
-    }
-    const int32_t ways = padded(shape->dense.filters);
-    n->dense_offset = n->parameters;
-    n->parameters += kernel_size(&shape->dense) + shape->dense.filters;
-    n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1);
-    n->dense_bias = take_floats(arena, ways);
-    n->logits = take_floats(arena, (size_t)batch * ways);
-    const size_t inputs = (size_t)shape->dense.height * shape->dense.width * in;
-    n->dense_w_bar = take_floats(arena, inputs * ways);
-    for (int32_t l = 0; l < shape->blocks; l++) { /* two sums per forward chunk, or per chunk that writes a_bar */
-        block_t *k = &n->block[l];
-        const int32_t forward = max_i(k->conv.forward.chunks, row_chunks(k->rows)), back = conv_above(n, l)->back.chunks;
-        k->partials = take_floats(arena, (size_t)max_i(forward, back) * 2 * k->channels);
-    }
-    if (hessian) {
-        n->dense_bias_dot = take_floats(arena, ways);
-        n->logits_dot = take_floats(arena, (size_t)batch * ways);
-        n->delta_dot = take_floats(arena, (size_t)batch * ways);
-        n->dense_packed_dot = take_floats(arena, conv_packed(&n->dense));
-        n->dense_packed_back_dot = take_floats(arena, conv_packed_back(&n->dense));
-    }
-    n->saved = take_floats(arena, 0);
-    network_layout_saved(n, arena);
-    return stored;
-}
-
-/* Pack every layer's weights, forward and (where the layer has an input adjoint) backward; copy the vectors. */
-LOCAL void network_pack(network_t *n, const float *phi, int back, team_t *team)
-{
-    int32_t all = 0, items[RK_MAX_BLOCKS + 1];
-    for (int32_t l = 0; l <= n->shape.blocks; l++) {
-        const conv_t *c = l < n->shape.blocks ? &n->block[l].conv : &n->dense;
-        all += items[l] = conv_panels(c) + (back && c->packed_back ? conv_back_panels(c) : 0);
-    }
-    EACH(i, all) {
-        int32_t l = 0, j = i;
-        while (j >= items[l]) j -= items[l++];
-        const conv_t *c = l < n->shape.blocks ? &n->block[l].conv : &n->dense;
-        const float *w = phi + (l < n->shape.blocks ? n->block[l].offset : n->dense_offset);
-        if (j >= conv_panels(c)) {
-            conv_pack_back(c, w, c->packed_back, j - conv_panels(c));
-            continue;
-        }
-        conv_pack(c, w, c->packed, j);
-        const float *vectors = w + kernel_size(&c->shape);
-        const int32_t f = c->shape.filters;
-        if (j == 0 && l < n->shape.blocks) {
-            const block_t *k = &n->block[l];
-            pad_vector(k->bias, vectors, f, k->channels);
-            pad_vector(k->gamma, vectors + f, f, k->channels);
-            pad_vector(k->beta, vectors + 2 * f, f, k->channels);
-        } else if (j == 0) {
-            pad_vector(n->dense_bias, vectors, f, n->dense.out);
-        }
-    }
-    barrier(team);
-}
-
-/* logits of x (B, height, width, channels); every block keeps what its backward pass reads. */
-LOCAL void network_forward(network_t *n, const float *x, team_t *team)
-{
-    for (int32_t l = 0; l < n->shape.blocks; l++) {
-        const block_t *k = &n->block[l];
+        const int pool_first = pools(k) && k->shape.pool_first;
         EACH(i, conv_items(&k->conv)) block_conv(k, i, x);
-        barrier(team);
-        if (pools(k) && k->shape.pool_first) {
+        barrier_then(team, pool_first ? NULL : finish_statistics, k);
+        if (pool_first) {
             EACH(i, row_chunks(k->pooled)) {
                 const int32_t from = i * CHUNK_ROWS, rows = min_i(CHUNK_ROWS, k->pooled - from);
                 block_pool(k, from, from + rows);
@@ -184,10 +32,8 @@ LOCAL void network_forward(network_t *n, const float *x, team_t *team)
                     moments(k->u + (ptrdiff_t)from * k->channels + c, NULL, rows, k->channels, of_chunk, of_chunk + k->channels);
                 }
             }
-            barrier(team);
+            barrier_then(team, finish_statistics, k);
         }
-        EACH(i, k->channels / LANES) block_statistics(k, i * LANES);
-        barrier(team);
         EACH(i, row_chunks(k->pooled)) {
             const int32_t from = i * CHUNK_ROWS, to = min_i(from + CHUNK_ROWS, k->pooled);
             if (pools(k) && !k->shape.pool_first) block_pool(k, from, to);
@@ -197,12 +43,15 @@ LOCAL void network_forward(network_t *n, const float *x, team_t *team)
         x = k->a;
     }
     EACH(i, conv_items(&n->dense)) conv_item(&n->dense, i, x, n->dense.packed, FROM_BIAS, n->dense_bias, n->logits);
-    barrier(team);
+    barrier_then(team, finish, argument);
 }
 
-/* The loss, and delta = softmax - one-hot, its gradient by the logits; by one member, because the sum has an order. */
-LOCAL void network_loss(network_t *n, const int32_t *labels)
+/* For barrier_then: the loss, and delta = softmax - one-hot, its gradient by the logits. */
+typedef struct { network_t *network; const int32_t *labels; } loss_task_t;
+LOCAL void network_loss(void *task)
 {
+    network_t *n = ((loss_task_t *)task)->network;
+    const int32_t *labels = ((loss_task_t *)task)->labels;
     const int32_t ways = n->shape.dense.filters, stride = n->dense.out;
     const float scale = n->shape.mean_loss ? 1.0f / (float)n->batch : 1.0f;
     double loss = 0.0;
@@ -228,73 +77,105 @@ LOCAL void block_below_item(const block_t *k, const conv_t *above, int32_t i, co
         block_sums(k, above->back.to + chunk->position, chunk->positions, c, k->partials + (ptrdiff_t)item.chunk * 2 * k->channels);
 }
 
-/* The dense layer backward: the last block's a_bar and, unless grad is NULL, kernel and bias gradients. */
-LOCAL void dense_backward(network_t *n, float *grad, team_t *team)
+/* For barrier_then: merge block k's partial sums, `chunks` of them, into `to`. */
+typedef struct { const block_t *block; int32_t chunks; float *to[2]; } merge_task_t;
+LOCAL void finish_merge(void *task)
+{
+    const merge_task_t *t = task;
+    for (int32_t c = 0; c < t->block->channels; c += LANES) block_merge(t->block, t->chunks, c, t->to);
+}
+
+/* A layer's kernel gradient after its weight items: add partial sums, drop padding. */
+LOCAL int32_t finish_items(const conv_t *c, const float *w_bar) { return w_bar ? 1 : conv_finish_items(c); }
+LOCAL void finish_item(const conv_t *c, int32_t i, float *w_bar, float *grad)
+{
+    if (!w_bar) {
+        conv_weight_finish(c, i, grad);
+        return;
+    }
+    for (int32_t j = 0; j < conv_finish_items(c); j++) conv_weight_finish(c, j, w_bar);
+    unpad_kernel(c, w_bar, grad);
+}
+
+/* The dense layer backward: the last block's a_bar and m1, m2 and, unless grad is NULL, w_bar. */
+LOCAL void dense_backward(network_t *n, const float *grad, team_t *team)
 {
     const block_t *last = &n->block[n->shape.blocks - 1];
-    const int32_t weights = grad ? conv_weight_items(&n->dense) : 0;
-    EACH(i, weights + conv_back_items(&n->dense)) {
-        if (i < weights)
-            conv_weight_item(&n->dense, i, last->a, n->delta, 0, n->dense_w_bar);
-        else
-            block_below_item(last, &n->dense, i - weights, n->delta);
-    }
-    barrier(team);
-    if (!grad) return;
-    EACH(i, 1) dense_gradient(&n->dense, n->dense_w_bar, n->delta, n->batch, grad + n->dense_offset);
-    barrier(team);
+    const int32_t pieces = weight_pieces(&n->dense, team->shared->members);
+    merge_task_t merge = {last, n->dense.back.chunks, {last->m1, last->m2}};
+    EACH(i, grad ? conv_weight_items(&n->dense, pieces) : 0)
+        conv_weight_item(&n->dense, i, pieces, last->a, n->delta, 0, n->dense_w_bar);
+    EACH_ALSO(i, conv_back_items(&n->dense)) block_below_item(last, &n->dense, i, n->delta);
+    barrier_then(team, finish_merge, &merge);
 }
 
-/* Finish a block's kernel gradient after all its weight items: add partial sums, drop padding. */
-LOCAL void block_finish_kernel(const block_t *k, float *w_bar, team_t *team)
+/* The gradients of the vectors of block k.  The convolution's bias has a gradient of exactly zero, because batch norm removes it. */
+LOCAL void vector_gradients(const block_t *k, const float *beta_bar, const float *gamma_bar, float *grad)
 {
-    if (!k->conv.splits && !k->w_bar) return;
-    EACH(i, 1) {
-        conv_weight_finish(&k->conv, k->w_bar ? k->w_bar : w_bar);
-        if (k->w_bar) unpad_kernel(&k->conv, k->w_bar, w_bar);
-    }
-    barrier(team);
+    const int32_t f = k->shape.conv.filters;
+    float *bias_bar = grad + k->offset + kernel_size(&k->shape.conv);
+    memset(bias_bar, 0, sizeof(float) * f);
+    memcpy(bias_bar + f, gamma_bar, sizeof(float) * f);
+    memcpy(bias_bar + 2 * f, beta_bar, sizeof(float) * f);
 }
 
-/* Block l backward from its a_bar and the partial sums made with it: its part of grad, unless that is NULL, and the a_bar of the
-   block below.  The convolution's bias has a gradient of exactly zero, because batch norm removes it. */
+/* The gradient of the layer above block l, after its weight items: the items of finishing it. */
+LOCAL int32_t above_items(const network_t *n, int32_t l)
+{
+    return l + 1 == n->shape.blocks ? 1 : finish_items(&n->block[l + 1].conv, n->block[l + 1].w_bar);
+}
+LOCAL void above_item(const network_t *n, int32_t l, int32_t i, const float *delta, float *grad)
+{
+    if (l + 1 == n->shape.blocks) {
+        for (int32_t j = 0; j < conv_finish_items(&n->dense); j++) conv_weight_finish(&n->dense, j, n->dense_w_bar);
+        dense_gradient(&n->dense, n->dense_w_bar, delta, n->batch, grad + n->dense_offset);
+    } else {
+        const block_t *above = &n->block[l + 1];
+        finish_item(&above->conv, i, above->w_bar, grad + above->offset);
+    }
+}
+
+/* For barrier_then: finish the first layer's kernel gradient. */
+typedef struct { const block_t *block; float *grad; } first_task_t;
+LOCAL void finish_first(void *task)
+{
+    const block_t *k = ((first_task_t *)task)->block;
+    for (int32_t i = 0; i < finish_items(&k->conv, k->w_bar); i++)
+        finish_item(&k->conv, i, k->w_bar, ((first_task_t *)task)->grad + k->offset);
+}
+
+/* Block l backward from its a_bar, m1 and m2: its part of grad, unless that is NULL, and a_bar, m1 and m2 of the block below.  Its
+   kernel gradient is finished while the block below goes through its first phase. */
 LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, team_t *team)
 {
-    const block_t *k = &n->block[l];
-    const int32_t f = k->shape.conv.filters, chunks = row_chunks(k->pooled);
-    float *const sums[2] = {k->m1, k->m2};
-    EACH(i, k->channels / LANES) block_merge(k, conv_above(n, l)->back.chunks, i * LANES, sums);
-    barrier(team);
-    if (!grad && !l) return;
-    float *w_bar = grad ? grad + k->offset : NULL, *bias_bar = grad ? w_bar + kernel_size(&k->shape.conv) : NULL;
-    EACH(i, chunks) {
+    const block_t *k = &n->block[l], *below = l ? &n->block[l - 1] : NULL;
+    EACH(i, grad ? above_items(n, l) : 0) above_item(n, l, i, n->delta, grad);
+    EACH_ALSO(i, row_chunks(k->pooled)) {
         block_back(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
-        if (i > 0 || !grad) continue;
-        memset(bias_bar, 0, sizeof(float) * f);
-        memcpy(bias_bar + f, k->m2, sizeof(float) * f);
-        memcpy(bias_bar + 2 * f, k->m1, sizeof(float) * f);
+        if (i == 0 && grad) vector_gradients(k, k->m1, k->m2, grad);
     }
     barrier(team);
-    const int32_t weights = grad ? conv_weight_items(&k->conv) : 0, back = l ? conv_back_items(&k->conv) : 0;
-    EACH(i, weights + back) {
-        if (i < weights)
-            conv_weight_item(&k->conv, i, x, k->z_bar, 0, k->w_bar ? k->w_bar : w_bar);
-        else
-            block_below_item(&n->block[l - 1], &k->conv, i - weights, k->z_bar);
+    const int32_t pieces = weight_pieces(&k->conv, team->shared->members);
+    EACH(i, grad ? conv_weight_items(&k->conv, pieces) : 0)
+        conv_weight_item(&k->conv, i, pieces, x, k->z_bar, 0, k->w_bar ? k->w_bar : grad + k->offset);
+    if (below) {
+        merge_task_t merge = {below, k->conv.back.chunks, {below->m1, below->m2}};
+        EACH_ALSO(i, conv_back_items(&k->conv)) block_below_item(below, &k->conv, i, k->z_bar);
+        barrier_then(team, finish_merge, &merge);
+    } else {
+        first_task_t first = {k, grad};
+        barrier_then(team, finish_first, &first);
     }
-    barrier(team);
-    if (grad) block_finish_kernel(k, w_bar, team);
 }
 
-/* The loss of the minibatch (x, labels) at phi, in n->loss, and unless grad is NULL its gradient (n,). */
-LOCAL void network_gradient(network_t *n, const float *phi, const float *x, const int32_t *labels, float *grad, team_t *team)
+/* The loss of the minibatch (x, labels), in n->loss, and unless grad is NULL its gradient (n,), at the phi that is packed. */
+LOCAL void network_gradient(network_t *n, const float *x, const int32_t *labels, float *grad, team_t *team)
 {
-    network_pack(n, phi, 1, team);
-    network_forward(n, x, team);
-    EACH(i, 1) network_loss(n, labels);
-    barrier(team);
+    loss_task_t loss = {n, labels};
+    network_forward(n, x, team, network_loss, &loss);
     dense_backward(n, grad, team);
-    for (int32_t l = n->shape.blocks - 1; l >= 0; l--) block_backward(n, l, l ? n->block[l - 1].a : x, grad, team);
+    for (int32_t l = n->shape.blocks - 1; l >= (grad ? 0 : 1); l--)
+        block_backward(n, l, l ? n->block[l - 1].a : x, grad, team);
 }
 
 #endif

@@ -14,15 +14,17 @@
 /* The tangents of the weights, packed like the weights. */
 LOCAL void network_pack_dot(network_t *n, const float *v, team_t *team)
 {
-    EACH(l, n->shape.blocks + 1) {
-        const int dense = l == n->shape.blocks;
-        const block_t *k = &n->block[dense ? 0 : l];
-        const conv_t *c = dense ? &n->dense : &k->conv;
-        const float *w = v + (dense ? n->dense_offset : k->offset), *vectors = w + kernel_size(&c->shape);
+    EACH(i, network_pack_items(n)) {
+        const pack_item_t p = pack_item_at(n, i);
+        const int dense = p.layer == n->shape.blocks;
+        const block_t *k = &n->block[dense ? 0 : p.layer];
+        const conv_t *c = layer_conv(n, p.layer);
+        const float *w = v + layer_offset(n, p.layer), *vectors = w + kernel_size(&c->shape);
         float *back = dense ? n->dense_packed_back_dot : k->packed_back_dot;
         const int32_t f = c->shape.filters;
-        for (int32_t i = 0; i < conv_panels(c); i++) conv_pack(c, w, dense ? n->dense_packed_dot : k->packed_dot, i);
-        for (int32_t i = 0; back && i < conv_back_panels(c); i++) conv_pack_back(c, w, back, i);
+        conv_pack(c, w, p.item, dense ? n->dense_packed_dot : k->packed_dot);
+        if (back) conv_pack_back(c, w, p.item, back);
+        if (p.item > 0) continue;
         pad_vector(dense ? n->dense_bias_dot : k->bias_dot, vectors, f, c->out);
         if (dense) continue;
         pad_vector(k->gamma_dot, vectors + f, f, c->out);
@@ -103,42 +105,11 @@ LOCAL void block_activate_dot(const block_t *k, int32_t from, int32_t to)
     }
 }
 
-/* logits_dot along v; the weights' tangents are packed, and the forward pass has run. */
-LOCAL void network_forward_dot(network_t *n, const float *x, team_t *team)
+/* For barrier_then: delta_dot = scale p (logits_dot - <p, logits_dot>); p: the softmax, scale: 1/B if the loss is averaged. */
+LOCAL void network_loss_dot(void *task)
 {
-    const float *x_dot = NULL;
-    for (int32_t l = 0; l < n->shape.blocks; l++) {
-        const block_t *k = &n->block[l];
-        EACH(i, conv_items(&k->conv)) {
-            conv_item(&k->conv, i, x, k->packed_dot, FROM_BIAS, k->bias_dot, k->z_dot);
-            if (x_dot) conv_item(&k->conv, i, x_dot, k->conv.packed, FROM_OUT, NULL, k->z_dot);
-        }
-        barrier(team);
-        if (pools(k)) {
-            EACH(i, row_chunks(k->pooled)) block_pool_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
-            barrier(team);
-        }
-        EACH(i, row_chunks(k->counted))
-            block_sums_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->counted),
-                           k->partials + (ptrdiff_t)i * 2 * k->channels);
-        barrier(team);
-        EACH(i, k->channels / LANES) block_statistics_dot(k, i * LANES);
-        barrier(team);
-        EACH(i, row_chunks(k->pooled)) block_activate_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
-        barrier(team);
-        x = k->a;
-        x_dot = k->a_dot;
-    }
-    EACH(i, conv_items(&n->dense)) {
-        conv_item(&n->dense, i, x, n->dense_packed_dot, FROM_BIAS, n->dense_bias_dot, n->logits_dot);
-        conv_item(&n->dense, i, x_dot, n->dense.packed, FROM_OUT, NULL, n->logits_dot);
-    }
-    barrier(team);
-}
-
-/* delta_dot = scale p (logits_dot - <p, logits_dot>); p: the softmax, scale: 1/B if the loss is averaged. */
-LOCAL void network_loss_dot(network_t *n, const int32_t *labels)
-{
+    network_t *n = ((loss_task_t *)task)->network;
+    const int32_t *labels = ((loss_task_t *)task)->labels;
     const int32_t ways = n->shape.dense.filters, stride = n->dense.out;
     const float scale = n->shape.mean_loss ? 1.0f / (float)n->batch : 1.0f;
     for (int32_t b = 0; b < n->batch; b++) {
@@ -152,6 +123,45 @@ LOCAL void network_loss_dot(network_t *n, const int32_t *labels)
         for (int32_t j = 0; j < ways; j++) n->delta_dot[row + j] *= (n->logits_dot[row + j] - mean) * scale;
         memset(n->delta_dot + row + ways, 0, sizeof(float) * (stride - ways));
     }
+}
+
+/* For barrier_then: the tangents of all statistics of a block. */
+LOCAL void finish_statistics_dot(void *block)
+{
+    const block_t *k = block;
+    for (int32_t c = 0; c < k->channels; c += LANES) block_statistics_dot(k, c);
+}
+
+/* logits_dot along v; the weights' tangents are packed, and the forward pass has run.  The last barrier runs network_loss_dot. */
+LOCAL void network_forward_dot(network_t *n, const float *x, const int32_t *labels, team_t *team)
+{
+    const float *x_dot = NULL;
+    for (int32_t l = 0; l < n->shape.blocks; l++) {
+        block_t *k = &n->block[l];
+        EACH(i, conv_items(&k->conv)) {
+            conv_item(&k->conv, i, x, k->packed_dot, FROM_BIAS, k->bias_dot, k->z_dot);
+            if (x_dot) conv_item(&k->conv, i, x_dot, k->conv.packed, FROM_OUT, NULL, k->z_dot);
+        }
+        barrier(team);
+        if (pools(k)) {
+            EACH(i, row_chunks(k->pooled)) block_pool_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
+            barrier(team);
+        }
+        EACH(i, row_chunks(k->counted))
+            block_sums_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->counted),
+                           k->partials + (ptrdiff_t)i * 2 * k->channels);
+        barrier_then(team, finish_statistics_dot, k);
+        EACH(i, row_chunks(k->pooled)) block_activate_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
+        barrier(team);
+        x = k->a;
+        x_dot = k->a_dot;
+    }
+    EACH(i, conv_items(&n->dense)) {
+        conv_item(&n->dense, i, x, n->dense_packed_dot, FROM_BIAS, n->dense_bias_dot, n->logits_dot);
+        conv_item(&n->dense, i, x_dot, n->dense.packed, FROM_OUT, NULL, n->logits_dot);
+    }
+    loss_task_t loss = {n, labels};
+    barrier_then(team, network_loss_dot, &loss);
 }
 
 /* Partial sums over the pooled rows at to[0 .. rows - 1], lanes c .., of the tangents of y_bar and xhat y_bar: y_bar_dot and
@@ -222,49 +232,47 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 }
 
 /* The tangents of the weight and input adjoints of convolution c, with input x (tangent x_dot, NULL for the first layer) and output
-   adjoint y_bar: w_bar_dot and, if there is a block below, its a_bar_dot with the partial sums. */
+   adjoint y_bar: w_bar_dot and, if there is a block below, its a_bar_dot, m1_dot and m2_dot. */
 LOCAL void conv_adjoints_dot(const conv_t *c, const float *x, const float *x_dot, const float *y_bar, const float *y_bar_dot,
                              const float *packed_back_dot, float *w_bar_dot, const block_t *below, team_t *team)
 {
-    const int32_t weights = conv_weight_items(c);
-    EACH(i, weights + (below ? conv_back_items(c) : 0)) {
-        if (i < weights) {
-            conv_weight_item(c, i, x, y_bar_dot, 0, w_bar_dot);
-            if (x_dot) conv_weight_item(c, i, x_dot, y_bar, 1, w_bar_dot); /* * */
-            continue;
-        }
-        const int32_t j = i - weights;
-        const item_t item = conv_back_item_at(c, j);
+    const int32_t pieces = weight_pieces(c, team->shared->members);
+    EACH(i, conv_weight_items(c, pieces)) {
+        conv_weight_item(c, i, pieces, x, y_bar_dot, 0, w_bar_dot);
+        if (x_dot) conv_weight_item(c, i, pieces, x_dot, y_bar, 1, w_bar_dot); /* * */
+    }
+    if (!below) {
+        barrier(team);
+        return;
+    }
+    EACH_ALSO(i, conv_back_items(c)) {
+        const item_t item = conv_back_item_at(c, i);
         const chunk_t *chunk = c->back.chunk + item.chunk;
-        conv_back_item(c, j, y_bar_dot, c->packed_back, FROM_ZERO, below->a_bar_dot);
-        conv_back_item(c, j, y_bar, packed_back_dot, FROM_OUT, below->a_bar_dot); /* * */
+        conv_back_item(c, i, y_bar_dot, c->packed_back, FROM_ZERO, below->a_bar_dot);
+        conv_back_item(c, i, y_bar, packed_back_dot, FROM_OUT, below->a_bar_dot); /* * */
         for (int32_t lanes = item.panel * PANEL; lanes < (item.panel + item.panels) * PANEL; lanes += LANES)
             block_sums_back_dot(below, c->back.to + chunk->position, chunk->positions, lanes,
                                 below->partials + (ptrdiff_t)item.chunk * 2 * below->channels);
     }
-    barrier(team);
+    merge_task_t merge = {below, c->back.chunks, {below->m1_dot, below->m2_dot}};
+    barrier_then(team, finish_merge, &merge);
 }
 
-/* The tangent of block l backward: its part of hv, and the a_bar_dot of the block below. */
+/* The tangent of block l backward: its part of hv, and a_bar_dot, m1_dot and m2_dot of the block below. */
 LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv, team_t *team)
 {
     const block_t *k = &n->block[l], *below = l ? &n->block[l - 1] : NULL;
-    const int32_t f = k->shape.conv.filters, chunks = row_chunks(k->pooled);
-    float *const sums[2] = {k->m1_dot, k->m2_dot};
-    EACH(i, k->channels / LANES) block_merge(k, conv_above(n, l)->back.chunks, i * LANES, sums);
-    barrier(team);
-    float *w_bar = hv + k->offset, *bias_bar = w_bar + kernel_size(&k->shape.conv);
-    EACH(i, chunks) {
+    EACH(i, above_items(n, l)) above_item(n, l, i, n->delta_dot, hv);
+    EACH_ALSO(i, row_chunks(k->pooled)) {
         block_back_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
-        if (i > 0) continue;
-        memset(bias_bar, 0, sizeof(float) * f);
-        memcpy(bias_bar + f, k->m2_dot, sizeof(float) * f);
-        memcpy(bias_bar + 2 * f, k->m1_dot, sizeof(float) * f);
+        if (i == 0) vector_gradients(k, k->m1_dot, k->m2_dot, hv);
     }
     barrier(team);
-    float *stored = k->w_bar ? k->w_bar : w_bar;
-    conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z_bar, k->z_dot, k->packed_back_dot, stored, below, team);
-    block_finish_kernel(k, w_bar, team);
+    float *w_bar = k->w_bar ? k->w_bar : hv + k->offset;
+    conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z_bar, k->z_dot, k->packed_back_dot, w_bar, below, team);
+    if (below) return;
+    EACH(i, finish_items(&k->conv, k->w_bar)) finish_item(&k->conv, i, k->w_bar, hv + k->offset);
+    barrier(team);
 }
 
 /* Recompute the activations from saved z; phi is packed. */
@@ -286,13 +294,9 @@ LOCAL void network_hessian_product(network_t *n, const float *x, const int32_t *
 {
     const block_t *last = &n->block[n->shape.blocks - 1];
     network_pack_dot(n, v, team);
-    network_forward_dot(n, x, team);
-    EACH(i, 1) network_loss_dot(n, labels);
-    barrier(team);
+    network_forward_dot(n, x, labels, team);
     conv_adjoints_dot(&n->dense, last->a, last->a_dot, n->delta, n->delta_dot, n->dense_packed_back_dot, n->dense_w_bar,
                       last, team);
-    EACH(i, 1) dense_gradient(&n->dense, n->dense_w_bar, n->delta_dot, n->batch, hv + n->dense_offset);
-    barrier(team);
     for (int32_t l = n->shape.blocks - 1; l >= 0; l--) block_backward_dot(n, l, l ? n->block[l - 1].a : x, hv, team);
 }
 

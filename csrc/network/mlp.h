@@ -119,8 +119,8 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
 LOCAL void dense_pack(const dense_t *k, const float *phi, float *packed, float *packed_back, float *bias)
 {
     const float *w = phi + k->offset;
-    for (int32_t i = 0; i < conv_panels(&k->conv); i++) conv_pack(&k->conv, w, packed, i);
-    for (int32_t i = 0; packed_back && i < conv_back_panels(&k->conv); i++) conv_pack_back(&k->conv, w, packed_back, i);
+    for (int32_t i = 0; i < pack_items(&k->conv); i++) conv_pack(&k->conv, w, i, packed);
+    for (int32_t i = 0; packed_back && i < pack_items(&k->conv); i++) conv_pack_back(&k->conv, w, i, packed_back);
     pad_vector(bias, w + kernel_size(&k->conv.shape), k->conv.shape.filters, k->conv.out);
 }
 
@@ -134,8 +134,8 @@ LOCAL void dense_input(const dense_t *k, const float *y_bar, const float *packed
 }
 LOCAL void dense_weight(const dense_t *k, const float *x, const float *y_bar, int add, float *w_bar)
 {
-    for (int32_t i = 0; i < conv_weight_items(&k->conv); i++) conv_weight_item(&k->conv, i, x, y_bar, add, w_bar);
-    conv_weight_finish(&k->conv, w_bar);
+    for (int32_t i = 0; i < conv_weight_items(&k->conv, 1); i++) conv_weight_item(&k->conv, i, 1, x, y_bar, add, w_bar);
+    for (int32_t i = 0; i < conv_finish_items(&k->conv); i++) conv_weight_finish(&k->conv, i, w_bar);
 }
 
 LOCAL void mlp_pack(mlp_t *m, const float *phi)

@@ -3,56 +3,62 @@
 #ifndef RK_OPTIMIZER_H
 #define RK_OPTIMIZER_H
 
-#include "core/team.h"
 #include "core/vec.h"
 #include "interface.h"
 
-enum { CHUNK_PARAMETERS = 4096 }; /* parameters in a chunk */
+/* A step of an optimiser: its coefficients, and where phi and the moments come from and go to.
+   first: the moments are still in m_in, v_in.  before: unless NULL, receives phi_in, which may be phi. */
+typedef struct {
+    int adam;
+    float rate, b1, g1, b2, g2, epsilon;
+    const float *phi_in, *m_in, *v_in, *grad;
+    float *phi, *m, *v, *before;
+} step_t;
 
-/* Compute phi[from .. to - 1] from phi_in, which may be the same array; t is the number of this step: 1, 2, ...
-   first: the moments are still in m_in, v_in.  before: unless NULL, receives phi_in.
-   Adam in TensorFlow's form: m, v are running means of g and g^2;
-   phi -= learning_rate sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon). */
-LOCAL void update_chunk(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad,
-                        float *before, ptrdiff_t from, ptrdiff_t to)
+/* The step with number t: 1, 2, ... */
+LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad, float *before)
 {
-    if (before) memcpy(before + from, phi_in + from, sizeof(float) * (to - from));
-    if (!o->adam) {
-        const float rate = (float)o->learning_rate;
+    step_t s = {.adam = o->adam, .phi_in = phi_in, .phi = phi, .grad = grad, .before = before};
+    s.rate = (float)o->learning_rate;
+    if (!o->adam) return s;
+    s.rate = (float)(o->learning_rate * sqrt(1.0 - pow(o->beta2, t)) / (1.0 - pow(o->beta1, t)));
+    s.b1 = (float)o->beta1;
+    s.g1 = (float)(1.0 - o->beta1);
+    s.b2 = (float)o->beta2;
+    s.g2 = (float)(1.0 - o->beta2);
+    s.epsilon = (float)o->epsilon;
+    s.m = o->m;
+    s.v = o->v;
+    s.m_in = first ? o->m_in : o->m;
+    s.v_in = first ? o->v_in : o->v;
+    return s;
+}
+
+/* Compute phi[from .. end - 1].  Adam in TensorFlow's form: m, v are running means of g and g^2;
+   phi -= learning_rate sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon). */
+LOCAL void update_range(const step_t *s, ptrdiff_t from, ptrdiff_t end)
+{
+    const float *phi_in = s->phi_in, *m_in = s->m_in, *v_in = s->v_in, *grad = s->grad;
+    float *phi = s->phi, *m = s->m, *v = s->v;
+    const float rate = s->rate, b1 = s->b1, g1 = s->g1, b2 = s->b2, g2 = s->g2, epsilon = s->epsilon;
+    if (s->before) memcpy(s->before + from, phi_in + from, sizeof(float) * (end - from));
+    if (!s->adam) {
         RK_INDEPENDENT
-        for (ptrdiff_t i = from; i < to; i++) phi[i] = phi_in[i] - rate * grad[i];
-        return;
-    }
-    const float b1 = (float)o->beta1, g1 = (float)(1.0 - o->beta1), b2 = (float)o->beta2, g2 = (float)(1.0 - o->beta2);
-    const float rate = (float)(o->learning_rate * sqrt(1.0 - pow(o->beta2, t)) / (1.0 - pow(o->beta1, t)));
-    const float epsilon = (float)o->epsilon;
-    const float *m_in = first ? o->m_in : o->m, *v_in = first ? o->v_in : o->v;
-    float *m = o->m, *v = o->v;
-    if (m) {
+        for (ptrdiff_t i = from; i < end; i++) phi[i] = phi_in[i] - rate * grad[i];
+    } else if (m) {
         RK_INDEPENDENT
-        for (ptrdiff_t i = from; i < to; i++) {
+        for (ptrdiff_t i = from; i < end; i++) {
             v[i] = b2 * v_in[i] + g2 * (grad[i] * grad[i]);
             m[i] = b1 * m_in[i] + g1 * grad[i];
             phi[i] = phi_in[i] - rate * m[i] / (sqrtf(v[i]) + epsilon);
         }
     } else {
         RK_INDEPENDENT
-        for (ptrdiff_t i = from; i < to; i++) {
+        for (ptrdiff_t i = from; i < end; i++) {
             v[i] = b2 * v_in[i] + g2 * (grad[i] * grad[i]);
             phi[i] = phi_in[i] - rate * grad[i] / (sqrtf(v[i]) + epsilon);
         }
     }
-}
-
-/* All of phi (n,), chunk by chunk. */
-LOCAL void update_all(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad,
-                      float *before, ptrdiff_t n, team_t *team)
-{
-    EACH(i, (int32_t)((n + CHUNK_PARAMETERS - 1) / CHUNK_PARAMETERS)) {
-        const ptrdiff_t from = (ptrdiff_t)i * CHUNK_PARAMETERS, to = from + CHUNK_PARAMETERS < n ? from + CHUNK_PARAMETERS : n;
-        update_chunk(o, t, first, phi_in, phi, grad, before, from, to);
-    }
-    barrier(team);
 }
 
 #endif
