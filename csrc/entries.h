@@ -170,8 +170,9 @@ static void ISA(mlp_predict)(void *memory, const float *phi, const float *x, flo
     mlp_t *m = memory;
     const dense_t *last = &m->layer[m->shape.layers - 1];
     (void)threads;
-    mlp_forward(m, phi, x);
-    restride(last->y, last->conv.out, y, last->conv.shape.filters, m->batch);
+    mlp_pack(m, phi);
+    mlp_forward(m, x);
+    restride(last->y, last->out_stored, y, last->out, m->batch);
 }
 
 static double ISA(mlp_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point, float *grad,
@@ -180,7 +181,8 @@ static double ISA(mlp_loss_and_grad)(void *memory, const float *phi, const float
     mlp_t *m = memory;
     (void)threads;
     mlp_use_saved(m, point);
-    mlp_gradient(m, phi, x, targets, grad);
+    mlp_pack(m, phi);
+    mlp_gradient(m, x, targets, grad);
     return m->loss;
 }
 
@@ -190,10 +192,8 @@ static void ISA(mlp_hvp)(void *memory, const float *phi, const float *x, const v
     mlp_t *m = memory;
     (void)threads;
     mlp_use_saved(m, point);
-    if (point)
-        mlp_pack(m, phi);
-    else
-        mlp_gradient(m, phi, x, targets, NULL);
+    mlp_pack(m, phi);
+    if (!point) mlp_gradient(m, x, targets, NULL);
     mlp_hessian_product(m, x, v, hv);
 }
 

@@ -56,7 +56,7 @@ LOCAL void direct_weight_gathered(const plan_t *p, int32_t from, int32_t end, in
     for (const chunk_t *chunk = p->chunk + from; chunk < p->chunk + end; chunk++) {
         gather_columns(p, chunk, depth, x, columns);
         for (int32_t k = 0; k < chunk->positions; k++) base[k] = k * depth;
-        gemm_transpose(depth, columns, base, y_bar, out, p->to + chunk->position, chunk->positions, w_bar, out);
+        gemm_transpose(depth, columns, base, y_bar, out, p->to + chunk->position, chunk->positions, FROM_OUT, w_bar, out);
     }
 }
 
@@ -68,7 +68,7 @@ LOCAL void direct_weight_split(const plan_t *p, int32_t from, int32_t end, const
     for (const chunk_t *chunk = p->chunk + from; chunk < p->chunk + end; chunk++) {
         for (const run_t *run = p->run + chunk->first; run < p->run + chunk->first + chunk->count; run++) {
             for (int32_t k = 0; k < chunk->positions; k++) base[k] = p->base[chunk->position + k] + run->in;
-            gemm_transpose(run->len, x, base, y_bar, out, p->to + chunk->position, chunk->positions,
+            gemm_transpose(run->len, x, base, y_bar, out, p->to + chunk->position, chunk->positions, FROM_OUT,
                            w_bar + (ptrdiff_t)run->k * out, out);
         }
     }
@@ -91,7 +91,7 @@ LOCAL void direct_weight_strip(const plan_t *p, int32_t i, const float *x, const
             to[count++] = p->to[k];
             left--;
             if (count < piece && left > 0) continue;
-            gemm_transpose(s->rows, x, base, y_bar + column, columns, to, count, w_bar, out);
+            gemm_transpose(s->rows, x, base, y_bar + column, columns, to, count, FROM_OUT, w_bar, out);
             count = 0;
         }
     }

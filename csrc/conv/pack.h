@@ -10,61 +10,60 @@
 /* An item of packing: LANES input channels of a kernel, all taps and filters. */
 INLINE int32_t pack_items(const conv_t *c) { return ceil_div(c->in, LANES); }
 
-/* Rows from .. end - 1 (input channels) of every tap of w, one panel of filters: to[t, row, :], taps `distance` floats apart. */
-LOCAL void pack_rows(const conv_t *c, const float *w, int32_t panel, int32_t from, int32_t end, float *to, ptrdiff_t distance)
+/* Rows (n, filters) of one panel of w, of which `given` exist: to (n, PANEL), zeros elsewhere; w points to the first row. */
+LOCAL void pack_rows(const float *w, int32_t filters, int32_t panel, int32_t n, int32_t given, float *to)
 {
-    const int32_t channels = c->shape.channels, filters = c->shape.filters, taps = c->y.taps * c->x.taps;
     const int32_t columns = max_i(0, min_i(PANEL, filters - panel * PANEL));
-    for (int32_t t = 0; t < taps; t++, to += distance) {
-        for (int32_t i = from; i < end; i++) {
-            const float *row = w + ((ptrdiff_t)t * channels + i) * filters + panel * PANEL; /* w[t, i, panel] */
-            float *packed = to + (ptrdiff_t)(i - from) * PANEL;
-            if (i < channels && columns == PANEL) {
-                store(packed, load(row));
-                store(packed + LANES, load(row + LANES));
-            } else {
-                store(packed, zero());
-                store(packed + LANES, zero());
-                for (int32_t j = 0; j < columns && i < channels; j++) packed[j] = row[j];
-            }
+    w += panel * PANEL;
+    for (int32_t i = 0; i < n; i++, w += filters, to += PANEL) {
+        if (i < given && columns == PANEL) {
+            store(to, load(w));
+            store(to + LANES, load(w + LANES));
+        } else {
+            store(to, zero());
+            store(to + LANES, zero());
+            for (int32_t j = 0; j < columns && i < given; j++) to[j] = w[j];
         }
     }
 }
 
-/* LANES x LANES of w as the input adjoint reads them, channels and filters exchanged: filters o .. as rows, channels i .. as
-   columns, of the adjoint's tap (ty, tx). */
-INLINE void transposed(const conv_t *c, const float *w, int32_t ty, int32_t tx, int32_t i, int32_t o, vec square[LANES])
+/* LANES x LANES of w, rows `stride` floats apart, transposed; of which `rows` x `columns` exist, zeros elsewhere. */
+INLINE void transposed(const float *w, ptrdiff_t stride, int32_t rows, int32_t columns, vec square[LANES])
 {
-    const int32_t channels = c->shape.channels, filters = c->shape.filters;
-    const int32_t tap = tap_of(&c->back_y, ty) * c->x.taps + tap_of(&c->back_x, tx);
-    const float *from = w + ((ptrdiff_t)tap * channels + i) * filters + o; /* w[tap, i:, o:] */
-    if (i + LANES <= channels && o + LANES <= filters) {
+    if (rows >= LANES && columns >= LANES) {
         RK_UNROLL
-        for (int k = 0; k < LANES; k++) square[k] = load(from + (ptrdiff_t)k * filters);
+        for (int k = 0; k < LANES; k++) square[k] = load(w + k * stride);
     } else {
         for (int32_t k = 0; k < LANES; k++) {
             float row[LANES] = {0};
-            for (int32_t j = 0; j < min_i(LANES, filters - o) && i + k < channels; j++) row[j] = from[(ptrdiff_t)k * filters + j];
+            for (int32_t j = 0; j < min_i(LANES, columns) && k < rows; j++) row[j] = w[k * stride + j];
             square[k] = load(row);
         }
     }
     transpose(square);
 }
 
+/* The same of a convolution as the input adjoint reads it: filters o .. as rows, channels i .. as columns, tap t of the adjoint. */
+INLINE void transposed_tap(const conv_t *c, const float *w, int32_t t, int32_t i, int32_t o, vec square[LANES])
+{
+    const int32_t channels = c->shape.channels, filters = c->shape.filters;
+    const int32_t tap = tap_of(&c->back_y, t / c->x.taps) * c->x.taps + tap_of(&c->back_x, t % c->x.taps);
+    transposed(w + ((ptrdiff_t)tap * channels + i) * filters + o, filters, channels - i, filters - o, square); /* w[tap, i:, o:] */
+}
+
 /* Pack an item for the forward map; for Winograd tiles the filter's transform. */
 LOCAL void conv_pack(const conv_t *c, const float *w, int32_t item, float *packed)
 {
-    const int32_t from = item * LANES, end = min_i(from + LANES, c->in);
+    const int32_t from = item * LANES, rows = min_i(LANES, c->in - from), given = min_i(rows, c->shape.channels - from);
     const ptrdiff_t distance = (ptrdiff_t)c->in * PANEL; /* of two taps, or points, in packed */
-    float rows[9 * LANES * PANEL];
+    const ptrdiff_t tap = (ptrdiff_t)c->shape.channels * c->shape.filters;
+    float of_taps[9 * LANES * PANEL];
+    w += (ptrdiff_t)from * c->shape.filters; /* w[0, from, :] */
     for (int32_t panel = 0; panel < conv_panels(c); panel++) {
         float *to = packed + ((ptrdiff_t)panel * packed_rows(c, c->in) + from) * PANEL; /* packed[panel, 0, from, :] */
-        if (!c->winograd) {
-            pack_rows(c, w, panel, from, end, to, distance);
-        } else {
-            pack_rows(c, w, panel, from, end, rows, LANES * PANEL);
-            winograd_filter(c->forward.scheme, rows, LANES * PANEL, LANES * PANEL, to, distance);
-        }
+        for (int32_t t = 0; t < c->y.taps * c->x.taps; t++)
+            pack_rows(w + t * tap, c->shape.filters, panel, rows, given, c->winograd ? of_taps + t * LANES * PANEL : to + t * distance);
+        if (c->winograd) winograd_filter(c->forward.scheme, of_taps, LANES * PANEL, LANES * PANEL, to, distance);
     }
 }
 
@@ -78,7 +77,7 @@ LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *
             float rows[9 * LANES * LANES];
             for (int32_t t = 0; t < 9; t++) {
                 vec square[LANES];
-                transposed(c, w, t / 3, t % 3, i, o, square);
+                transposed_tap(c, w, t, i, o, square);
                 RK_UNROLL
                 for (int k = 0; k < LANES; k++) store(rows + (t * LANES + k) * LANES, square[k]);
             }
@@ -88,7 +87,7 @@ LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *
         } else {
             for (int32_t t = 0; t < taps; t++) {
                 vec square[LANES];
-                transposed(c, w, t / c->x.taps, t % c->x.taps, i, o, square);
+                transposed_tap(c, w, t, i, o, square);
                 float *to = panel + ((ptrdiff_t)t * c->out + o) * PANEL; /* packed[panel, t, o:, i:] */
                 RK_UNROLL
                 for (int k = 0; k < LANES; k++) store(to + k * PANEL, square[k]);

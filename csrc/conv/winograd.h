@@ -237,7 +237,7 @@ LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t 
                     for (int32_t i = 0; i < depth; i += PANEL) {
                         const float *in = copies ? x + channel + i : v + i * CHUNK_TILES;
                         for (int32_t j = 0; j < columns; j += PANEL)
-                            gemm_transpose(PANEL, in, input, m + j * CHUNK_TILES, PANEL, sum, n,
+                            gemm_transpose(PANEL, in, input, m + j * CHUNK_TILES, PANEL, sum, n, FROM_OUT,
                                            sums + (ptrdiff_t)i * out + j, out);
                     }
                 }

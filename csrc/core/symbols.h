@@ -13,6 +13,7 @@
 
 /* core/gemm.h */
 #define gemm ISA(gemm)
+#define gemm_dense ISA(gemm_dense)
 #define gemm_transpose_panels ISA(gemm_transpose_panels)
 #define gemm_transpose ISA(gemm_transpose)
 
@@ -143,11 +144,12 @@
 #define mlp_use_saved ISA(mlp_use_saved)
 #define mlp_fits ISA(mlp_fits)
 #define mlp_build ISA(mlp_build)
-#define dense_pack ISA(dense_pack)
+#define dense_weights ISA(dense_weights)
+#define mlp_pack ISA(mlp_pack)
+#define dense_rows ISA(dense_rows)
 #define dense_product ISA(dense_product)
 #define dense_input ISA(dense_input)
 #define dense_weight ISA(dense_weight)
-#define mlp_pack ISA(mlp_pack)
 #define mlp_forward ISA(mlp_forward)
 #define mlp_loss ISA(mlp_loss)
 #define mlp_gradient ISA(mlp_gradient)

@@ -45,7 +45,8 @@ LOCAL void mlp_inner_loop(mlp_t *m, const rk_optimizer *optimizer, const rk_loop
         const float *phi = i == 0 ? loop->phi_in : loop->phi;
         const step_t step = step_of(optimizer, optimizer->t + i + 1, i == 0, phi, loop->phi, loop->grad,
                                     i == loop->steps - 1 ? loop->before_last : NULL);
-        mlp_gradient(m, phi, loop->x[i], loop->y[i], loop->grad);
+        mlp_pack(m, phi);
+        mlp_gradient(m, loop->x[i], loop->y[i], loop->grad);
         loop->losses[i] = m->loss;
         update_range(&step, 0, m->parameters);
     }

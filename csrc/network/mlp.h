@@ -1,20 +1,27 @@
 /* Dense layers with tanh between them and squared error: the sine network.
 
-   A dense layer is a convolution of one pixel, so its products are core/gemm.h's.  One thread does all of it.  The gradient saves
-   y and y_bar of every layer for Hessian products.  B = batch, out = stored outputs of a layer, in = those of the layer below.  */
+   One thread does all of it.  The gradient saves y and y_bar of every layer for Hessian products.
+   B = batch; in, out: inputs and outputs of a layer; stored rows are padded to whole registers, their padding is never read.  */
 
 #ifndef RK_MLP_H
 #define RK_MLP_H
 
 #include "conv/pack.h"
 
+/* The weights of a layer as the products read them: panel p's row k at w + p panel + k row, its bias at bias + p PANEL;
+   back (panels of in, out, PANEL): the transpose, for the input adjoint. */
+typedef struct { const float *w, *bias, *back; ptrdiff_t row, panel; } weights_t;
+
 typedef struct {
-    conv_t conv;
-    ptrdiff_t offset;                      /* of the kernel in phi */
-    float *bias;                           /* (out,) */
-    float *y, *y_bar;                      /* (B, out) after tanh; the adjoint of what tanh is applied to */
-    float *w_bar;                          /* (in, out) if storage is padded, else NULL: the gradient itself is written */
-    float *bias_dot, *z_dot, *y_dot, *y_bar_dot, *packed_dot, *packed_back_dot; /* tangents; z: what tanh is applied to */
+    int32_t in, out, in_stored, out_stored;
+    ptrdiff_t offset;         /* of the kernel in phi */
+    int32_t *base, *to;       /* (B,) first float of each example's row in x and in y */
+    float *packed, *packed_dot, *bias, *bias_dot; /* if the rows of the kernel are no whole registers, else NULL */
+    float *packed_back, *packed_back_dot;         /* (panels of in, out, PANEL); NULL for the first layer */
+    weights_t weights;
+    float *y, *y_bar;         /* (B, out) after tanh; the adjoint of what tanh is applied to */
+    float *w_bar;             /* (in, out_stored) if the rows of the kernel are no whole registers, else NULL */
+    float *z_dot, *y_dot, *y_bar_dot; /* tangents; z: what tanh is applied to */
 } dense_t;
 
 typedef struct {
@@ -22,7 +29,7 @@ typedef struct {
     int32_t batch;
     ptrdiff_t parameters;
     dense_t layer[RK_MAX_DENSE];
-    float *saved;                          /* the plan's own memory for mlp_layout_saved */
+    float *saved;             /* the plan's own memory for mlp_layout_saved */
     double loss;
 } mlp_t;
 
@@ -54,8 +61,8 @@ LOCAL void mlp_layout_saved(mlp_t *m, arena_t *arena)
 {
     for (int32_t l = 0; l < m->shape.layers; l++) {
         dense_t *k = &m->layer[l];
-        k->y = take_floats(arena, (size_t)m->batch * k->conv.out);
-        k->y_bar = take_floats(arena, (size_t)m->batch * k->conv.out);
+        k->y = take_floats(arena, (size_t)m->batch * k->out_stored);
+        k->y_bar = take_floats(arena, (size_t)m->batch * k->out_stored);
     }
 }
 
@@ -66,22 +73,19 @@ LOCAL void mlp_use_saved(mlp_t *m, float *saved)
     mlp_layout_saved(m, &arena);
 }
 
-/* A dense layer as a convolution of one pixel. */
-INLINE rk_conv dense_shape(int32_t inputs, int32_t outputs)
-{
-    return (rk_conv){.height = 1, .width = 1, .channels = inputs, .kernel_height = 1, .kernel_width = 1, .filters = outputs,
-                     .stride = 1, .out_height = 1, .out_width = 1};
-}
-
 /* Whether all offsets fit in int32 with `batch` examples. */
 LOCAL int mlp_fits(const rk_mlp *shape, int32_t batch)
 {
-    for (int32_t l = 0; l < shape->layers; l++) {
-        const rk_conv pixel = dense_shape(shape->units[l], shape->units[l + 1]);
-        if (!conv_fits(&pixel, batch)) return 0;
+    double widest = 0.0;
+    for (int32_t l = 0; l <= shape->layers; l++) {
+        const double units = padded(min_i(shape->units[l], INT32_MAX - PANEL));
+        widest = units > widest ? units : widest;
+        if (l > 0 && units * (shape->units[l - 1] + PANEL) > INT32_MAX) return 0;
     }
-    return 1;
+    return widest * batch <= INT32_MAX;
 }
+
+INLINE int32_t whole_registers(int32_t n) { return ceil_div(n, LANES) * LANES; }
 
 /* Lay out the memory of a batch, beginning with the mlp_t itself, which is returned. */
 LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t batch, int32_t hessian)
@@ -90,70 +94,110 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
     memset(m, 0, sizeof *m);
     m->shape = *shape;
     m->batch = batch;
-    int32_t in = shape->units[0];
     for (int32_t l = 0; l < shape->layers; l++) {
         dense_t *k = &m->layer[l];
-        const int32_t units = shape->units[l + 1], out = padded(units);
-        const rk_conv pixel = dense_shape(shape->units[l], units);
+        k->in = shape->units[l];
+        k->out = shape->units[l + 1];
+        k->in_stored = l ? m->layer[l - 1].out_stored : k->in;
+        k->out_stored = whole_registers(k->out);
         k->offset = m->parameters;
-        m->parameters += shape->units[l] * units + units;
-        k->conv = conv_build(arena, pixel, batch, in, 0, out, l > 0);
-        k->bias = take_floats(arena, out);
-        k->w_bar = in == shape->units[l] && out == units ? NULL : take_floats(arena, (size_t)in * out);
-        if (hessian) {
-            k->bias_dot = take_floats(arena, out);
-            k->z_dot = take_floats(arena, (size_t)batch * out);
-            k->y_dot = take_floats(arena, (size_t)batch * out);
-            k->y_bar_dot = take_floats(arena, (size_t)batch * out);
-            k->packed_dot = take_floats(arena, (size_t)in * out);
-            k->packed_back_dot = take_floats(arena, (size_t)out * padded(in));
+        m->parameters += (ptrdiff_t)k->in * k->out + k->out;
+        k->base = take(arena, batch, sizeof *k->base);
+        k->to = take(arena, batch, sizeof *k->to);
+        for (int32_t b = 0; arena->base && b < batch; b++) {
+            k->base[b] = b * k->in_stored; /* x[b, 0] */
+            k->to[b] = b * k->out_stored;  /* y[b, 0] */
         }
-        in = out;
+        if (k->out < k->out_stored) {
+            k->packed = take_floats(arena, (size_t)k->in * padded(k->out));
+            k->bias = take_floats(arena, padded(k->out));
+            k->w_bar = take_floats(arena, (size_t)k->in * k->out_stored);
+        }
+        if (l > 0) k->packed_back = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
+        if (!hessian) continue;
+        k->z_dot = take_floats(arena, (size_t)batch * k->out_stored);
+        k->y_dot = take_floats(arena, (size_t)batch * k->out_stored);
+        k->y_bar_dot = take_floats(arena, (size_t)batch * k->out_stored);
+        if (k->out < k->out_stored) {
+            k->packed_dot = take_floats(arena, (size_t)k->in * padded(k->out));
+            k->bias_dot = take_floats(arena, padded(k->out));
+        }
+        if (l > 0) k->packed_back_dot = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
     }
     m->saved = take_floats(arena, 0);
     mlp_layout_saved(m, arena);
     return stored;
 }
 
-/* Pack one layer's weights and bias from phi, or from a direction v. */
-LOCAL void dense_pack(const dense_t *k, const float *phi, float *packed, float *packed_back, float *bias)
+/* One layer's weights and bias from phi, or from a direction v: where they are if the rows of the kernel are whole registers, else
+   packed; and packed for the input adjoint unless packed_back is NULL. */
+LOCAL weights_t dense_weights(const dense_t *k, const float *phi, float *packed, float *bias, float *packed_back)
 {
-    const float *w = phi + k->offset;
-    for (int32_t i = 0; i < pack_items(&k->conv); i++) conv_pack(&k->conv, w, i, packed);
-    for (int32_t i = 0; packed_back && i < pack_items(&k->conv); i++) conv_pack_back(&k->conv, w, i, packed_back);
-    pad_vector(bias, w + kernel_size(&k->conv.shape), k->conv.shape.filters, k->conv.out);
+    const float *w = phi + k->offset, *end = w + (ptrdiff_t)k->in * k->out;
+    for (int32_t i = 0; packed_back && i < k->in; i += LANES) {
+        float *panel = packed_back + (ptrdiff_t)(i / PANEL) * k->out_stored * PANEL + i % PANEL; /* back[panel, 0, i] */
+        for (int32_t o = 0; o < k->out; o += LANES) {
+            vec square[LANES];
+            transposed(w + (ptrdiff_t)i * k->out + o, k->out, k->in - i, k->out - o, square);
+            RK_UNROLL
+            for (int j = 0; j < LANES; j++) store(panel + (ptrdiff_t)(o + j) * PANEL, square[j]);
+        }
+    }
+    if (!packed) return (weights_t){w, end, packed_back, k->out, PANEL};
+    for (int32_t p = 0; p * PANEL < k->out; p++) pack_rows(w, k->out, p, k->in, k->in, packed + (ptrdiff_t)p * k->in * PANEL);
+    pad_vector(bias, end, k->out, padded(k->out));
+    return (weights_t){packed, bias, packed_back, PANEL, (ptrdiff_t)k->in * PANEL};
 }
-
-LOCAL void dense_product(const dense_t *k, const float *x, const float *packed, from_t start, const float *bias, float *y)
-{
-    for (int32_t i = 0; i < conv_items(&k->conv); i++) conv_item(&k->conv, i, x, packed, start, bias, y);
-}
-LOCAL void dense_input(const dense_t *k, const float *y_bar, const float *packed_back, from_t start, float *x_bar)
-{
-    for (int32_t i = 0; i < conv_back_items(&k->conv); i++) conv_back_item(&k->conv, i, y_bar, packed_back, start, x_bar);
-}
-LOCAL void dense_weight(const dense_t *k, const float *x, const float *y_bar, int add, float *w_bar)
-{
-    for (int32_t i = 0; i < conv_weight_items(&k->conv, 1); i++) conv_weight_item(&k->conv, i, 1, x, y_bar, add, w_bar);
-    for (int32_t i = 0; i < conv_finish_items(&k->conv); i++) conv_weight_finish(&k->conv, i, w_bar);
-}
-
 LOCAL void mlp_pack(mlp_t *m, const float *phi)
 {
     for (int32_t l = 0; l < m->shape.layers; l++) {
         dense_t *k = &m->layer[l];
-        dense_pack(k, phi, k->conv.packed, l ? k->conv.packed_back : NULL, k->bias);
+        k->weights = dense_weights(k, phi, k->packed, k->bias, k->packed_back);
     }
 }
 
-/* Outputs of every layer for x (B, units[0]). */
-LOCAL void mlp_forward(mlp_t *m, const float *phi, const float *x)
+/* y (B, columns) = initial value + x (B, depth) w, where base and to are the rows of x and y; w's panels `panel` floats apart. */
+LOCAL void dense_rows(int32_t batch, const float *x, const int32_t *base, int32_t depth, const float *w, ptrdiff_t row,
+                      ptrdiff_t panel, from_t from, const float *bias, float *y, const int32_t *to, int32_t columns)
 {
-    mlp_pack(m, phi);
+    const int32_t pieces = ceil_div(batch, ROWS);
+    for (int32_t j = 0; j < columns; j += PANEL, w += panel, y += PANEL, bias += PANEL)
+        for (int32_t i = 0, b = 0, end; i < pieces; i++, b = end) {
+            end = (int32_t)((int64_t)batch * (i + 1) / pieces);
+            gemm_dense(end - b, columns - j > LANES, x, base + b, depth, w, row, from, bias, y, to + b);
+        }
+}
+LOCAL void dense_product(const dense_t *k, int32_t batch, const float *x, const weights_t *w, from_t from, float *y)
+{
+    dense_rows(batch, x, k->base, k->in, w->w, w->row, w->panel, from, w->bias, y, k->to, k->out);
+}
+LOCAL void dense_input(const dense_t *k, int32_t batch, const float *y_bar, const weights_t *w, from_t from, float *x_bar)
+{
+    dense_rows(batch, y_bar, k->to, k->out, w->back, PANEL, (ptrdiff_t)k->out_stored * PANEL, from, w->bias, x_bar, k->base, k->in);
+}
+
+/* The kernel's gradient at `grad`; with x2: two products, added. */
+LOCAL void dense_weight(const dense_t *k, int32_t batch, const float *x, const float *y_bar, const float *x2, const float *y_bar2,
+                        float *grad)
+{
+    float *w_bar = k->w_bar ? k->w_bar : grad;
+    gemm_transpose(k->in, x, k->base, y_bar, k->out_stored, k->to, batch, FROM_ZERO, w_bar, k->out_stored);
+    if (x2) gemm_transpose(k->in, x2, k->base, y_bar2, k->out_stored, k->to, batch, FROM_OUT, w_bar, k->out_stored);
+    for (int32_t i = 0; k->w_bar && i < k->in; i++)
+        for (int32_t j = 0; j < k->out; j++) grad[(ptrdiff_t)i * k->out + j] = w_bar[(ptrdiff_t)i * k->out_stored + j];
+    float *bias_bar = grad + (ptrdiff_t)k->in * k->out;
+    memset(bias_bar, 0, sizeof(float) * k->out);
+    for (int32_t b = 0; b < batch; b++)
+        for (int32_t j = 0; j < k->out; j++) bias_bar[j] += y_bar[k->to[b] + j]; /* y_bar[b, j] */
+}
+
+/* Outputs of every layer for x (B, units[0]); phi is packed. */
+LOCAL void mlp_forward(mlp_t *m, const float *x)
+{
     for (int32_t l = 0; l < m->shape.layers; l++) {
         dense_t *k = &m->layer[l];
-        dense_product(k, x, k->conv.packed, FROM_BIAS, k->bias, k->y);
-        for (int32_t i = 0; l < m->shape.layers - 1 && i < m->batch * k->conv.out; i += LANES)
+        dense_product(k, m->batch, x, &k->weights, FROM_BIAS, k->y);
+        for (int32_t i = 0; l < m->shape.layers - 1 && i < m->batch * k->out_stored; i += LANES)
             store(k->y + i, tanh_lanes(load(k->y + i)));
         x = k->y;
     }
@@ -164,39 +208,35 @@ INLINE float mlp_averaged(const mlp_t *m)
 {
     return (float)m->shape.units[m->shape.layers] * (m->shape.mean_loss ? (float)m->batch : 1.0f);
 }
+
 /* The loss against targets (B, outputs), in m->loss, and its gradient by the last layer's outputs. */
 LOCAL void mlp_loss(mlp_t *m, const float *targets)
 {
-    dense_t *k = &m->layer[m->shape.layers - 1];
-    const int32_t outputs = k->conv.shape.filters, stride = k->conv.out;
+    const dense_t *k = &m->layer[m->shape.layers - 1];
     const float averaged = mlp_averaged(m);
     double loss = 0.0;
     for (int32_t b = 0; b < m->batch; b++) {
-        for (int32_t j = 0; j < stride; j++) {
-            const float error = j < outputs ? k->y[(ptrdiff_t)b * stride + j] - targets[(ptrdiff_t)b * outputs + j] : 0.0f;
+        for (int32_t j = 0; j < k->out; j++) {
+            const float error = k->y[k->to[b] + j] - targets[(ptrdiff_t)b * k->out + j];
             loss += (double)error * error;
-            k->y_bar[(ptrdiff_t)b * stride + j] = 2.0f * error / averaged;
+            k->y_bar[k->to[b] + j] = 2.0f * error / averaged;
         }
+        for (int32_t j = k->out; j < k->out_stored; j++) k->y_bar[k->to[b] + j] = 0.0f;
     }
     m->loss = loss / (double)averaged;
 }
 
-/* The loss of the minibatch (x, targets) at phi, in m->loss, and unless grad is NULL its gradient (n,). */
-LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float *targets, float *grad)
+/* The loss of the minibatch (x, targets), in m->loss, and unless grad is NULL its gradient (n,), at the phi that is packed. */
+LOCAL void mlp_gradient(mlp_t *m, const float *x, const float *targets, float *grad)
 {
-    mlp_forward(m, phi, x);
+    mlp_forward(m, x);
     mlp_loss(m, targets);
     for (int32_t l = m->shape.layers - 1; l >= 0; l--) {
-        dense_t *k = &m->layer[l];
-        if (grad) {
-            float *w_bar = k->w_bar ? k->w_bar : grad + k->offset;
-            dense_weight(k, l ? m->layer[l - 1].y : x, k->y_bar, 0, w_bar);
-            dense_gradient(&k->conv, w_bar, k->y_bar, m->batch, grad + k->offset);
-        }
+        dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
+        if (grad) dense_weight(k, m->batch, l ? below->y : x, k->y_bar, NULL, NULL, grad + k->offset);
         if (l == 0) break;
-        dense_t *below = &m->layer[l - 1];
-        dense_input(k, k->y_bar, k->conv.packed_back, FROM_ZERO, below->y_bar);
-        for (int32_t i = 0; i < m->batch * below->conv.out; i += LANES) { /* y_bar (1 - y^2) */
+        dense_input(k, m->batch, k->y_bar, &k->weights, FROM_ZERO, below->y_bar);
+        for (int32_t i = 0; i < m->batch * below->out_stored; i += LANES) { /* y_bar (1 - y^2) */
             const vec y = load(below->y + i);
             store(below->y_bar + i, load(below->y_bar + i) * (splat(1.0f) - y * y));
         }
@@ -208,29 +248,27 @@ LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float 
 LOCAL void mlp_hessian_product(mlp_t *m, const float *x, const float *v, float *hv)
 {
     const int32_t last = m->shape.layers - 1;
+    weights_t dot[RK_MAX_DENSE];
     for (int32_t l = 0; l <= last; l++) { /* z_dot = x v + x_dot w + bias_dot, y_dot = z_dot (1 - y^2) */
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        dense_pack(k, v, k->packed_dot, l ? k->packed_back_dot : NULL, k->bias_dot);
-        dense_product(k, l ? below->y : x, k->packed_dot, FROM_BIAS, k->bias_dot, k->z_dot);
-        if (l) dense_product(k, below->y_dot, k->conv.packed, FROM_OUT, NULL, k->z_dot);
-        for (int32_t i = 0; l < last && i < m->batch * k->conv.out; i += LANES) {
+        dot[l] = dense_weights(k, v, k->packed_dot, k->bias_dot, k->packed_back_dot);
+        dense_product(k, m->batch, l ? below->y : x, &dot[l], FROM_BIAS, k->z_dot);
+        if (l) dense_product(k, m->batch, below->y_dot, &k->weights, FROM_OUT, k->z_dot);
+        for (int32_t i = 0; l < last && i < m->batch * k->out_stored; i += LANES) {
             const vec y = load(k->y + i);
             store(k->y_dot + i, load(k->z_dot + i) * (splat(1.0f) - y * y));
         }
     }
     const vec scale = splat(2.0f / mlp_averaged(m));
-    for (int32_t i = 0; i < m->batch * m->layer[last].conv.out; i += LANES)
+    for (int32_t i = 0; i < m->batch * m->layer[last].out_stored; i += LANES)
         store(m->layer[last].y_bar_dot + i, load(m->layer[last].z_dot + i) * scale);
     for (int32_t l = last; l >= 0; l--) {
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        float *w_bar = k->w_bar ? k->w_bar : hv + k->offset;
-        dense_weight(k, l ? below->y : x, k->y_bar_dot, 0, w_bar);
-        if (l) dense_weight(k, below->y_dot, k->y_bar, 1, w_bar); /* * */
-        dense_gradient(&k->conv, w_bar, k->y_bar_dot, m->batch, hv + k->offset);
+        dense_weight(k, m->batch, l ? below->y : x, k->y_bar_dot, l ? below->y_dot : NULL, k->y_bar, hv + k->offset); /* second: * */
         if (l == 0) break;
-        dense_input(k, k->y_bar_dot, k->conv.packed_back, FROM_ZERO, below->y_bar_dot);
-        dense_input(k, k->y_bar, k->packed_back_dot, FROM_OUT, below->y_bar_dot); /* * */
-        for (int32_t i = 0; i < m->batch * below->conv.out; i += LANES) {
+        dense_input(k, m->batch, k->y_bar_dot, &k->weights, FROM_ZERO, below->y_bar_dot);
+        dense_input(k, m->batch, k->y_bar, &dot[l], FROM_OUT, below->y_bar_dot); /* * */
+        for (int32_t i = 0; i < m->batch * below->out_stored; i += LANES) {
             const vec y = load(below->y + i), slope = splat(1.0f) - y * y;
             const vec bend = splat(-2.0f) * y * load(below->z_dot + i) * load(below->y_bar + i); /* * */
             store(below->y_bar_dot + i, load(below->y_bar_dot + i) * slope + bend);
