@@ -8,19 +8,19 @@
 
 #include "conv/pack.h"
 
-/* The weights of a layer as the products read them: panel p's row k at w + p panel + k row, its bias at bias + p PANEL;
-   back (panels of in, out, PANEL): the transpose, for the input adjoint. */
-typedef struct { const float *w, *bias, *back; ptrdiff_t row, panel; } weights_t;
+/* The weights of a layer as the products read them.  w (in, out), bias (out,): whole registers may be read beyond their ends.
+   back: the transpose, for the input adjoint: panels of PANEL inputs, `back_panel` floats apart, each (out, PANEL). */
+typedef struct { const float *w, *bias, *back; ptrdiff_t back_panel; } weights_t;
 
 typedef struct {
     int32_t in, out, in_stored, out_stored;
     ptrdiff_t offset;         /* of the kernel in phi */
     int32_t *base, *to;       /* (B,) first float of each example's row in x and in y */
-    float *packed, *packed_dot, *bias, *bias_dot; /* if the rows of the kernel are no whole registers, else NULL */
-    float *packed_back, *packed_back_dot;         /* (panels of in, out, PANEL); NULL for the first layer */
+    float *copy, *copy_dot;   /* kernel and bias if their rows are no whole registers, else NULL */
+    float *packed_back, *packed_back_dot; /* NULL for the first layer */
     weights_t weights;
     float *y, *y_bar;         /* (B, out) after tanh; the adjoint of what tanh is applied to */
-    float *w_bar;             /* (in, out_stored) if the rows of the kernel are no whole registers, else NULL */
+    float *w_bar;             /* (in, out_stored) like copy, else NULL: the gradient itself is written */
     float *z_dot, *y_dot, *y_bar_dot; /* tangents; z: what tanh is applied to */
 } dense_t;
 
@@ -87,6 +87,9 @@ LOCAL int mlp_fits(const rk_mlp *shape, int32_t batch)
 
 INLINE int32_t whole_registers(int32_t n) { return ceil_div(n, LANES) * LANES; }
 
+/* Floats of a copy of a layer's kernel and bias, with room to read whole registers beyond the end. */
+INLINE size_t copy_size(const dense_t *k) { return (size_t)k->in * k->out + k->out_stored + PANEL; }
+
 /* Lay out the memory of a batch, beginning with the mlp_t itself, which is returned. */
 LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t batch, int32_t hessian)
 {
@@ -109,8 +112,7 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
             k->to[b] = b * k->out_stored;  /* y[b, 0] */
         }
         if (k->out < k->out_stored) {
-            k->packed = take_floats(arena, (size_t)k->in * padded(k->out));
-            k->bias = take_floats(arena, padded(k->out));
+            k->copy = take_floats(arena, copy_size(k));
             k->w_bar = take_floats(arena, (size_t)k->in * k->out_stored);
         }
         if (l > 0) k->packed_back = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
@@ -118,10 +120,7 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
         k->z_dot = take_floats(arena, (size_t)batch * k->out_stored);
         k->y_dot = take_floats(arena, (size_t)batch * k->out_stored);
         k->y_bar_dot = take_floats(arena, (size_t)batch * k->out_stored);
-        if (k->out < k->out_stored) {
-            k->packed_dot = take_floats(arena, (size_t)k->in * padded(k->out));
-            k->bias_dot = take_floats(arena, padded(k->out));
-        }
+        if (k->out < k->out_stored) k->copy_dot = take_floats(arena, copy_size(k));
         if (l > 0) k->packed_back_dot = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
     }
     m->saved = take_floats(arena, 0);
@@ -129,13 +128,18 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
     return stored;
 }
 
-/* One layer's weights and bias from phi, or from a direction v: where they are if the rows of the kernel are whole registers, else
-   packed; and packed for the input adjoint unless packed_back is NULL. */
-LOCAL weights_t dense_weights(const dense_t *k, const float *phi, float *packed, float *bias, float *packed_back)
+/* One layer's weights and bias from phi, or from a direction v: where they are, or copied if `copy` is given; and transposed for the
+   input adjoint unless packed_back is NULL.  One output: the kernel is its own transpose. */
+LOCAL weights_t dense_weights(const dense_t *k, const float *phi, float *copy, float *packed_back)
 {
-    const float *w = phi + k->offset, *end = w + (ptrdiff_t)k->in * k->out;
-    for (int32_t i = 0; packed_back && i < k->in; i += LANES) {
-        float *panel = packed_back + (ptrdiff_t)(i / PANEL) * k->out_stored * PANEL + i % PANEL; /* back[panel, 0, i] */
+    const float *w = phi + k->offset;
+    const ptrdiff_t size = (ptrdiff_t)k->in * k->out, back_panel = k->out == 1 ? PANEL : (ptrdiff_t)k->out_stored * PANEL;
+    if (copy) {
+        memcpy(copy, w, sizeof(float) * (size + k->out));
+        w = copy;
+    }
+    for (int32_t i = 0; packed_back && k->out > 1 && i < k->in; i += LANES) {
+        float *panel = packed_back + i / PANEL * back_panel + i % PANEL; /* back[panel, 0, i] */
         for (int32_t o = 0; o < k->out; o += LANES) {
             vec square[LANES];
             transposed(w + (ptrdiff_t)i * k->out + o, k->out, k->in - i, k->out - o, square);
@@ -143,16 +147,13 @@ LOCAL weights_t dense_weights(const dense_t *k, const float *phi, float *packed,
             for (int j = 0; j < LANES; j++) store(panel + (ptrdiff_t)(o + j) * PANEL, square[j]);
         }
     }
-    if (!packed) return (weights_t){w, end, packed_back, k->out, PANEL};
-    for (int32_t p = 0; p * PANEL < k->out; p++) pack_rows(w, k->out, p, k->in, k->in, packed + (ptrdiff_t)p * k->in * PANEL);
-    pad_vector(bias, end, k->out, padded(k->out));
-    return (weights_t){packed, bias, packed_back, PANEL, (ptrdiff_t)k->in * PANEL};
+    return (weights_t){w, w + size, k->out == 1 ? w : packed_back, back_panel};
 }
 LOCAL void mlp_pack(mlp_t *m, const float *phi)
 {
     for (int32_t l = 0; l < m->shape.layers; l++) {
         dense_t *k = &m->layer[l];
-        k->weights = dense_weights(k, phi, k->packed, k->bias, k->packed_back);
+        k->weights = dense_weights(k, phi, k->copy, k->packed_back);
     }
 }
 
@@ -161,34 +162,51 @@ LOCAL void dense_rows(int32_t batch, const float *x, const int32_t *base, int32_
                       ptrdiff_t panel, from_t from, const float *bias, float *y, const int32_t *to, int32_t columns)
 {
     const int32_t pieces = ceil_div(batch, ROWS);
-    for (int32_t j = 0; j < columns; j += PANEL, w += panel, y += PANEL, bias += PANEL)
+    for (int32_t j = 0; j < columns; j += PANEL, w += panel, y += PANEL)
         for (int32_t i = 0, b = 0, end; i < pieces; i++, b = end) {
             end = (int32_t)((int64_t)batch * (i + 1) / pieces);
-            gemm_dense(end - b, columns - j > LANES, x, base + b, depth, w, row, from, bias, y, to + b);
+            gemm_dense(end - b, columns - j > LANES, x, base + b, depth, w, row, from, bias ? bias + j : NULL, y, to + b);
         }
 }
 LOCAL void dense_product(const dense_t *k, int32_t batch, const float *x, const weights_t *w, from_t from, float *y)
 {
-    dense_rows(batch, x, k->base, k->in, w->w, w->row, w->panel, from, w->bias, y, k->to, k->out);
+    dense_rows(batch, x, k->base, k->in, w->w, k->out, PANEL, from, w->bias, y, k->to, k->out);
 }
 LOCAL void dense_input(const dense_t *k, int32_t batch, const float *y_bar, const weights_t *w, from_t from, float *x_bar)
 {
-    dense_rows(batch, y_bar, k->to, k->out, w->back, PANEL, (ptrdiff_t)k->out_stored * PANEL, from, w->bias, x_bar, k->base, k->in);
+    dense_rows(batch, y_bar, k->to, k->out, w->back, PANEL, w->back_panel, from, NULL, x_bar, k->base, k->in);
 }
 
-/* The kernel's gradient at `grad`; with x2: two products, added. */
-LOCAL void dense_weight(const dense_t *k, int32_t batch, const float *x, const float *y_bar, const float *x2, const float *y_bar2,
-                        float *grad)
+/* sums (in, out_stored) = initial value + x' y_bar; one output: (in,), with the factors exchanged, if rows of x are whole
+   registers. */
+INLINE int in_a_row(const dense_t *k) { return k->out == 1 && k->packed_back != NULL; }
+LOCAL void dense_sums(const dense_t *k, int32_t batch, const float *x, const float *y_bar, from_t from, float *sums)
 {
-    float *w_bar = k->w_bar ? k->w_bar : grad;
-    gemm_transpose(k->in, x, k->base, y_bar, k->out_stored, k->to, batch, FROM_ZERO, w_bar, k->out_stored);
-    if (x2) gemm_transpose(k->in, x2, k->base, y_bar2, k->out_stored, k->to, batch, FROM_OUT, w_bar, k->out_stored);
-    for (int32_t i = 0; k->w_bar && i < k->in; i++)
-        for (int32_t j = 0; j < k->out; j++) grad[(ptrdiff_t)i * k->out + j] = w_bar[(ptrdiff_t)i * k->out_stored + j];
-    float *bias_bar = grad + (ptrdiff_t)k->in * k->out;
-    memset(bias_bar, 0, sizeof(float) * k->out);
-    for (int32_t b = 0; b < batch; b++)
-        for (int32_t j = 0; j < k->out; j++) bias_bar[j] += y_bar[k->to[b] + j]; /* y_bar[b, j] */
+    if (in_a_row(k))
+        gemm_transpose(1, y_bar, k->to, x, k->in_stored, k->base, batch, from, sums, 0);
+    else
+        gemm_transpose(k->in, x, k->base, y_bar, k->out_stored, k->to, batch, from, sums, k->out_stored);
+}
+
+/* A layer's gradient at `grad`, kernel then bias; with x2 the kernel's is the sum of two products. */
+LOCAL void dense_gradients(const dense_t *k, int32_t batch, const float *x, const float *y_bar, const float *x2, const float *y_bar2,
+                           float *grad)
+{
+    float *sums = k->w_bar ? k->w_bar : grad;
+    const ptrdiff_t size = (ptrdiff_t)k->in * k->out;
+    dense_sums(k, batch, x, y_bar, FROM_ZERO, sums);
+    if (x2) dense_sums(k, batch, x2, y_bar2, FROM_OUT, sums);
+    if (in_a_row(k))
+        memcpy(grad, sums, sizeof(float) * size);
+    else if (k->w_bar)
+        restride(sums, k->out_stored, grad, k->out, k->in);
+    for (int32_t j = 0; j < k->out; j += LANES) {
+        vec sum = zero();
+        for (int32_t b = 0; b < batch; b++) sum += load(y_bar + k->to[b] + j); /* y_bar[b, j] */
+        float bias_bar[LANES];
+        store(bias_bar, sum);
+        memcpy(grad + size + j, bias_bar, sizeof(float) * min_i(LANES, k->out - j));
+    }
 }
 
 /* Outputs of every layer for x (B, units[0]); phi is packed. */
@@ -233,7 +251,7 @@ LOCAL void mlp_gradient(mlp_t *m, const float *x, const float *targets, float *g
     mlp_loss(m, targets);
     for (int32_t l = m->shape.layers - 1; l >= 0; l--) {
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        if (grad) dense_weight(k, m->batch, l ? below->y : x, k->y_bar, NULL, NULL, grad + k->offset);
+        if (grad) dense_gradients(k, m->batch, l ? below->y : x, k->y_bar, NULL, NULL, grad + k->offset);
         if (l == 0) break;
         dense_input(k, m->batch, k->y_bar, &k->weights, FROM_ZERO, below->y_bar);
         for (int32_t i = 0; i < m->batch * below->out_stored; i += LANES) { /* y_bar (1 - y^2) */
@@ -251,7 +269,7 @@ LOCAL void mlp_hessian_product(mlp_t *m, const float *x, const float *v, float *
     weights_t dot[RK_MAX_DENSE];
     for (int32_t l = 0; l <= last; l++) { /* z_dot = x v + x_dot w + bias_dot, y_dot = z_dot (1 - y^2) */
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        dot[l] = dense_weights(k, v, k->packed_dot, k->bias_dot, k->packed_back_dot);
+        dot[l] = dense_weights(k, v, k->copy_dot, k->packed_back_dot);
         dense_product(k, m->batch, l ? below->y : x, &dot[l], FROM_BIAS, k->z_dot);
         if (l) dense_product(k, m->batch, below->y_dot, &k->weights, FROM_OUT, k->z_dot);
         for (int32_t i = 0; l < last && i < m->batch * k->out_stored; i += LANES) {
@@ -264,7 +282,7 @@ LOCAL void mlp_hessian_product(mlp_t *m, const float *x, const float *v, float *
         store(m->layer[last].y_bar_dot + i, load(m->layer[last].z_dot + i) * scale);
     for (int32_t l = last; l >= 0; l--) {
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        dense_weight(k, m->batch, l ? below->y : x, k->y_bar_dot, l ? below->y_dot : NULL, k->y_bar, hv + k->offset); /* second: * */
+        dense_gradients(k, m->batch, l ? below->y : x, k->y_bar_dot, l ? below->y_dot : NULL, k->y_bar, hv + k->offset); /* second: * */
         if (l == 0) break;
         dense_input(k, m->batch, k->y_bar_dot, &k->weights, FROM_ZERO, below->y_bar_dot);
         dense_input(k, m->batch, k->y_bar, &dot[l], FROM_OUT, below->y_bar_dot); /* * */
