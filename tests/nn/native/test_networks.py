@@ -114,6 +114,17 @@ def test_a_kept_point_gives_any_number_of_products_whatever_else_runs_meanwhile(
             np.testing.assert_array_equal(point.grad, grad)
 
 
+def test_a_dense_layer_of_many_examples_and_few_inputs_gets_its_gradient(variant):
+    """Its weight adjoint is split over the examples, and the partial sums are added; once they were not."""
+    layers = (Conv2d(filters=3, size=3, stride=3, centred=True), BatchNorm(), Relu(), Flatten(), Dense(2))
+    model = Model(layers, (3, 3, 1), SoftmaxCrossEntropy("mean"))
+    phi, batch, v = single(model, np.random.default_rng(0), 600)
+    expected = results(model, phi.astype(float), wide(batch), v.astype(float))
+    twin = model.with_ops(native.load(variant, 2))
+    for actual, exact in zip(results(twin, phi, batch, v), expected, strict=True):
+        assert relative_error(actual, exact) <= 1e-5
+
+
 def test_a_kept_point_is_as_large_as_its_activations_and_comes_back_when_it_is_dropped(variant):
     """Two floats a unit, z and its activation's adjoint, and a few vectors: 1.1 allows for those."""
     model, rng = omniglot_cnn(5).with_ops(native.load(variant, 1)), np.random.default_rng(0)
