@@ -80,7 +80,7 @@ static void ISA(gradient_body)(void *argument, team_t *team)
 {
     network_task_t *t = argument;
     network_pack(t->network, t->phi, 1, team);
-    network_gradient(t->network, t->x, t->labels, t->out, team);
+    network_gradient(t->network, t->x, t->labels, t->out, NULL, team);
 }
 
 static double ISA(network_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point,
@@ -99,7 +99,7 @@ static void ISA(hvp_body)(void *argument, team_t *team)
     if (t->saved)
         network_recompute(t->network, team);
     else
-        network_gradient(t->network, t->x, t->labels, NULL, team);
+        network_gradient(t->network, t->x, t->labels, NULL, NULL, team);
     network_hessian_product(t->network, t->x, t->labels, t->v, t->out, team);
 }
 
@@ -206,8 +206,8 @@ static void ISA(mlp_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *
 
 static void ISA(update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int32_t n)
 {
-    const step_t step = step_of(optimizer, optimizer->t + 1, 1, phi_in, phi, grad, NULL);
-    update_range(&step, 0, n);
+    const step_t step = step_of(optimizer, optimizer->t + 1, 1, phi_in, phi);
+    update_range(&step, 0, n, grad);
 }
 
 const rk_table ISA(rk_table) = {

@@ -7,9 +7,6 @@
 
 #include "conv/conv.h"
 
-/* An item of packing: LANES input channels of a kernel, all taps and filters. */
-INLINE int32_t pack_items(const conv_t *c) { return ceil_div(c->in, LANES); }
-
 /* Rows (n, filters) of one panel of w, of which `given` exist: to (n, PANEL), zeros elsewhere; w points to the first row. */
 LOCAL void pack_rows(const float *w, int32_t filters, int32_t panel, int32_t n, int32_t given, float *to)
 {

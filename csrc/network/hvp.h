@@ -262,7 +262,7 @@ LOCAL void conv_adjoints_dot(const conv_t *c, const float *x, const float *x_dot
 LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv, team_t *team)
 {
     const block_t *k = &n->block[l], *below = l ? &n->block[l - 1] : NULL;
-    EACH(i, above_items(n, l)) above_item(n, l, i, n->delta_dot, hv);
+    EACH(i, finish_items(n, l + 1, NULL)) finish_item(n, l + 1, i, n->delta_dot, hv, NULL);
     EACH_ALSO(i, row_chunks(k->pooled)) {
         block_back_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
         if (i == 0) vector_gradients(k, k->m1_dot, k->m2_dot, hv);
@@ -270,9 +270,6 @@ LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv
     barrier(team);
     float *w_bar = k->w_bar ? k->w_bar : hv + k->offset;
     conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z_bar, k->z_dot, k->packed_back_dot, w_bar, below, team);
-    if (below) return;
-    EACH(i, finish_items(&k->conv, k->w_bar)) finish_item(&k->conv, i, k->w_bar, hv + k->offset);
-    barrier(team);
 }
 
 /* Recompute the activations from saved z; phi is packed. */
@@ -298,6 +295,8 @@ LOCAL void network_hessian_product(network_t *n, const float *x, const int32_t *
     conv_adjoints_dot(&n->dense, last->a, last->a_dot, n->delta, n->delta_dot, n->dense_packed_back_dot, n->dense_w_bar,
                       last, team);
     for (int32_t l = n->shape.blocks - 1; l >= 0; l--) block_backward_dot(n, l, l ? n->block[l - 1].a : x, hv, team);
+    EACH(i, finish_items(n, 0, NULL)) finish_item(n, 0, i, n->delta_dot, hv, NULL);
+    barrier(team);
 }
 
 #endif
