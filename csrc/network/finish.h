@@ -22,15 +22,15 @@ LOCAL void block_weight_item(const block_t *k, int32_t i, int32_t pieces, const 
     const strip_item_t s = strip_item_at(&c->forward, i, c->out);
     direct_weight_strip(&c->forward, s, x, k->z_bar, 0, w_bar, s.columns);
     const ptrdiff_t first = k->offset + (ptrdiff_t)s.row * c->out + s.column; /* of phi: kernel[row, column] */
-    for (int32_t r = 0; r < s.rows; r++) {
+    const int32_t rows_at_once = s.columns == c->out ? s.rows : 1; /* contiguous in phi */
+    for (int32_t r = 0; r < s.rows; r += rows_at_once) {
         const ptrdiff_t from = first + (ptrdiff_t)r * c->out;
-        update_range(step, from, from + s.columns, w_bar + r * s.columns);
-        for (int32_t j = 0; !step->last && j < s.columns; j += PANEL) {
-            const int32_t panel = (s.column + j) / PANEL;
-            float *to = c->packed + ((ptrdiff_t)panel * packed_rows(c, c->in) + s.row + r) * PANEL; /* packed[panel, row, :] */
-            store(to, load(step->phi + from + j));
-            store(to + LANES, load(step->phi + from + j + LANES));
-        }
+        update_range(step, from, from + rows_at_once * s.columns, w_bar + r * s.columns);
+    }
+    for (int32_t j = 0; !step->last && j < s.columns; j += PANEL) {
+        const int32_t panel = (s.column + j) / PANEL;
+        pack_rows(step->phi + first - s.column, c->out, panel, s.rows, s.rows,
+                  c->packed + ((ptrdiff_t)panel * packed_rows(c, c->in) + s.row) * PANEL); /* packed[panel, row, :] */
     }
 }
 
