@@ -177,7 +177,7 @@ def placed(layer, size, batch, rng):
 
 
 def block(filters, stride, pooled):
-    convolution = Conv2d(filters=filters, stride=stride, centred=True)
+    convolution = Conv2d(filters=filters, stride=stride, before_batch_norm=True)
     return [convolution, BatchNorm(0.1), *([MaxPool()] if pooled else []), Relu()]
 
 

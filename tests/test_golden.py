@@ -28,7 +28,7 @@ from functools import cached_property
 import numpy as np
 import pytest
 
-from reptile_np.meta.evaluation import MODES, Episode, correct
+from reptile_np.meta.evaluation import MODES, Episode, evaluate
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.meta_gradients import fomaml, reptile
 from reptile_np.meta.optimizers import Adam, Sgd
@@ -90,8 +90,7 @@ class Recorded:
             self.episodes,
             meta_gradient=self.direction,
             inner=self.inner,
-            outer=Sgd(OUTER_STEP),
-            rate=lambda i: OUTER_STEP,
+            outer=lambda i: Sgd(OUTER_STEP),
             outer_steps=start.done + 1,
             meta_batch=META_BATCH,
         )
@@ -263,7 +262,8 @@ def test_the_number_of_correct_answers_is_equal_in_both_modes(run, mode):
     episode, recorded = run.evaluation(mode), run.arrays[f"{ENDINGS[mode]}/num_correct"]
 
     def errors(phi):
-        yield abs(correct(run.model, run.inner, phi, run.state_after_training, episode)[mode] - recorded)
+        fractions = evaluate(run.model, run.inner, phi, run.state_after_training, lambda i: episode, 1)
+        yield abs(fractions[mode][0] * len(episode.query[1]) - recorded)
 
     assert best(run, run.recorded_phi(run.outer_steps), errors, 0) == 0
 
@@ -271,7 +271,8 @@ def test_the_number_of_correct_answers_is_equal_in_both_modes(run, mode):
 def test_evaluation_leaves_the_state_after_training_as_it_was(run):
     after = run.steps[-1]
     before = after.phi.copy(), [np.copy(part) for part in after.inner_state]
-    correct(run.model, run.inner, after.phi, after.inner_state, run.evaluation("transductive"))
+    episode = run.evaluation("transductive")
+    evaluate(run.model, run.inner, after.phi, after.inner_state, lambda i: episode, 1)
     np.testing.assert_array_equal(after.phi, before[0])
     for part, copy in zip(after.inner_state, before[1], strict=True):
         np.testing.assert_array_equal(part, copy)

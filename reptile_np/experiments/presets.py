@@ -1,99 +1,47 @@
-"""Frozen experiments: every value with its source.
+"""Every preset: a frozen value with its source and what the paper reports for it.
 
-A preset says everything but the seed, the machine and the place of the data.  ``replace(preset,
-"outer.steps=1000")`` changes one value, with its type checked.
+A preset says everything but the seed, the machine and the folder of the data;
+``with_settings(preset, ["outer.steps=1000"])`` changes one value.
 
-Sources: "paper v3" is arXiv:1803.02999v3 with the authors' published command lines, "paper v1" its
-first version; see the docstring of each group.  Verified by ``tests/experiments/test_presets.py``.
+Sources.  "v1" and "v3" are versions of the paper, arXiv:1803.02999; "command line" is the one that the
+authors published with their program, which is used if it differs from the paper's table.
+
+Verified by ``tests/experiments/test_presets.py`` and ``tests/experiments/test_wiring.py``.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
+from reptile_np.experiments.settings import from_json, setting_keys, to_json, with_settings
+from reptile_np.experiments.specs import (
+    Algorithm,
+    Cell,
+    EvaluationSpec,
+    InnerSpec,
+    OuterSpec,
+    Preset,
+    Published,
+    TaskSpec,
+)
 
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """Where tasks come from.
-
-    `shots` are training shots: examples per class in the support set of a *training* task (for sine:
-    unused).  `tail_shots` of them are kept back for the last inner step (0: a shared tail).
-    `test_classes` are the held-out classes; `classes` and `images` say how many glyphs are drawn.
-    """
-
-    source: Literal["sine", "glyphs", "omniglot"]
-    ways: int = 5
-    shots: int = 10
-    tail_shots: int = 0
-    replacement: bool = False
-    classes: int = 0
-    images: int = 20
-
-
-@dataclass(frozen=True)
-class InnerSpec:
-    """The inner loop of training: `steps` steps of an optimiser on minibatches of `batch`."""
-
-    optimizer: Literal["adam", "sgd"]
-    learning_rate: float
-    batch: int
-    steps: int
-
-
-@dataclass(frozen=True)
-class OuterSpec:
-    """The outer loop: `rate` annealed linearly to `final_rate` over `steps`; `meta_batch` tasks a step."""
-
-    rate: float
-    steps: int
-    meta_batch: int = 1
-    final_rate: float = 0.0
-    optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
-
-
-@dataclass(frozen=True)
-class EvaluationSpec:
-    """Fine-tuning at test: K `shots` per class (sine: points), `steps` steps of `batch`; `tasks` tasks."""
-
-    shots: int
-    batch: int
-    steps: int
-    tasks: int
-
-
-Algorithm = Literal["reptile", "fomaml", "maml", "joint"]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """One experiment; `cost` is what it takes on one core with NumPy ops, roughly."""
-
-    name: str
-    about: str
-    source: str
-    cost: str
-    algorithm: Algorithm
-    tasks: TaskSpec
-    inner: InnerSpec
-    outer: OuterSpec
-    evaluation: EvaluationSpec
-    filters: int = field(default=64)
+__all__ = ["PRESETS", "Preset", "describe", "from_json", "get", "setting_keys", "to_json", "with_settings"]
 
 
 def _sine(
-    algorithm: Algorithm, about: str, outer: OuterSpec, inner: InnerSpec | None = None, cost: str = "40 s"
+    algorithm: Algorithm,
+    about: str,
+    outer: OuterSpec,
+    inner: InnerSpec | None = None,
+    seconds: float = 8,
 ) -> Preset:
     return Preset(
         name=f"sine-{algorithm}",
         about=about,
         source="section 3 and Figure 1; values of the authors' demo",
-        cost=cost,
+        hours=seconds / 3600,
         algorithm=algorithm,
         tasks=TaskSpec("sine"),
         inner=inner or InnerSpec("sgd", 0.02, batch=10, steps=5),
@@ -102,8 +50,33 @@ def _sine(
     )
 
 
+def _omniglot_v1(
+    cell: str,
+    about: str,
+    hours: float,
+    tasks: TaskSpec,
+    inner: InnerSpec,
+    outer: OuterSpec,
+    evaluation: EvaluationSpec,
+    published: dict[Cell, Published],
+) -> Preset:
+    """Return a cell of version 1's Table 2, whose hyper-parameters are in Tables 3 and 5."""
+    return Preset(
+        name=f"omniglot-v1-{cell}",
+        about=about,
+        source="Tables 2, 3 and 5 (v1), the authors' command line",
+        hours=hours,
+        algorithm="reptile",
+        tasks=tasks,
+        inner=inner,
+        outer=outer,
+        evaluation=evaluation,
+        published=published,
+    )
+
+
 def _figure3(curve: str, k: int) -> Preset:
-    """One curve of Figure 3: SGD inside and outside, on the *summed* loss, k disjoint minibatches."""
+    """Return one curve of Figure 3: SGD inside and outside, on the *summed* loss, k disjoint minibatches."""
     about = {
         "g": f"the last of {k} gradients, g{k}",
         "sum": f"the sum of {k} gradients: Reptile",
@@ -112,8 +85,8 @@ def _figure3(curve: str, k: int) -> Preset:
     return Preset(
         name=f"figure3-{curve}{k}",
         about=about,
-        source="section 5.2, Figure 3 and Table 6 (paper v3)",
-        cost=f"{k * 10} min",
+        source="section 5.2 (v1), Figure 3 and Table 6",
+        hours=0.036 * k,
         algorithm="fomaml" if curve == "g" else "reptile",
         tasks=TaskSpec("omniglot", ways=5, shots=5 * k),
         inner=InnerSpec("sgd", 3e-3, batch=25, steps=k),
@@ -127,7 +100,7 @@ _PRESETS = (
         name="glyphs-5way",
         about="Reptile on drawn-on-the-fly characters: nothing to download",
         source="ours: a laptop-sized stand-in for Omniglot 1-shot 5-way",
-        cost="1 min",
+        hours=4 / 3600,
         algorithm="reptile",
         tasks=TaskSpec("glyphs", ways=5, shots=10, classes=1000),  # 800 to train on, 200 to test
         inner=InnerSpec("adam", 1e-3, batch=10, steps=5),
@@ -138,24 +111,110 @@ _PRESETS = (
     Preset(
         name="omniglot-5way",
         about="Reptile on Omniglot, 5-way: one run serves 1- and 5-shot, both modes",
-        source="Table 2 (paper v3), the authors' final command line",
-        cost="3 h",
+        source="Table 2 (v3), the authors' final command line",
+        hours=0.9,
         algorithm="reptile",
         tasks=TaskSpec("omniglot", ways=5, shots=10),
         inner=InnerSpec("adam", 1e-3, batch=10, steps=5),
         outer=OuterSpec(rate=1.0, steps=100_000, meta_batch=5),
         evaluation=EvaluationSpec(shots=5, batch=5, steps=50, tasks=400),
+        published={
+            Cell(1, "non_transductive"): Published(95.39, 0.09),
+            Cell(1, "transductive"): Published(97.68, 0.04),
+            Cell(5, "non_transductive"): Published(98.90, 0.10),
+            Cell(5, "transductive"): Published(99.48, 0.06),
+        },
     ),
-    _sine("reptile", "Reptile on sine waves", OuterSpec(rate=0.1, steps=30_000)),
-    # one gradient where Reptile adds five: five times the rate for steps of the same size
+    Preset(
+        name="omniglot-20way",
+        about="Reptile on Omniglot, 20-way: one run serves 1- and 5-shot, both modes",
+        source="Table 2 (v3), the authors' final command line",
+        hours=7,
+        algorithm="reptile",
+        tasks=TaskSpec("omniglot", ways=20, shots=10),
+        inner=InnerSpec("adam", 5e-4, batch=20, steps=10),
+        outer=OuterSpec(rate=1.0, steps=200_000, meta_batch=5),
+        evaluation=EvaluationSpec(shots=5, batch=10, steps=50, tasks=400),
+        published={
+            Cell(1, "non_transductive"): Published(88.14, 0.15),
+            Cell(1, "transductive"): Published(89.43, 0.14),
+            Cell(5, "non_transductive"): Published(96.65, 0.33),
+            Cell(5, "transductive"): Published(97.12, 0.32),
+        },
+    ),
+    _omniglot_v1(
+        "5way-1shot",
+        "Reptile on Omniglot, 1-shot 5-way, non-transductive, as in version 1",
+        hours=1.4,
+        tasks=TaskSpec("omniglot", ways=5, shots=12),
+        inner=InnerSpec("adam", 4.4e-4, batch=5, steps=12),
+        outer=OuterSpec(rate=1.0, steps=200_000, meta_batch=3),
+        evaluation=EvaluationSpec(shots=1, batch=5, steps=86, tasks=400),
+        published={Cell(1, "non_transductive"): Published(95.32, 0.05)},
+    ),
+    _omniglot_v1(
+        "5way-5shot",
+        "Reptile on Omniglot, 5-shot 5-way, as in version 1",
+        hours=0.9,
+        tasks=TaskSpec("omniglot", ways=5, shots=10),
+        inner=InnerSpec("adam", 1.5e-3, batch=10, steps=5),
+        outer=OuterSpec(rate=0.7, steps=100_000, meta_batch=5),
+        evaluation=EvaluationSpec(shots=5, batch=6, steps=100, tasks=400),
+        published={
+            Cell(5, "non_transductive"): Published(98.87, 0.02),
+            Cell(5, "transductive"): Published(99.47, 0.04),
+        },
+    ),
+    _omniglot_v1(
+        "5way-1shot-transductive",
+        "Reptile on Omniglot, 1-shot 5-way, transductive, as in version 1",
+        hours=2.6,
+        tasks=TaskSpec("omniglot", ways=5, shots=15),
+        inner=InnerSpec("adam", 1e-3, batch=25, steps=3),
+        outer=OuterSpec(rate=1.0, steps=100_000, meta_batch=10),
+        evaluation=EvaluationSpec(shots=1, batch=25, steps=5, tasks=400),
+        published={Cell(1, "transductive"): Published(97.97, 0.08)},
+    ),
+    _omniglot_v1(
+        "20way-1shot",
+        "Reptile on Omniglot, 1-shot 20-way, as in version 1",
+        hours=4,
+        tasks=TaskSpec("omniglot", ways=20, shots=9),
+        inner=InnerSpec("adam", 4.6e-4, batch=15, steps=12),
+        outer=OuterSpec(rate=1.0, steps=200_000, meta_batch=3),
+        evaluation=EvaluationSpec(shots=1, batch=10, steps=97, tasks=400),
+        published={
+            Cell(1, "non_transductive"): Published(88.27, 0.30),
+            Cell(1, "transductive"): Published(89.36, 0.20),
+        },
+    ),
+    _omniglot_v1(
+        "20way-5shot",
+        "Reptile on Omniglot, 5-shot 20-way, as in version 1",
+        hours=5,
+        tasks=TaskSpec("omniglot", ways=20, shots=12),
+        inner=InnerSpec("adam", 4.6e-4, batch=20, steps=12),
+        outer=OuterSpec(rate=1.0, steps=200_000, meta_batch=3),
+        evaluation=EvaluationSpec(shots=5, batch=10, steps=97, tasks=400),
+        published={
+            Cell(5, "non_transductive"): Published(97.07, 0.12),
+            Cell(5, "transductive"): Published(97.47, 0.10),
+        },
+    ),
+    _sine("reptile", "Reptile on sine waves", OuterSpec(rate=0.1, steps=30_000), seconds=11),
+    # FOMAML steps by one gradient, Reptile by the sum of five: five times the rate gives steps of one size
     _sine("fomaml", "first-order MAML on sine waves", OuterSpec(rate=0.5, steps=30_000)),
-    _sine("maml", "exact MAML on sine waves", OuterSpec(rate=1e-3, steps=30_000, optimizer="adam")),
+    _sine(
+        "maml",
+        "exact MAML on sine waves",
+        OuterSpec(rate=1e-3, steps=30_000, optimizer="adam"),
+        seconds=19,
+    ),
     _sine(
         "joint",
         "the baseline: train on the expected loss, then fine-tune",
         OuterSpec(rate=1e-3, steps=30_000, optimizer="adam"),
         InnerSpec("sgd", 0.02, batch=50, steps=1),
-        cost="15 s",
     ),
     _figure3("g", 1),
     *(_figure3(curve, k) for k in (2, 3, 4) for curve in ("sum", "mean", "g")),
@@ -164,97 +223,28 @@ _PRESETS = (
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _PRESETS}
 
 
+def describe(preset: Preset) -> dict[str, Any]:
+    """Return all that a preset says, as plain JSON values: its settings, source, cost, published results."""
+    return {
+        **to_json(preset),
+        "about": preset.about,
+        "source": preset.source,
+        "cost": preset.cost,
+        "hours": preset.hours,
+        "inner_steps": preset.inner_steps,
+        "published": [{**cell._asdict(), **result._asdict()} for cell, result in preset.published.items()],
+    }
+
+
 def get(name: str) -> Preset:
     """Return the preset of that name.
 
     Raises
     ------
     UsageError
-        If there is none, with the nearest names.
+        If there is none; names the nearest ones.
     """
     if name not in PRESETS:
-        near = get_close_matches(name, PRESETS) or list(PRESETS)
-        raise UsageError(f'unknown preset "{name}"; did you mean {", ".join(near)}? (see: reptile-np list)')
+        near = ", ".join(get_close_matches(name, PRESETS) or PRESETS)
+        raise UsageError(f'unknown preset "{printable(name)}"; did you mean {near}? (see: reptile-np list)')
     return PRESETS[name]
-
-
-def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
-    """Return the preset changed by settings ``section.key=value`` or ``key=value``.
-
-    Raises
-    ------
-    UsageError
-        For an unknown key or a value of the wrong type or range.
-    """
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise UsageError(f'--set {setting}: write it as key=value, such as "outer.steps=1000"')
-        preset = _with_setting(preset, key.split("."), text, setting)
-    return preset
-
-
-def _with_setting(spec: Any, path: list[str], text: str, setting: str) -> Any:
-    hints = get_type_hints(type(spec))
-    key = path[0]
-    fixed = {"name", "about", "source", "cost"} if isinstance(spec, Preset) else {"source"}
-    if key not in hints or key in fixed or (len(path) == 1) == dataclasses.is_dataclass(hints[key]):
-        raise UsageError(f"--set {setting}: no such key; the keys are {', '.join(setting_keys())}")
-    value: Any
-    if len(path) > 1:
-        value = _with_setting(getattr(spec, key), path[1:], text, setting)
-    else:
-        value = _parse(hints[key], text, setting)
-    return dataclasses.replace(spec, **{key: value})
-
-
-def _parse(kind: Any, text: str, setting: str) -> Any:
-    """Return `text` as a value of `kind`: int, float, bool or one of a Literal's words."""
-    if words := get_args(kind):
-        if text not in words:
-            raise UsageError(f"--set {setting}: must be one of {', '.join(words)}")
-        return text
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise UsageError(f"--set {setting}: must be true or false")
-        return text.lower() == "true"
-    try:
-        value = kind(text)
-    except ValueError:
-        raise UsageError(f"--set {setting}: must be {'an integer' if kind is int else 'a number'}") from None
-    if not 0 <= value < float("inf"):
-        raise UsageError(f"--set {setting}: must be finite and not negative")
-    return value
-
-
-def setting_keys() -> list[str]:
-    """Return every key that `with_settings` knows."""
-    keys = ["algorithm", "filters"]
-    for section, spec in get_type_hints(Preset).items():
-        if dataclasses.is_dataclass(spec):
-            keys += [f"{section}.{item.name}" for item in dataclasses.fields(spec) if item.name != "source"]
-    return keys
-
-
-def to_json(preset: Preset) -> dict[str, Any]:
-    """Return the preset as plain JSON values."""
-    return dataclasses.asdict(preset)
-
-
-def from_json(values: dict[str, Any]) -> Preset:
-    """Return the preset that `to_json` wrote.
-
-    Raises
-    ------
-    UsageError
-        If a value is missing or unknown: the file is of another version.
-    """
-    hints = get_type_hints(Preset)
-    try:
-        specs = {
-            key: hints[key](**value) if dataclasses.is_dataclass(hints[key]) else value
-            for key, value in values.items()
-        }
-        return Preset(**specs)
-    except (TypeError, KeyError) as error:
-        raise UsageError(f"config.json was written by another version of reptile_np: {error}") from None

@@ -1,11 +1,12 @@
 """The algorithms: each is one function from the inner loop's `Trajectory` to a direction (n,).
 
-Everything here, subtracted from φ, descends.  They differ by one line:
+Sign convention: every direction is *subtracted* from φ to decrease the loss.  The algorithms differ by one
+line.  The last column says how much of the trajectory each needs, which is `meta_train`'s argument `keep`::
 
-    reptile         φ_1 - φ_{k+1}                                  (with SGD: α Σ g_i)
-    fomaml          φ_k - φ_{k+1}                                  (with SGD: α g_k)
-    maml            (I - α H_1) (I - α H_2) … (I - α H_{k-1}) g_k
-    gradient_sum    Σ w_i g_i
+    reptile         φ_1 - φ_{k+1}                              (with SGD: α Σ g_i)    "ends" fomaml
+    φ_k - φ_{k+1}                              (with SGD: α g_k)      "ends" maml            (I - α H_1) … (I
+    - α H_{k-1}) g_k                                 "all"; "hessians" is faster gradient_sum    Σ w_i g_i
+    "all"
 
 Reptile and FOMAML are *displacements*, which is what the released program steps by: differs from the
 paper's analysis, whose g_Reptile and g_FOMAML are these divided by α.  MAML and gradient sums are
@@ -21,7 +22,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from reptile_np.meta.inner_loop import Array, Batch, Keep, Trajectory
+from reptile_np.meta.inner_loop import Array, Batch, Trajectory
+
+__all__ = ["MetaGradient", "TwiceDifferentiable", "fomaml", "gradient_sum", "maml", "reptile"]
 
 MetaGradient = Callable[[Trajectory], Array]
 
@@ -33,33 +36,16 @@ class TwiceDifferentiable(Protocol):
         """Return ``L''(φ) v`` (n,)."""
 
 
-def reads(what: Keep) -> Callable[[MetaGradient], MetaGradient]:
-    """Say what a meta-gradient reads of its trajectory, so that `meta_train` keeps that and no more."""
-
-    def mark(meta_gradient: MetaGradient) -> MetaGradient:
-        vars(meta_gradient)["reads"] = what
-        return meta_gradient
-
-    return mark
-
-
-def read_by(meta_gradient: MetaGradient) -> Keep:
-    """Return what `reads` said of it, else "all"."""
-    return getattr(meta_gradient, "reads", "all")
-
-
-@reads("ends")
 def reptile(t: Trajectory) -> Array:
     """Return ``φ_1 - φ_{k+1}``: Algorithm 1 moves φ against it by ε, towards ``W = φ_{k+1}``."""
     return t.phis[0] - t.phis[-1]
 
 
-@reads("ends")
 def fomaml(t: Trajectory) -> Array:
     """Return ``φ_k - φ_{k+1}``, the last displacement.
 
-    The tail is *separate* if the last minibatch holds examples kept out of the others, *shared* if
-    not; that is the sampler's choice (`reptile_np.tasks.few_shot`).
+    The tail is *separate* if no other minibatch contains the examples of the last one, else *shared*; the
+    sampler decides this (`reptile_np.tasks.few_shot`).
     """
     return t.phis[-2] - t.phis[-1]
 
@@ -68,9 +54,11 @@ def maml(model: TwiceDifferentiable, alpha: Any) -> MetaGradient:
     """Return the exact gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))`` at φ_1, for inner SGD of rate `alpha`.
 
     The Jacobian of one step ``φ_{i+1} = φ_i - α L_i'(φ_i)`` is ``I - α H_i``, symmetric; so the chain
-    rule reads, from the last step back, ``u ← u - α H_i u``.  Memory: the trajectory, O(k n), and the
-    activations of one step; of every step, for cheaper products, where the trajectory was adapted with
-    ``keep="hessians"``, as `meta_train` does unless given ``reads("all")(maml(…))``.
+    rule gives, from the last step back, ``u ← u - α H_i u``.
+
+    A trajectory adapted with ``keep="all"`` takes memory for its k points and gradients, O(k n), and for the
+    activations of one step.  With ``keep="hessians"`` it takes memory for the activations of all k steps, and
+    the products ``H_i u`` are cheaper.
 
     Raises
     ------
@@ -78,7 +66,6 @@ def maml(model: TwiceDifferentiable, alpha: Any) -> MetaGradient:
         If the trajectory kept only its ends.
     """
 
-    @reads("hessians")
     def direction(t: Trajectory) -> Array:
         _need_gradients(t)
         hessians = t.hessians or [
@@ -115,4 +102,4 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
 
 def _need_gradients(t: Trajectory) -> None:
     if not t.grads:
-        raise ValueError('this meta-gradient reads every step: adapt with keep="all"')
+        raise ValueError('this meta-gradient needs every step: use keep="all" in adapt or meta_train')

@@ -3,9 +3,11 @@
     state = optimizer.init(phi)
     phi, state = optimizer.update(grad, state, phi)
 
-Nothing is mutated, so "never reset in training, put back after evaluation" (the released program's
-rule for Adam's moments) needs no code: keep the value, or do not.  A "gradient" is anything that,
-subtracted from φ, descends; the outer loop feeds ``φ - W`` to the same optimisers.
+Nothing is mutated.  So the released program's rule for Adam's moments, "never reset in training, restored
+after evaluation", needs no code: a caller keeps the state, or does not.
+
+Sign convention: every direction is *subtracted* from φ to decrease the loss.  The outer loop gives ``φ - W``
+to the same optimisers.
 
 Verified by ``tests/meta/test_optimizers.py``.
 """
@@ -15,25 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import Array
 
-
-class Optimizer(Protocol):
-    """What `adapt` and `meta_train` ask of an optimiser; it is a frozen dataclass with a rate."""
-
-    @property
-    def learning_rate(self) -> Any:
-        """The step size."""
-
-    def init(self, phi: Array) -> Any:
-        """Return the state before the first step."""
-
-    def update(self, grad: Array, state: Any, phi: Array) -> tuple[Array, Any]:
-        """Return φ and the state after one step."""
+__all__ = ["Adam", "AdamState", "HeavyBall", "Momentum", "Sgd", "linear_annealing"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ class HeavyBall:
     momentum: Any = 0.9
 
     def init(self, phi: Array) -> Momentum:
-        """Start at rest."""
+        """Return the velocity zero."""
         return Momentum(0 * phi)
 
     def update(self, grad: Array, state: Momentum, phi: Array) -> tuple[Array, Momentum]:
@@ -75,7 +66,7 @@ class HeavyBall:
 
 
 class AdamState(NamedTuple):
-    """First and second moment (n,) and the number of steps taken; m is empty where beta1 = 0."""
+    """First and second moment (n,) and the number of steps taken; m has shape (0,) if beta1 = 0."""
 
     m: Array
     v: Array
@@ -91,6 +82,11 @@ class Adam:
 
     Differs from Kingma & Ba's Algorithm 1 (and PyTorch): ε is added to the *uncorrected* √v, the form
     "just before Section 2.1" of their paper ("epsilon hat").
+
+    Raises
+    ------
+    UsageError
+        Unless 0 ≤ beta1 < 1, 0 ≤ beta2 < 1 and epsilon > 0: other values divide by zero.
     """  # noqa: D400
 
     learning_rate: float
@@ -98,8 +94,15 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
+    def __post_init__(self) -> None:
+        for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
+            if not 0 <= beta < 1:
+                raise UsageError(f"Adam: {name} is {beta}; it must be at least 0 and less than 1")
+        if not self.epsilon > 0:
+            raise UsageError(f"Adam: epsilon is {self.epsilon}; it must be greater than 0")
+
     def init(self, phi: Array) -> AdamState:
-        """Start with zero moments."""
+        """Return moments of zero."""
         return AdamState(0 * phi if self.beta1 else phi[:0].copy(), 0 * phi, 0)
 
     def update(self, grad: Array, state: AdamState, phi: Array) -> tuple[Array, AdamState]:

@@ -1,7 +1,7 @@
 """Names and shapes against one flat parameter vector.
 
 The paper is vector algebra on φ, so all parameters of a network are *one* vector (n,).
-A `Layout` names its pieces; the views it hands out share memory with the vector.
+A `Layout` names its pieces; the views that it returns share memory with the vector.
 
 Verified by ``tests/nn/test_layout.py``.
 """

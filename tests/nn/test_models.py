@@ -9,7 +9,7 @@ from hypothesis import given
 from reptile_np.errors import UsageError
 from reptile_np.nn.layers import Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy
-from reptile_np.nn.models import Model, mini_imagenet_cnn, omniglot_cnn, sine_mlp
+from reptile_np.nn.models import Model, conv_cnn, mini_imagenet_cnn, omniglot_cnn, sine_mlp
 from reptile_np.nn.ops import NUMPY
 from reptile_np.nn.parameter_free import Relu
 from tests.oracles import (
@@ -30,6 +30,7 @@ NETWORKS = {
     "omniglot, 6 filters": omniglot_cnn(3, filters=6),
     "mini-imagenet": mini_imagenet_cnn(5, filters=6),
     "mini-imagenet, 32 filters": mini_imagenet_cnn(5),
+    "28 x 20 x 2": conv_cnn((28, 20, 2), 3, filters=5),
     "mini-imagenet, v1": mini_imagenet_cnn(5, filters=6, order="conv-pool-norm"),
 }
 
@@ -216,6 +217,68 @@ def test_results_have_the_dtype_of_phi(dtype):
     assert {array.dtype for array in arrays} == {np.dtype(dtype)}
 
 
+@pytest.mark.parametrize("hidden", [(64, 64), (7,), (3, 200)])
+def test_the_sine_networks_kernels_and_biases_are_uniform_in_plus_minus_1_by_root_fan_in(hidden):
+    """Glorot's bound for a kernel (64, 64) would be 0.217 instead of 0.125, and all biases zero."""
+    model = sine_mlp(hidden)
+    phis = np.stack([model.init(np.random.default_rng(seed), np.float64) for seed in range(200)])
+    fan_in = np.repeat([1, *hidden], 2)
+    for (name, shape), n in zip(model.layout.shapes.items(), fan_in, strict=True):
+        values = np.stack([model.layout.views(phi)[name] for phi in phis])
+        r = 1 / np.sqrt(n)
+        assert 0.95 * r < np.abs(values).max() <= r, name
+        assert abs(values.std() - r / np.sqrt(3)) < 0.15 * r, name
+        assert values[0].shape == shape
+
+
+def test_the_sine_network_is_1_64_64_1_unless_told_otherwise():
+    assert list(sine_mlp().layout.shapes.values()) == [(1, 64), (64,), (64, 64), (64,), (64, 1), (1,)]
+
+
+def test_convolution_kernels_are_glorot_uniform():
+    """A block's kernel (3, 3, 64, 64): both fans count the 9 taps, r = √(6 / 1152)."""
+    model = omniglot_cnn(5)
+    views = model.layout.views(model.init(np.random.default_rng(0), np.float64))
+    for name, fans in (("conv2/kernel", 9 * 128), ("dense/kernel", 256 + 5)):
+        r = np.sqrt(6 / fans)
+        assert 0.95 * r < np.abs(views[name]).max() <= r
+    assert not views["conv2/bias"].any()
+    assert (views["norm2/gamma"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "sides"),
+    [
+        ((28, 28, 1), [14, 7, 4, 2]),
+        ((32, 48, 3), [(16, 24), (8, 12), (4, 6), (2, 3)]),
+        ((64, 64, 3), [32, 16, 8, 4, 2]),
+        ((84, 84, 3), [42, 21, 11, 6, 3]),
+        ((1, 1, 1), [1]),
+    ],
+)
+def test_a_network_for_own_images_halves_them_until_no_side_exceeds_3(shape, sides):
+    model, seen, size = conv_cnn(shape, 7, filters=4), [], shape
+    for layer in model.layers:
+        size = layer.out_size(size)
+        if isinstance(layer, Relu):
+            seen.append(size[:2])
+    assert seen == [(side, side) if isinstance(side, int) else side for side in sides]
+    assert model.output_shape == (7,)
+    assert (model.input_shape, model.loss) == (shape, SoftmaxCrossEntropy("sum"))
+
+
+def test_the_omniglot_network_is_the_one_for_images_of_28_x_28():
+    assert omniglot_cnn(5) == conv_cnn((28, 28, 1), 5) == conv_cnn((28, 28, 1), ways=5, filters=64)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (8, 8, 1, 1), (0, 28, 1), (28, 28, 0), (769, 8, 1), (8, 769, 3)])
+def test_an_image_that_cannot_be_is_refused_in_one_line(shape):
+    with pytest.raises(UsageError, match=r": needs \(rows, cols, channels\), rows and cols from 1"):
+        conv_cnn(shape, 5)
+    with pytest.raises(UsageError, match=r"positive channels, ways and filters$"):
+        conv_cnn((28, 28, 1), 0)
+
+
 def test_init_is_a_function_of_the_generator():
     model = omniglot_cnn(5, filters=4)
     phi, again, other = (model.init(np.random.default_rng(seed)) for seed in (0, 0, 1))
@@ -273,5 +336,7 @@ def test_a_direction_of_another_length_is_refused(ops):
 def test_a_model_that_cannot_be_is_refused():
     with pytest.raises(UsageError, match="first layer must be Dense or Conv2d"):
         Model((Relu(), Dense(2)), (2,), SoftmaxCrossEntropy("sum"))
+    with pytest.raises(UsageError, match="first layer must be Dense or Conv2d"):
+        Model((), (2,), SoftmaxCrossEntropy("sum"))
     with pytest.raises(UsageError, match=r"^order 'pool' is unknown; use \"conv-norm-pool\" or"):
         mini_imagenet_cnn(5, order="pool")

@@ -92,6 +92,42 @@ def test_every_image_is_equally_likely_to_be_the_query():
     assert max(abs(n - draws * p) for n in counts.values()) < 5 * (draws * p * (1 - p)) ** 0.5
 
 
+@given(seeds, st.integers(1, 4), st.integers(1, 2), st.integers(0, 1))
+def test_a_task_is_these_draws_of_the_generator(seed, ways, shots, queries):
+    """Records of runs depend on every draw and its order."""
+    counts = [3, 7, 4, 9]
+    task = sample_task(rng(seed), uneven_classes(counts), ways, shots, queries)
+    generator = rng(seed)
+    support, query = [], []
+    for c in generator.choice(4, ways, replace=False):
+        order = generator.permutation(counts[c]).tolist()
+        query += [(c, i) for i in order[:queries]]
+        support += [(c, i) for i in order[queries : queries + shots]]
+    assert identities(task.support) == support
+    assert identities(task.query) == query
+
+
+def uneven_classes(counts):
+    """As `numbered_classes`, with another number of images in each class."""
+    pairs = np.array([(c, i) for c, n in enumerate(counts) for i in range(n)], np.float32)
+    return ArrayClasses(pairs.reshape(-1, 1, 2, 1), pairs[:, 0])
+
+
+def test_every_image_of_every_class_is_drawn_whatever_the_sizes_of_the_other_classes():
+    counts, generator = [3, 7, 4], rng()
+    classes = uneven_classes(counts)
+    seen = {i for _ in range(200) for i in identities(sample_task(generator, classes, 3, 2).support)}
+    assert seen == {(c, i) for c, n in enumerate(counts) for i in range(n)}
+
+
+def test_the_class_drawn_first_has_label_zero():
+    order = rng(3).choice(6, 4, replace=False)
+    assert order.tolist() != sorted(order)
+    x, y = sample_task(rng(3), numbered_classes(6, 8), ways=4, shots=1).support
+    assert x[:, 0, 0, 0].tolist() == order.tolist()
+    assert y.tolist() == [0, 1, 2, 3]
+
+
 def test_a_class_with_too_few_images_is_refused_by_name():
     x = np.zeros((5, 2, 2, 1), np.float32)
     classes = ArrayClasses(x, [0, 0, 0, 1, 1], names=["alpha", "beta"])
@@ -159,6 +195,19 @@ def test_with_replacement_a_batch_never_holds_an_example_twice(seed, n, data):
     batch_size = data.draw(st.integers(1, n))
     for _, y in minibatches_with_replacement(rng(seed), examples(n), batch_size, 6):
         assert len(set(y.tolist())) == batch_size
+
+
+@given(seeds, st.integers(1, 12), st.data())
+def test_with_replacement_every_batch_is_the_beginning_of_its_own_permutation(seed, n, data):
+    batch_size, steps = data.draw(st.integers(1, n)), data.draw(st.integers(1, 6))
+    batches = minibatches_with_replacement(rng(seed), examples(n), batch_size, steps)
+    order = rng(seed).permuted(np.tile(np.arange(n), (steps, 1)), axis=1)
+    assert [y.tolist() for _, y in batches] == order[:, :batch_size].tolist()
+
+
+def test_with_replacement_the_batches_of_a_loop_differ():
+    batches = minibatches_with_replacement(rng(), examples(100), 10, 5)
+    assert len({tuple(y.tolist()) for _, y in batches}) == 5
 
 
 def test_with_replacement_every_batch_starts_from_all_examples():

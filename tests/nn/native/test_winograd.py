@@ -88,9 +88,7 @@ def weight_by_patches(x, y_bar, filtering, firsts, starts):
     counts = counts_of(size, starts, makes)
     v = both_axes(filtering.inputs, patches_of(x, filtering, firsts, counts))
     ends = [makes * n + start - m for n, start, m in zip(counts, starts, size, strict=True)]
-    whole = np.pad(
-        y_bar, ((0, 0), *((-start, end) for start, end in zip(starts, ends, strict=True)), (0, 0))
-    )
+    whole = np.pad(y_bar, ((0, 0), *((-start, end) for start, end in zip(starts, ends, strict=True)), (0, 0)))
     squares = whole.reshape(len(x), counts[0], makes, counts[1], makes, -1).transpose(0, 1, 3, 5, 2, 4)
     u_bar = np.einsum("bijcuv,bijfuv->cfuv", v, both_axes(filtering.outputs.T, squares))
     return both_axes(filtering.kernel.T, u_bar).transpose(2, 3, 0, 1)

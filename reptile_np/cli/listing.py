@@ -1,0 +1,159 @@
+"""The commands `list`, `show` and `runs`: what there is to run, and what was run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reptile_np.cli.arguments import Commands, add_json, path
+from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, show, show_json
+from reptile_np.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from reptile_np.experiments.run_list import RunSummary
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands."""
+    stopped = "stopped"
+    add_json(commands.add("list", _list, "every preset and its cost; the kernels there are", stopped))
+
+    one = commands.add("show", _show, "all values of one preset, their source and its cost", stopped)
+    one.add_argument("preset")
+    add_json(one)
+
+    runs = commands.add("runs", _runs, "the runs under a directory: steps done and accuracy", stopped)
+    runs.add_argument("directory", type=path, metavar="DIR")
+    runs.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="two of them: what they differ in, side by side"
+    )
+    add_json(runs)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from reptile_np.experiments.backend import kernels_missing
+    from reptile_np.experiments.presets import PRESETS, describe
+    from reptile_np.nn import native
+
+    kernels = ["numpy", *(f"native-{isa}" for isa in native.available())]
+    if args.json:
+        show_json({"presets": [describe(preset) for preset in PRESETS.values()], "ops": kernels})
+        return 0
+    name_width = max(map(len, PRESETS))
+    cost_width = max(len(preset.cost) for preset in PRESETS.values())
+    about_width = WIDTH - name_width - cost_width - 6
+    for source, group in itertools.groupby(PRESETS.values(), key=lambda preset: preset.source):
+        show(paint(textwrap.fill(source, WIDTH), BOLD))
+        for preset in group:
+            first, *more = textwrap.wrap(preset.about, about_width)
+            show(f"  {preset.name:{name_width}}  {first:{about_width}}  {preset.cost:>{cost_width}}")
+            for line in more:
+                show(f"  {'':{name_width}}  {line}")
+    show("\nThe last column is roughly the time on one core with native kernels.")
+    show(f"kernels: {', '.join(kernels)}")
+    if missing := kernels_missing():
+        note(missing)
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from reptile_np.experiments import presets
+
+    values = presets.describe(presets.get(args.preset))
+    if args.json:
+        show_json(values)
+        return 0
+    rows = list(_flat(values))
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        indent = " " * (width + 2)
+        text = textwrap.fill(
+            f"{key:{width}}  {value}", WIDTH, subsequent_indent=indent, break_on_hyphens=False
+        )
+        show(text.replace(key, paint(key, BOLD), 1))
+    return 0
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the values with dotted keys, as --set takes them."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return rows
+
+
+def _runs(args: argparse.Namespace) -> int:
+    from reptile_np.experiments import run_list
+
+    if args.compare:
+        return _compare(args)
+    summaries = run_list.find(args.directory)
+    if args.json:
+        show_json({"runs": [dataclasses.asdict(summary) for summary in summaries]})
+        return 0
+    table = [("run", "preset", "seed", "steps", "result")]
+    table += [
+        (
+            printable(summary.name),
+            printable(summary.preset),
+            str(summary.seed),
+            f"{summary.outer_steps:,} of {summary.outer_steps_planned:,}",
+            _result(summary),
+        )
+        for summary in summaries
+    ]
+    for line in _columns(table):
+        show(line)
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from reptile_np.experiments import run_list
+
+    a, b = (run_list.read(_place(args.directory, name), args.directory) for name in args.compare)
+    if args.json:
+        show_json({"compare": [dataclasses.asdict(a), dataclasses.asdict(b)]})
+        return 0
+    settings = [dict(_flat(summary.settings)) for summary in (a, b)]
+    table = [("", printable(a.name), printable(b.name))]
+    table += [("seed", str(a.seed), str(b.seed)), ("steps done", f"{a.outer_steps:,}", f"{b.outer_steps:,}")]
+    for key in dict.fromkeys([*settings[0], *settings[1]]):
+        values = [str(each.get(key, "-")) for each in settings]
+        if values[0] != values[1]:
+            table.append((key, printable(values[0]), printable(values[1])))
+    table.append(("result", _result(a), _result(b)))
+    for line in _columns(table):
+        show(line)
+    return 0
+
+
+def _place(directory: Path, name: str) -> Path:
+    """Return the directory of the run called `name`: under `directory`, or a path of its own."""
+    for place in (directory / name, Path(name)):
+        if (place / "config.json").is_file():
+            return place
+    raise UsageError(
+        f"--compare {name}: no run of that name under {directory} (see: reptile-np runs {directory})"
+    )
+
+
+def _result(summary: RunSummary) -> str:
+    """Return the non-transductive and the transductive accuracy, or the squared error."""
+    if summary.error is not None:
+        return f"error {summary.error:.3f}"
+    if summary.accuracy is None:
+        return "not finished"
+    modes = ("transductive", "non_transductive")
+    return " / ".join(f"{summary.accuracy[mode]:.1%}" for mode in modes if mode in summary.accuracy)
+
+
+def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines in columns; the first is the heading."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    return [paint(lines[0], BOLD), *lines[1:]]

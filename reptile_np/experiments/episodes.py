@@ -1,0 +1,170 @@
+"""Which data a run sees: the minibatches of each training task, and the tasks of each evaluation.
+
+Everything is a pure function of a place, (outer step, task) in training and a task's number in evaluation,
+and each place has random streams of its own:
+
+    training tasks      "tasks"        place (i, j)    classes and images, or the wave
+    their minibatches   "batches"      place (i, j)
+    evaluation tasks    "evaluation"   place (i,)      task and minibatches
+
+Verified by ``tests/experiments/test_episodes.py`` and ``tests/experiments/test_wiring.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.specs import EvaluationSpec, Preset, TaskSpec
+from reptile_np.experiments.streams import Streams
+from reptile_np.meta.evaluation import Episode
+from reptile_np.meta.inner_loop import Batch
+from reptile_np.tasks import few_shot, glyphs, omniglot, sine
+from reptile_np.tasks.image_classes import ImageClasses, rotated, split_classes
+
+Split = Literal["test", "train"]
+
+OMNIGLOT_TRAINING_CHARACTERS = 1200  # of 1,623; each in four rotations (released program)
+
+
+class Episodes(Protocol):
+    """The data of a run."""
+
+    def training(self, i: int, j: int) -> Sequence[Batch]:
+        """Return the minibatches of task j of outer step i."""
+
+    def evaluation(self, spec: EvaluationSpec, split: Split, i: int) -> Episode:
+        """Return evaluation task i."""
+
+    def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
+        """Raise `UsageError` if the data cannot give the tasks that `spec` asks for."""
+
+
+@dataclass(frozen=True)
+class FewShotEpisodes:
+    """N-way classification: trained on some classes, evaluated on others.
+
+    Raises
+    ------
+    UsageError
+        If the training classes cannot give the tasks that the preset asks for.
+    """
+
+    preset: Preset
+    streams: Streams
+    train: ImageClasses
+    test: ImageClasses
+
+    def __post_init__(self) -> None:
+        tasks, inner = self.preset.tasks, self.preset.inner
+        _check_counts(self.train, "training", tasks.ways, tasks.shots, "tasks.shots")
+        if tasks.tail_shots >= tasks.shots:
+            raise UsageError(
+                f"tasks.tail_shots={tasks.tail_shots} of tasks.shots={tasks.shots}: leave at least one shot "
+                "for the steps before the last"
+            )
+        pool = tasks.ways * (tasks.shots - tasks.tail_shots)
+        if tasks.replacement and inner.batch > pool:
+            raise UsageError(f"inner.batch={inner.batch}: at most {pool}, the examples it is drawn from")
+
+    def training(self, i: int, j: int) -> list[Batch]:
+        """Return minibatches of the support set of a fresh task; a separate tail is the last minibatch."""
+        tasks, inner = self.preset.tasks, self.preset.inner
+        rng = self.streams.rng("tasks", i, j)
+        support = few_shot.sample_task(rng, self.train, tasks.ways, tasks.shots, queries=0).support
+        rng = self.streams.rng("batches", i, j)
+        draw = few_shot.minibatches_with_replacement if tasks.replacement else few_shot.minibatches
+        if not tasks.tail_shots:
+            return draw(rng, support, inner.batch, inner.steps)
+        rest, tail = few_shot.separate_tail(rng, support, tasks.tail_shots)
+        return [*draw(rng, rest, inner.batch, inner.steps - 1), tail]
+
+    def evaluation(self, spec: EvaluationSpec, split: Split, i: int) -> Episode:
+        """Return evaluation task i: K shots and one query per class of the split, and its minibatches."""
+        rng = self.streams.rng("evaluation", i)
+        task = few_shot.sample_task(rng, self._classes(split), self.preset.tasks.ways, spec.shots)
+        batches = few_shot.minibatches(rng, task.support, spec.batch, spec.steps)
+        return Episode(task.support, task.query, batches)
+
+    def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
+        """Refuse more ways than the split has classes, and more shots than a class has images."""
+        ways = self.preset.tasks.ways
+        _check_counts(self._classes(split), split, ways, spec.shots, "evaluation.shots", queries=1)
+
+    def _classes(self, split: Split) -> ImageClasses:
+        if split not in ("train", "test"):
+            raise UsageError(f"split {split!r}: must be train or test")
+        return self.train if split == "train" else self.test
+
+
+@dataclass(frozen=True)
+class SineEpisodes:
+    """Regression on sine waves; the minibatches of training are the grid's 50 points, shuffled."""
+
+    preset: Preset
+    streams: Streams
+
+    def training(self, i: int, j: int) -> list[Batch]:
+        """Return minibatches of the 50 points of a fresh wave."""
+        support = sine.sample_task(self.streams.rng("tasks", i, j)).support
+        inner = self.preset.inner
+        return few_shot.minibatches(self.streams.rng("batches", i, j), support, inner.batch, inner.steps)
+
+    def evaluation(self, spec: EvaluationSpec, split: Split, i: int) -> Episode:
+        """Return evaluation task i: K random points of a fresh wave, judged on the grid."""
+        rng = self.streams.rng("evaluation", i)
+        task = sine.sample_task(rng, spec.shots)
+        return Episode(
+            task.support, task.query, few_shot.minibatches(rng, task.support, spec.batch, spec.steps)
+        )
+
+    def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
+        """Refuse a split of the waves: training and evaluation draw from all of them."""
+        if split != "test":
+            raise UsageError(f"split {split!r}: sine waves are not split into training and test waves")
+
+
+def make_episodes(preset: Preset, streams: Streams, data: Path | None) -> Episodes:
+    """Return the data of a preset; `data` is the folder of Omniglot (default: the imported cache).
+
+    Raises
+    ------
+    UsageError
+        For data that are missing, damaged or too few, and for `data` with a preset that reads no files.
+    """
+    source = preset.tasks.source
+    if data is not None and source != "omniglot":
+        raise UsageError(f"--data {data}: does nothing for {preset.name}, which makes its own data")
+    if source == "sine":
+        return SineEpisodes(preset, streams)
+    train, test = _image_classes(preset.tasks, streams, data)
+    return FewShotEpisodes(preset, streams, train, test)
+
+
+def _image_classes(tasks: TaskSpec, streams: Streams, data: Path | None) -> tuple[ImageClasses, ImageClasses]:
+    """Return the training classes and the test classes, which are disjoint.
+
+    Each Omniglot character is four training classes, one for each rotation; test characters are upright.
+    """
+    if tasks.source == "glyphs":
+        drawn = glyphs.draw(tasks.classes, tasks.images, streams.rng("classes"))
+        return split_classes(streams.rng("split"), drawn, tasks.classes * 4 // 5)
+    train, test = split_classes(streams.rng("split"), omniglot.load(data), OMNIGLOT_TRAINING_CHARACTERS)
+    return rotated(train), test
+
+
+def _check_counts(
+    classes: ImageClasses, split: str, ways: int, shots: int, key: str, queries: int = 0
+) -> None:
+    """Refuse tasks that need more classes, or more images of a class, than there are."""
+    if ways > len(classes):
+        raise UsageError(f"tasks.ways={ways}: there are {len(classes)} {split} classes; ask for fewer")
+    fewest = min(classes.count(c) for c in range(len(classes)))
+    if shots + queries > fewest:
+        raise UsageError(
+            f"{key}={shots}: a {split} class has {fewest} images, and {queries} of them are queries; "
+            f"ask for at most {fewest - queries}"
+        )

@@ -1,0 +1,113 @@
+"""What a preset consists of: frozen values, without behaviour.
+
+Field names are the keys of ``--set`` and of ``config.json``.  Verified by
+``tests/experiments/test_settings.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Algorithm = Literal["reptile", "fomaml", "maml", "joint"]
+Source = Literal["sine", "glyphs", "omniglot"]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """Where tasks come from.
+
+    `shots` are training shots: examples per class in the support set of a *training* task.
+    `tail_shots` of them are kept back for the last inner step (0: the last minibatch is drawn like the
+    others).  `classes` and `images` say how many glyphs are drawn.  Sine waves use `source` only.
+    """
+
+    source: Source
+    ways: int = 5
+    shots: int = 10
+    tail_shots: int = 0
+    replacement: bool = False
+    classes: int = 0
+    images: int = 20
+
+
+@dataclass(frozen=True)
+class InnerSpec:
+    """The inner loop of training: `steps` steps of an optimiser on minibatches of `batch` examples."""
+
+    optimizer: Literal["adam", "sgd"]
+    learning_rate: float
+    batch: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class OuterSpec:
+    """The outer loop: `rate` annealed linearly to `final_rate` over `steps`; `meta_batch` tasks a step."""
+
+    rate: float
+    steps: int
+    meta_batch: int = 1
+    final_rate: float = 0.0
+    optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """Fine-tuning at test: K `shots` per class (sine: points), `steps` steps of `batch`; `tasks` tasks."""
+
+    shots: int
+    batch: int
+    steps: int
+    tasks: int
+
+
+class Cell(NamedTuple):
+    """A column of a published table: K, and the mode of evaluation."""
+
+    shots: int
+    mode: Literal["transductive", "non_transductive"]
+
+
+class Published(NamedTuple):
+    """A published accuracy in per cent, and its ± as printed: the deviation of three seeds."""
+
+    mean: float
+    plus_minus: float
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One experiment.
+
+    `about`, `source`, `hours` and `published` describe it and decide nothing: two presets that differ
+    only in them are equal, and run directories do not store them.  `hours` is what all outer steps take on
+    one core with native kernels (AMD EPYC, Zen 4), roughly.  `published` is what the paper reports, for
+    `tasks.ways` classes; empty if the paper has no number.
+    """
+
+    name: str
+    algorithm: Algorithm
+    tasks: TaskSpec
+    inner: InnerSpec
+    outer: OuterSpec
+    evaluation: EvaluationSpec
+    filters: int = 64
+    about: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
+    hours: float = field(default=0.0, compare=False)
+    published: Mapping[Cell, Published] = field(default_factory=dict, compare=False)
+
+    @property
+    def inner_steps(self) -> int:
+        """Inner optimiser steps of the whole run."""
+        return self.outer.steps * self.outer.meta_batch * self.inner.steps
+
+    @property
+    def cost(self) -> str:
+        """`hours` for a reader: "4 s", "6 min", "0.9 h"."""
+        seconds = 3600 * self.hours
+        if seconds < 100:
+            return f"{seconds:.0f} s"
+        return f"{seconds / 60:.0f} min" if seconds < 3000 else f"{self.hours:.2g} h"
