@@ -1,6 +1,6 @@
 """Build the C extension `reptile_np.nn.native._kernels` (cffi, API mode).
 
-``setup.py`` names this file.  interface.h *is* the contract: cffi gets it without its # lines.
+``setup.py`` names this file.  cffi reads interface.h without its # lines.
 """
 
 import os
@@ -30,13 +30,13 @@ FLAGS = [
     "-pthread",
     "-Wall",
     "-Wextra",
-    "-ffp-contract=fast",  # a * b + c in one rounding wherever there is an instruction for it
-    "-fno-math-errno",  # sqrtf is an instruction; nobody reads errno
-    "-Wno-psabi",  # vectors never cross a call that is not inlined
+    "-ffp-contract=fast",  # a * b + c in one rounding if there is an instruction for it
+    "-fno-math-errno",  # sqrtf is an instruction; errno is never read
+    "-Wno-psabi",  # vectors are passed to inlined functions only
 ]
 
 
-def contract() -> str:
+def declarations() -> str:
     """Return interface.h as cffi reads it."""
     lines = (HERE / "interface.h").read_text().splitlines()
     return "\n".join(line for line in lines if not line.startswith("#"))
@@ -58,7 +58,7 @@ def options(platform: str, environment: Mapping[str, str]) -> dict[str, list[str
 
 
 ffi = FFI()
-ffi.cdef(contract())
+ffi.cdef(declarations())
 ffi.set_source(
     "reptile_np.nn.native._kernels",
     '#include "interface.h"',

@@ -1,76 +1,112 @@
-/* The contract between reptile_np/nn/native/__init__.py and the kernels.
+/* The interface between reptile_np/nn/native and the kernels.
 
-   build_ffi.py hands this file to cffi without its # lines, so it is plain declarations.  One table per instruction
-   set, all with the same signatures and the same meaning; rk_dispatch finds one by name.
+   build_ffi.py hands this file to cffi without its # lines, so it holds plain declarations only.  There is one table of
+   functions per instruction set; all tables have the same signatures and the same meaning; rk_dispatch finds one by name.
 
-   Everybody promises: arrays are C-contiguous float32 (labels int32), described sizes are true, every offset inside an
-   array fits in int32, labels lie in 0..ways-1, outputs do not overlap inputs.  native.py checks this; kernels trust.
-   Kernels never allocate: `memory` is the caller's, 64-byte aligned, of the size the matching *_size function gives,
-   and used by one call at a time.  `threads` >= 1; results are bitwise the same for any number.
-   Where an input is infinite, results near it may be NaN instead: sums are formed in other orders, and with padding's zeros.  */
+   What the caller guarantees (Python checks it, the kernels do not): arrays are C-contiguous float32 (labels int32), the
+   shapes are true, every offset inside an array fits in int32, labels lie in 0..ways-1, outputs do not overlap inputs.
+   Kernels never allocate: `memory` belongs to the caller, is 64-byte aligned, has the size that the matching *_size
+   function returns, and is used by one call at a time.
+   `threads` >= 1; results are bitwise identical for any number.
+   An infinite input may give NaN in its neighbourhood: sums are formed in other orders, and with the padding's zeros.
 
-#ifndef RK_KERNELS_H
-#define RK_KERNELS_H
+   Letters in the comments below: B = batch (images or examples of a call), n = number of parameters.  */
+
+#ifndef RK_INTERFACE_H
+#define RK_INTERFACE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* y[b,i,j,:] = sum_{u,v,c} x[b, stride i + u - pad_top, stride j + v - pad_left, c] w[u,v,c,:] */
+enum {
+    RK_MAX_BLOCKS = 8,  /* convolution blocks of a network */
+    RK_MAX_DENSE = 8,   /* dense layers of an MLP */
+    RK_MAX_THREADS = 64 /* threads that share a call; more are not used */
+};
+
+/* y[b,i,j,:] = sum_{u,v,c} x[b, stride i + u - pad_top, stride j + v - pad_left, c] w[u,v,c,:]
+   x (B, height, width, channels), w (kernel_height, kernel_width, channels, filters), y (B, out_height, out_width, filters) */
 typedef struct {
-    int32_t height, width, channels;                /* of one image of x */
-    int32_t kernel_height, kernel_width, filters;   /* w (kernel_height, kernel_width, channels, filters) */
+    int32_t height, width, channels;
+    int32_t kernel_height, kernel_width, filters;
     int32_t stride, pad_top, pad_left;
-    int32_t out_height, out_width;                  /* of one image of y */
+    int32_t out_height, out_width;
 } rk_conv;
 
-/* conv -> batch norm -> [pool] -> relu, or conv -> [pool] -> batch norm -> relu where pool_first.
-   Windows of pool x pool tile the image: stride = pool, the first starts at -pool_top, -pool_left; 0: no pooling. */
+/* conv -> batch norm -> [pool] -> relu; or, if pool_first, conv -> pool -> batch norm -> relu.
+   pool: side of the pooling window and its stride, 0: no pooling.  The first window starts at (-pool_top, -pool_left);
+   pool_height x pool_width windows cover the image. */
 typedef struct {
     rk_conv conv;
     int32_t pool, pool_first, pool_top, pool_left, pool_height, pool_width;
-    float epsilon;
+    float epsilon; /* added to the variance */
 } rk_block;
 
-/* 1..8 blocks, then a dense layer: a convolution whose kernel is its whole image.
-   phi: per block kernel, bias, gamma, beta; dense kernel, dense bias.  Loss: softmax cross-entropy, summed or averaged. */
+/* Blocks, then a dense layer, described as a convolution whose kernel is its whole image.
+   phi: for each block kernel, bias, gamma, beta; then dense kernel, dense bias.
+   Loss: softmax cross-entropy, summed over the examples, or averaged if mean_loss. */
 typedef struct {
-    int32_t blocks, mean_loss;
-    rk_block block[8];
+    int32_t blocks, mean_loss; /* blocks: 1..RK_MAX_BLOCKS */
+    rk_block block[RK_MAX_BLOCKS];
     rk_conv dense;
 } rk_network;
 
-/* 1..7 tanh layers and a linear one: units[0] inputs ... units[layers] outputs; phi: kernel, bias per layer.
-   Loss: squared error averaged over the outputs, summed or averaged over the examples. */
+/* Dense layers with tanh between them: units[0] inputs, ..., units[layers] outputs.  phi: for each layer kernel, bias.
+   Loss: squared error averaged over the outputs, summed over the examples, or averaged if mean_loss. */
 typedef struct {
-    int32_t layers, mean_loss;
-    int32_t units[9];
+    int32_t layers, mean_loss; /* layers: 1..RK_MAX_DENSE */
+    int32_t units[RK_MAX_DENSE + 1];
 } rk_mlp;
 
-/* One optimiser step: Sgd, or Adam in TensorFlow's form.  The step count t is the number already taken. */
+/* An optimiser: Sgd, or Adam in TensorFlow's form. */
 typedef struct {
-    int32_t adam;
-    int32_t t;
+    int32_t adam;             /* 0: Sgd, which reads learning_rate only */
+    int32_t t;                /* number of steps already taken */
     double learning_rate, beta1, beta2, epsilon;
-    const float *m_in, *v_in; /* (n,) the moments before the first step; m_in, m: NULL where beta1 = 0 */
-    float *m, *v;             /* (n,) out; may be m_in, v_in */
+    const float *m_in, *v_in; /* (n,) moments before the first step; m_in and m are NULL if beta1 = 0 */
+    float *m, *v;             /* (n,) moments after the last step; may be m_in, v_in */
 } rk_optimizer;
 
-/* What an inner loop is given and leaves: steps minibatches x[i], y[i] (labels, or float targets for the MLP). */
+/* An inner loop: one optimiser step per minibatch. */
 typedef struct {
     int32_t steps;
-    const float *const *x;
-    const void *const *y;
-    const float *phi_in; /* (n,) where the loop starts */
-    float *phi;          /* (n,) out: where it ends; may be phi_in */
-    float *before_last;  /* (n,) out: phi before the last step; NULL where it is not wanted */
-    float *grad;         /* (n,) scratch */
-    double *losses;      /* (steps,) out */
+    const float *const *x; /* (steps,) inputs of each minibatch */
+    const void *const *y;  /* (steps,) labels int32, or targets float32 for an MLP */
+    const float *phi_in;   /* (n,) phi before the first step */
+    float *phi;            /* (n,) out: phi after the last step; may be phi_in */
+    float *before_last;    /* (n,) out: phi before the last step; NULL: not wanted */
+    float *grad;           /* (n,) scratch */
+    double *losses;        /* (steps,) out */
 } rk_loop;
+
+/* The functions for one kind of network; `shape` points to its rk_network or rk_mlp.
+
+   The memory of a plan is laid out once for a batch size by `plan`.  hessian: the plan also serves hvp.
+   plan_size and saved_size return bytes; 0 if an offset of this shape and batch does not fit in int32: then nothing else may be
+   called.
+
+   targets: labels int32 (B,), or for an MLP float32 (B, outputs).
+   saved: residuals, that is activations and adjoints that loss_and_grad keeps for later hvp calls at the same phi and
+   minibatch.  Its memory belongs to the caller, is 64-byte aligned and has saved_size bytes.  loss_and_grad with NULL keeps
+   nothing; hvp with NULL runs the passes of the gradient first.  An MLP uses one thread: its work is too small for more. */
+typedef struct {
+    int64_t (*parameters)(const void *shape);
+    size_t (*plan_size)(const void *shape, int32_t batch, int32_t hessian);
+    size_t (*saved_size)(const void *shape, int32_t batch);
+    void (*plan)(const void *shape, int32_t batch, int32_t hessian, void *memory);
+    void (*predict)(void *memory, const float *phi, const float *x, float *y, int32_t threads);
+    double (*loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *saved, float *grad,
+                            int32_t threads);
+    void (*hvp)(void *memory, const float *phi, const float *x, const void *targets, float *saved, const float *v, float *hv,
+                int32_t threads);
+    void (*loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads);
+} rk_entries;
 
 typedef struct {
     const char *name;
-    int32_t lanes, rows; /* floats in a register; rows of a register block (its columns are 2 lanes) */
+    int32_t lanes, rows; /* floats in a register; rows of the micro-kernel (its columns are 2 lanes) */
 
+    /* One convolution, its input adjoint x_bar and its weight adjoint w_bar; conv_size: bytes of memory for any of the three. */
     size_t (*conv_size)(const rk_conv *shape, int32_t batch);
     void (*conv)(const rk_conv *shape, int32_t batch, const float *x, const float *w, float *y, void *memory, int32_t threads);
     void (*conv_input)(const rk_conv *shape, int32_t batch, const float *y_bar, const float *w, float *x_bar, void *memory,
@@ -78,43 +114,20 @@ typedef struct {
     void (*conv_weight)(const rk_conv *shape, int32_t batch, const float *x, const float *y_bar, float *w_bar, void *memory,
                         int32_t threads);
 
-    /* Memory is planned once for a batch size; hessian: hvp is wanted too.  Targets: int32 labels (b,).
-       A point is what a Hessian product reads of the gradient's passes, in 64-byte aligned memory of the caller's:
-       loss_and_grad of a plan with hessian leaves it there, any number of hvp at the same phi and minibatch read it.  Given
-       NULL, loss_and_grad leaves none, and hvp goes through those passes itself. */
-    int32_t (*network_parameters)(const rk_network *shape);
-    int32_t (*network_widest)(const rk_network *shape); /* elements of the largest work array, for a batch of one */
-    size_t (*network_size)(const rk_network *shape, int32_t batch, int32_t hessian);
-    size_t (*network_point)(const rk_network *shape, int32_t batch); /* bytes of a point */
-    void (*network_plan)(const rk_network *shape, int32_t batch, int32_t hessian, void *memory);
-    void (*network_predict)(void *memory, const float *phi, const float *x, float *y, int32_t threads);
-    double (*network_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point,
-                                    float *grad, int32_t threads);
-    void (*network_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v,
-                        float *hv, int32_t threads);
-    void (*network_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads);
+    rk_entries network, mlp;
 
-    /* The same for tanh layers; targets: float (b, outputs).  Too small for threads: uses one. */
-    int32_t (*mlp_parameters)(const rk_mlp *shape);
-    int32_t (*mlp_widest)(const rk_mlp *shape); /* elements of the largest work array, for a batch of one */
-    size_t (*mlp_size)(const rk_mlp *shape, int32_t batch, int32_t hessian);
-    size_t (*mlp_point)(const rk_mlp *shape, int32_t batch);
-    void (*mlp_plan)(const rk_mlp *shape, int32_t batch, int32_t hessian, void *memory);
-    void (*mlp_predict)(void *memory, const float *phi, const float *x, float *y, int32_t threads);
-    double (*mlp_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point,
-                                float *grad, int32_t threads);
-    void (*mlp_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v,
-                    float *hv, int32_t threads);
-    void (*mlp_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads);
-
-    /* One optimiser step of n parameters: from phi_in to phi, which may be phi_in.  Sgd at rate epsilon on phi - W is the outer
-       loop's interpolation phi + epsilon (W - phi). */
+    /* One optimiser step, from phi_in to phi, which may be phi_in.  Sgd at rate epsilon on phi - W is the outer loop's
+       interpolation phi + epsilon (W - phi). */
     void (*update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int32_t n);
 
-    double (*fma_peak)(int64_t rounds, float *sink); /* floating-point operations done by `rounds` of independent FMAs */
+    /* Run `rounds` rounds of independent multiply-adds in registers; return the number of floating-point operations. */
+    double (*fma_peak)(int64_t rounds, float *sink);
 } rk_table;
 
-/* The table of an instruction set, or NULL where this processor or this build does not have it. */
+/* The table of an instruction set, or NULL if this processor or this build does not have it. */
 const rk_table *rk_dispatch(const char *name);
+
+/* End the threads that wait for the next call with `threads` > 1; such a call starts new ones. */
+void rk_team_close(void);
 
 #endif

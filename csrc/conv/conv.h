@@ -1,49 +1,59 @@
-/* A convolution on stored arrays: the two plans, and the three maps as lists of independent work items.
+/* A convolution on stored arrays: its two plans, and its three maps as lists of independent items.
 
-   Stored channels are padded to whole panels (`padded`), so no kernel below meets a ragged edge: packing (pack.h)
-   writes the zeros, unpacking drops them.  Every item owns what it writes and sums in a fixed order, so results do not depend
-   on which thread runs it.  */
+   x (B, height, width, in), y (B, out_height, out_width, out), w_bar (kernel_height, kernel_width, in, out), where in and out
+   are the stored channels: padded to whole panels, so no kernel meets a ragged edge.  Packing (pack.h) writes the zeros,
+   unpacking drops them.  Every item owns what it writes and sums in a fixed order, so results do not depend on which thread
+   runs it.  */
 
 #ifndef RK_CONV_H
 #define RK_CONV_H
 
-#include "interface.h"
+#include "conv/direct.h"
 #include "conv/winograd.h"
+#include "interface.h"
 
 typedef struct {
     rk_conv shape;
-    int32_t in, out;         /* stored channels of x and of y */
-    axis_t y, x;             /* forward axes */
-    axis_t back_y, back_x;   /* adjoint axes */
+    int32_t in, out;       /* stored channels of x and of y; x of a first layer is not padded: in = channels */
+    axis_t y, x;           /* forward */
+    axis_t back_y, back_x; /* input adjoint */
     plan_t forward, back;
-    int32_t depth;           /* weight rows as stored: kh kw in */
-    int winograd;            /* the three maps go by patches (winograd.h) */
-    int32_t units;           /* shares of the positions in the weight adjoint, where it is cut that way; else 0 */
-    float *shares;           /* (units, packed depth, out) their sums */
-    float *packed;           /* (panels of out, kh, kw, in, PANEL)               w, for the forward map, or w's transform */
-    float *packed_back;      /* (panels of in, packed kh, packed kw, out, PANEL) w transposed, for the input adjoint */
+    int32_t depth;         /* weight rows as stored: kernel_height kernel_width in */
+    int winograd;          /* all three maps go by Winograd tiles */
+    int32_t splits;        /* partial sums of the weight adjoint, if it is split over the positions; else 0 */
+    float *partials;       /* (splits, packed rows, out) */
+    float *packed;         /* (panels of out, kernel_height, kernel_width, in, PANEL), or (panels of out, POINTS_2D, in, PANEL) */
+    float *packed_back;    /* the same for the input adjoint: (panels of in, taps or points, out, PANEL) */
 } conv_t;
 
-/* Whether the weight adjoint gathers its inputs first: where the run of a kernel row would leave half of a block empty. */
-LOCAL int conv_gathers(const conv_t *c) { return 2 * c->x.taps * c->in <= ROWS && c->depth <= GROUP; }
+/* Whether all offsets fit in int32 with `batch` images: of stored x, of stored y, of packed weights. */
+LOCAL int conv_fits(const rk_conv *s, int32_t batch)
+{
+    const double in = (s->channels + PANEL) * 1.0, out = (s->filters + PANEL) * 1.0, gap = 64.0, largest = INT32_MAX;
+    return batch * (s->height * in * s->width + gap) <= largest && batch * (s->out_height * out * s->out_width) <= largest &&
+           16.0 * in * out <= largest && s->kernel_height * in * s->kernel_width * out <= largest;
+}
 
-LOCAL int32_t conv_panels(const conv_t *c) { return padded(c->out) / PANEL; }
-LOCAL int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL; }
+/* Whether the weight adjoint gathers its inputs first: if the run of a kernel row would leave half of a micro-kernel empty. */
+INLINE int conv_gathers(const conv_t *c) { return 2 * c->x.taps * c->in <= ROWS && c->depth <= STRIP_ROWS; }
+
+INLINE int32_t conv_panels(const conv_t *c) { return padded(c->out) / PANEL; }
+INLINE int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL; }
 
 /* Rows of a packed panel for `channels` inputs, and floats of all panels. */
-LOCAL int32_t packed_depth(const conv_t *c, int32_t channels)
+INLINE int32_t packed_rows(const conv_t *c, int32_t channels)
 {
-    return (c->winograd ? PLACES : c->y.taps * c->x.taps) * channels;
+    return (c->winograd ? POINTS_2D : c->y.taps * c->x.taps) * channels;
 }
-LOCAL size_t packed_size(const conv_t *c, int32_t channels, int32_t columns)
+INLINE size_t packed_size(const conv_t *c, int32_t channels, int32_t columns)
 {
-    return (size_t)packed_depth(c, channels) * padded(columns);
+    return (size_t)packed_rows(c, channels) * padded(columns);
 }
-LOCAL size_t conv_packed(const conv_t *c) { return packed_size(c, c->in, c->out); }
-LOCAL size_t conv_packed_back(const conv_t *c) { return packed_size(c, c->out, c->in); }
+INLINE size_t conv_packed(const conv_t *c) { return packed_size(c, c->in, c->out); }
+INLINE size_t conv_packed_back(const conv_t *c) { return packed_size(c, c->out, c->in); }
 
-/* Floats of one share of the weight adjoint. */
-LOCAL ptrdiff_t share_size(const conv_t *c) { return (ptrdiff_t)packed_depth(c, c->in) * c->out; }
+/* Floats of one partial sum of the weight adjoint. */
+INLINE ptrdiff_t partial_size(const conv_t *c) { return (ptrdiff_t)packed_rows(c, c->in) * c->out; }
 
 /* Plan a convolution of `batch` images whose stored channels are `in` and `out`, x's images `gap` floats apart; back: the
    input adjoint is wanted. */
@@ -55,16 +65,16 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.back_y = (axis_t){s.height, s.out_height, s.kernel_height, s.stride, s.pad_top, 1};
     c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1};
     c.depth = s.kernel_height * s.kernel_width * in;
-    const int many = batch * s.out_height * s.out_width >= 4 * PLACES; /* positions enough to pay for transforming the weights */
-    c.winograd = many && in % PANEL == 0 && out % PANEL == 0 && patches_pay(&c.y, &c.x);
-    fill_t *const fill = c.winograd ? patches_fill : plan_fill;
+    const int many = batch * s.out_height * s.out_width >= 4 * POINTS_2D; /* enough positions to pay for transforming the filter */
+    c.winograd = many && in % PANEL == 0 && out % PANEL == 0 && winograd_pays(&c.y, &c.x);
+    fill_t *const fill = c.winograd ? winograd_plan_fill : plan_fill;
     c.forward = plan_build(arena, fill, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, conv_packed(&c));
     if (c.winograd)
-        c.units = max_i(1, min_i(UNITS / 2, c.forward.patches / TILE));
-    else if (conv_gathers(&c) || c.forward.rows >= MANY * c.depth)
-        c.units = UNITS;
-    c.shares = take_floats(arena, c.units * share_size(&c));
+        c.splits = max_i(1, min_i(SPLITS / 2, c.forward.tiles / CHUNK));
+    else if (conv_gathers(&c) || c.forward.positions >= MANY * c.depth)
+        c.splits = min_i(SPLITS, max_i(1, c.forward.chunks));
+    c.partials = take_floats(arena, c.splits * partial_size(&c));
     if (back) {
         c.back = plan_build(arena, fill, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
         c.packed_back = take_floats(arena, conv_packed_back(&c));
@@ -72,173 +82,112 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     return c;
 }
 
-/* out[tile's positions, panel] of a plan: even blocks of at most ROWS positions. */
-LOCAL void run_tile(const plan_t *p, const tile_t *tile, const float *in, const float *w_panel, start_t start, const float *bias,
-                    float *out)
+/* An item of the forward map or of the input adjoint: one chunk and some of its panels; one panel, or as many as a Winograd tile
+   is transformed for at once. */
+typedef struct { int32_t chunk, panel, panels; } item_t;
+INLINE int32_t item_panels(const conv_t *c) { return c->winograd ? CHANNELS / PANEL : 1; }
+INLINE int32_t item_count(const conv_t *c, const plan_t *p, int32_t panels) { return p->chunks * ceil_div(panels, item_panels(c)); }
+INLINE item_t item_at(const conv_t *c, int32_t i, int32_t panels)
 {
-    const int32_t blocks = ceil_div(tile->rows, ROWS);
-    for (int32_t b = 0, row = 0; b < blocks; b++) {
-        const int32_t end = tile->rows * (b + 1) / blocks;
-        contract_block(end - row, in, p->base + tile->row + row, p->run + tile->run, tile->runs, w_panel, start, bias, out,
-                       p->to + tile->row + row);
-        row = end;
-    }
+    const int32_t width = item_panels(c), items = ceil_div(panels, width), panel = i % items * width;
+    return (item_t){i / items, panel, min_i(width, panels - panel)};
 }
 
-/* An item of a map: one tile and some of its panels; one, or WIDE together where a patch is transformed once for all of them. */
-typedef struct { int32_t tile, panel, panels; } area_t;
-LOCAL int32_t area_panels(const conv_t *c) { return c->winograd ? WIDE / PANEL : 1; }
-LOCAL int32_t area_count(const conv_t *c, const plan_t *p, int32_t panels) { return p->tiles * ceil_div(panels, area_panels(c)); }
-LOCAL area_t area_of(const conv_t *c, int32_t item, int32_t panels)
-{
-    const int32_t width = area_panels(c), areas = ceil_div(panels, width), panel = item % areas * width;
-    return (area_t){item / areas, panel, min_i(width, panels - panel)};
-}
-
-/* out[tile, panels] of a plan. */
-LOCAL void run_area(const conv_t *c, const plan_t *p, area_t a, const float *in, const float *packed, int32_t depth, start_t start,
+/* out[chunk, panels] of a plan. */
+LOCAL void run_item(const conv_t *c, const plan_t *p, item_t item, const float *in, const float *packed, int32_t rows, from_t from,
                     const float *bias, float *out)
 {
-    const tile_t *tile = p->tile + a.tile;
-    const float *w = packed + (ptrdiff_t)a.panel * depth * PANEL;
-    bias = bias ? bias + a.panel * PANEL : NULL;
-    out += a.panel * PANEL;
+    const chunk_t *chunk = p->chunk + item.chunk;
+    const float *w = packed + (ptrdiff_t)item.panel * rows * PANEL; /* packed[panel] */
+    bias = bias ? bias + item.panel * PANEL : NULL;
+    out += item.panel * PANEL;
     if (c->winograd)
-        winograd_tile(p, tile, in, w, a.panels * PANEL, start, bias, out);
+        winograd_chunk(p, chunk, in, w, item.panels * PANEL, from, bias, out);
     else
-        run_tile(p, tile, in, w, start, bias, out);
+        direct_chunk(p, chunk, in, w, from, bias, out);
 }
 
-/* Items of the forward map; item i writes y in its area, starting from the padded bias (out,). */
-LOCAL int32_t conv_items(const conv_t *c) { return area_count(c, &c->forward, conv_panels(c)); }
-LOCAL area_t conv_area(const conv_t *c, int32_t item) { return area_of(c, item, conv_panels(c)); }
-LOCAL void conv_item(const conv_t *c, int32_t i, const float *x, const float *packed, start_t start, const float *bias, float *y)
+/* Items of the forward map; item i writes y in its chunk and panels, starting from the padded bias (out,). */
+INLINE int32_t conv_items(const conv_t *c) { return item_count(c, &c->forward, conv_panels(c)); }
+INLINE item_t conv_item_at(const conv_t *c, int32_t i) { return item_at(c, i, conv_panels(c)); }
+LOCAL void conv_item(const conv_t *c, int32_t i, const float *x, const float *packed, from_t from, const float *bias, float *y)
 {
-    run_area(c, &c->forward, conv_area(c, i), x, packed, packed_depth(c, c->in), start, bias, y);
+    run_item(c, &c->forward, conv_item_at(c, i), x, packed, packed_rows(c, c->in), from, bias, y);
 }
 
-/* Items of the input adjoint; item i writes x_bar in its area. */
-LOCAL int32_t conv_back_items(const conv_t *c) { return area_count(c, &c->back, conv_back_panels(c)); }
-LOCAL area_t conv_back_area(const conv_t *c, int32_t item) { return area_of(c, item, conv_back_panels(c)); }
-LOCAL void conv_back_item(const conv_t *c, int32_t i, const float *y_bar, const float *packed_back, start_t start, float *x_bar)
+/* Items of the input adjoint; item i writes x_bar in its chunk and panels. */
+INLINE int32_t conv_back_items(const conv_t *c) { return item_count(c, &c->back, conv_back_panels(c)); }
+INLINE item_t conv_back_item_at(const conv_t *c, int32_t i) { return item_at(c, i, conv_back_panels(c)); }
+LOCAL void conv_back_item(const conv_t *c, int32_t i, const float *y_bar, const float *packed_back, from_t from, float *x_bar)
 {
-    run_area(c, &c->back, conv_back_area(c, i), y_bar, packed_back, packed_depth(c, c->out), start, NULL, x_bar);
+    run_item(c, &c->back, conv_back_item_at(c, i), y_bar, packed_back, packed_rows(c, c->out), from, NULL, x_bar);
 }
 
-/* Copy n floats, four at a time; the last four may overlap the four before.  Fewer than four one by one: written as a loop
-   to 3, which the compiler does not turn into a vector loop with its own beginning and end. */
-INLINE void copy_run(float *to, const float *from, int32_t n)
-{
-    if (n < 4) {
-        for (int32_t j = 0; j < 3; j++)
-            if (j < n) to[j] = from[j];
-        return;
-    }
-    for (int32_t j = 0; j + 4 < n; j += 4) memcpy(to + j, from + j, sizeof(float[4]));
-    memcpy(to + n - 4, from + n - 4, sizeof(float[4]));
-}
-
-/* Gather everything that a tile's positions read: patches (rows, depth), zeros in the padding. */
-LOCAL void gather_patches(const conv_t *c, const tile_t *tile, const float *x, float *patches)
+/* The weight adjoint over split i of the positions, into partials[i]: for layers of many positions and few weights, whose arrays
+   are then read once only.  low, high: input channels, for Winograd tiles. */
+LOCAL void weight_partial(const conv_t *c, int32_t i, int32_t low, int32_t high, const float *x, const float *y_bar, int add)
 {
     const plan_t *p = &c->forward;
-    const int32_t *base = p->base + tile->row, depth = c->depth, rows = tile->rows;
-    int32_t met = 0;
-    for (int32_t r = tile->run; r < tile->run + tile->runs; r++) met += p->run[r].len;
-    if (met < depth) memset(patches, 0, sizeof(float) * rows * depth);
-    for (int32_t r = tile->run; r < tile->run + tile->runs; r++) {
-        const run_t run = p->run[r];
-        for (int32_t i = 0; i < rows; i++)
-            copy_run(patches + i * depth + run.k, x + ((ptrdiff_t)base[i] + run.in), run.len); /* x[base_i + in] */
-    }
-}
-
-/* The weight adjoint over one share of the positions, into shares[item]: for layers of many positions and few weights,
-   whose arrays are read once this way. */
-LOCAL void weight_share(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add)
-{
-    const plan_t *p = &c->forward;
-    const ptrdiff_t size = share_size(c);
-    float patches[TILE * GROUP], *w_bar = c->shares + item * size;
-    int32_t base[TILE];
-    if (!add) memset(w_bar, 0, sizeof(float) * size);
+    const int32_t all = c->winograd ? p->tiles : p->chunks;
+    const int32_t from = split_start(all, i, c->splits), end = split_start(all, i + 1, c->splits);
+    const ptrdiff_t point = (ptrdiff_t)c->in * c->out;
+    float *w_bar = c->partials + i * partial_size(c);
     if (c->winograd) {
-        winograd_weight(p, share_of(p->patches, item, c->units), share_of(p->patches, item + 1, c->units), x, y_bar, c->out, w_bar);
+        for (int32_t t = 0; !add && t < POINTS_2D; t++) /* w_bar[t, low:high, :] */
+            memset(w_bar + t * point + (ptrdiff_t)low * c->out, 0, sizeof(float) * (high - low) * c->out);
+        winograd_weight(p, from, end, low, high, x, y_bar, c->out, w_bar);
         return;
     }
-    for (int32_t i = share_of(p->tiles, item, c->units); i < share_of(p->tiles, item + 1, c->units); i++) {
-        const tile_t *tile = p->tile + i;
-        const int32_t *to = p->to + tile->row;
-        if (conv_gathers(c)) {
-            gather_patches(c, tile, x, patches);
-            for (int32_t k = 0; k < tile->rows; k++) base[k] = k * c->depth;
-            weight_rows(c->depth, patches, base, y_bar, c->out, to, tile->rows, w_bar, c->out);
-            continue;
-        }
-        for (const run_t *run = p->run + tile->run; run < p->run + tile->run + tile->runs; run++) {
-            for (int32_t k = 0; k < tile->rows; k++) base[k] = p->base[tile->row + k] + run->in;
-            weight_rows(run->len, x, base, y_bar, c->out, to, tile->rows, w_bar + (ptrdiff_t)run->k * c->out, c->out);
-        }
-    }
-}
-
-/* The weight adjoint of one strip of weight rows and at most SPREAD panels of columns, over all positions.  They come a
-   tile at a time, so that neither their inputs nor their output adjoints leave L1 before every pair of them has met. */
-LOCAL int32_t conv_spreads(const conv_t *c) { return ceil_div(conv_panels(c), SPREAD); }
-LOCAL void weight_strip(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add, float *w_bar)
-{
-    const plan_t *p = &c->forward;
-    const strip_t *s = p->strip + item / conv_spreads(c);
-    const int32_t column = item % conv_spreads(c) * SPREAD * PANEL, columns = min_i(SPREAD * PANEL, c->out - column);
-    int32_t base[TILE], to[TILE], count = 0, left = s->rows;
-    const int32_t unit = even_unit(max_i(left, 1), TILE);
-    w_bar += (ptrdiff_t)s->row * c->out + column; /* w_bar[row, column] */
-    for (int32_t i = 0; !add && i < s->width; i++) memset(w_bar + (ptrdiff_t)i * c->out, 0, sizeof(float) * columns);
-    for (const span_t *span = p->span + s->span; span < p->span + s->span + s->spans; span++) {
-        for (int32_t row = span->row; row < span->row + span->rows; row++) {
-            base[count] = p->base[row] + s->in;
-            to[count++] = p->to[row];
-            left--;
-            if (count < unit && left > 0) continue;
-            weight_rows(s->width, x, base, y_bar + column, columns, to, count, w_bar, c->out);
-            count = 0;
-        }
-    }
-}
-
-/* Items of the weight adjoint: shares, or strips x spreads.  Together they write w_bar (kh kw in, out), or add to it;
-   where there are shares, conv_weight_finish must follow. */
-LOCAL int32_t conv_weight_items(const conv_t *c) { return c->units ? c->units : c->forward.strips * conv_spreads(c); }
-LOCAL void conv_weight_item(const conv_t *c, int32_t item, const float *x, const float *y_bar, int add, float *w_bar)
-{
-    if (c->units)
-        weight_share(c, item, x, y_bar, add);
+    if (!add) memset(w_bar, 0, sizeof(float) * partial_size(c));
+    if (conv_gathers(c))
+        direct_weight_gathered(p, from, end, c->depth, x, y_bar, c->out, w_bar);
     else
-        weight_strip(c, item, x, y_bar, add, w_bar);
+        direct_weight_split(p, from, end, x, y_bar, c->out, w_bar);
 }
 
-/* LANES elements of all shares, added in order. */
-INLINE vec sum_shares(const conv_t *c, ptrdiff_t i)
+/* Into how many pieces the input channels are cut in the weight adjoint by Winograd tiles: one, unless the splits are too few for
+   the members of a team, because every piece transforms y_bar. */
+INLINE int32_t weight_pieces(const conv_t *c, int members) { return c->winograd && c->splits < members ? c->in / PANEL : 1; }
+
+/* Items of the weight adjoint: splits x pieces, or strips x groups of panels.  Together they write w_bar, or add to it; if it is
+   split, conv_weight_finish must follow. */
+INLINE int32_t conv_weight_items(const conv_t *c, int32_t pieces)
 {
-    const ptrdiff_t size = share_size(c);
-    vec sum = load(c->shares + i);
-    for (int32_t u = 1; u < c->units; u++) sum += load(c->shares + u * size + i); /* shares[u, i] */
+    return c->splits ? c->splits * pieces : c->forward.strips * strip_columns(c->out);
+}
+LOCAL void conv_weight_item(const conv_t *c, int32_t i, int32_t pieces, const float *x, const float *y_bar, int add, float *w_bar)
+{
+    if (c->splits) {
+        weight_partial(c, i / pieces, c->in / pieces * (i % pieces), c->in / pieces * (i % pieces + 1), x, y_bar, add);
+        return;
+    }
+    const strip_item_t s = strip_item_at(&c->forward, i, c->out);
+    direct_weight_strip(&c->forward, s, x, y_bar, add, w_bar + (ptrdiff_t)s.row * c->out + s.column, c->out);
+}
+
+/* LANES elements of all partial sums, added in order. */
+INLINE vec sum_partials(const conv_t *c, ptrdiff_t i)
+{
+    const ptrdiff_t size = partial_size(c);
+    vec sum = load(c->partials + i);
+    for (int32_t s = 1; s < c->splits; s++) sum += load(c->partials + s * size + i); /* partials[s, i] */
     return sum;
 }
 
-/* Add the shares up. */
-LOCAL void conv_weight_finish(const conv_t *c, float *w_bar)
+/* Add up the partial sums of LANES input channels: item i of pack_items. */
+INLINE int32_t pack_items(const conv_t *c) { return ceil_div(c->in, LANES); }
+LOCAL void conv_weight_finish(const conv_t *c, int32_t item, float *w_bar)
 {
-    const ptrdiff_t tap = (ptrdiff_t)c->in * c->out; /* size of one tap, or place */
-    if (!c->units) return;
-    if (c->winograd) {
-        for (ptrdiff_t i = 0; i < tap; i += LANES) {
-            vec u_bar[WEIGHTS][WEIGHTS];
-            for (int place = 0; place < PLACES; place++) u_bar[place / WEIGHTS][place % WEIGHTS] = sum_shares(c, place * tap + i);
-            winograd_weights_back(c->forward.filtering, u_bar, w_bar + i, tap);
+    const ptrdiff_t tap = (ptrdiff_t)c->in * c->out;
+    const ptrdiff_t from = (ptrdiff_t)item * LANES * c->out, end = (ptrdiff_t)min_i(item * LANES + LANES, c->in) * c->out;
+    for (ptrdiff_t i = from; i < end; i += LANES) {
+        if (c->winograd) {
+            vec u_bar[POINTS][POINTS];
+            for (int t = 0; t < POINTS_2D; t++) u_bar[t / POINTS][t % POINTS] = sum_partials(c, t * tap + i);
+            winograd_filter_transpose(c->forward.scheme, u_bar, w_bar + i, tap);
+        } else {
+            for (int32_t t = 0; t < c->y.taps * c->x.taps; t++) store(w_bar + t * tap + i, sum_partials(c, t * tap + i));
         }
-    } else {
-        for (ptrdiff_t i = 0; i < c->depth * (ptrdiff_t)c->out; i += LANES) store(w_bar + i, sum_shares(c, i));
     }
 }
 

@@ -1,85 +1,106 @@
-/* Weights into the order in which a convolution reads them, gradients back into phi's.  Padding is written and dropped here. */
+/* Weights into the order in which a convolution reads them, and gradients back into the order of phi.
+
+   w (taps, channels, filters) as in phi; packed as conv_t describes, channels and filters padded with zeros here.  */
 
 #ifndef RK_PACK_H
 #define RK_PACK_H
 
 #include "conv/conv.h"
 
-/* Panel `panel` of w (kh, kw, channels, filters), tap by tap: of each tap the channels from..end. */
-LOCAL void pack_taps(const conv_t *c, const float *w, int32_t panel, int32_t from_channel, int32_t end, float *to)
+/* Rows (n, filters) of one panel of w, of which `given` exist: to (n, PANEL), zeros elsewhere; w points to the first row. */
+LOCAL void pack_rows(const float *w, int32_t filters, int32_t panel, int32_t n, int32_t given, float *to)
 {
-    const int32_t channels = c->shape.channels, filters = c->shape.filters, taps = c->y.taps * c->x.taps;
     const int32_t columns = max_i(0, min_i(PANEL, filters - panel * PANEL));
-    for (int32_t t = 0; t < taps; t++) {
-        for (int32_t i = from_channel; i < end; i++, to += PANEL) { /* packed[panel, t, i, :] */
-            const float *from = w + ((ptrdiff_t)t * channels + i) * filters + panel * PANEL;
-            if (i < channels && columns == PANEL) {
-                store(to, load(from));
-                store(to + LANES, load(from + LANES));
-            } else {
-                store(to, zero());
-                store(to + LANES, zero());
-                for (int32_t j = 0; j < columns && i < channels; j++) to[j] = from[j];
-            }
+    w += panel * PANEL;
+    for (int32_t i = 0; i < n; i++, w += filters, to += PANEL) {
+        if (i < given && columns == PANEL) {
+            store(to, load(w));
+            store(to + LANES, load(w + LANES));
+        } else {
+            store(to, zero());
+            store(to + LANES, zero());
+            for (int32_t j = 0; j < columns && i < given; j++) to[j] = w[j];
         }
     }
 }
 
-/* Panel `panel` of w as the input adjoint reads it: taps in packed order, channels and filters exchanged; of each tap the
-   filters from..end.  Whole LANES x LANES squares are transposed in registers. */
-LOCAL void pack_taps_back(const conv_t *c, const float *w, int32_t panel, int32_t from_filter, int32_t end, float *to)
+/* LANES x LANES of w, rows `stride` floats apart, transposed; of which `rows` x `columns` exist, zeros elsewhere. */
+INLINE void transposed(const float *w, ptrdiff_t stride, int32_t rows, int32_t columns, vec square[LANES])
 {
-    const int32_t channels = c->shape.channels, filters = c->shape.filters;
-    for (int32_t ty = 0; ty < c->y.taps; ty++) {
-        for (int32_t tx = 0; tx < c->x.taps; tx++) {
-            const int32_t tap = tap_of(&c->back_y, ty) * c->x.taps + tap_of(&c->back_x, tx);
-            for (int32_t o = from_filter; o < end; o += LANES, to += LANES * PANEL) { /* packed[panel, ty, tx, o:, :] */
-                for (int32_t half = 0; half < PANEL; half += LANES) {
-                    const int32_t i = panel * PANEL + half;
-                    const float *from = w + ((ptrdiff_t)tap * channels + i) * filters + o; /* w[tap, i:, o:] */
-                    if (i + LANES <= channels && o + LANES <= filters) {
-                        vec square[LANES];
-                        RK_UNROLL
-                        for (int k = 0; k < LANES; k++) square[k] = load(from + (ptrdiff_t)k * filters);
-                        transpose(square);
-                        RK_UNROLL
-                        for (int k = 0; k < LANES; k++) store(to + k * PANEL + half, square[k]);
-                    } else {
-                        for (int32_t k = 0; k < LANES; k++) {
-                            store(to + k * PANEL + half, zero());
-                            for (int32_t j = 0; j < min_i(LANES, channels - i) && o + k < filters; j++)
-                                to[k * PANEL + half + j] = from[(ptrdiff_t)j * filters + k];
-                        }
-                    }
-                }
-            }
+    if (rows >= LANES && columns >= LANES) {
+        RK_UNROLL
+        for (int k = 0; k < LANES; k++) square[k] = load(w + k * stride);
+    } else {
+        for (int32_t k = 0; k < LANES; k++) {
+            float row[LANES] = {0};
+            for (int32_t j = 0; j < min_i(LANES, columns) && k < rows; j++) row[j] = w[k * stride + j];
+            square[k] = load(row);
         }
     }
+    transpose(square);
 }
 
-/* Pack a panel for the forward map, or for the input adjoint; for Winograd LANES rows of all taps at a time, and their
+/* Pack an item of packing, LANES input channels of all taps and filters, for the forward map; for Winograd tiles the filter's
    transform. */
-LOCAL void conv_pack(const conv_t *c, const float *w, float *packed, int32_t panel)
+LOCAL void conv_pack(const conv_t *c, const float *w, int32_t item, float *packed)
 {
-    float *to = packed + (ptrdiff_t)panel * packed_depth(c, c->in) * PANEL, taps[9 * LANES * PANEL];
-    if (!c->winograd) pack_taps(c, w, panel, 0, c->in, to);
-    for (int32_t i = 0; c->winograd && i < c->in; i += LANES) {
-        pack_taps(c, w, panel, i, i + LANES, taps);
-        winograd_weights(c->forward.filtering, taps, LANES * PANEL, to + (ptrdiff_t)i * PANEL, (ptrdiff_t)c->in * PANEL);
+    const int32_t from = item * LANES, rows = min_i(LANES, c->in - from), given = min_i(rows, c->shape.channels - from);
+    const int32_t filters = c->shape.filters;
+    const ptrdiff_t tap = (ptrdiff_t)c->shape.channels * filters, distance = (ptrdiff_t)c->in * PANEL; /* of taps in w, in packed */
+    const int whole = given == rows && filters == c->out;
+    float of_taps[9 * LANES * PANEL];
+    w += (ptrdiff_t)from * filters; /* w[0, from, :] */
+    for (int32_t panel = 0; panel < conv_panels(c); panel++) {
+        float *to = packed + ((ptrdiff_t)panel * packed_rows(c, c->in) + from) * PANEL; /* packed[panel, 0, from, :] */
+        for (int32_t i = 0; c->winograd && whole && i < rows; i++)
+            winograd_filter(c->forward.scheme, w + (ptrdiff_t)i * filters + panel * PANEL, tap, PANEL, to + i * PANEL, distance);
+        if (c->winograd && whole) continue;
+        for (int32_t t = 0; t < c->y.taps * c->x.taps; t++)
+            pack_rows(w + t * tap, filters, panel, rows, given, c->winograd ? of_taps + t * LANES * PANEL : to + t * distance);
+        if (c->winograd) winograd_filter(c->forward.scheme, of_taps, LANES * PANEL, LANES * PANEL, to, distance);
     }
 }
-LOCAL void conv_pack_back(const conv_t *c, const float *w, float *packed, int32_t panel)
+
+/* Pack an item for the input adjoint, channels and filters exchanged, taps in the adjoint's order: LANES columns of one panel. */
+LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *packed)
 {
-    float *to = packed + (ptrdiff_t)panel * packed_depth(c, c->out) * PANEL, taps[9 * LANES * PANEL];
-    if (!c->winograd) pack_taps_back(c, w, panel, 0, c->out, to);
+    const int32_t i = item * LANES, channels = c->shape.channels, filters = c->shape.filters;
+    const ptrdiff_t distance = (ptrdiff_t)c->out * PANEL; /* of taps, or points, in packed */
+    float *const panel = packed + (ptrdiff_t)(i / PANEL) * packed_rows(c, c->out) * PANEL + i % PANEL; /* packed[panel, 0, 0, i:] */
+    const float *of_tap[9];
+    float of_taps[9 * LANES * LANES];
+    for (int32_t t = 0; t < c->y.taps * c->x.taps; t++) {
+        const int32_t tap = tap_of(&c->back_y, t / c->x.taps) * c->x.taps + tap_of(&c->back_x, t % c->x.taps);
+        const float *from = w + ((ptrdiff_t)tap * channels + i) * filters; /* w[tap, i, 0] */
+        if (c->winograd) {
+            of_tap[t] = from;
+            continue;
+        }
+        for (int32_t o = 0; o < c->out; o += LANES) {
+            float *to = panel + t * distance + (ptrdiff_t)o * PANEL; /* packed[panel, t, o:, i:] */
+            vec square[LANES];
+            transposed(from + o, filters, channels - i, filters - o, square);
+            RK_UNROLL
+            for (int k = 0; k < LANES; k++) store(to + k * PANEL, square[k]);
+        }
+    }
     for (int32_t o = 0; c->winograd && o < c->out; o += LANES) {
-        pack_taps_back(c, w, panel, o, o + LANES, taps);
-        winograd_weights(c->back.filtering, taps, LANES * PANEL, to + (ptrdiff_t)o * PANEL, (ptrdiff_t)c->out * PANEL);
+        for (int32_t t = 0; t < 9; t++) {
+            vec square[LANES];
+            transposed(of_tap[t] + o, filters, channels - i, filters - o, square);
+            RK_UNROLL
+            for (int k = 0; k < LANES; k++) store(of_taps + (t * LANES + k) * LANES, square[k]);
+        }
+        for (int k = 0; k < LANES; k++)
+            winograd_filter(c->back.scheme, of_taps + k * LANES, LANES * LANES, LANES, panel + (ptrdiff_t)(o + k) * PANEL, distance);
     }
 }
 
 /* Elements of a kernel. */
-LOCAL int32_t kernel_size(const rk_conv *s) { return s->kernel_height * s->kernel_width * s->channels * s->filters; }
+INLINE ptrdiff_t kernel_size(const rk_conv *s)
+{
+    return (ptrdiff_t)s->kernel_height * s->kernel_width * s->channels * s->filters;
+}
 
 /* Copy n values and zeros up to the padded length. */
 LOCAL void pad_vector(float *to, const float *from, int32_t n, int32_t length)
@@ -88,28 +109,29 @@ LOCAL void pad_vector(float *to, const float *from, int32_t n, int32_t length)
     memset(to + n, 0, sizeof(float) * (length - n));
 }
 
-/* Drop the padding of w_bar (kh kw in, out): to (kh kw channels, filters). */
+/* Drop the padding of w_bar (taps, in, out): to (taps, channels, filters). */
 LOCAL void unpad_kernel(const conv_t *c, const float *from, float *to)
 {
     const int32_t channels = c->shape.channels, filters = c->shape.filters;
     for (int32_t t = 0; t < c->y.taps * c->x.taps; t++)
         for (int32_t i = 0; i < channels; i++) /* w_bar[t, i, :] */
-            memcpy(to + ((ptrdiff_t)t * channels + i) * filters, from + ((ptrdiff_t)t * c->in + i) * c->out, sizeof(float) * filters);
+            memcpy(to + ((ptrdiff_t)t * channels + i) * filters, from + ((ptrdiff_t)t * c->in + i) * c->out,
+                   sizeof(float) * filters);
 }
 
-/* A dense layer's kernel and bias gradient, at `grad`, from w_bar (in, out) as stored (which may
-   be there already) and the adjoint (batch, out) of its output. */
-LOCAL void dense_emit(const conv_t *c, const float *w_bar, const float *y_bar, int32_t batch, float *grad)
+/* Write a dense layer's kernel and bias gradient to `grad`, from w_bar (in, out) as stored, which may be `grad` itself, and the
+   adjoint y_bar (B, out) of the layer's output. */
+LOCAL void dense_gradient(const conv_t *c, const float *w_bar, const float *y_bar, int32_t batch, float *grad)
 {
-    const int32_t units = c->shape.filters;
+    const int32_t outputs = c->shape.filters;
     float *bias_bar = grad + kernel_size(&c->shape);
     if (w_bar != grad) unpad_kernel(c, w_bar, grad);
-    memset(bias_bar, 0, sizeof(float) * units);
+    memset(bias_bar, 0, sizeof(float) * outputs);
     for (int32_t b = 0; b < batch; b++)
-        for (int32_t j = 0; j < units; j++) bias_bar[j] += y_bar[(ptrdiff_t)b * c->out + j]; /* y_bar[b, j] */
+        for (int32_t j = 0; j < outputs; j++) bias_bar[j] += y_bar[(ptrdiff_t)b * c->out + j]; /* y_bar[b, j] */
 }
 
-/* Copy rows of `from` floats into rows of `to`: zeros fill, or the surplus is dropped. */
+/* Copy rows of `from` floats into rows of `to` floats: the rest is filled with zeros, or dropped. */
 LOCAL void restride(const float *in, int32_t from, float *out, int32_t to, ptrdiff_t rows)
 {
     const int32_t n = min_i(from, to);

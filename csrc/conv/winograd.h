@@ -1,10 +1,13 @@
-/* 3 x 3 convolutions by patches, with fewer products than nine taps need (Winograd 1980; Lavin & Gray 2016).
+/* 3 x 3 convolutions by Winograd tiles, with fewer products than nine taps need (Winograd 1980; Lavin & Gray 2016).
 
-     y     = A' (sum_c (B' d_c B) . (G w_c G')) A            forward, and the input adjoint
-     w_bar = G' (sum_patches (B' d B) . (A y_bar A')) G      the weight adjoint
+     y     = A' (sum_c (B' d_c B) . (G w_c G')) A         forward, and the input adjoint
+     w_bar = G' (sum_tiles (B' d B) . (A y_bar A')) G     the weight adjoint
 
-   with the matrices of filter.h; ' transposes, and . pairs each value with the weight that it meets.  In each of those
-   pairs channels meet as in a product of matrices: contract.h again.  */
+   with the matrices of winograd_transforms.h; ' transposes, and . multiplies each transformed input by the transformed filter
+   that it meets.  For each of these products the channels form a matrix product: core/gemm.h again.
+
+   Transformed inputs V and sums M of a chunk are (points, panels, CHUNK_TILES, PANEL), on the stack.  A filter's transform U
+   is (panels of outputs, POINTS_2D, input channels, PANEL) when packed.  */
 
 #ifndef RK_WINOGRAD_H
 #define RK_WINOGRAD_H
@@ -12,225 +15,231 @@
 #include "conv/winograd_plan.h"
 
 enum {
-    WIDE = 64,       /* channels transformed at a time */
-    CACHE_LINE = 16  /* floats between the pairs below: without it all pairs of a patch fall into the same two sets of L1 */
+    CHANNELS = 64,  /* channels transformed at a time */
+    CACHE_LINE = 16 /* floats between two points: without them all points of a tile fall into the same two sets of L1 */
 };
 
-/* Values, or sums, of both axes: pairs (panels, PATCHES, PANEL).  One of them stays in L1 while it is multiplied, and no cache
-   line holds anything else than the panel. */
-typedef float pairs_t[MOST * MOST * (PATCHES * WIDE + CACHE_LINE)];
-LOCAL ptrdiff_t pair_size(int32_t channels) { return (ptrdiff_t)channels * PATCHES + CACHE_LINE; }
+/* V or M, for up to CHANNELS channels.  One point of it fits in L1 while it is multiplied. */
+typedef float transformed_t[MOST * MOST * (CHUNK_TILES * CHANNELS + CACHE_LINE)];
+INLINE ptrdiff_t point_stride(int32_t channels) { return (ptrdiff_t)channels * CHUNK_TILES + CACHE_LINE; }
 
-/* f(filtering, ...) with a constant filtering: one of forward plans, or any */
-#define RK_FORWARD(f, filtering, ...) ((filtering) == STRIDE_1 ? f(STRIDE_1, __VA_ARGS__) : f(STRIDE_2, __VA_ARGS__))
-#define RK_FILTERED(f, filtering, ...) \
-    ((filtering) == STRIDE_2_BACK ? f(STRIDE_2_BACK, __VA_ARGS__) : RK_FORWARD(f, filtering, __VA_ARGS__))
+/* f(scheme, ...) with a constant scheme: RK_FORWARD for forward plans, RK_ANY for all */
+#define RK_FORWARD(f, scheme, ...) ((scheme) == STRIDE_1 ? f(STRIDE_1, __VA_ARGS__) : f(STRIDE_2, __VA_ARGS__))
+#define RK_ANY(f, scheme, ...) \
+    ((scheme) == STRIDE_2_ADJOINT ? f(STRIDE_2_ADJOINT, __VA_ARGS__) : RK_FORWARD(f, scheme, __VA_ARGS__))
 
-LOCAL void winograd_weights(filtering_t f, const float *w, ptrdiff_t size, float *u, ptrdiff_t distance)
+LOCAL void winograd_filter(scheme_t f, const float *w, ptrdiff_t taps, int32_t n, float *u, ptrdiff_t points)
 {
-    RK_FILTERED(filter_weights, f, w, size, u, distance);
+    RK_ANY(filter_transform, f, w, taps, n, u, points);
 }
-LOCAL void winograd_weights_back(filtering_t f, vec u_bar[WEIGHTS][WEIGHTS], float *w_bar, ptrdiff_t size)
+LOCAL void winograd_filter_transpose(scheme_t f, vec u_bar[POINTS][POINTS], float *w_bar, ptrdiff_t size)
 {
-    RK_FORWARD(filter_weights_back, f, u_bar, w_bar, size);
+    RK_FORWARD(filter_transform_transpose, f, u_bar, w_bar, size);
 }
 
-/* The sources of a patch, zeros outside the image; whole (a constant): all of it is inside. */
-INLINE void load_patch(const int whole, const int reads, const plan_t *p, const patch_t *patch, const float *in, vec d[MOST][MOST])
+/* The inputs d of a tile at LANES channels, zeros outside the image; whole (a constant): all of it is inside. */
+INLINE void load_tile(const int whole, const int inputs, const plan_t *p, const tile_t *tile, const float *in, vec d[MOST][MOST])
 {
     RK_UNROLL
-    for (int i = 0; i < reads; i++) {
+    for (int i = 0; i < inputs; i++) {
         RK_UNROLL
-        for (int j = 0; j < reads; j++) {
-            const int inside = i >= patch->y.low && i < patch->y.high && j >= patch->x.low && j < patch->x.high;
-            d[i][j] = whole || inside ? load(in + ((ptrdiff_t)patch->base + i * p->line + j * p->step)) : zero();
+        for (int j = 0; j < inputs; j++) {
+            const int inside = i >= tile->y.in_low && i < tile->y.in_high && j >= tile->x.in_low && j < tile->x.in_high;
+            d[i][j] = whole || inside ? load(in + ((ptrdiff_t)tile->base + i * p->line + j * p->pixel)) : zero();
         }
     }
 }
 
-/* v = B' d B of the first `channels` channels of in. */
-INLINE void patch_values(const filtering_t f, const plan_t *p, const patch_t *patch, int32_t patches, const float *in, int32_t channels,
-                         float *v)
+/* v = B' d B of the first `channels` channels of in, for `tiles` tiles; points that are copies are left out. */
+INLINE void input_transform(const scheme_t f, const plan_t *p, const tile_t *tile, int32_t tiles, const float *in,
+                            int32_t channels, float *v)
 {
-    const int reads = FILTERS[f].reads, values = FILTERS[f].values;
-    const ptrdiff_t size = pair_size(channels);
-    for (int32_t k = 0; k < patches; k++, patch++) {
-        const int whole = patch->y.low == 0 && patch->x.low == 0 && patch->y.high == reads && patch->x.high == reads;
+    const int inputs = TRANSFORMS[f].inputs, transformed = TRANSFORMS[f].transformed;
+    const ptrdiff_t size = point_stride(channels);
+    for (int32_t k = 0; k < tiles; k++, tile++) {
+        const int whole = tile->y.in_low == 0 && tile->x.in_low == 0 && tile->y.in_high == inputs && tile->x.in_high == inputs;
         for (int32_t c = 0; c < channels; c += LANES) {
             vec d[MOST][MOST], to[MOST][MOST];
             if (whole)
-                load_patch(1, reads, p, patch, in + c, d);
+                load_tile(1, inputs, p, tile, in + c, d);
             else
-                load_patch(0, reads, p, patch, in + c, d);
-            RK_BOTH_AXES(value_line, f, reads, values, d, to);
-            float *vk = v + (c / PANEL * PATCHES + k) * PANEL + c % PANEL; /* v[0, panel, k, c] */
+                load_tile(0, inputs, p, tile, in + c, d);
+            RK_BOTH_AXES(input_transform_1d, f, inputs, transformed, d, to);
+            float *vk = v + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* v[0, panel, k, c] */
             RK_UNROLL
-            for (int t = 0; t < values * values; t++)
-                if (!is_copy(FILTERS + f, t / values) || !is_copy(FILTERS + f, t % values))
-                    store(vk + t * size, to[t / values][t % values]);
+            for (int t = 0; t < transformed * transformed; t++)
+                if (!is_copy(TRANSFORMS + f, t / transformed) || !is_copy(TRANSFORMS + f, t % transformed))
+                    store(vk + t * size, to[t / transformed][t % transformed]);
         }
     }
 }
-LOCAL void winograd_values(const plan_t *p, const patch_t *patch, int32_t patches, const float *in, int32_t channels, float *v)
+LOCAL void winograd_input(const plan_t *p, const tile_t *tile, int32_t tiles, const float *in, int32_t channels, float *v)
 {
-    RK_FILTERED(patch_values, p->filtering, p, patch, patches, in, channels, v);
+    RK_ANY(input_transform, p->scheme, p, tile, tiles, in, channels, v);
 }
 
-/* The destinations of a patch; whole (a constant): all of them are inside the image. */
-INLINE void store_patch(const int whole, const int makes, const plan_t *p, const patch_t *patch, vec y[MOST][MOST], start_t start,
+/* Store the outputs y of a tile at LANES channels; whole (a constant): all of them are inside the image. */
+INLINE void store_tile(const int whole, const int outputs, const plan_t *p, const tile_t *tile, vec y[MOST][MOST], from_t from,
                         const float *bias, float *out)
 {
-    const int32_t *to = p->to + patch->row, width = whole ? makes : patch->x.end - patch->x.from;
-    const int32_t top = whole ? 0 : patch->y.from, left = whole ? 0 : patch->x.from;
+    const int32_t *to = p->to + tile->position, width = whole ? outputs : tile->x.out_high - tile->x.out_low;
+    const int32_t top = whole ? 0 : tile->y.out_low, left = whole ? 0 : tile->x.out_low;
     RK_UNROLL
-    for (int i = 0; i < makes; i++) {
+    for (int i = 0; i < outputs; i++) {
         RK_UNROLL
-        for (int j = 0; j < makes; j++) {
-            if (!whole && (i < top || i >= patch->y.end || j < left || j >= patch->x.end)) continue;
+        for (int j = 0; j < outputs; j++) {
+            if (!whole && (i < top || i >= tile->y.out_high || j < left || j >= tile->x.out_high)) continue;
             float *here = out + to[(i - top) * width + j - left];
-            store(here, y[i][j] + (start == FROM_ZERO ? zero() : load(start == FROM_BIAS ? bias : here)));
+            store(here, y[i][j] + (from == FROM_ZERO ? zero() : load(from == FROM_BIAS ? bias : here)));
         }
     }
 }
 
-/* out = start + A' m A at `columns` columns of the patches' positions. */
-INLINE void patch_makes(const filtering_t f, const plan_t *p, const patch_t *patch, int32_t patches, const float *m, int32_t columns,
-                        start_t start, const float *bias, float *out)
+/* out = initial value + A' m A at `columns` columns of the tiles' positions. */
+INLINE void output_transform(const scheme_t f, const plan_t *p, const tile_t *tile, int32_t tiles, const float *m, int32_t columns,
+                             from_t from, const float *bias, float *out)
 {
-    const int sums = FILTERS[f].sums, makes = FILTERS[f].makes;
-    const ptrdiff_t size = pair_size(columns);
-    for (int32_t k = 0; k < patches; k++, patch++) {
-        const int whole = patch->y.from == 0 && patch->x.from == 0 && patch->y.end == makes && patch->x.end == makes;
+    const int sums = TRANSFORMS[f].sums, outputs = TRANSFORMS[f].outputs;
+    const ptrdiff_t size = point_stride(columns);
+    for (int32_t k = 0; k < tiles; k++, tile++) {
+        const int whole = tile->y.out_low == 0 && tile->x.out_low == 0 && tile->y.out_high == outputs &&
+                          tile->x.out_high == outputs;
         for (int32_t c = 0; c < columns; c += LANES) {
-            const float *mk = m + (c / PANEL * PATCHES + k) * PANEL + c % PANEL; /* m[0, panel, k, c] */
-            vec from[MOST][MOST], y[MOST][MOST];
+            const float *mk = m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* m[0, panel, k, c] */
+            vec m_of[MOST][MOST], y[MOST][MOST];
             RK_UNROLL
-            for (int t = 0; t < sums * sums; t++) from[t / sums][t % sums] = load(mk + t * size);
-            RK_BOTH_AXES(made_line, f, sums, makes, from, y);
+            for (int t = 0; t < sums * sums; t++) m_of[t / sums][t % sums] = load(mk + t * size);
+            RK_BOTH_AXES(output_transform_1d, f, sums, outputs, m_of, y);
             if (whole)
-                store_patch(1, makes, p, patch, y, start, start == FROM_BIAS ? bias + c : NULL, out + c);
+                store_tile(1, outputs, p, tile, y, from, from == FROM_BIAS ? bias + c : NULL, out + c);
             else
-                store_patch(0, makes, p, patch, y, start, start == FROM_BIAS ? bias + c : NULL, out + c);
+                store_tile(0, outputs, p, tile, y, from, from == FROM_BIAS ? bias + c : NULL, out + c);
         }
     }
 }
-LOCAL void winograd_makes(const plan_t *p, const patch_t *patch, int32_t patches, const float *m, int32_t columns, start_t start,
-                          const float *bias, float *out)
+LOCAL void winograd_output(const plan_t *p, const tile_t *tile, int32_t tiles, const float *m, int32_t columns, from_t from,
+                           const float *bias, float *out)
 {
-    RK_FILTERED(patch_makes, p->filtering, p, patch, patches, m, columns, start, bias, out);
+    RK_ANY(output_transform, p->scheme, p, tile, tiles, m, columns, from, bias, out);
 }
 
 /* m = A y_bar A' of the first `columns` columns of y_bar. */
-INLINE void patch_makes_back(const filtering_t f, const plan_t *p, const patch_t *patch, int32_t patches, const float *y_bar,
-                             int32_t columns, float *m)
+INLINE void output_transform_transpose(const scheme_t f, const plan_t *p, const tile_t *tile, int32_t tiles, const float *y_bar,
+                                       int32_t columns, float *m)
 {
-    const int sums = FILTERS[f].sums;
-    const ptrdiff_t size = pair_size(columns);
-    for (int32_t k = 0; k < patches; k++, patch++) {
-        const int32_t *at = p->to + patch->row, width = patch->x.end - patch->x.from;
+    const int sums = TRANSFORMS[f].sums;
+    const ptrdiff_t size = point_stride(columns);
+    for (int32_t k = 0; k < tiles; k++, tile++) {
+        const int32_t *to = p->to + tile->position, width = tile->x.out_high - tile->x.out_low;
         for (int32_t c = 0; c < columns; c += LANES) {
-            vec y[2][2], to[MOST][MOST];
+            vec y[2][2], m_of[MOST][MOST];
             RK_UNROLL
             for (int t = 0; t < 4; t++) {
-                const int32_t i = t / 2 - patch->y.from, j = t % 2 - patch->x.from;
-                const int inside = i >= 0 && t / 2 < patch->y.end && j >= 0 && t % 2 < patch->x.end;
-                y[t / 2][t % 2] = inside ? load(y_bar + at[i * width + j] + c) : zero();
+                const int32_t i = t / 2 - tile->y.out_low, j = t % 2 - tile->x.out_low;
+                const int inside = i >= 0 && t / 2 < tile->y.out_high && j >= 0 && t % 2 < tile->x.out_high;
+                y[t / 2][t % 2] = inside ? load(y_bar + to[i * width + j] + c) : zero();
             }
-            RK_BOTH_AXES(made_line_back, f, 2, sums, y, to);
-            float *mk = m + (c / PANEL * PATCHES + k) * PANEL + c % PANEL; /* m[0, panel, k, c] */
+            RK_BOTH_AXES(output_transform_transpose_1d, f, 2, sums, y, m_of);
+            float *mk = m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* m[0, panel, k, c] */
             RK_UNROLL
-            for (int t = 0; t < sums * sums; t++) store(mk + t * size, to[t / sums][t % sums]);
+            for (int t = 0; t < sums * sums; t++) store(mk + t * size, m_of[t / sums][t % sums]);
         }
     }
 }
-LOCAL void winograd_makes_back(const plan_t *p, const patch_t *patch, int32_t patches, const float *y_bar, int32_t columns, float *m)
+LOCAL void winograd_output_transpose(const plan_t *p, const tile_t *tile, int32_t tiles, const float *y_bar, int32_t columns,
+                                     float *m)
 {
-    RK_FORWARD(patch_makes_back, p->filtering, p, patch, patches, y_bar, columns, m);
+    RK_FORWARD(output_transform_transpose, p->scheme, p, tile, tiles, y_bar, columns, m);
 }
 
-/* A tile of out, up to WIDE columns; u (panels, PLACES, channels, PANEL): their weights. */
-LOCAL void winograd_tile(const plan_t *p, const tile_t *tile, const float *in, const float *u, int32_t columns, start_t start,
-                         const float *bias, float *out)
+/* A chunk of out, up to CHANNELS columns; u (panels, POINTS_2D, channels, PANEL): their transformed filters. */
+LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in, const float *u, int32_t columns, from_t from,
+                          const float *bias, float *out)
 {
-    pairs_t v, m;
-    int32_t at[PATCHES], base[PATCHES];
-    const int32_t channels = p->step, patches = tile->runs, blocks = ceil_div(patches, ROWS), sums = FILTERS[p->filtering].sums;
-    const patch_t *patch = p->patch + tile->run;
-    const class_t *class = p->class + patch->class;
-    for (int32_t k = 0; k < patches; k++) {
-        at[k] = k * PANEL;
-        base[k] = patch[k].base;
+    transformed_t v, m;
+    int32_t to[CHUNK_TILES], base[CHUNK_TILES];
+    const int32_t channels = p->pixel, tiles = chunk->count, blocks = ceil_div(tiles, ROWS), sums = TRANSFORMS[p->scheme].sums;
+    const tile_t *tile = p->tile + chunk->first;
+    const class_t *class = p->class + tile->class;
+    for (int32_t k = 0; k < tiles; k++) {
+        to[k] = k * PANEL;
+        base[k] = tile[k].base;
     }
-    for (int32_t from = 0; from < channels; from += WIDE) {
-        const int32_t depth = min_i(WIDE, channels - from);
-        winograd_values(p, patch, patches, in + from, depth, v);
+    for (int32_t channel = 0; channel < channels; channel += CHANNELS) {
+        const int32_t depth = min_i(CHANNELS, channels - channel);
+        winograd_input(p, tile, tiles, in + channel, depth, v);
         for (int32_t s = 0, i = 0; s < sums * sums; s++) {
-            run_t run[4 * WIDE / PANEL], copy[4]; /* two products of each axis make a sum, at most */
+            run_t run[4 * CHANNELS / PANEL], copy[4]; /* at most two products of each axis add to a sum */
             int runs = 0, copies = 0;
-            for (; i < class->pairs && class->by_sum[i].sum == s; i++) {
-                const pair_t *pair = class->by_sum + i;
-                const int32_t k = pair->weight * channels + from;
-                if (pair->copy >= 0)
-                    copy[copies++] = (run_t){pair->copy + from, k, depth};
+            for (; i < class->products && class->by_sum[i].sum == s; i++) {
+                const product_t *product = class->by_sum + i;
+                const int32_t k = product->filter * channels + channel;
+                if (product->copy >= 0)
+                    copy[copies++] = (run_t){product->copy + channel, k, depth};
                 else
                     for (int32_t c = 0; c < depth; c += PANEL)
-                        run[runs++] = (run_t){(int32_t)(pair->value * pair_size(depth)) + c * PATCHES, k + c, PANEL};
+                        run[runs++] = (run_t){(int32_t)(product->input * point_stride(depth)) + c * CHUNK_TILES, k + c, PANEL};
             }
             for (int32_t j = 0; j < columns; j += PANEL) {
-                float *mj = m + s * pair_size(columns) + j * PATCHES; /* m[s, j] */
-                const float *uj = u + (ptrdiff_t)j * PLACES * channels;
+                float *mj = m + s * point_stride(columns) + j * CHUNK_TILES; /* m[s, j] */
+                const float *uj = u + (ptrdiff_t)j * POINTS_2D * channels;
                 for (int32_t b = 0, row = 0, end; b < blocks; b++, row = end) {
-                    end = patches * (b + 1) / blocks;
+                    end = tiles * (b + 1) / blocks;
                     if (runs || !copies)
-                        contract_block(end - row, v, at + row, run, runs, uj, from ? FROM_OUT : FROM_ZERO, NULL, mj, at + row);
+                        gemm(end - row, v, to + row, run, runs, uj, channel ? FROM_OUT : FROM_ZERO, NULL, mj, to + row);
                     if (copies)
-                        contract_block(end - row, in, base + row, copy, copies, uj, from || runs ? FROM_OUT : FROM_ZERO, NULL, mj,
-                                       at + row);
+                        gemm(end - row, in, base + row, copy, copies, uj, channel || runs ? FROM_OUT : FROM_ZERO, NULL, mj,
+                             to + row);
                 }
             }
         }
     }
-    winograd_makes(p, patch, patches, m, columns, start, bias, out);
+    winograd_output(p, tile, tiles, m, columns, from, bias, out);
 }
 
-/* u_bar (PLACES, channels, out) += the products of patches from..to. */
-LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t to, const float *x, const float *y_bar, int32_t out, float *u_bar)
+/* u_bar (POINTS_2D, channels, out) += the products of tiles from .. last - 1, for the input channels low .. high - 1. */
+LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x, const float *y_bar,
+                           int32_t out, float *u_bar)
 {
-    pairs_t v, m;
-    int32_t base[PATCHES], value[4 * PATCHES], sum[4 * PATCHES]; /* two products of each axis meet one weight, at most */
-    const int32_t channels = p->step;
-    for (int32_t first = from, end; first < to; first = end) {
-        const patch_t *patch = p->patch + first;
-        for (end = first; end < to && end - first < PATCHES; end++) /* of one class */
-            if (p->patch[end].class != patch->class) break;
-        const int32_t patches = end - first;
-        const class_t *class = p->class + patch->class;
-        for (int32_t k = 0; k < patches; k++) base[k] = patch[k].base;
-        for (int32_t column = 0; column < out; column += WIDE) {
-            const int32_t columns = min_i(WIDE, out - column);
-            winograd_makes_back(p, patch, patches, y_bar + column, columns, m);
-            for (int32_t channel = 0; channel < channels; channel += WIDE) {
-                const int32_t depth = min_i(WIDE, channels - channel);
-                winograd_values(p, patch, patches, x + channel, depth, v);
-                for (int32_t next = 0; next < class->pairs;) { /* all products of a weight */
-                    const pair_t *pair = class->by_weight + next;
-                    const int copies = pair->copy >= 0; /* all of them, or none */
+    transformed_t v, m;
+    /* at most two products of each axis use one filter point */
+    int32_t base[CHUNK_TILES], input[4 * CHUNK_TILES], sum[4 * CHUNK_TILES];
+    const int32_t channels = p->pixel;
+    for (int32_t first = from, end; first < last; first = end) {
+        const tile_t *tile = p->tile + first;
+        for (end = first; end < last && end - first < CHUNK_TILES; end++) /* of one class */
+            if (p->tile[end].class != tile->class) break;
+        const int32_t tiles = end - first;
+        const class_t *class = p->class + tile->class;
+        for (int32_t k = 0; k < tiles; k++) base[k] = tile[k].base;
+        for (int32_t column = 0; column < out; column += CHANNELS) {
+            const int32_t columns = min_i(CHANNELS, out - column);
+            winograd_output_transpose(p, tile, tiles, y_bar + column, columns, m);
+            for (int32_t channel = low; channel < high; channel += CHANNELS) {
+                const int32_t depth = min_i(CHANNELS, high - channel);
+                winograd_input(p, tile, tiles, x + channel, depth, v);
+                for (int32_t next = 0; next < class->products;) { /* all products of a filter point */
+                    const product_t *product = class->by_filter + next;
+                    const int copies = product->copy >= 0; /* all of them, or none */
                     int n = 0;
-                    for (; next < class->pairs && class->by_weight[next].weight == pair->weight; next++) {
-                        const pair_t *now = class->by_weight + next;
-                        const int32_t v_now = (int32_t)(now->value * pair_size(depth)), m_now = (int32_t)(now->sum * pair_size(columns));
+                    for (; next < class->products && class->by_filter[next].filter == product->filter; next++) {
+                        const product_t *now = class->by_filter + next;
+                        const int32_t v_now = (int32_t)(now->input * point_stride(depth));
+                        const int32_t m_now = (int32_t)(now->sum * point_stride(columns));
                         RK_INDEPENDENT
-                        for (int32_t k = 0; k < patches; k++) {
-                            value[n + k] = copies ? base[k] + now->copy : v_now + k * PANEL;
+                        for (int32_t k = 0; k < tiles; k++) {
+                            input[n + k] = copies ? base[k] + now->copy : v_now + k * PANEL;
                             sum[n + k] = m_now + k * PANEL;
                         }
-                        n += patches;
+                        n += tiles;
                     }
-                    float *to_sum = u_bar + ((ptrdiff_t)pair->weight * channels + channel) * out + column;
-                    for (int32_t i = 0; i < depth; i += PANEL)
+                    float *sums = u_bar + ((ptrdiff_t)product->filter * channels + channel) * out + column;
+                    for (int32_t i = 0; i < depth; i += PANEL) {
+                        const float *in = copies ? x + channel + i : v + i * CHUNK_TILES;
                         for (int32_t j = 0; j < columns; j += PANEL)
-                            weight_rows(PANEL, copies ? x + channel + i : v + i * PATCHES, value, m + j * PATCHES, PANEL, sum, n,
-                                        to_sum + (ptrdiff_t)i * out + j, out);
+                            gemm_transpose(PANEL, in, input, m + j * CHUNK_TILES, PANEL, sum, n, FROM_OUT,
+                                           sums + (ptrdiff_t)i * out + j, out);
+                    }
                 }
             }
         }

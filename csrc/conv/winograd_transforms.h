@@ -1,24 +1,24 @@
 /* Minimal filtering of three taps along one axis (Winograd 1980), and of 3 x 3 taps along both.
 
-   A patch of a few sources d makes a few destinations y, with fewer products than one per tap:
+   An input tile d makes an output tile y with fewer products than one per tap:
 
-     v = B' d     values: sums and differences of sources
-     u = G w      four weights, made from the three taps
-     m            sums of products v u: products that always go together are one sum
-     y = A' m
+     v = B' d     transformed input
+     u = G w      transformed filter: four numbers made from the three taps
+     m            sums of products v u: products that are always added together share one sum
+     y = A' m     output transform
 
-   STRIDE_1, Lavin & Gray's F(2, 3) (2016): 4 products for 2 outputs of 3 taps, in two dimensions 16 instead of 36.
+   STRIDE_1, F(2, 3) of Lavin & Gray (2016): 4 products for 2 outputs of 3 taps, in two dimensions 16 instead of 36.
 
      v0 = d0 - d2   v1 = d1 + d2   v2 = d2 - d1   v3 = d1 - d3        y0 = v0 u0 + v1 u1 + v2 u2
      u0 = w0   u1, u2 = (w0 +- w1 + w2) / 2   u3 = w2                 y1 = v1 u1 - v2 u2 - v3 u3
 
-   STRIDE_2: neighbours share a source, d2; 5 products instead of 6, in two dimensions 25 instead of 36.
+   STRIDE_2: neighbouring outputs share the input d2; 5 products instead of 6, in two dimensions 25 instead of 36.
 
      v0 = d0 - d2   v1 = d2   v2 = d4 - d2   v3 = d1   v4 = d3        y0 = (v0 u0 + v3 u3) + v1 u1
      u0 = w0   u1 = w0 + w2   u2 = w2   u3 = w1                       y1 = (v2 u2 + v4 u3) + v1 u1
 
-   STRIDE_2_BACK, its input adjoint: of 4 inputs the first and the third share an output adjoint, d1.  The taps come in
-   packed order (plan.h), which is w2, w0, w1; so u0 and u2 change places.
+   STRIDE_2_ADJOINT, its input adjoint: among 4 destinations the first and the third share a source, d1.  The taps come in
+   the adjoint's order (axis.h), which is w2, w0, w1; so u0 and u2 are exchanged.
 
      v0 = d0 - d1   v1 = d1   v2 = d2 - d1   v3 = d2                  y0 = v0 w2 + v1 (w0 + w2)   y1 = v1 w1
                                                                      y2 = v2 w0 + v1 (w0 + w2)   y3 = v3 w1
@@ -26,38 +26,44 @@
    Every coefficient is 0, 1/2 or 1 but for its sign: small integers stay exact, and rounding grows by a small factor only,
    which the tests derive (tests/nn/native/test_winograd.py).  */
 
-#ifndef RK_FILTER_H
-#define RK_FILTER_H
+#ifndef RK_WINOGRAD_TRANSFORMS_H
+#define RK_WINOGRAD_TRANSFORMS_H
 
 #include "core/vec.h"
 
-typedef enum { STRIDE_1, STRIDE_2, STRIDE_2_BACK } filtering_t;
-enum { WEIGHTS = 4, MOST = 5, PLACES = WEIGHTS * WEIGHTS }; /* weights of an axis; products at most; weights of both axes */
-
-/* Of product i: its value, its weight, the sum it belongs to, the destinations it goes to; of value i: the sources it reads.
-   Destinations and sources are sets, a bit each: 5 is the first and the third. */
-typedef struct {
-    int32_t reads, values, products, sums, makes;
-    int32_t value[MOST], weight[MOST], sum[MOST], made[MOST], read[MOST];
-} filter_t;
-
-static const filter_t FILTERS[] = {
-    [STRIDE_1] = {.reads = 4, .values = 4, .products = 4, .sums = 4, .makes = 2,
-                  .value = {0, 1, 2, 3}, .weight = {0, 1, 2, 3}, .sum = {0, 1, 2, 3},
-                  .made = {1, 3, 3, 2}, .read = {5, 6, 6, 10}},
-    [STRIDE_2] = {.reads = 5, .values = 5, .products = 5, .sums = 3, .makes = 2,
-                  .value = {0, 1, 2, 3, 4}, .weight = {0, 1, 2, 3, 3}, .sum = {0, 1, 2, 0, 2},
-                  .made = {1, 3, 2, 1, 2}, .read = {5, 4, 20, 2, 8}},
-    [STRIDE_2_BACK] = {.reads = 3, .values = 4, .products = 5, .sums = 5, .makes = 4,
-                       .value = {0, 1, 2, 1, 3}, .weight = {0, 1, 2, 3, 3}, .sum = {0, 1, 2, 3, 4},
-                       .made = {1, 5, 4, 2, 8}, .read = {3, 2, 6, 4}},
+typedef enum { STRIDE_1, STRIDE_2, STRIDE_2_ADJOINT } scheme_t;
+enum {
+    POINTS = 4,                  /* length of u, along one axis */
+    POINTS_2D = POINTS * POINTS, /* along both */
+    MOST = 5                     /* products along one axis at most; length of d, v, m and y at most */
 };
 
-/* Whether a value is one source as it stands: then nothing need be written down for it. */
-INLINE int is_copy(const filter_t *f, int32_t value) { return (f->read[value] & (f->read[value] - 1)) == 0; }
-INLINE int32_t copied_source(const filter_t *f, int32_t value) { return __builtin_ctz((unsigned)f->read[value]); }
+/* A scheme along one axis: the lengths of d, v, m and y, and its products.
+   Product i is v[input[i]] u[filter[i]], added into m[sum[i]].
+   feeds[i]: the outputs that product i reaches; reads[j]: the inputs that v[j] is made from.  Both are sets, one bit for
+   each member: 5 is the first and the third. */
+typedef struct {
+    int32_t inputs, transformed, products, sums, outputs;
+    int32_t input[MOST], filter[MOST], sum[MOST], feeds[MOST], reads[MOST];
+} transforms_t;
 
-INLINE void value_line(const filtering_t f, const vec *d, vec *v) /* v = B' d */
+static const transforms_t TRANSFORMS[] = {
+    [STRIDE_1] = {.inputs = 4, .transformed = 4, .products = 4, .sums = 4, .outputs = 2,
+                  .input = {0, 1, 2, 3}, .filter = {0, 1, 2, 3}, .sum = {0, 1, 2, 3},
+                  .feeds = {1, 3, 3, 2}, .reads = {5, 6, 6, 10}},
+    [STRIDE_2] = {.inputs = 5, .transformed = 5, .products = 5, .sums = 3, .outputs = 2,
+                  .input = {0, 1, 2, 3, 4}, .filter = {0, 1, 2, 3, 3}, .sum = {0, 1, 2, 0, 2},
+                  .feeds = {1, 3, 2, 1, 2}, .reads = {5, 4, 20, 2, 8}},
+    [STRIDE_2_ADJOINT] = {.inputs = 3, .transformed = 4, .products = 5, .sums = 5, .outputs = 4,
+                          .input = {0, 1, 2, 1, 3}, .filter = {0, 1, 2, 3, 3}, .sum = {0, 1, 2, 3, 4},
+                          .feeds = {1, 5, 4, 2, 8}, .reads = {3, 2, 6, 4}},
+};
+
+/* Whether v[j] is one input unchanged, and which: the product then reads the input itself, and v[j] is not stored. */
+INLINE int is_copy(const transforms_t *f, int32_t j) { return (f->reads[j] & (f->reads[j] - 1)) == 0; }
+INLINE int32_t copied_input(const transforms_t *f, int32_t j) { return __builtin_ctz((unsigned)f->reads[j]); }
+
+INLINE void input_transform_1d(const scheme_t f, const vec *d, vec *v) /* v = B' d */
 {
     if (f == STRIDE_1) {
         v[0] = d[0] - d[2];
@@ -77,7 +83,7 @@ INLINE void value_line(const filtering_t f, const vec *d, vec *v) /* v = B' d */
         v[3] = d[2];
     }
 }
-INLINE void weight_line(const filtering_t f, const vec *w, vec *u) /* u = G w */
+INLINE void filter_transform_1d(const scheme_t f, const vec *w, vec *u) /* u = G w */
 {
     const vec half = splat(0.5f);
     if (f == STRIDE_1) {
@@ -87,21 +93,21 @@ INLINE void weight_line(const filtering_t f, const vec *w, vec *u) /* u = G w */
         u[2] = ends - middle;
         u[3] = w[2];
     } else {
-        const int last = f == STRIDE_2 ? 2 : 1; /* in packed order */
+        const int last = f == STRIDE_2 ? 2 : 1; /* in the adjoint's order of taps */
         u[0] = w[0];
         u[1] = w[0] + w[last];
         u[2] = w[last];
         u[3] = w[3 - last];
     }
 }
-INLINE void weight_line_back(const filtering_t f, const vec *u, vec *w) /* w = G' u, forward only */
+INLINE void filter_transform_transpose_1d(const scheme_t f, const vec *u, vec *w) /* w = G' u; forward schemes only */
 {
     const vec half = splat(0.5f), shared = f == STRIDE_1 ? half * (u[1] + u[2]) : u[1];
     w[0] = u[0] + shared;
     w[1] = f == STRIDE_1 ? half * (u[1] - u[2]) : u[3];
     w[2] = (f == STRIDE_1 ? u[3] : u[2]) + shared;
 }
-INLINE void made_line(const filtering_t f, const vec *m, vec *y) /* y = A' m */
+INLINE void output_transform_1d(const scheme_t f, const vec *m, vec *y) /* y = A' m */
 {
     if (f == STRIDE_1) {
         y[0] = m[0] + m[1] + m[2];
@@ -116,7 +122,7 @@ INLINE void made_line(const filtering_t f, const vec *m, vec *y) /* y = A' m */
         y[3] = m[4];
     }
 }
-INLINE void made_line_back(const filtering_t f, const vec *y, vec *m) /* m = A y, forward only */
+INLINE void output_transform_transpose_1d(const scheme_t f, const vec *y, vec *m) /* m = A y; forward schemes only */
 {
     m[0] = y[0];
     m[1] = y[0] + y[1];
@@ -124,39 +130,39 @@ INLINE void made_line_back(const filtering_t f, const vec *y, vec *m) /* m = A y
     if (f == STRIDE_1) m[3] = zero() - y[1];
 }
 
-/* to (n, n) = T from T', where line() multiplies m numbers by T (n, m). */
-#define RK_BOTH_AXES(line, f, m, n, from, to)                             \
-    do {                                                                  \
-        vec half_way[MOST][MOST];                                         \
-        RK_UNROLL                                                         \
-        for (int i = 0; i < m; i++) line(f, (from)[i], half_way[i]);      \
-        RK_UNROLL                                                         \
-        for (int j = 0; j < n; j++) {                                     \
-            vec column[MOST], column_to[MOST];                            \
-            RK_UNROLL                                                     \
-            for (int i = 0; i < m; i++) column[i] = half_way[i][j];       \
-            line(f, column, column_to);                                   \
-            RK_UNROLL                                                     \
-            for (int i = 0; i < n; i++) (to)[i][j] = column_to[i];        \
-        }                                                                 \
+/* to (n, n) = T from T', where transform_1d() multiplies m numbers by T (n, m). */
+#define RK_BOTH_AXES(transform_1d, f, m, n, from, to)                            \
+    do {                                                                         \
+        vec half_way[MOST][MOST];                                                \
+        RK_UNROLL                                                                \
+        for (int i = 0; i < m; i++) transform_1d(f, (from)[i], half_way[i]);     \
+        RK_UNROLL                                                                \
+        for (int j = 0; j < n; j++) {                                            \
+            vec column[MOST], column_to[MOST];                                   \
+            RK_UNROLL                                                            \
+            for (int i = 0; i < m; i++) column[i] = half_way[i][j];              \
+            transform_1d(f, column, column_to);                                  \
+            RK_UNROLL                                                            \
+            for (int i = 0; i < n; i++) (to)[i][j] = column_to[i];               \
+        }                                                                        \
     } while (0)
 
-/* u[place, :size] = G w G' of w[tap, :size]; taps are `size` floats apart, places `distance`. */
-INLINE void filter_weights(const filtering_t f, const float *w, ptrdiff_t size, float *u, ptrdiff_t distance)
+/* u[point, :n] = G w G' of w[tap, :n]; w's taps are `taps` floats apart, u's points `points`. */
+INLINE void filter_transform(const scheme_t f, const float *w, ptrdiff_t taps, int32_t n, float *u, ptrdiff_t points)
 {
-    for (ptrdiff_t at = 0; at < size; at += LANES) {
+    for (int32_t i = 0; i < n; i += LANES) {
         vec from[3][3], to[MOST][MOST];
-        for (int t = 0; t < 9; t++) from[t / 3][t % 3] = load(w + t * size + at);
-        RK_BOTH_AXES(weight_line, f, 3, WEIGHTS, from, to);
-        for (int t = 0; t < PLACES; t++) store(u + t * distance + at, to[t / WEIGHTS][t % WEIGHTS]);
+        for (int t = 0; t < 9; t++) from[t / 3][t % 3] = load(w + t * taps + i);
+        RK_BOTH_AXES(filter_transform_1d, f, 3, POINTS, from, to);
+        for (int t = 0; t < POINTS_2D; t++) store(u + t * points + i, to[t / POINTS][t % POINTS]);
     }
 }
 
 /* LANES elements of w_bar (3, 3, size) = G' u_bar G. */
-INLINE void filter_weights_back(const filtering_t f, vec u_bar[WEIGHTS][WEIGHTS], float *w_bar, ptrdiff_t size)
+INLINE void filter_transform_transpose(const scheme_t f, vec u_bar[POINTS][POINTS], float *w_bar, ptrdiff_t size)
 {
     vec to[MOST][MOST];
-    RK_BOTH_AXES(weight_line_back, f, WEIGHTS, 3, u_bar, to);
+    RK_BOTH_AXES(filter_transform_transpose_1d, f, POINTS, 3, u_bar, to);
     for (int t = 0; t < 9; t++) store(w_bar + t * size, to[t / 3][t % 3]);
 }
 

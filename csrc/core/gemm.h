@@ -1,125 +1,149 @@
-/* The contraction that serves everything heavy, and its transpose.
+/* The product that serves every convolution and dense layer, and its transpose.
 
-     contract          out[p, :] = start + sum_runs sum_j  in[base_p + run.in + j] * w[run.k + j, :]
-     contract_weight   w_bar[run.k + j, :] += sum_p        in[base_p + run.in + j] * y_bar[p, :]
+     gemm             out[p, :] = start + sum_runs sum_j  in[base_p + run.in + j] w[run.k + j, :]
+     gemm_transpose   w_bar[run.k + j, :] += sum_p        in[base_p + run.in + j] y_bar[p, :]
 
-   Rows p are positions gathered through an index list; a run is a stretch of inputs that is contiguous in memory and
-   meets a contiguous stretch of packed weights (the taps of one kernel row are one run).  Convolution forward, its
-   input gradient and the dense layer differ only in the plan (plan.h).  A block of up to ROWS positions x PANEL output
-   channels stays in registers: per input element one broadcast and two multiply-adds for every row.  */
+   Rows p are output positions.  Their inputs are gathered: base_p comes from an index list, so no im2col buffer is written.
+   A run is a range of inputs that is contiguous in memory and meets a contiguous range of packed weights (the taps of one
+   kernel row are one run).  Forward convolution, input adjoint and dense layer differ only in their plan (conv/plan.h).
 
-#ifndef RK_CONTRACT_H
-#define RK_CONTRACT_H
+   The micro-kernel holds up to ROWS positions x one panel (PANEL output channels) of sums in registers: for each input
+   element one broadcast, and two multiply-adds per row.  */
+
+#ifndef RK_GEMM_H
+#define RK_GEMM_H
 
 #include "core/vec.h"
 
-typedef struct { int32_t in, k, len; } run_t;            /* in: floats from the row's base; k: first weight row; len: how many */
-typedef enum { FROM_BIAS, FROM_ZERO, FROM_OUT } start_t; /* what a sum starts from */
+typedef struct { int32_t in, k, len; } run_t;           /* in: floats from base_p; k: first weight row; len: length */
+typedef enum { FROM_BIAS, FROM_ZERO, FROM_OUT } from_t; /* the initial value of the sums */
 
-/* One block: rows positions (a constant, 1..ROWS) x one panel, for all runs.
-   w is the panel (k, PANEL); out rows are at out + to[i]; cols < PANEL only in the last panel of an unpadded out. */
-INLINE void contract_rows(const int rows, const float *in, const int32_t *base, const run_t *run, int runs, const float *w,
-                          start_t start, const float *bias, float *out, const int32_t *to)
+/* The micro-kernel: `rows` positions (1..ROWS) x `vecs` registers of columns (1 or 2), both constants, over all runs.
+   in: base[i] + run.in + j are offsets into it.  w: its rows are `stride` floats apart.  bias: PANEL floats if FROM_BIAS.
+   out: row i is at out + to[i]. */
+INLINE void gemm_kernel(const int rows, const int vecs, const float *in, const int32_t *base, const run_t *run, int runs,
+                        const float *w, ptrdiff_t stride, from_t from, const float *bias, float *out, const int32_t *to)
 {
     vec sum[ROWS][2];
     RK_UNROLL
     for (int i = 0; i < rows; i++) {
-        const float *from = start == FROM_BIAS ? bias : out + to[i];
-        sum[i][0] = start == FROM_ZERO ? zero() : load(from);
-        sum[i][1] = start == FROM_ZERO ? zero() : load(from + LANES);
+        const float *initial = from == FROM_BIAS ? bias : out + to[i];
+        RK_UNROLL
+        for (int h = 0; h < vecs; h++) sum[i][h] = from == FROM_ZERO ? zero() : load(initial + h * LANES);
     }
     const float *x[ROWS];
     RK_UNROLL
     for (int i = 0; i < rows; i++) x[i] = in + base[i];
     for (int r = 0; r < runs; r++) {
-        const float *wk = w + (ptrdiff_t)run[r].k * PANEL; /* w[run.k, :] */
+        const float *wk = w + run[r].k * stride; /* w[run.k, :] */
         const ptrdiff_t end = (ptrdiff_t)run[r].in + run[r].len;
 #pragma GCC unroll 2
-        for (ptrdiff_t j = run[r].in; j < end; j++, wk += PANEL) {
-            const vec w0 = load(wk), w1 = load(wk + LANES);
+        for (ptrdiff_t j = run[r].in; j < end; j++, wk += stride) {
+            vec row[2];
+            RK_UNROLL
+            for (int h = 0; h < vecs; h++) row[h] = load(wk + h * LANES);
             RK_UNROLL
             for (int i = 0; i < rows; i++) {
                 const vec xi = splat(x[i][j]); /* in[base_i + j] */
-                sum[i][0] += xi * w0;
-                sum[i][1] += xi * w1;
+                RK_UNROLL
+                for (int h = 0; h < vecs; h++) sum[i][h] += xi * row[h];
             }
         }
     }
     RK_UNROLL
     for (int i = 0; i < rows; i++) {
-        store(out + to[i], sum[i][0]);
-        store(out + to[i] + LANES, sum[i][1]);
+        RK_UNROLL
+        for (int h = 0; h < vecs; h++) store(out + to[i] + h * LANES, sum[i][h]);
     }
 }
 
-#define RK_CASE(n) case n: contract_rows(n, in, base, run, runs, w, start, bias, out, to); break;
-LOCAL void contract_block(int rows, const float *in, const int32_t *base, const run_t *run, int runs, const float *w,
-                          start_t start, const float *bias, float *out, const int32_t *to)
-{
-    switch (rows) {
-        RK_CASE(1) RK_CASE(2) RK_CASE(3) RK_CASE(4) RK_CASE(5) RK_CASE(6)
 #if RK_ROWS > 6
-        RK_CASE(7) RK_CASE(8) RK_CASE(9) RK_CASE(10) RK_CASE(11) RK_CASE(12)
+#define RK_CASES(C) C(1) C(2) C(3) C(4) C(5) C(6) C(7) C(8) C(9) C(10) C(11) C(12)
+#else
+#define RK_CASES(C) C(1) C(2) C(3) C(4) C(5) C(6)
 #endif
-    }
-}
-#undef RK_CASE
 
-/* The transpose for one block: rows weight rows (a constant) x one panel, summed over n positions.
-   x is at the inputs of the first of these weight rows, position p's at x + base[p]; y_bar's rows are at to[p];
-   row i of the sums is at sums + i stride. */
-INLINE void contract_weight_rows(const int rows, const float *x, const int32_t *base, const float *y_bar, const int32_t *to, int n,
-                                 float *sums, ptrdiff_t stride)
+/* One panel of packed weights w (k, PANEL); `rows` known at run time only. */
+LOCAL void gemm(int rows, const float *in, const int32_t *base, const run_t *run, int runs, const float *w, from_t from,
+                const float *bias, float *out, const int32_t *to)
+{
+#define RK_CASE(n) case n: gemm_kernel(n, 2, in, base, run, runs, w, PANEL, from, bias, out, to); break;
+    switch (rows) { RK_CASES(RK_CASE) }
+#undef RK_CASE
+}
+
+/* One run of `depth` inputs, weight rows `stride` floats apart: for dense layers.  wide: a whole panel, else LANES columns. */
+LOCAL void gemm_dense(int rows, int wide, const float *in, const int32_t *base, int32_t depth, const float *w, ptrdiff_t stride,
+                      from_t from, const float *bias, float *out, const int32_t *to)
+{
+    const run_t run = {0, 0, depth};
+#define RK_CASE(n)                                                                                 \
+    case n:                                                                                        \
+        if (wide)                                                                                  \
+            gemm_kernel(n, 2, in, base, &run, 1, w, stride, from, bias, out, to);                  \
+        else                                                                                       \
+            gemm_kernel(n, 1, in, base, &run, 1, w, stride, from, bias, out, to);                  \
+        break;
+    switch (rows) { RK_CASES(RK_CASE) }
+#undef RK_CASE
+}
+
+/* The transpose's micro-kernel: `rows` weight rows (1..ROWS) x `vecs` registers of columns, summed over n positions.
+   x: the input that meets weight row i at position p is x[base[p] + i].  y_bar: position p's row is at y_bar + to[p].
+   sums: row i is at sums + i stride; the sums start from it, or from zero. */
+INLINE void gemm_transpose_kernel(const int rows, const int vecs, const float *x, const int32_t *base, const float *y_bar,
+                                  const int32_t *to, int n, from_t from, float *sums, ptrdiff_t stride)
 {
     vec sum[ROWS][2];
     RK_UNROLL
     for (int i = 0; i < rows; i++) {
-        sum[i][0] = load(sums + i * stride);
-        sum[i][1] = load(sums + i * stride + LANES);
+        RK_UNROLL
+        for (int h = 0; h < vecs; h++) sum[i][h] = from == FROM_ZERO ? zero() : load(sums + i * stride + h * LANES);
     }
 #pragma GCC unroll 2
     for (int p = 0; p < n; p++) {
         const float *xp = x + base[p], *y = y_bar + to[p]; /* x[p, :], y_bar[p, :] */
-        const vec y0 = load(y), y1 = load(y + LANES);
+        vec row[2];
+        RK_UNROLL
+        for (int h = 0; h < vecs; h++) row[h] = load(y + h * LANES);
         RK_UNROLL
         for (int i = 0; i < rows; i++) {
             const vec xi = splat(xp[i]);
-            sum[i][0] += xi * y0;
-            sum[i][1] += xi * y1;
+            RK_UNROLL
+            for (int h = 0; h < vecs; h++) sum[i][h] += xi * row[h];
         }
     }
     RK_UNROLL
     for (int i = 0; i < rows; i++) {
-        store(sums + i * stride, sum[i][0]);
-        store(sums + i * stride + LANES, sum[i][1]);
+        RK_UNROLL
+        for (int h = 0; h < vecs; h++) store(sums + i * stride + h * LANES, sum[i][h]);
     }
 }
 
-#define RK_CASE(r) \
-    case r: \
-        for (int32_t j = 0; j < columns; j += PANEL) contract_weight_rows(r, x, base, y_bar + j, to, n, sums + j, stride); \
+/* The same for `columns` columns (a multiple of LANES), `rows` known at run time only. */
+LOCAL void gemm_transpose_panels(int rows, const float *x, const int32_t *base, const float *y_bar, int32_t columns,
+                                 const int32_t *to, int n, from_t from, float *sums, ptrdiff_t stride)
+{
+    const int32_t whole = columns / PANEL * PANEL;
+#define RK_CASE(r)                                                                                                       \
+    case r:                                                                                                              \
+        for (int32_t j = 0; j < whole; j += PANEL)                                                                       \
+            gemm_transpose_kernel(r, 2, x, base, y_bar + j, to, n, from, sums + j, stride);                              \
+        if (whole < columns) gemm_transpose_kernel(r, 1, x, base, y_bar + whole, to, n, from, sums + whole, stride);     \
         break;
-LOCAL void contract_weight_block(int rows, const float *x, const int32_t *base, const float *y_bar, int32_t columns,
-                                 const int32_t *to, int n, float *sums, ptrdiff_t stride)
-{
-    switch (rows) {
-        RK_CASE(1) RK_CASE(2) RK_CASE(3) RK_CASE(4) RK_CASE(5) RK_CASE(6)
-#if RK_ROWS > 6
-        RK_CASE(7) RK_CASE(8) RK_CASE(9) RK_CASE(10) RK_CASE(11) RK_CASE(12)
-#endif
-    }
-}
+    switch (rows) { RK_CASES(RK_CASE) }
 #undef RK_CASE
+}
 
-/* w_bar[0..width) += the products of n positions, in even blocks of weight rows: x at the first row's inputs, position
-   p's at x + base[p], y_bar's rows at to[p]; rows of w_bar are `stride` apart. */
-LOCAL void weight_rows(int32_t width, const float *x, const int32_t *base, const float *y_bar, int32_t columns, const int32_t *to,
-                       int32_t n, float *w_bar, ptrdiff_t stride)
+/* The products of n positions for `width` weight rows, cut evenly into at most ROWS at a time; arguments as above, w_bar's rows
+   `stride` floats apart. */
+LOCAL void gemm_transpose(int32_t width, const float *x, const int32_t *base, const float *y_bar, int32_t columns,
+                          const int32_t *to, int32_t n, from_t from, float *w_bar, ptrdiff_t stride)
 {
-    const int32_t blocks = ceil_div(width, ROWS);
-    for (int32_t b = 0, from = 0, end; b < blocks; b++, from = end) {
-        end = width * (b + 1) / blocks;
-        contract_weight_block(end - from, x + from, base, y_bar, columns, to, n, w_bar + from * stride, stride);
+    const int32_t pieces = ceil_div(width, ROWS);
+    for (int32_t b = 0, row = 0, end; b < pieces; b++, row = end) {
+        end = width * (b + 1) / pieces;
+        gemm_transpose_panels(end - row, x + row, base, y_bar, columns, to, n, from, w_bar + row * stride, stride);
     }
 }
 

@@ -1,84 +1,111 @@
-/* Threads that live for one call.
+/* A team: the threads that share one call.
 
-   Every member of a team runs the same body.  Work comes in phases: members claim items until none is left, then meet
-   at a barrier.  Which member runs an item is left to chance; what an item computes is not, so results are bitwise the
-   same for any number of members.  A team is made when a call starts and is gone when it returns: nothing spins between
-   calls, nothing survives into a forked process, and there is no global state.  */
+   Every member of a team runs the same body.  Work comes in phases: members claim items until none is left, then meet at a
+   barrier.  A member claims the items of its own share first, the same in every phase and every step, because their data are in
+   its cache; then what is left of the others' shares.  Who runs an item is left to chance, what an item computes is not, so
+   results are bitwise identical for any number of members.
+
+   The calling thread is a member; the others are helpers, threads that are started once, wait between calls, and are shared by
+   all calls of the process (team.c).  A waiting thread spins for some tens of microseconds and then sleeps.  */
 
 #ifndef RK_TEAM_H
 #define RK_TEAM_H
 
+#include "interface.h"
+
+#include <stddef.h>
 #include <stdint.h>
 
 #if !defined(_WIN32)
 #define RK_THREADS 1
 #include <pthread.h>
 #include <stdatomic.h>
+
+/* Threads that sleep until a number changes. */
+typedef struct {
+    atomic_int sleepers;
+    pthread_mutex_t lock;
+    pthread_cond_t rung;
+} bell_t;
+
+/* Wait while *number is `old`: spin, then sleep (team.c).  Whoever changes the number rings the bell afterwards. */
+void rk_wait_while(atomic_int *number, int old, int spins, bell_t *bell);
+void rk_ring(bell_t *bell);
 #endif
 
-enum { MAX_THREADS = 64, SPINS = 1000 }; /* SPINS: some ten microseconds; after that a waiting member sleeps */
+enum { LISTS = 2 }; /* lists of items in a phase */
 
+/* What all members share. */
 typedef struct {
     int members;
 #ifdef RK_THREADS
-    atomic_int next, waiting, phase;
-    pthread_mutex_t lock;
-    pthread_cond_t begun; /* a new phase */
-#else
-    int next;
+    int spins;                       /* how often a waiting member looks before it sleeps */
+    _Alignas(64) atomic_int waiting; /* members at the barrier */
+    _Alignas(64) atomic_int phase;
+    bell_t bell;                     /* for a new phase */
+    struct { _Alignas(64) atomic_int claimed[LISTS]; } share[RK_MAX_THREADS]; /* items claimed of each member's share */
 #endif
+} shared_t;
+
+/* One member's view: its own number, and for a team of one the items claimed. */
+typedef struct {
+    shared_t *shared;
+    int member;
+    int claimed[LISTS];
 } team_t;
 
 typedef void body_t(void *task, team_t *team);
 
-/* body for every item of this phase that this member of `team` claims */
-#define EACH(i, items) for (int32_t i; (i = claim(team)) < (items);)
+/* Run body(task, team) on up to `threads` members; return when all are done.  If the system refuses a thread the team is smaller,
+   and the result the same. */
+void rk_team_run(int threads, body_t *body, void *task);
 
-/* The next unclaimed item of this phase. */
-static inline int claim(team_t *t)
+/* body for every item of this phase that this member of `team` claims; EACH_ALSO: of the phase's second list */
+#define EACH(i, items) for (int32_t i; (i = claim(team, 0, items)) >= 0;)
+#define EACH_ALSO(i, items) for (int32_t i; (i = claim(team, 1, items)) >= 0;)
+
+/* An item of a list that nobody has claimed, or -1. */
+static inline int32_t claim(team_t *t, int list, int32_t items)
 {
 #ifdef RK_THREADS
-    if (t->members > 1) return atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
-    const int item = atomic_load_explicit(&t->next, memory_order_relaxed);
-    atomic_store_explicit(&t->next, item + 1, memory_order_relaxed);
-    return item;
-#else
-    return t->next++;
+    shared_t *s = t->shared;
+    for (int k = 0; s->members > 1 && k < s->members; k++) {
+        const int owner = (t->member + k) % s->members;
+        const int32_t first = (int32_t)((int64_t)items * owner / s->members), end = (int32_t)((int64_t)items * (owner + 1) / s->members);
+        atomic_int *claimed = &s->share[owner].claimed[list];
+        if (k > 0 && first + atomic_load_explicit(claimed, memory_order_relaxed) >= end) continue; /* do not take the cache line */
+        const int32_t item = first + atomic_fetch_add_explicit(claimed, 1, memory_order_relaxed);
+        if (item < end) return item;
+    }
+    if (s->members > 1) return -1;
 #endif
+    return t->claimed[list] < items ? t->claimed[list]++ : -1;
 }
 
-/* Wait until every member is here; what any of them wrote before is then seen by all, and claims start again from 0. */
-static inline void barrier(team_t *t)
+/* Wait until every member is here; the last to arrive runs finish(argument), unless finish is NULL, while the others wait.  All that
+   any of them wrote before is then seen by all, and claims start from 0 again. */
+static inline void barrier_then(team_t *t, void (*finish)(void *argument), void *argument)
 {
 #ifdef RK_THREADS
-    if (t->members > 1) {
-        const int phase = atomic_load_explicit(&t->phase, memory_order_relaxed);
-        if (atomic_fetch_add_explicit(&t->waiting, 1, memory_order_acq_rel) < t->members - 1) {
-            for (int spin = 0; spin < SPINS && atomic_load_explicit(&t->phase, memory_order_acquire) == phase; spin++) {
-#if defined(__x86_64__) || defined(__i386__)
-                __builtin_ia32_pause();
-#endif
-            }
-            if (atomic_load_explicit(&t->phase, memory_order_acquire) != phase) return;
-            pthread_mutex_lock(&t->lock); /* another process has a member's core: sleep, so that the member may have this one */
-            while (atomic_load_explicit(&t->phase, memory_order_acquire) == phase) pthread_cond_wait(&t->begun, &t->lock);
-            pthread_mutex_unlock(&t->lock);
+    shared_t *s = t->shared;
+    if (s->members > 1) {
+        const int phase = atomic_load_explicit(&s->phase, memory_order_relaxed);
+        if (atomic_fetch_add_explicit(&s->waiting, 1, memory_order_acq_rel) < s->members - 1) {
+            rk_wait_while(&s->phase, phase, s->spins, &s->bell);
             return;
         }
-        atomic_store_explicit(&t->waiting, 0, memory_order_relaxed);
-        atomic_store_explicit(&t->next, 0, memory_order_relaxed);
-        pthread_mutex_lock(&t->lock);
-        atomic_store_explicit(&t->phase, phase + 1, memory_order_release);
-        pthread_cond_broadcast(&t->begun);
-        pthread_mutex_unlock(&t->lock);
+        if (finish) finish(argument);
+        for (int i = 0; i < s->members * LISTS; i++)
+            atomic_store_explicit(&s->share[i / LISTS].claimed[i % LISTS], 0, memory_order_relaxed);
+        atomic_store_explicit(&s->waiting, 0, memory_order_relaxed);
+        atomic_store(&s->phase, phase + 1);
+        rk_ring(&s->bell);
         return;
     }
-    atomic_store_explicit(&t->next, 0, memory_order_relaxed);
-#else
-    t->next = 0;
 #endif
+    for (int i = 0; i < LISTS; i++) t->claimed[i] = 0;
+    if (finish) finish(argument);
 }
-
-void rk_team_run(int threads, body_t *body, void *task);
+static inline void barrier(team_t *t) { barrier_then(t, NULL, NULL); }
 
 #endif

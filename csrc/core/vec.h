@@ -1,10 +1,10 @@
-/* Vectors: the one place that knows how wide a register is.
+/* Vectors: the only file that depends on the width of a register.
 
-   The including file says RK_LANES (floats in a register: 4, 8 or 16) and RK_ROWS (rows of a register block).
-   Everything else is written in terms of
+   The files in variants define RK_LANES (floats in a register: 4, 8 or 16) and RK_ROWS (rows of the micro-kernel, core/gemm.h).
+   All kernels are written in terms of
 
      vec            LANES floats               ivec     LANES int32 (comparison masks, indices)
-     PANEL          2 LANES: the columns of a register block; ROWS x PANEL partial sums live in registers
+     PANEL          2 LANES: the columns of the micro-kernel; ROWS x PANEL sums are held in registers
      load/store     at any address             splat    one float in every lane
      fma_to(a,b,c)  a + b c, one rounding where the instruction set has it (-ffp-contract=fast makes it so)  */
 
@@ -16,15 +16,15 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/symbols.h"
+
 #if defined(__clang__)
 #define RK_UNROLL _Pragma("clang loop unroll(full)")
-#define RK_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)") /* no round of this loop reads what another wrote */
+#define RK_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)") /* no iteration of this loop reads what another wrote */
 #else
 #define RK_UNROLL _Pragma("GCC unroll 32")
 #define RK_INDEPENDENT _Pragma("GCC ivdep")
 #endif
-#define RK_STRING_OF(name) #name
-#define RK_STRING(name) RK_STRING_OF(name)
 #define INLINE static inline __attribute__((always_inline, unused))
 #define LOCAL static __attribute__((unused))
 
@@ -89,6 +89,7 @@ INLINE void transpose(vec *rows)
 INLINE int32_t min_i(int32_t a, int32_t b) { return a < b ? a : b; }
 INLINE int32_t max_i(int32_t a, int32_t b) { return a > b ? a : b; }
 INLINE int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
+/* Channels as stored: padded to whole panels. */
 INLINE int32_t padded(int32_t channels) { return ceil_div(channels, PANEL) * PANEL; }
 
 #endif

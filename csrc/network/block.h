@@ -1,14 +1,14 @@
-/* What stands between convolutions: batch norm, pooling and relu, in as few passes over memory as they need.
+/* A block without its convolution: batch norm, pooling and relu, in as few passes over memory as they need.
 
-   z (rows, channels) is a convolution's output, u (pooled rows, channels) what remains after pooling (z itself where
-   there is none) and a = relu(gamma (u - mean) r + beta) the activation.  In both orders of norm and pool the block
-   is: statistics (of z, or of u where the pool comes first), winners u, then a.  Norm before pool picks the same
-   winners as pool before norm but for channels with gamma < 0, where the smallest z wins.
+   z (rows, C) is the convolution's output, rows = B x height x width of it, C its stored channels; u (pooled, C) is z after
+   pooling, z itself if there is none; a = relu(gamma (u - mean) r + beta) is the activation, r = 1 / sqrt(var + epsilon).
+   In both orders of norm and pool a block is: statistics (of z, or of u if the pool comes first), pooling, then a.  Norm before
+   pool picks the same position as pool before norm except in channels with gamma < 0, where the smallest z is picked.
 
-   Work is cut in chunks of rows whose partial sums are merged in order.
+   Rows are worked on in chunks, whose partial sums are merged in order.
 
-   What a Hessian product reads of the point where the gradient was taken is z, a_bar and the vectors beside them; all
-   else follows.  A plan for gradients alone lets z_bar overwrite z.  */
+   A Hessian product at the same phi reads z, a_bar and the vectors beside them (network_layout_saved); all else is computed from
+   them.  In a plan for gradients alone z_bar overwrites z.  */
 
 #ifndef RK_BLOCK_H
 #define RK_BLOCK_H
@@ -16,35 +16,40 @@
 #include "conv/pack.h"
 
 enum {
-    CHUNK = 64, /* rows in a unit of work */
-    GAP = 16    /* floats between the images of a: without it the same pixel of all images falls into the same few sets of L1 */
+    CHUNK_ROWS = 64, /* rows in a chunk */
+    GAP = 16         /* floats between the images of a: without them the same pixel of all images falls into few sets of L1 */
 };
 
 typedef struct {
     rk_block shape;
     conv_t conv;
-    int32_t channels;              /* stored */
+    int32_t channels;              /* C: stored channels of z */
     int32_t rows, pooled;          /* positions of z and of u, over the batch */
     int32_t image;                 /* positions of u in one image */
-    int32_t counted;               /* positions the statistics run over */
-    float *z, *z_bar, *u, *a, *a_bar; /* z_bar: z itself, unless a Hessian product is to follow */
-    int32_t *winner;               /* (pooled, channels) place in the window, u * pool + v */
-    float *bias, *gamma, *beta;    /* (channels,) padded with zeros */
-    float *mean, *r, *sign;        /* (channels,) statistics; which way the pool looks */
-    float *part;                   /* (units, 2, channels) partial sums */
-    float *m1, *m2;                /* (channels,) means of y_bar and of xhat y_bar */
-    float *w_bar;                  /* (depth, channels) where storage is padded, else NULL */
-    float *z_dot, *u_dot, *a_dot, *a_bar_dot; /* tangents, for Hessian products */
-    float *bias_dot, *gamma_dot, *beta_dot, *zm_dot, *slope, *r_dot, *m1_dot, *m2_dot;
+    int32_t counted;               /* rows that the statistics are taken over */
+    int z_bar_over_z;              /* z_bar is z: the plan serves no Hessian products */
+    float *z, *z_bar;              /* (rows, C) */
+    float *u, *a_bar;              /* (pooled, C) */
+    float *a;                      /* (B, image, C), images GAP floats apart */
+    int32_t *argmax;               /* (pooled, C) index in the window, row * pool + column */
+    float *bias, *gamma, *beta;    /* (C,) padded with zeros */
+    float *mean, *r;               /* (C,) */
+    float *sign;                   /* (C,) of gamma: 1: the pool takes the largest z, -1: the smallest */
+    float *partials;               /* (chunks, 2, C) partial sums */
+    float *m1, *m2;                /* (C,) sums of y_bar and of xhat y_bar, where y = gamma xhat + beta */
+    float *w_bar;                  /* (depth, C) if storage is padded, else NULL: the gradient itself is written */
+    float *z_dot, *u_dot, *a_dot, *a_bar_dot;              /* tangents, shaped as above, for Hessian products */
+    float *bias_dot, *gamma_dot, *beta_dot, *r_dot, *m1_dot, *m2_dot; /* (C,) */
+    float *zm_dot, *slope;                                 /* (C,) means of z_dot and of xhat z_dot */
     float *packed_dot, *packed_back_dot;
-    ptrdiff_t at;                  /* of the block's kernel in phi */
+    ptrdiff_t offset;              /* of the block's kernel in phi */
 } block_t;
 
-LOCAL int32_t chunks_of(int32_t rows) { return ceil_div(rows, CHUNK); }
-LOCAL int pools(const block_t *k) { return k->shape.pool > 0; }
+INLINE int32_t row_chunks(int32_t rows) { return ceil_div(rows, CHUNK_ROWS); }
+INLINE int pools(const block_t *k) { return k->shape.pool > 0; }
 
-/* Mean and centred sum of squares of z[to[0..rows), panel] (to NULL: consecutive rows); even and odd rows apart, so that
-   twice as many sums are under way. */
+/* Mean and centred sum of squares of the rows z[to[0 .. rows - 1]] of one panel (to NULL: consecutive rows, `stride` floats apart).
+   Even and odd rows have sums of their own, so that twice as many additions are under way. */
 LOCAL void moments(const float *z, const int32_t *to, int32_t rows, int32_t stride, float *mean, float *squares)
 {
     const int32_t pairs = rows / 2 * 2;
@@ -74,31 +79,31 @@ LOCAL void moments(const float *z, const int32_t *to, int32_t rows, int32_t stri
 #undef RK_ROW
 }
 
-/* Convolution item i: its tile and panel of z, and their moments unless the pool comes first. */
+/* Convolution item i: its chunk and panels of z, and their moments unless the pool comes first. */
 LOCAL void block_conv(const block_t *k, int32_t i, const float *x)
 {
-    const area_t area = conv_area(&k->conv, i);
+    const item_t item = conv_item_at(&k->conv, i);
     conv_item(&k->conv, i, x, k->conv.packed, FROM_BIAS, k->bias, k->z);
     if (pools(k) && k->shape.pool_first) return;
-    const tile_t *tile = k->conv.forward.tile + area.tile;
-    for (int32_t c = area.panel * PANEL; c < (area.panel + area.panels) * PANEL; c += PANEL) {
-        float *to = k->part + (ptrdiff_t)area.tile * 2 * k->channels + c; /* part[tile, :, c] */
-        moments(k->z + c, k->conv.forward.to + tile->row, tile->rows, k->channels, to, to + k->channels);
+    const chunk_t *chunk = k->conv.forward.chunk + item.chunk;
+    for (int32_t c = item.panel * PANEL; c < (item.panel + item.panels) * PANEL; c += PANEL) {
+        float *to = k->partials + (ptrdiff_t)item.chunk * 2 * k->channels + c; /* partials[chunk, :, c] */
+        moments(k->z + c, k->conv.forward.to + chunk->position, chunk->positions, k->channels, to, to + k->channels);
     }
 }
 
-/* Chan, Golub & LeVeque (1979): merge the moments of all units for lanes c.., then mean and r = 1/sqrt(var + epsilon). */
+/* Merge the moments of all chunks for lanes c .. (Chan, Golub & LeVeque 1979), then mean and r. */
 LOCAL void block_statistics(const block_t *k, int32_t c)
 {
-    const int by_tile = !(pools(k) && k->shape.pool_first);
-    const int32_t units = by_tile ? k->conv.forward.tiles : chunks_of(k->pooled);
+    const int by_plan = !(pools(k) && k->shape.pool_first);
+    const int32_t chunks = by_plan ? k->conv.forward.chunks : row_chunks(k->pooled);
     vec mean = zero(), squares = zero();
     float n = 0.0f;
-    for (int32_t i = 0; i < units; i++) {
-        const float count = (float)(by_tile ? k->conv.forward.tile[i].rows : min_i(CHUNK, k->pooled - i * CHUNK));
-        const float *part = k->part + (ptrdiff_t)i * 2 * k->channels + c; /* part[i, :, c] */
-        const vec d = load(part) - mean;
-        squares += load(part + k->channels) + d * d * splat(n * count / (n + count));
+    for (int32_t i = 0; i < chunks; i++) {
+        const float count = (float)(by_plan ? k->conv.forward.chunk[i].positions : min_i(CHUNK_ROWS, k->pooled - i * CHUNK_ROWS));
+        const float *of_chunk = k->partials + (ptrdiff_t)i * 2 * k->channels + c; /* partials[i, :, c] */
+        const vec d = load(of_chunk) - mean;
+        squares += load(of_chunk + k->channels) + d * d * splat(n * count / (n + count));
         n += count;
         mean += d * splat(count / n);
     }
@@ -109,33 +114,34 @@ LOCAL void block_statistics(const block_t *k, int32_t c)
     }
 }
 
-/* A window of the pool, clipped to the image: rows x cols places of z, the first z[at], which is place `place` of size x size;
-   places are `step` floats apart, lines `pitch`. */
-typedef struct { ptrdiff_t at; int32_t rows, cols, place, size, step, pitch; } window_t;
+/* A window of the pool, clipped to the image: rows x cols pixels of z, the first at z[first], with index `index` in the unclipped
+   window of size x size; pixels are `step` floats apart, lines `pitch`. */
+typedef struct { ptrdiff_t first; int32_t rows, cols, index, size, step, pitch; } window_t;
 
-LOCAL window_t window_of(const block_t *k, int32_t row)
+INLINE window_t window_of(const block_t *k, int32_t row)
 {
     const rk_block *s = &k->shape;
     const int32_t line = row / s->pool_width, image = line / s->pool_height;
-    const int32_t y = (line - image * s->pool_height) * s->pool - s->pool_top, x = (row - line * s->pool_width) * s->pool - s->pool_left;
+    const int32_t y = (line - image * s->pool_height) * s->pool - s->pool_top;
+    const int32_t x = (row - line * s->pool_width) * s->pool - s->pool_left;
     const int32_t top = max_i(y, 0), left = max_i(x, 0);
     return (window_t){(((ptrdiff_t)image * s->conv.out_height + top) * s->conv.out_width + left) * k->channels,
                       min_i(y + s->pool, s->conv.out_height) - top, min_i(x + s->pool, s->conv.out_width) - left,
                       (top - y) * s->pool + left - x, s->pool, k->channels, s->conv.out_width * k->channels};
 }
-/* body at every place of a window, with `at` (z[image, wy, wx, c]) and `place`; a whole 2 x 2 window is unrolled */
-#define RK_EACH_OF(w, body)                                      \
-    if ((w).rows == 2 && (w).cols == 2) RK_PLACES(w, 2, 2, body) \
-    else RK_PLACES(w, (w).rows, (w).cols, body)
-#define RK_PLACES(w, height, width, body)                                      \
+/* body at every pixel of a window, with `at` (z[image, wy, wx, c]) and its `index`; a whole 2 x 2 window is unrolled */
+#define RK_EACH_IN(w, body)                                      \
+    if ((w).rows == 2 && (w).cols == 2) RK_EACH_INDEX(w, 2, 2, body) \
+    else RK_EACH_INDEX(w, (w).rows, (w).cols, body)
+#define RK_EACH_INDEX(w, height, width, body)                                      \
     for (int32_t wy = 0; wy < height; wy++)                                    \
         for (int32_t wx = 0; wx < width; wx++) {                               \
-            const ptrdiff_t at = (w).at + wy * (w).pitch + wx * (w).step + c;  \
-            const ivec place = splat_i((w).place + wy * (w).size + wx);        \
+            const ptrdiff_t at = (w).first + wy * (w).pitch + wx * (w).step + c;  \
+            const ivec index = splat_i((w).index + wy * (w).size + wx);        \
             body                                                               \
         }
 
-/* u and winner of pooled rows from..to: the largest sign z of each window, of equal ones the first. */
+/* u and argmax of pooled rows from .. to - 1: the largest sign z of each window, of equal ones the first. */
 LOCAL void block_pool(const block_t *k, int32_t from, int32_t to)
 {
     const float *z = k->z;
@@ -143,22 +149,22 @@ LOCAL void block_pool(const block_t *k, int32_t from, int32_t to)
         const window_t w = window_of(k, row);
         for (int32_t c = 0; c < w.step; c += LANES) {
             const vec sign = k->shape.pool_first ? splat(1.0f) : load(k->sign + c);
-            vec best = load(z + w.at + c);
-            ivec winner = splat_i(w.place);
-            RK_EACH_OF(w, {
+            vec best = load(z + w.first + c);
+            ivec argmax = splat_i(w.index);
+            RK_EACH_IN(w, {
                 const vec next = load(z + at); /* z[image, wy, wx, c] */
                 const ivec wins = sign * next > sign * best;
                 best = choose(wins, next, best);
-                winner = (wins & place) | (~wins & winner);
+                argmax = (wins & index) | (~wins & argmax);
             })
             store(k->u + (ptrdiff_t)row * w.step + c, best);
-            store_i(k->winner + (ptrdiff_t)row * w.step + c, winner);
+            store_i(k->argmax + (ptrdiff_t)row * w.step + c, argmax);
         }
     }
 }
 
-/* What LANES channels of the norm are, loaded once; y = gamma xhat + beta is written once, so that every pass sees the
-   same sign. */
+/* The norm of LANES channels, loaded once.  y = gamma xhat + beta is computed by one function, so that every pass sees the same
+   sign of y. */
 typedef struct { vec mean, r, scale, beta; } norm_t;
 INLINE norm_t norm_at(const block_t *k, int32_t c)
 {
@@ -172,7 +178,7 @@ INLINE float *activation(const block_t *k, float *a, int32_t row)
     return a + ((ptrdiff_t)row * k->channels + row / k->image * GAP);
 }
 
-/* a = relu(gamma (u - mean) r + beta) of pooled rows from..to; a stretch of one image at a time, for the gaps in a. */
+/* a of pooled rows from .. to - 1; the rows of one image at a time, for the gaps in a. */
 LOCAL void block_activate(const block_t *k, int32_t from, int32_t to)
 {
     for (int32_t row = from, end; row < to; row = end) {
@@ -192,7 +198,7 @@ LOCAL void block_activate(const block_t *k, int32_t from, int32_t to)
     }
 }
 
-/* Partial sums of y_bar and xhat y_bar over the pooled rows at to[0..rows) and panel c.., where y_bar = a_bar where y > 0. */
+/* Partial sums of y_bar and xhat y_bar over the pooled rows at to[0 .. rows - 1], panel c ..; y_bar is a_bar if y > 0, else 0. */
 LOCAL void block_sums(const block_t *k, const int32_t *to, int32_t rows, int32_t c, float *part)
 {
     const norm_t n[2] = {norm_at(k, c), norm_at(k, c + LANES)};
@@ -213,17 +219,18 @@ LOCAL void block_sums(const block_t *k, const int32_t *to, int32_t rows, int32_t
     }
 }
 
-/* Merge the two kinds of partial sums (units, 2, channels) for lanes c.. */
-LOCAL void block_merge(const block_t *k, int32_t units, int32_t c, float *const to[2])
+/* Merge both kinds of partial sums, of `chunks` chunks, for lanes c .. */
+LOCAL void block_merge(const block_t *k, int32_t chunks, int32_t c, float *const to[2])
 {
     for (int32_t j = 0; j < 2; j++) {
         vec sum = zero();
-        for (int32_t i = 0; i < units; i++) sum += load(k->part + ((ptrdiff_t)i * 2 + j) * k->channels + c); /* part[i, j, c] */
+        for (int32_t i = 0; i < chunks; i++)
+            sum += load(k->partials + ((ptrdiff_t)i * 2 + j) * k->channels + c); /* partials[i, j, c] */
         store(to[j] + c, sum);
     }
 }
 
-/* z_bar of rows from..to, where there is no pool: gamma r (y_bar - mean(y_bar) - xhat mean(xhat y_bar)). */
+/* z_bar of rows from .. to - 1 if there is no pool: gamma r (y_bar - mean(y_bar) - xhat mean(xhat y_bar)). */
 LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
@@ -242,8 +249,8 @@ LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
     }
 }
 
-/* z_bar of the positions under pooled rows from..to: the same, with y_bar (norm first) or u_bar (pool first) at
-   the winners and zero elsewhere. */
+/* z_bar of the rows under pooled rows from .. to - 1: the same, with y_bar (norm first) or u_bar (pool first) at the argmax, and
+   zero elsewhere. */
 LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
@@ -254,12 +261,15 @@ LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to)
             const norm_t n = norm_at(k, c);
             const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
             const vec u = load(k->u + here), y_bar = keep(norm_y(&n, u) > zero(), load(k->a_bar + here));
-            const ivec winner = load_i(k->winner + here);
+            const ivec argmax = load_i(k->argmax + here);
             if (k->shape.pool_first) {
                 const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
-                RK_EACH_OF(w, { store(k->z_bar + at, keep(winner == place, u_bar)); })
+                RK_EACH_IN(w, { store(k->z_bar + at, keep(argmax == index, u_bar)); })
             } else {
-                RK_EACH_OF(w, { store(k->z_bar + at, n.scale * (keep(winner == place, y_bar) - m1 - (load(k->z + at) - n.mean) * m2)); })
+                RK_EACH_IN(w, {
+                    const vec centred = load(k->z + at) - n.mean;
+                    store(k->z_bar + at, n.scale * (keep(argmax == index, y_bar) - m1 - centred * m2));
+                })
             }
         }
     }

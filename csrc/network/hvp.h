@@ -1,28 +1,30 @@
 /* Hessian-vector products of a network: the tangent, along v, of its gradient (Pearlmutter 1994).
 
-   The gradient has been there and left z and a_bar of every block (network_place); tangents (_dot) follow it forward and
-   back.  Per layer that is six products: two forward, two for the weights, two for the input.
+   The gradient ran before and saved z and a_bar of every block (network_layout_saved).  Tangents (_dot) follow it forward and
+   backward: six products per layer, two forward, two for the weights, two for the input.  Shapes as in block.h.
    For batch norm, with slope = mean(xhat z_dot):
      xhat_dot = r (z_dot - mean(z_dot) - xhat slope),  r_dot = -r^2 slope.
-   Terms marked * are second order: the adjoint stands still while weights, activations and statistics move.  */
+   Terms marked * are second order: the adjoint is held fixed while weights, activations and statistics vary.  */
 
-#ifndef RK_CURVATURE_H
-#define RK_CURVATURE_H
+#ifndef RK_HVP_H
+#define RK_HVP_H
 
 #include "network/gradient.h"
 
 /* The tangents of the weights, packed like the weights. */
 LOCAL void network_pack_dot(network_t *n, const float *v, team_t *team)
 {
-    EACH(l, n->shape.blocks + 1) {
-        const int dense = l == n->shape.blocks;
-        const block_t *k = &n->block[dense ? 0 : l];
-        const conv_t *c = dense ? &n->dense : &k->conv;
-        const float *w = v + (dense ? n->dense_at : k->at), *vectors = w + kernel_size(&c->shape);
+    EACH(i, network_pack_items(n)) {
+        const pack_item_t p = pack_item_at(n, i);
+        const int dense = p.layer == n->shape.blocks;
+        const block_t *k = &n->block[dense ? 0 : p.layer];
+        const conv_t *c = layer_conv(n, p.layer);
+        const float *w = v + layer_offset(n, p.layer), *vectors = w + kernel_size(&c->shape);
         float *back = dense ? n->dense_packed_back_dot : k->packed_back_dot;
         const int32_t f = c->shape.filters;
-        for (int32_t i = 0; i < conv_panels(c); i++) conv_pack(c, w, dense ? n->dense_packed_dot : k->packed_dot, i);
-        for (int32_t i = 0; back && i < conv_back_panels(c); i++) conv_pack_back(c, w, back, i);
+        conv_pack(c, w, p.item, dense ? n->dense_packed_dot : k->packed_dot);
+        if (back) conv_pack_back(c, w, p.item, back);
+        if (p.item > 0) continue;
         pad_vector(dense ? n->dense_bias_dot : k->bias_dot, vectors, f, c->out);
         if (dense) continue;
         pad_vector(k->gamma_dot, vectors + f, f, c->out);
@@ -31,21 +33,21 @@ LOCAL void network_pack_dot(network_t *n, const float *v, team_t *team)
     barrier(team);
 }
 
-/* u_dot of pooled rows from..to: the winners' z_dot. */
+/* u_dot of pooled rows from .. to - 1: z_dot at the argmax. */
 LOCAL void block_pool_dot(const block_t *k, int32_t from, int32_t to)
 {
     for (int32_t row = from; row < to; row++) {
         const window_t w = window_of(k, row);
         for (int32_t c = 0; c < k->channels; c += LANES) {
-            const ivec winner = load_i(k->winner + (ptrdiff_t)row * k->channels + c);
+            const ivec argmax = load_i(k->argmax + (ptrdiff_t)row * k->channels + c);
             vec u_dot = zero();
-            RK_EACH_OF(w, { u_dot = choose(winner == place, load(k->z_dot + at), u_dot); })
+            RK_EACH_IN(w, { u_dot = choose(argmax == index, load(k->z_dot + at), u_dot); })
             store(k->u_dot + (ptrdiff_t)row * k->channels + c, u_dot);
         }
     }
 }
 
-/* Partial sums of z_dot and (z - mean) z_dot over rows from..to of what the statistics run over. */
+/* Partial sums of z_dot and (z - mean) z_dot over rows from .. to - 1 of those that the statistics are taken over. */
 LOCAL void block_sums_dot(const block_t *k, int32_t from, int32_t to, float *part)
 {
     const int by_z = k->counted == k->rows;
@@ -63,14 +65,14 @@ LOCAL void block_sums_dot(const block_t *k, int32_t from, int32_t to, float *par
     }
 }
 
-/* Merge the partial sums for lanes c..: mean(z_dot), slope = mean(xhat z_dot), r_dot. */
+/* Merge the partial sums for lanes c ..: mean(z_dot), slope = mean(xhat z_dot), r_dot. */
 LOCAL void block_statistics_dot(const block_t *k, int32_t c)
 {
     const vec share = splat(1.0f / (float)k->counted), r = load(k->r + c);
     vec sum = zero(), product = zero();
-    for (int32_t i = 0; i < chunks_of(k->counted); i++) {
-        sum += load(k->part + (ptrdiff_t)i * 2 * k->channels + c); /* part[i, 0, c] */
-        product += load(k->part + (ptrdiff_t)(i * 2 + 1) * k->channels + c);
+    for (int32_t i = 0; i < row_chunks(k->counted); i++) {
+        sum += load(k->partials + (ptrdiff_t)i * 2 * k->channels + c); /* partials[i, 0, c] */
+        product += load(k->partials + (ptrdiff_t)(i * 2 + 1) * k->channels + c);
     }
     const vec slope = product * share * r;
     store(k->zm_dot + c, sum * share);
@@ -78,7 +80,7 @@ LOCAL void block_statistics_dot(const block_t *k, int32_t c)
     store(k->r_dot + c, -r * r * slope);
 }
 
-/* What the batch norm's tangent needs of LANES channels, loaded once. */
+/* The batch norm and its tangent at LANES channels, loaded once. */
 typedef struct { norm_t norm; vec gamma, gamma_dot, beta_dot, zm_dot, slope, r_dot; } norm_dot_t;
 INLINE norm_dot_t norm_dot_at(const block_t *k, int32_t c)
 {
@@ -88,7 +90,7 @@ INLINE norm_dot_t norm_dot_at(const block_t *k, int32_t c)
 INLINE vec xhat_of(const norm_dot_t *s, vec z) { return (z - s->norm.mean) * s->norm.r; }
 INLINE vec xhat_dot_of(const norm_dot_t *s, vec xhat, vec z_dot) { return (z_dot - s->zm_dot - xhat * s->slope) * s->norm.r; }
 
-/* a_dot of pooled rows from..to, where y > 0: gamma_dot xhat + gamma xhat_dot + beta_dot. */
+/* a_dot of pooled rows from .. to - 1: gamma_dot xhat + gamma xhat_dot + beta_dot if y > 0, else 0. */
 LOCAL void block_activate_dot(const block_t *k, int32_t from, int32_t to)
 {
     for (int32_t row = from; row < to; row++) {
@@ -103,41 +105,11 @@ LOCAL void block_activate_dot(const block_t *k, int32_t from, int32_t to)
     }
 }
 
-/* logits_dot along v; the weights' tangents are packed, the forward pass has run. */
-LOCAL void network_forward_dot(network_t *n, const float *x, team_t *team)
+/* For barrier_then: delta_dot = scale p (logits_dot - <p, logits_dot>); p: the softmax, scale: 1/B if the loss is averaged. */
+LOCAL void network_loss_dot(void *task)
 {
-    const float *x_dot = NULL;
-    for (int32_t l = 0; l < n->shape.blocks; l++) {
-        const block_t *k = &n->block[l];
-        EACH(i, conv_items(&k->conv)) {
-            conv_item(&k->conv, i, x, k->packed_dot, FROM_BIAS, k->bias_dot, k->z_dot);
-            if (x_dot) conv_item(&k->conv, i, x_dot, k->conv.packed, FROM_OUT, NULL, k->z_dot);
-        }
-        barrier(team);
-        if (pools(k)) {
-            EACH(i, chunks_of(k->pooled)) block_pool_dot(k, i * CHUNK, min_i((i + 1) * CHUNK, k->pooled));
-            barrier(team);
-        }
-        EACH(i, chunks_of(k->counted))
-            block_sums_dot(k, i * CHUNK, min_i((i + 1) * CHUNK, k->counted), k->part + (ptrdiff_t)i * 2 * k->channels);
-        barrier(team);
-        EACH(i, k->channels / LANES) block_statistics_dot(k, i * LANES);
-        barrier(team);
-        EACH(i, chunks_of(k->pooled)) block_activate_dot(k, i * CHUNK, min_i((i + 1) * CHUNK, k->pooled));
-        barrier(team);
-        x = k->a;
-        x_dot = k->a_dot;
-    }
-    EACH(i, conv_items(&n->dense)) {
-        conv_item(&n->dense, i, x, n->dense_packed_dot, FROM_BIAS, n->dense_bias_dot, n->logits_dot);
-        conv_item(&n->dense, i, x_dot, n->dense.packed, FROM_OUT, NULL, n->logits_dot);
-    }
-    barrier(team);
-}
-
-/* delta_dot = p (logits_dot - <p, logits_dot>), p the softmax, times what the loss is averaged by. */
-LOCAL void network_loss_dot(network_t *n, const int32_t *labels)
-{
+    network_t *n = ((loss_task_t *)task)->network;
+    const int32_t *labels = ((loss_task_t *)task)->labels;
     const int32_t ways = n->shape.dense.filters, stride = n->dense.out;
     const float scale = n->shape.mean_loss ? 1.0f / (float)n->batch : 1.0f;
     for (int32_t b = 0; b < n->batch; b++) {
@@ -153,7 +125,46 @@ LOCAL void network_loss_dot(network_t *n, const int32_t *labels)
     }
 }
 
-/* Partial sums over the pooled rows at to[0..rows), lanes c.., of the tangents of y_bar and xhat y_bar: y_bar_dot and
+/* For barrier_then: the tangents of all statistics of a block. */
+LOCAL void finish_statistics_dot(void *block)
+{
+    const block_t *k = block;
+    for (int32_t c = 0; c < k->channels; c += LANES) block_statistics_dot(k, c);
+}
+
+/* logits_dot along v; the weights' tangents are packed, and the forward pass has run.  The last barrier runs network_loss_dot. */
+LOCAL void network_forward_dot(network_t *n, const float *x, const int32_t *labels, team_t *team)
+{
+    const float *x_dot = NULL;
+    for (int32_t l = 0; l < n->shape.blocks; l++) {
+        block_t *k = &n->block[l];
+        EACH(i, conv_items(&k->conv)) {
+            conv_item(&k->conv, i, x, k->packed_dot, FROM_BIAS, k->bias_dot, k->z_dot);
+            if (x_dot) conv_item(&k->conv, i, x_dot, k->conv.packed, FROM_OUT, NULL, k->z_dot);
+        }
+        barrier(team);
+        if (pools(k)) {
+            EACH(i, row_chunks(k->pooled)) block_pool_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
+            barrier(team);
+        }
+        EACH(i, row_chunks(k->counted))
+            block_sums_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->counted),
+                           k->partials + (ptrdiff_t)i * 2 * k->channels);
+        barrier_then(team, finish_statistics_dot, k);
+        EACH(i, row_chunks(k->pooled)) block_activate_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
+        barrier(team);
+        x = k->a;
+        x_dot = k->a_dot;
+    }
+    EACH(i, conv_items(&n->dense)) {
+        conv_item(&n->dense, i, x, n->dense_packed_dot, FROM_BIAS, n->dense_bias_dot, n->logits_dot);
+        conv_item(&n->dense, i, x_dot, n->dense.packed, FROM_OUT, NULL, n->logits_dot);
+    }
+    loss_task_t loss = {n, labels};
+    barrier_then(team, network_loss_dot, &loss);
+}
+
+/* Partial sums over the pooled rows at to[0 .. rows - 1], lanes c .., of the tangents of y_bar and xhat y_bar: y_bar_dot and
    xhat y_bar_dot + xhat_dot y_bar *. */
 LOCAL void block_sums_back_dot(const block_t *k, const int32_t *to, int32_t rows, int32_t c, float *part)
 {
@@ -171,7 +182,7 @@ LOCAL void block_sums_back_dot(const block_t *k, const int32_t *to, int32_t rows
     store(part + k->channels + c, product_dot);
 }
 
-/* z_bar and z_bar_dot at one place, from y_bar, y_bar_dot, z and z_dot there:
+/* z_bar and z_bar_dot of LANES floats, from y_bar, y_bar_dot, z and z_dot:
      q = y_bar - mean(y_bar) - xhat mean(xhat y_bar),  z_bar = gamma r q,
      z_bar_dot = gamma r q_dot + (gamma_dot r + gamma r_dot) q *.  */
 typedef struct { norm_dot_t norm; vec m1, m2, m1_dot, m2_dot; } back_dot_t;
@@ -185,7 +196,7 @@ INLINE void norm_back_dot(const back_dot_t *s, vec y_bar, vec y_bar_dot, vec z, 
     store(z_bar_dot, n->norm.scale * q_dot + (n->gamma_dot * n->norm.r + n->gamma * n->r_dot) * q);
 }
 
-/* z_bar, and z_bar_dot over z_dot, at the positions under pooled rows from..to. */
+/* z_bar, and z_bar_dot in place of z_dot, of the rows under pooled rows from .. to - 1. */
 LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
@@ -202,17 +213,17 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
                 norm_back_dot(&s, y_bar, y_bar_dot, u, load(k->z_dot + here), k->z_bar + here, k->z_dot + here);
                 continue;
             }
-            const ivec winner = load_i(k->winner + here);
+            const ivec argmax = load_i(k->argmax + here);
             if (k->shape.pool_first) {
                 float u_bar[LANES], u_bar_dot[LANES];
                 norm_back_dot(&s, y_bar, y_bar_dot, u, load(k->u_dot + here), u_bar, u_bar_dot);
-                RK_EACH_OF(w, {
-                    store(k->z_bar + at, keep(winner == place, load(u_bar)));
-                    store(k->z_dot + at, keep(winner == place, load(u_bar_dot)));
+                RK_EACH_IN(w, {
+                    store(k->z_bar + at, keep(argmax == index, load(u_bar)));
+                    store(k->z_dot + at, keep(argmax == index, load(u_bar_dot)));
                 })
             } else {
-                RK_EACH_OF(w, {
-                    norm_back_dot(&s, keep(winner == place, y_bar), keep(winner == place, y_bar_dot), load(k->z + at),
+                RK_EACH_IN(w, {
+                    norm_back_dot(&s, keep(argmax == index, y_bar), keep(argmax == index, y_bar_dot), load(k->z + at),
                                   load(k->z_dot + at), k->z_bar + at, k->z_dot + at);
                 })
             }
@@ -220,58 +231,54 @@ LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
     }
 }
 
-/* Weight and input adjoints with their tangents, for the conv c with input x (tangent x_dot or NULL) and output adjoint
-   y_bar: w_bar_dot always; where there is a block below, its a_bar_dot with the partial sums. */
+/* The tangents of the weight and input adjoints of convolution c, with input x (tangent x_dot, NULL for the first layer) and output
+   adjoint y_bar: w_bar_dot and, if there is a block below, its a_bar_dot, m1_dot and m2_dot. */
 LOCAL void conv_adjoints_dot(const conv_t *c, const float *x, const float *x_dot, const float *y_bar, const float *y_bar_dot,
                              const float *packed_back_dot, float *w_bar_dot, const block_t *below, team_t *team)
 {
-    const int32_t weights = conv_weight_items(c);
-    EACH(i, weights + (below ? conv_back_items(c) : 0)) {
-        if (i < weights) {
-            conv_weight_item(c, i, x, y_bar_dot, 0, w_bar_dot);
-            if (x_dot) conv_weight_item(c, i, x_dot, y_bar, 1, w_bar_dot); /* * */
-            continue;
-        }
-        const int32_t j = i - weights;
-        const area_t area = conv_back_area(c, j);
-        const tile_t *t = c->back.tile + area.tile;
-        conv_back_item(c, j, y_bar_dot, c->packed_back, FROM_ZERO, below->a_bar_dot);
-        conv_back_item(c, j, y_bar, packed_back_dot, FROM_OUT, below->a_bar_dot); /* * */
-        for (int32_t lanes = area.panel * PANEL; lanes < (area.panel + area.panels) * PANEL; lanes += LANES)
-            block_sums_back_dot(below, c->back.to + t->row, t->rows, lanes, below->part + (ptrdiff_t)area.tile * 2 * below->channels);
+    const int32_t pieces = weight_pieces(c, team->shared->members);
+    EACH(i, conv_weight_items(c, pieces)) {
+        conv_weight_item(c, i, pieces, x, y_bar_dot, 0, w_bar_dot);
+        if (x_dot) conv_weight_item(c, i, pieces, x_dot, y_bar, 1, w_bar_dot); /* * */
     }
-    barrier(team);
+    if (!below) {
+        barrier(team);
+        return;
+    }
+    EACH_ALSO(i, conv_back_items(c)) {
+        const item_t item = conv_back_item_at(c, i);
+        const chunk_t *chunk = c->back.chunk + item.chunk;
+        conv_back_item(c, i, y_bar_dot, c->packed_back, FROM_ZERO, below->a_bar_dot);
+        conv_back_item(c, i, y_bar, packed_back_dot, FROM_OUT, below->a_bar_dot); /* * */
+        for (int32_t lanes = item.panel * PANEL; lanes < (item.panel + item.panels) * PANEL; lanes += LANES)
+            block_sums_back_dot(below, c->back.to + chunk->position, chunk->positions, lanes,
+                                below->partials + (ptrdiff_t)item.chunk * 2 * below->channels);
+    }
+    merge_task_t merge = {below, c->back.chunks, {below->m1_dot, below->m2_dot}};
+    barrier_then(team, finish_merge, &merge);
 }
 
-/* Block l backward with tangents: its piece of hv, and the a_bar_dot below. */
+/* The tangent of block l backward: its part of hv, and a_bar_dot, m1_dot and m2_dot of the block below. */
 LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv, team_t *team)
 {
     const block_t *k = &n->block[l], *below = l ? &n->block[l - 1] : NULL;
-    const int32_t f = k->shape.conv.filters, chunks = chunks_of(k->pooled);
-    float *const sums[2] = {k->m1_dot, k->m2_dot};
-    EACH(i, k->channels / LANES) block_merge(k, conv_above(n, l)->back.tiles, i * LANES, sums);
-    barrier(team);
-    float *w_bar = hv + k->at, *bias_bar = w_bar + kernel_size(&k->shape.conv);
-    EACH(i, chunks) {
-        block_back_dot(k, i * CHUNK, min_i((i + 1) * CHUNK, k->pooled));
-        if (i > 0) continue;
-        memset(bias_bar, 0, sizeof(float) * f);
-        memcpy(bias_bar + f, k->m2_dot, sizeof(float) * f);
-        memcpy(bias_bar + 2 * f, k->m1_dot, sizeof(float) * f);
+    EACH(i, finish_items(n, l + 1, NULL)) finish_item(n, l + 1, i, n->delta_dot, hv, NULL);
+    EACH_ALSO(i, row_chunks(k->pooled)) {
+        block_back_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
+        if (i == 0) vector_gradients(k, k->m1_dot, k->m2_dot, hv);
     }
     barrier(team);
-    float *stored = k->w_bar ? k->w_bar : w_bar;
-    conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z_bar, k->z_dot, k->packed_back_dot, stored, below, team);
-    block_emit(k, w_bar, team);
+    float *w_bar = k->w_bar ? k->w_bar : hv + k->offset;
+    conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z_bar, k->z_dot, k->packed_back_dot, w_bar, below, team);
 }
 
-/* Activations again from z, at a point where the gradient was taken before; phi is packed. */
-LOCAL void network_revisit(network_t *n, team_t *team)
+/* Recompute the activations from saved z; phi is packed. */
+LOCAL void network_recompute(network_t *n, team_t *team)
 {
     for (int32_t l = 0; l < n->shape.blocks; l++) {
         const block_t *k = &n->block[l];
-        EACH(i, chunks_of(k->pooled)) {
-            const int32_t from = i * CHUNK, to = min_i(from + CHUNK, k->pooled);
+        EACH(i, row_chunks(k->pooled)) {
+            const int32_t from = i * CHUNK_ROWS, to = min_i(from + CHUNK_ROWS, k->pooled);
             if (pools(k)) block_pool(k, from, to);
             block_activate(k, from, to);
         }
@@ -279,19 +286,17 @@ LOCAL void network_revisit(network_t *n, team_t *team)
     }
 }
 
-/* hv = H(phi) v on the minibatch (x, labels), where phi is packed and the gradient has left what it leaves. */
-LOCAL void network_curvature(network_t *n, const float *x, const int32_t *labels, const float *v, float *hv, team_t *team)
+/* hv = H(phi) v on the minibatch (x, labels); phi is packed, residuals and activations are in the plan. */
+LOCAL void network_hessian_product(network_t *n, const float *x, const int32_t *labels, const float *v, float *hv, team_t *team)
 {
     const block_t *last = &n->block[n->shape.blocks - 1];
     network_pack_dot(n, v, team);
-    network_forward_dot(n, x, team);
-    EACH(i, 1) network_loss_dot(n, labels);
-    barrier(team);
+    network_forward_dot(n, x, labels, team);
     conv_adjoints_dot(&n->dense, last->a, last->a_dot, n->delta, n->delta_dot, n->dense_packed_back_dot, n->dense_w_bar,
                       last, team);
-    EACH(i, 1) dense_emit(&n->dense, n->dense_w_bar, n->delta_dot, n->batch, hv + n->dense_at);
-    barrier(team);
     for (int32_t l = n->shape.blocks - 1; l >= 0; l--) block_backward_dot(n, l, l ? n->block[l - 1].a : x, hv, team);
+    EACH(i, finish_items(n, 0, NULL)) finish_item(n, 0, i, n->delta_dot, hv, NULL);
+    barrier(team);
 }
 
 #endif

@@ -1,26 +1,35 @@
-/* Tanh layers under a linear one, with squared error: the sine network, whole inner loops per call.
+/* Dense layers with tanh between them and squared error: the sine network.
 
-   Dense layers are the same contraction as everything else (a convolution of one pixel).  One member does it all.  What a
-   Hessian product reads of the gradient's passes is y and y_bar of every layer.  */
+   One thread does all of it.  The gradient saves y and y_bar of every layer for Hessian products.
+   B = batch; in, out: inputs and outputs of a layer; stored rows are padded to whole registers, their padding is never read.  */
 
 #ifndef RK_MLP_H
 #define RK_MLP_H
 
 #include "conv/pack.h"
 
+/* The weights of a layer as the products read them.  w (in, out), bias (out,): whole registers may be read beyond their ends.
+   back: the transpose, for the input adjoint: panels of PANEL inputs, `back_panel` floats apart, each (out, PANEL). */
+typedef struct { const float *w, *bias, *back; ptrdiff_t back_panel; } weights_t;
+
 typedef struct {
-    conv_t conv;
-    ptrdiff_t at;                          /* of the kernel in phi */
-    float *bias, *y, *y_bar;               /* y (batch, out) after tanh; y_bar the adjoint before tanh */
-    float *w_bar;                          /* (in, out) where storage is padded, else NULL: straight into the gradient */
-    float *bias_dot, *z_dot, *y_dot, *y_bar_dot, *packed_dot, *packed_back_dot; /* z before tanh */
+    int32_t in, out, in_stored, out_stored;
+    ptrdiff_t offset;         /* of the kernel in phi */
+    int32_t *base, *to;       /* (B,) first float of each example's row in x and in y */
+    float *copy, *copy_dot;   /* kernel and bias if their rows are no whole registers, else NULL */
+    float *packed_back, *packed_back_dot; /* NULL for the first layer */
+    weights_t weights;
+    float *y, *y_bar;         /* (B, out) after tanh; the adjoint of what tanh is applied to */
+    float *w_bar;             /* (in, out_stored) like copy, else NULL: the gradient itself is written */
+    float *z_dot, *y_dot, *y_bar_dot; /* tangents; z: what tanh is applied to */
 } dense_t;
 
 typedef struct {
     rk_mlp shape;
-    int32_t batch, parameters;
-    dense_t layer[8];
-    float *point;                          /* where the plan itself keeps what mlp_place lays out */
+    int32_t batch;
+    ptrdiff_t parameters;
+    dense_t layer[RK_MAX_DENSE];
+    float *saved;             /* the plan's own memory for mlp_layout_saved */
     double loss;
 } mlp_t;
 
@@ -47,170 +56,237 @@ INLINE vec tanh_lanes(vec x)
     return (vec)((ivec)(-e / (splat(2.0f) + e)) | sign);
 }
 
-/* Lay out in `arena` what the gradient leaves behind and a Hessian product at the same point reads. */
-LOCAL void mlp_place(mlp_t *m, arena_t *arena)
+/* Lay out in `arena` the residuals: what the gradient saves for Hessian products at the same phi and minibatch. */
+LOCAL void mlp_layout_saved(mlp_t *m, arena_t *arena)
 {
     for (int32_t l = 0; l < m->shape.layers; l++) {
         dense_t *k = &m->layer[l];
-        k->y = take_floats(arena, (size_t)m->batch * k->conv.out);
-        k->y_bar = take_floats(arena, (size_t)m->batch * k->conv.out);
+        k->y = take_floats(arena, (size_t)m->batch * k->out_stored);
+        k->y_bar = take_floats(arena, (size_t)m->batch * k->out_stored);
     }
 }
 
-/* Go to a point of the caller's, or (NULL) back to the plan's own. */
-LOCAL void mlp_move(mlp_t *m, float *point)
+/* Keep residuals in the caller's memory `saved`, or in the plan's own if it is NULL. */
+LOCAL void mlp_use_saved(mlp_t *m, float *saved)
 {
-    arena_t arena = {(char *)(point ? point : m->point), 0};
-    mlp_place(m, &arena);
+    arena_t arena = {(char *)(saved ? saved : m->saved), 0};
+    mlp_layout_saved(m, &arena);
 }
 
-/* Lay out the memory of a batch: the mlp_t itself first. */
+/* Whether all offsets fit in int32 with `batch` examples. */
+LOCAL int mlp_fits(const rk_mlp *shape, int32_t batch)
+{
+    double widest = 0.0;
+    for (int32_t l = 0; l <= shape->layers; l++) {
+        const double units = padded(min_i(shape->units[l], INT32_MAX - PANEL));
+        widest = units > widest ? units : widest;
+        if (l > 0 && units * (shape->units[l - 1] + PANEL) > INT32_MAX) return 0;
+    }
+    return widest * batch <= INT32_MAX;
+}
+
+INLINE int32_t whole_registers(int32_t n) { return ceil_div(n, LANES) * LANES; }
+
+/* Floats of a copy of a layer's kernel and bias, with room to read whole registers beyond the end. */
+INLINE size_t copy_size(const dense_t *k) { return (size_t)k->in * k->out + k->out_stored + PANEL; }
+
+/* Lay out the memory of a batch, beginning with the mlp_t itself, which is returned. */
 LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t batch, int32_t hessian)
 {
-    mlp_t *place = take(arena, 1, sizeof(mlp_t));
+    mlp_t *stored = take(arena, 1, sizeof(mlp_t));
     memset(m, 0, sizeof *m);
     m->shape = *shape;
     m->batch = batch;
-    int32_t in = shape->units[0];
     for (int32_t l = 0; l < shape->layers; l++) {
         dense_t *k = &m->layer[l];
-        const int32_t units = shape->units[l + 1], out = padded(units);
-        const rk_conv pixel = {1, 1, shape->units[l], 1, 1, units, 1, 0, 0, 1, 1};
-        k->at = m->parameters;
-        m->parameters += shape->units[l] * units + units;
-        k->conv = conv_build(arena, pixel, batch, in, 0, out, l > 0);
-        k->bias = take_floats(arena, out);
-        k->w_bar = in == shape->units[l] && out == units ? NULL : take_floats(arena, (size_t)in * out);
-        if (hessian) {
-            k->bias_dot = take_floats(arena, out);
-            k->z_dot = take_floats(arena, (size_t)batch * out);
-            k->y_dot = take_floats(arena, (size_t)batch * out);
-            k->y_bar_dot = take_floats(arena, (size_t)batch * out);
-            k->packed_dot = take_floats(arena, (size_t)in * out);
-            k->packed_back_dot = take_floats(arena, (size_t)out * padded(in));
+        k->in = shape->units[l];
+        k->out = shape->units[l + 1];
+        k->in_stored = l ? m->layer[l - 1].out_stored : k->in;
+        k->out_stored = whole_registers(k->out);
+        k->offset = m->parameters;
+        m->parameters += (ptrdiff_t)k->in * k->out + k->out;
+        k->base = take(arena, batch, sizeof *k->base);
+        k->to = take(arena, batch, sizeof *k->to);
+        for (int32_t b = 0; arena->base && b < batch; b++) {
+            k->base[b] = b * k->in_stored; /* x[b, 0] */
+            k->to[b] = b * k->out_stored;  /* y[b, 0] */
         }
-        in = out;
+        if (k->out < k->out_stored) {
+            k->copy = take_floats(arena, copy_size(k));
+            k->w_bar = take_floats(arena, (size_t)k->in * k->out_stored);
+        }
+        if (l > 0) k->packed_back = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
+        if (!hessian) continue;
+        k->z_dot = take_floats(arena, (size_t)batch * k->out_stored);
+        k->y_dot = take_floats(arena, (size_t)batch * k->out_stored);
+        k->y_bar_dot = take_floats(arena, (size_t)batch * k->out_stored);
+        if (k->out < k->out_stored) k->copy_dot = take_floats(arena, copy_size(k));
+        if (l > 0) k->packed_back_dot = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
     }
-    m->point = take_floats(arena, 0);
-    mlp_place(m, arena);
-    return place;
+    m->saved = take_floats(arena, 0);
+    mlp_layout_saved(m, arena);
+    return stored;
 }
 
-/* One layer's packed weights and bias from its place in phi (or in a direction v). */
-LOCAL void dense_pack(const dense_t *k, const float *phi, float *packed, float *packed_back, float *bias)
+/* One layer's weights and bias from phi, or from a direction v: where they are, or copied if `copy` is given; and transposed for the
+   input adjoint unless packed_back is NULL.  One output: the kernel is its own transpose. */
+LOCAL weights_t dense_weights(const dense_t *k, const float *phi, float *copy, float *packed_back)
 {
-    const float *w = phi + k->at;
-    for (int32_t i = 0; i < conv_panels(&k->conv); i++) conv_pack(&k->conv, w, packed, i);
-    for (int32_t i = 0; packed_back && i < conv_back_panels(&k->conv); i++) conv_pack_back(&k->conv, w, packed_back, i);
-    pad_vector(bias, w + kernel_size(&k->conv.shape), k->conv.shape.filters, k->conv.out);
+    const float *w = phi + k->offset;
+    const ptrdiff_t size = (ptrdiff_t)k->in * k->out, back_panel = k->out == 1 ? PANEL : (ptrdiff_t)k->out_stored * PANEL;
+    if (copy) {
+        memcpy(copy, w, sizeof(float) * (size + k->out));
+        w = copy;
+    }
+    for (int32_t i = 0; packed_back && k->out > 1 && i < k->in; i += LANES) {
+        float *panel = packed_back + i / PANEL * back_panel + i % PANEL; /* back[panel, 0, i] */
+        for (int32_t o = 0; o < k->out; o += LANES) {
+            vec square[LANES];
+            transposed(w + (ptrdiff_t)i * k->out + o, k->out, k->in - i, k->out - o, square);
+            RK_UNROLL
+            for (int j = 0; j < LANES; j++) store(panel + (ptrdiff_t)(o + j) * PANEL, square[j]);
+        }
+    }
+    return (weights_t){w, w + size, k->out == 1 ? w : packed_back, back_panel};
 }
-
-LOCAL void dense_product(const dense_t *k, const float *x, const float *packed, start_t start, const float *bias, float *y)
-{
-    for (int32_t i = 0; i < conv_items(&k->conv); i++) conv_item(&k->conv, i, x, packed, start, bias, y);
-}
-LOCAL void dense_input(const dense_t *k, const float *y_bar, const float *packed_back, start_t start, float *x_bar)
-{
-    for (int32_t i = 0; i < conv_back_items(&k->conv); i++) conv_back_item(&k->conv, i, y_bar, packed_back, start, x_bar);
-}
-LOCAL void dense_weight(const dense_t *k, const float *x, const float *y_bar, int add, float *w_bar)
-{
-    for (int32_t i = 0; i < conv_weight_items(&k->conv); i++) conv_weight_item(&k->conv, i, x, y_bar, add, w_bar);
-    conv_weight_finish(&k->conv, w_bar);
-}
-
 LOCAL void mlp_pack(mlp_t *m, const float *phi)
 {
     for (int32_t l = 0; l < m->shape.layers; l++) {
         dense_t *k = &m->layer[l];
-        dense_pack(k, phi, k->conv.packed, l ? k->conv.packed_back : NULL, k->bias);
+        k->weights = dense_weights(k, phi, k->copy, k->packed_back);
     }
 }
 
-/* Outputs of every layer for x (batch, units[0]). */
-LOCAL void mlp_forward(mlp_t *m, const float *phi, const float *x)
+/* y (B, columns) = initial value + x (B, depth) w, where base and to are the rows of x and y; w's panels `panel` floats apart. */
+LOCAL void dense_rows(int32_t batch, const float *x, const int32_t *base, int32_t depth, const float *w, ptrdiff_t row,
+                      ptrdiff_t panel, from_t from, const float *bias, float *y, const int32_t *to, int32_t columns)
 {
-    mlp_pack(m, phi);
+    const int32_t pieces = ceil_div(batch, ROWS);
+    for (int32_t j = 0; j < columns; j += PANEL, w += panel, y += PANEL)
+        for (int32_t i = 0, b = 0, end; i < pieces; i++, b = end) {
+            end = (int32_t)((int64_t)batch * (i + 1) / pieces);
+            gemm_dense(end - b, columns - j > LANES, x, base + b, depth, w, row, from, bias ? bias + j : NULL, y, to + b);
+        }
+}
+LOCAL void dense_product(const dense_t *k, int32_t batch, const float *x, const weights_t *w, from_t from, float *y)
+{
+    dense_rows(batch, x, k->base, k->in, w->w, k->out, PANEL, from, w->bias, y, k->to, k->out);
+}
+LOCAL void dense_input(const dense_t *k, int32_t batch, const float *y_bar, const weights_t *w, from_t from, float *x_bar)
+{
+    dense_rows(batch, y_bar, k->to, k->out, w->back, PANEL, w->back_panel, from, NULL, x_bar, k->base, k->in);
+}
+
+/* sums (in, out_stored) = initial value + x' y_bar; one output: (in,), with the factors exchanged, if rows of x are whole
+   registers. */
+INLINE int in_a_row(const dense_t *k) { return k->out == 1 && k->packed_back != NULL; }
+LOCAL void dense_sums(const dense_t *k, int32_t batch, const float *x, const float *y_bar, from_t from, float *sums)
+{
+    if (in_a_row(k))
+        gemm_transpose(1, y_bar, k->to, x, k->in_stored, k->base, batch, from, sums, 0);
+    else
+        gemm_transpose(k->in, x, k->base, y_bar, k->out_stored, k->to, batch, from, sums, k->out_stored);
+}
+
+/* A layer's gradient at `grad`, kernel then bias; with x2 the kernel's is the sum of two products. */
+LOCAL void dense_gradients(const dense_t *k, int32_t batch, const float *x, const float *y_bar, const float *x2, const float *y_bar2,
+                           float *grad)
+{
+    float *sums = k->w_bar ? k->w_bar : grad;
+    const ptrdiff_t size = (ptrdiff_t)k->in * k->out;
+    dense_sums(k, batch, x, y_bar, FROM_ZERO, sums);
+    if (x2) dense_sums(k, batch, x2, y_bar2, FROM_OUT, sums);
+    if (in_a_row(k))
+        memcpy(grad, sums, sizeof(float) * size);
+    else if (k->w_bar)
+        restride(sums, k->out_stored, grad, k->out, k->in);
+    for (int32_t j = 0; j < k->out; j += LANES) {
+        vec sum = zero();
+        for (int32_t b = 0; b < batch; b++) sum += load(y_bar + k->to[b] + j); /* y_bar[b, j] */
+        float bias_bar[LANES];
+        store(bias_bar, sum);
+        memcpy(grad + size + j, bias_bar, sizeof(float) * min_i(LANES, k->out - j));
+    }
+}
+
+/* Outputs of every layer for x (B, units[0]); phi is packed. */
+LOCAL void mlp_forward(mlp_t *m, const float *x)
+{
     for (int32_t l = 0; l < m->shape.layers; l++) {
         dense_t *k = &m->layer[l];
-        dense_product(k, x, k->conv.packed, FROM_BIAS, k->bias, k->y);
-        for (int32_t i = 0; l < m->shape.layers - 1 && i < m->batch * k->conv.out; i += LANES)
+        dense_product(k, m->batch, x, &k->weights, FROM_BIAS, k->y);
+        for (int32_t i = 0; l < m->shape.layers - 1 && i < m->batch * k->out_stored; i += LANES)
             store(k->y + i, tanh_lanes(load(k->y + i)));
         x = k->y;
     }
 }
 
-/* The loss, and its gradient by the last layer's outputs; what the loss is averaged over. */
-LOCAL float mlp_averaged(const mlp_t *m)
+/* The number of squared errors that the loss is averaged over. */
+INLINE float mlp_averaged(const mlp_t *m)
 {
     return (float)m->shape.units[m->shape.layers] * (m->shape.mean_loss ? (float)m->batch : 1.0f);
 }
+
+/* The loss against targets (B, outputs), in m->loss, and its gradient by the last layer's outputs. */
 LOCAL void mlp_loss(mlp_t *m, const float *targets)
 {
-    dense_t *k = &m->layer[m->shape.layers - 1];
-    const int32_t outputs = k->conv.shape.filters, stride = k->conv.out;
+    const dense_t *k = &m->layer[m->shape.layers - 1];
     const float averaged = mlp_averaged(m);
     double loss = 0.0;
     for (int32_t b = 0; b < m->batch; b++) {
-        for (int32_t j = 0; j < stride; j++) {
-            const float error = j < outputs ? k->y[(ptrdiff_t)b * stride + j] - targets[(ptrdiff_t)b * outputs + j] : 0.0f;
+        for (int32_t j = 0; j < k->out; j++) {
+            const float error = k->y[k->to[b] + j] - targets[(ptrdiff_t)b * k->out + j];
             loss += (double)error * error;
-            k->y_bar[(ptrdiff_t)b * stride + j] = 2.0f * error / averaged;
+            k->y_bar[k->to[b] + j] = 2.0f * error / averaged;
         }
+        for (int32_t j = k->out; j < k->out_stored; j++) k->y_bar[k->to[b] + j] = 0.0f;
     }
     m->loss = loss / (double)averaged;
 }
 
-/* loss (left in m->loss) and, where grad is given, gradient of the minibatch at phi. */
-LOCAL void mlp_gradient(mlp_t *m, const float *phi, const float *x, const float *targets, float *grad)
+/* The loss of the minibatch (x, targets), in m->loss, and unless grad is NULL its gradient (n,), at the phi that is packed. */
+LOCAL void mlp_gradient(mlp_t *m, const float *x, const float *targets, float *grad)
 {
-    mlp_forward(m, phi, x);
+    mlp_forward(m, x);
     mlp_loss(m, targets);
     for (int32_t l = m->shape.layers - 1; l >= 0; l--) {
-        dense_t *k = &m->layer[l];
-        if (grad) {
-            float *w_bar = k->w_bar ? k->w_bar : grad + k->at;
-            dense_weight(k, l ? m->layer[l - 1].y : x, k->y_bar, 0, w_bar);
-            dense_emit(&k->conv, w_bar, k->y_bar, m->batch, grad + k->at);
-        }
+        dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
+        if (grad) dense_gradients(k, m->batch, l ? below->y : x, k->y_bar, NULL, NULL, grad + k->offset);
         if (l == 0) break;
-        dense_t *below = &m->layer[l - 1];
-        dense_input(k, k->y_bar, k->conv.packed_back, FROM_ZERO, below->y_bar);
-        for (int32_t i = 0; i < m->batch * below->conv.out; i += LANES) { /* y_bar (1 - y^2) */
+        dense_input(k, m->batch, k->y_bar, &k->weights, FROM_ZERO, below->y_bar);
+        for (int32_t i = 0; i < m->batch * below->out_stored; i += LANES) { /* y_bar (1 - y^2) */
             const vec y = load(below->y + i);
             store(below->y_bar + i, load(below->y_bar + i) * (splat(1.0f) - y * y));
         }
     }
 }
 
-/* hv = H(phi) v, where phi is packed and the gradient has left y and y_bar: the tangents of both passes along v.  The terms
-   marked * are second order. */
-LOCAL void mlp_curvature(mlp_t *m, const float *x, const float *v, float *hv)
+/* hv = H(phi) v: the tangents, along v, of both passes; phi is packed, y and y_bar are saved.  The terms marked * are second
+   order. */
+LOCAL void mlp_hessian_product(mlp_t *m, const float *x, const float *v, float *hv)
 {
     const int32_t last = m->shape.layers - 1;
+    weights_t dot[RK_MAX_DENSE];
     for (int32_t l = 0; l <= last; l++) { /* z_dot = x v + x_dot w + bias_dot, y_dot = z_dot (1 - y^2) */
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        dense_pack(k, v, k->packed_dot, l ? k->packed_back_dot : NULL, k->bias_dot);
-        dense_product(k, l ? below->y : x, k->packed_dot, FROM_BIAS, k->bias_dot, k->z_dot);
-        if (l) dense_product(k, below->y_dot, k->conv.packed, FROM_OUT, NULL, k->z_dot);
-        for (int32_t i = 0; l < last && i < m->batch * k->conv.out; i += LANES) {
+        dot[l] = dense_weights(k, v, k->copy_dot, k->packed_back_dot);
+        dense_product(k, m->batch, l ? below->y : x, &dot[l], FROM_BIAS, k->z_dot);
+        if (l) dense_product(k, m->batch, below->y_dot, &k->weights, FROM_OUT, k->z_dot);
+        for (int32_t i = 0; l < last && i < m->batch * k->out_stored; i += LANES) {
             const vec y = load(k->y + i);
             store(k->y_dot + i, load(k->z_dot + i) * (splat(1.0f) - y * y));
         }
     }
     const vec scale = splat(2.0f / mlp_averaged(m));
-    for (int32_t i = 0; i < m->batch * m->layer[last].conv.out; i += LANES)
+    for (int32_t i = 0; i < m->batch * m->layer[last].out_stored; i += LANES)
         store(m->layer[last].y_bar_dot + i, load(m->layer[last].z_dot + i) * scale);
     for (int32_t l = last; l >= 0; l--) {
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        float *w_bar = k->w_bar ? k->w_bar : hv + k->at;
-        dense_weight(k, l ? below->y : x, k->y_bar_dot, 0, w_bar);
-        if (l) dense_weight(k, below->y_dot, k->y_bar, 1, w_bar); /* * */
-        dense_emit(&k->conv, w_bar, k->y_bar_dot, m->batch, hv + k->at);
+        dense_gradients(k, m->batch, l ? below->y : x, k->y_bar_dot, l ? below->y_dot : NULL, k->y_bar, hv + k->offset); /* second: * */
         if (l == 0) break;
-        dense_input(k, k->y_bar_dot, k->conv.packed_back, FROM_ZERO, below->y_bar_dot);
-        dense_input(k, k->y_bar, k->packed_back_dot, FROM_OUT, below->y_bar_dot); /* * */
-        for (int32_t i = 0; i < m->batch * below->conv.out; i += LANES) {
+        dense_input(k, m->batch, k->y_bar_dot, &k->weights, FROM_ZERO, below->y_bar_dot);
+        dense_input(k, m->batch, k->y_bar, &dot[l], FROM_OUT, below->y_bar_dot); /* * */
+        for (int32_t i = 0; i < m->batch * below->out_stored; i += LANES) {
             const vec y = load(below->y + i), slope = splat(1.0f) - y * y;
             const vec bend = splat(-2.0f) * y * load(below->z_dot + i) * load(below->y_bar + i); /* * */
             store(below->y_bar_dot + i, load(below->y_bar_dot + i) * slope + bend);

@@ -1,56 +1,64 @@
-/* One optimiser step in one pass over phi, grad and the moments. */
+/* One optimiser step in one pass over phi, the gradient and the moments, all (n,). */
 
-#ifndef RK_UPDATE_H
-#define RK_UPDATE_H
+#ifndef RK_OPTIMIZER_H
+#define RK_OPTIMIZER_H
 
-#include "core/team.h"
 #include "core/vec.h"
+#include "interface.h"
 
-enum { STRETCH = 4096 }; /* parameters in a unit of work */
+/* A step of an optimiser: its coefficients, and where phi and the moments come from and go to.
+   before: unless NULL, receives phi_in, which may be phi.  last: no step follows. */
+typedef struct {
+    int adam, last;
+    float rate, b1, g1, b2, g2, epsilon;
+    const float *phi_in, *m_in, *v_in;
+    float *phi, *m, *v, *before;
+} step_t;
 
-/* Set phi[from..to) from phi_in, which may be the same array; t is the number of this step, 1, 2, ...
-   first: the moments still stand in m_in, v_in.  before, where given, receives phi_in.
-   Adam, TensorFlow's form: m, v are running means of g, g^2; phi -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon). */
-LOCAL void update_stretch(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad,
-                          float *before, ptrdiff_t from, ptrdiff_t to)
+/* The step with number t: 1, 2, ...; first: the moments are still in m_in, v_in. */
+LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi)
 {
-    if (before) memcpy(before + from, phi_in + from, sizeof(float) * (to - from));
-    if (!o->adam) {
-        const float rate = (float)o->learning_rate;
+    step_t s = {.adam = o->adam, .phi_in = phi_in, .phi = phi};
+    s.rate = (float)o->learning_rate;
+    if (!o->adam) return s;
+    s.rate = (float)(o->learning_rate * sqrt(1.0 - pow(o->beta2, t)) / (1.0 - pow(o->beta1, t)));
+    s.b1 = (float)o->beta1;
+    s.g1 = (float)(1.0 - o->beta1);
+    s.b2 = (float)o->beta2;
+    s.g2 = (float)(1.0 - o->beta2);
+    s.epsilon = (float)o->epsilon;
+    s.m = o->m;
+    s.v = o->v;
+    s.m_in = first ? o->m_in : o->m;
+    s.v_in = first ? o->v_in : o->v;
+    return s;
+}
+
+/* Compute phi[from .. end - 1] from their gradient grad[0 .. end - from - 1].  Adam in TensorFlow's form: m, v are running means of g and g^2;
+   phi -= learning_rate sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon). */
+LOCAL void update_range(const step_t *s, ptrdiff_t from, ptrdiff_t end, const float *grad)
+{
+    const float *phi_in = s->phi_in, *m_in = s->m_in, *v_in = s->v_in;
+    float *phi = s->phi, *m = s->m, *v = s->v;
+    const float rate = s->rate, b1 = s->b1, g1 = s->g1, b2 = s->b2, g2 = s->g2, epsilon = s->epsilon;
+    if (s->before) memcpy(s->before + from, phi_in + from, sizeof(float) * (end - from));
+    if (!s->adam) {
         RK_INDEPENDENT
-        for (ptrdiff_t i = from; i < to; i++) phi[i] = phi_in[i] - rate * grad[i];
-        return;
-    }
-    const float b1 = (float)o->beta1, g1 = (float)(1.0 - o->beta1), b2 = (float)o->beta2, g2 = (float)(1.0 - o->beta2);
-    const float rate = (float)(o->learning_rate * sqrt(1.0 - pow(o->beta2, t)) / (1.0 - pow(o->beta1, t)));
-    const float epsilon = (float)o->epsilon;
-    const float *m_in = first ? o->m_in : o->m, *v_in = first ? o->v_in : o->v;
-    float *m = o->m, *v = o->v;
-    if (m) {
+        for (ptrdiff_t i = from; i < end; i++) phi[i] = phi_in[i] - rate * grad[i - from];
+    } else if (m) {
         RK_INDEPENDENT
-        for (ptrdiff_t i = from; i < to; i++) {
-            v[i] = b2 * v_in[i] + g2 * (grad[i] * grad[i]);
-            m[i] = b1 * m_in[i] + g1 * grad[i];
+        for (ptrdiff_t i = from; i < end; i++) {
+            v[i] = b2 * v_in[i] + g2 * (grad[i - from] * grad[i - from]);
+            m[i] = b1 * m_in[i] + g1 * grad[i - from];
             phi[i] = phi_in[i] - rate * m[i] / (sqrtf(v[i]) + epsilon);
         }
     } else {
         RK_INDEPENDENT
-        for (ptrdiff_t i = from; i < to; i++) {
-            v[i] = b2 * v_in[i] + g2 * (grad[i] * grad[i]);
-            phi[i] = phi_in[i] - rate * grad[i] / (sqrtf(v[i]) + epsilon);
+        for (ptrdiff_t i = from; i < end; i++) {
+            v[i] = b2 * v_in[i] + g2 * (grad[i - from] * grad[i - from]);
+            phi[i] = phi_in[i] - rate * grad[i - from] / (sqrtf(v[i]) + epsilon);
         }
     }
-}
-
-/* All of phi (n,), in stretches. */
-LOCAL void update_all(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad,
-                      float *before, int32_t n, team_t *team)
-{
-    EACH(i, ceil_div(n, STRETCH)) {
-        const ptrdiff_t from = (ptrdiff_t)i * STRETCH, to = from + STRETCH < n ? from + STRETCH : n;
-        update_stretch(o, t, first, phi_in, phi, grad, before, from, to);
-    }
-    barrier(team);
 }
 
 #endif

@@ -1,12 +1,24 @@
 #!/usr/bin/env bash
-# Run the native tests under AddressSanitizer + UndefinedBehaviorSanitizer, then a short run under valgrind.
+# Run the native tests under AddressSanitizer + UndefinedBehaviorSanitizer, then one call of every kernel under valgrind.
 #
 #   csrc/tools/check_memory.sh [PYTHON]      PYTHON: an interpreter with the test requirements (default: python3)
 #
-# Works on a copy in a temporary folder, so the installed extension stays as it is.  CC chooses the compiler.
+# Needs valgrind, the compiler's libasan and libubsan, and setuptools >= 77 for PYTHON.  Works on a copy in a temporary folder:
+# the installed extension is not changed.  CC chooses the compiler.
 set -euo pipefail
 python=${1:-python3}
 root=$(cd "$(dirname "$0")/../.." && pwd)
+
+need() { # WHAT COMMAND...: one line and exit 2 if COMMAND fails
+    "${@:2}" >/dev/null 2>&1 || { echo "check_memory.sh: needs $1" >&2; exit 2; }
+}
+library() { "${CC:-cc}" -print-file-name="$1"; } # its path, or the bare name if the compiler has none
+need "valgrind" command -v valgrind
+need "a C compiler with libasan and libubsan" test -f "$(library libasan.so)" -a -f "$(library libubsan.so)"
+need "setuptools >= 77 in $python (pip install 'setuptools>=77')" \
+    "$python" -c 'import setuptools; assert int(setuptools.__version__.split(".")[0]) >= 77'
+need "cffi, numpy, pytest and hypothesis in $python (pip install '.[test]')" "$python" -c 'import cffi, numpy, pytest, hypothesis'
+
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp -r "$root"/{csrc,reptile_np,tests,setup.py,pyproject.toml,README.md,LICENSE} "$copy"
@@ -18,13 +30,13 @@ build() { # FLAGS: compile the extension in place, warnings are errors
 }
 
 build "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
-# numpy and the interpreter leak by design; detect_leaks would report them, not us
-LD_PRELOAD="$(${CC:-cc} -print-file-name=libasan.so) $(${CC:-cc} -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+# detect_leaks=0: NumPy and the interpreter do not free everything at exit
+LD_PRELOAD="$(library libasan.so) $(library libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
     PYTHONMALLOC=malloc "$python" -m pytest -q -p no:cacheprovider tests/nn/native/test_maps.py tests/nn/native/test_argument_checks.py \
     tests/nn/native/test_winograd.py tests/nn/native/test_networks.py
 
 rm -rf build reptile_np/nn/native/_kernels*
 build ""
 PYTHONPATH=. PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --errors-for-leak-kinds=none --suppressions=csrc/tools/valgrind.supp \
-    "$python" csrc/tools/memory_driver.py
+    "$python" tests/nn/native/call_every_kernel.py
 echo "memory checks: clean"

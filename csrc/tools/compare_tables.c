@@ -1,7 +1,8 @@
-/* Run one table beside another, outside Python: for instruction sets that only an emulator may have.
+/* Compare the results of two tables, without Python: for instruction sets that only an emulator may have.
 
      cc -std=c11 -O3 -ffp-contract=fast -DRK_A=neon -DRK_B=portable \
-        compare_tables.c neon.c portable.c team.c -lm -pthread -static -o compare && emulator ./compare
+        -Icsrc csrc/tools/compare_tables.c csrc/variants/neon.c csrc/variants/portable.c csrc/core/team.c \
+        -lm -pthread -static -o compare && emulator ./compare
 
    Convolutions and their adjoints on integers must be exact (against loops written out here); whole networks must agree
    with the other table to TOLERANCE of their largest entry.  Prints a line each; exit code 1 if anything is wrong.
@@ -64,7 +65,7 @@ static void convolutions(int trials)
     for (int trial = 0; trial < trials; trial++) {
         rk_conv s = {.kernel_height = 1 + below(3), .kernel_width = 1 + below(3), .stride = 1 + below(2), .pad_top = below(2),
                      .pad_left = below(2), .channels = 1 + below(36), .filters = 1 + below(70)};
-        if (trial % 4 == 0) { /* the shapes that go by patches */
+        if (trial % 4 == 0) { /* the shapes that Winograd tiles serve */
             s.kernel_height = s.kernel_width = 3;
             s.stride = 1 + trial / 4 % 2;
             s.channels = 32 + 64 * below(2);
@@ -112,6 +113,13 @@ static int same_padding(int n, int stride, int taps)
     return total > 0 ? total / 2 : 0;
 }
 
+/* A convolution of square images with a square kernel. */
+static rk_conv conv_shape(int side, int channels, int kernel, int filters, int stride, int pad, int out)
+{
+    return (rk_conv){.height = side, .width = side, .channels = channels, .kernel_height = kernel, .kernel_width = kernel,
+                     .filters = filters, .stride = stride, .pad_top = pad, .pad_left = pad, .out_height = out, .out_width = out};
+}
+
 /* Four blocks of 3 x 3 convolutions on square images, then a dense layer. */
 static void network(const char *name, int side, int channels, int filters, int stride, int pool, int pool_first)
 {
@@ -120,7 +128,7 @@ static void network(const char *name, int side, int channels, int filters, int s
     float *x = reals(BATCH * side * side * channels, 1.0f);
     for (int l = 0; l < s.blocks; l++) {
         const int out = (side + stride - 1) / stride, pad = same_padding(side, stride, 3);
-        s.block[l] = (rk_block){.conv = {side, side, channels, 3, 3, filters, stride, pad, pad, out, out}, .epsilon = 1e-3f};
+        s.block[l] = (rk_block){.conv = conv_shape(side, channels, 3, filters, stride, pad, out), .epsilon = 1e-3f};
         side = out;
         channels = filters;
         if (!pool) continue;
@@ -129,21 +137,22 @@ static void network(const char *name, int side, int channels, int filters, int s
         s.block[l].pool_first = pool_first;
         s.block[l].pool_height = s.block[l].pool_width = side;
     }
-    s.dense = (rk_conv){side, side, channels, side, side, WAYS, 1, 0, 0, 1, 1};
-    const int n = TABLE(RK_A).network_parameters(&s);
+    s.dense = conv_shape(side, channels, side, WAYS, 1, 0, 1);
+    const int n = TABLE(RK_A).network.parameters(&s);
     const int32_t labels[BATCH] = {0, 3, 4};
     float *phi = reals(n, 0.3f), *v = reals(n, 1.0f), *got[2][4];
     const rk_table *tables[2] = {&TABLE(RK_A), &TABLE(RK_B)};
     for (int t = 0; t < 2; t++) {
-        void *memory = zeros(tables[t]->network_size(&s, BATCH, 1)), *point = zeros(tables[t]->network_point(&s, BATCH));
-        tables[t]->network_plan(&s, BATCH, 1, memory);
+        const rk_entries *e = &tables[t]->network;
+        void *memory = zeros(e->plan_size(&s, BATCH, 1)), *saved = zeros(e->saved_size(&s, BATCH));
+        e->plan(&s, BATCH, 1, memory);
         for (int i = 0; i < 4; i++) got[t][i] = zeros(sizeof(float) * n);
-        tables[t]->network_predict(memory, phi, x, got[t][0], 1);
-        tables[t]->network_loss_and_grad(memory, phi, x, labels, point, got[t][1], 1);
-        tables[t]->network_hvp(memory, phi, x, labels, NULL, v, got[t][2], 1);
-        tables[t]->network_hvp(memory, phi, x, labels, point, v, got[t][3], 1);
+        e->predict(memory, phi, x, got[t][0], 1);
+        e->loss_and_grad(memory, phi, x, labels, saved, got[t][1], 1);
+        e->hvp(memory, phi, x, labels, NULL, v, got[t][2], 1);
+        e->hvp(memory, phi, x, labels, saved, v, got[t][3], 1);
     }
-    const char *const what[4] = {"logits", "gradient", "Hessian product", "Hessian product at a kept point"};
+    const char *const what[4] = {"logits", "gradient", "Hessian product", "Hessian product from saved residuals"};
     for (int i = 0; i < 4; i++) {
         char line[80];
         snprintf(line, sizeof line, "%s, %s", name, what[i]);

@@ -1,4 +1,4 @@
-/* AVX2 + FMA: 16 registers of 8 floats; a block of 6 rows x 16 columns is 12 sums, 2 weights, 1 input. */
+/* AVX2 + FMA: 16 registers of 8 floats; a micro-kernel of 6 rows x 16 columns is 12 sums, 2 weights, 1 input. */
 
 #if defined(__x86_64__) /* empty elsewhere, so that one source list serves every processor */
 

@@ -1,4 +1,4 @@
-/* AVX-512: 32 registers of 16 floats; a block of 12 rows x 32 columns is 24 sums, 2 weights, 1 input. */
+/* AVX-512: 32 registers of 16 floats; a micro-kernel of 12 rows x 32 columns is 24 sums, 2 weights, 1 input. */
 
 #if defined(__x86_64__) /* empty elsewhere, so that one source list serves every processor */
 

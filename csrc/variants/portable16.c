@@ -1,5 +1,5 @@
-/* The AVX-512 block (16 lanes, 12 rows) lowered by the compiler to the base instruction set: slow, and there to be
-   tested, so that the lane logic of avx512.c is exercised on every machine. */
+/* The micro-kernel of AVX-512 (16 lanes, 12 rows), compiled for the base instruction set: slow, and there so that the
+   lane logic of avx512.c is tested on every machine. */
 
 #define RK_NAME portable16
 #define RK_LANES 16

@@ -44,6 +44,7 @@ class NetworkCalls:
 
     def __init__(self, kernels: Kernels, shape: Shape) -> None:
         self.entries = entries_of(kernels.table, shape.struct)
+        self.optimizer_step = kernels.table.update
         self.struct = ffi.new(f"{shape.struct} *", shape.fields())
         self.parameters: int = self.entries.parameters(self.struct)
         self.multiply_adds = shape.multiply_adds
@@ -122,7 +123,7 @@ class NetworkCalls:
     def update(self, optimizer: Any, phi: Array, grad: Array) -> Array:
         """Return φ after one step of an ``rk_optimizer``."""
         end = self.vectors.take()
-        self.entries.update(optimizer, floats(phi), floats(end), floats(grad), self.parameters)
+        self.optimizer_step(optimizer, floats(phi), floats(end), floats(grad), self.parameters)
         return end
 
     def saved(self, batch: int) -> Array:

@@ -5,11 +5,11 @@ Verified by ``tests/nn/native/test_loading.py``.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from reptile_np.errors import UsageError
 
-__all__ = ["VARIANTS", "Entries", "available", "entries_of", "ffi", "lib", "table_of"]
+__all__ = ["VARIANTS", "available", "entries_of", "ffi", "lib", "table_of"]
 
 try:
     from reptile_np.nn.native._kernels import ffi, lib
@@ -17,8 +17,8 @@ except ImportError:  # installed without a C compiler
     ffi = lib = None
 
 VARIANTS = ("avx512", "avx2", "neon", "portable", "portable16")
-"""Every instruction set that kernels are written for, best first.  portable16 has the block shape of avx512
-in portable code: it is slow, and lets every machine test that block shape."""
+"""Every instruction set that kernels are written for, best first.  portable16 has the micro-kernel of
+avx512 in portable code: it is slow, and lets every machine test that micro-kernel."""
 
 
 def available() -> tuple[str, ...]:
@@ -43,42 +43,6 @@ def table_of(name: str) -> Any:
     return lib.rk_dispatch(name.encode())
 
 
-class Entries(NamedTuple):
-    """The C functions for one kind of network; ``csrc/interface.h`` says what each does."""
-
-    parameters: Any
-    plan_size: Any
-    saved_size: Any
-    plan: Any
-    predict: Any
-    loss_and_grad: Any
-    hvp: Any
-    loop: Any
-    update: Any
-
-
-def entries_of(table: Any, kind: str) -> Entries:
-    """Return a table's functions for networks described by ``rk_network`` or ``rk_mlp``."""
-    if kind == "rk_network":
-        return Entries(
-            table.network_parameters,
-            table.network_size,
-            table.network_point,
-            table.network_plan,
-            table.network_predict,
-            table.network_loss_and_grad,
-            table.network_hvp,
-            table.network_loop,
-            table.update,
-        )
-    return Entries(
-        table.mlp_parameters,
-        table.mlp_size,
-        table.mlp_point,
-        table.mlp_plan,
-        table.mlp_predict,
-        table.mlp_loss_and_grad,
-        table.mlp_hvp,
-        table.mlp_loop,
-        table.update,
-    )
+def entries_of(table: Any, kind: str) -> Any:
+    """Return a table's ``rk_entries`` for networks described by ``rk_network`` or ``rk_mlp``."""
+    return table.network if kind == "rk_network" else table.mlp

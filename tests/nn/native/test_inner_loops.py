@@ -1,6 +1,7 @@
 """Inner loops and optimiser steps in C: they run there, and take the steps that Python takes."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,10 +126,12 @@ class Counting:
 def calls_of(network, rule, keep, batches):
     """How often each C function is called by an inner loop; and the trajectory."""
     calls = network._calls
-    calls.entries = type(calls.entries)(*map(Counting, calls.entries))
+    counted = {name: Counting(getattr(calls.entries, name)) for name in dir(calls.entries)}
+    calls.entries = SimpleNamespace(**counted)
+    counted["update"] = calls.optimizer_step = Counting(calls.optimizer_step)
     phi = network.init(np.random.default_rng(0))
     t = inner_loop.adapt(network, rule, phi, batches, keep=keep)
-    counts = {name: entry.calls for name, entry in calls.entries._asdict().items() if entry.calls}
+    counts = {name: function.calls for name, function in counted.items() if function.calls}
     return {name: n for name, n in counts.items() if name in ("loop", "loss_and_grad", "update")}, t
 
 

@@ -26,6 +26,7 @@ from reptile_np.nn.native.networks import NativeNetwork
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
 from tests import native_kernels
 from tests.nn.native.networks import PAPERS, single
+from tests.oracles import relative_error
 from tests.strategies import random_batch, random_phi, rngs
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
@@ -99,6 +100,23 @@ def test_saved_activations_give_any_number_of_products_whatever_else_runs_meanwh
             loss, grad = native_model.loss_and_grad(phi, batch)
             assert point.loss == loss
             np.testing.assert_array_equal(point.grad, grad)
+
+
+def test_a_dense_layer_of_many_examples_and_few_inputs_gets_its_gradient(variant):
+    """Its weight adjoint is split over the examples, and the partial sums are added; once they were not."""
+    layers = (
+        Conv2d(filters=3, size=3, stride=3, before_batch_norm=True),
+        BatchNorm(),
+        Relu(),
+        Flatten(),
+        Dense(2),
+    )
+    model = Model(layers, (3, 3, 1), SoftmaxCrossEntropy("mean"))
+    phi, batch, v = single(model, np.random.default_rng(0), 600)
+    expected = results(model, phi.astype(float), wide(batch), v.astype(float))
+    whole = model.with_ops(native_kernels.load(variant, 2))
+    for actual, exact in zip(results(whole, phi, batch, v), expected, strict=True):
+        assert relative_error(actual, exact) <= 1e-5
 
 
 def test_saved_memory_is_as_large_as_the_activations_and_is_used_again_when_nobody_holds_it(variant):

@@ -1,4 +1,4 @@
-"""One call of every kernel on every variant: what ``check_memory.sh`` runs under valgrind."""
+"""Call every kernel once on every variant: what ``csrc/tools/check_memory.sh`` runs under valgrind."""
 
 import numpy as np
 

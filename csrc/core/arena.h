@@ -1,0 +1,20 @@
+/* Memory handed in by the caller, cut into pieces one after the other. */
+
+#ifndef RK_ARENA_H
+#define RK_ARENA_H
+
+#include "core/vec.h"
+
+/* base NULL: measuring.  Nothing is written then, and `used` ends as the number of bytes needed. */
+typedef struct { char *base; size_t used; } arena_t;
+
+/* The next `count` items of `size` bytes, aligned to a cache line; NULL while measuring. */
+INLINE void *take(arena_t *arena, size_t count, size_t size)
+{
+    const size_t start = arena->used;
+    arena->used = (start + count * size + 63) / 64 * 64;
+    return arena->base ? arena->base + start : NULL;
+}
+INLINE float *take_floats(arena_t *arena, size_t count) { return take(arena, count, sizeof(float)); }
+
+#endif

@@ -1,0 +1,67 @@
+"""Planning takes time in proportion to the positions of a convolution, and refuses offsets beyond 32 bits."""
+
+import time
+
+import numpy as np
+import pytest
+
+from reptile_np.nn import native
+
+kernels = pytest.importorskip("reptile_np.nn.native._kernels", reason="native kernels are not built here")
+ffi, lib = kernels.ffi, kernels.lib
+
+NAMES = (
+    *("height", "width", "channels", "kernel_height", "kernel_width", "filters"),
+    *("stride", "pad_top", "pad_left", "out_height", "out_width"),
+)
+LONG = {  # took 8 to 60 seconds when the classes of destinations were found by comparing all pairs
+    "a kernel of 1 x 400 at stride 400": (1, 8000, 1, 1, 400, 1, 400, 0, 0, 1, 20),
+    "4 x 4 padded by 8,000 along one axis": (4, 4, 1, 3, 3, 1, 1, 1, 8000, 4, 16002),
+    "a signal of 1 x 20,000": (1, 20_000, 1, 1, 3, 64, 2, 0, 1, 1, 10_000),
+    "a dense layer of 1 x 20,000": (1, 20_000, 64, 1, 20_000, 5, 1, 0, 0, 1, 1),
+    "a dense layer of 200 x 200": (200, 200, 64, 200, 200, 5, 1, 0, 0, 1, 1),
+}
+
+
+@pytest.fixture(scope="module", params=native.available())
+def table(request):
+    return lib.rk_dispatch(request.param.encode())
+
+
+def fields(*numbers):
+    return dict(zip(NAMES, numbers, strict=True))
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_axis_is_planned_in_less_than_a_second(table, name):
+    """Measured: 15 ms at most on one core."""
+    shape = ffi.new("rk_conv *", fields(*LONG[name]))
+    start = time.process_time()
+    assert table.conv_size(shape, 2) > 0
+    assert time.process_time() - start < 1.0
+
+
+def network(side):
+    """One block on a square image and a dense layer."""
+    out = side // 2
+    block = {"conv": fields(side, side, 1, 3, 3, 64, 2, 0, 0, out, out), "epsilon": 1e-3}
+    dense = fields(out, out, 64, out, out, 5, 1, 0, 0, 1, 1)
+    return ffi.new("rk_network *", {"blocks": 1, "block": [block], "dense": dense})
+
+
+def test_sizes_beyond_32_bits_are_exact_and_refused(table):
+    shape = network(100_000)
+    assert table.network.parameters(shape) == 9 * 64 + 3 * 64 + 50_000**2 * 64 * 5 + 5
+    for hessian in (0, 1):
+        assert table.network.plan_size(shape, 1, hessian) == 0
+    assert table.network.saved_size(shape, 1) == 0
+    mlp = ffi.new("rk_mlp *", {"layers": 2, "units": [1, 10**6, 10**6]})
+    assert table.mlp.parameters(mlp) == 2 * 10**6 + (10**6 + 1) * 10**6
+    assert table.mlp.plan_size(mlp, 1, 0) == table.mlp.saved_size(mlp, 1) == 0
+    assert table.conv_size(ffi.new("rk_conv *", fields(1, 1, 10**6, 1, 1, 10**6, 1, 0, 0, 1, 1)), 1) == 0
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000, 2**31 - 1])
+def test_a_batch_is_refused_once_its_offsets_exceed_32_bits(table, batch):
+    fits = batch * 14 * 14 * 64 < np.iinfo(np.int32).max
+    assert (table.network.plan_size(network(28), batch, 0) > 0) == fits
