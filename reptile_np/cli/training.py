@@ -50,7 +50,7 @@ def add_to(commands: Commands) -> None:
     evaluate.add_argument("run", type=path, metavar="DIR")
     evaluate.add_argument("--tasks", type=positive, default=10_000)
     evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
-    evaluate.add_argument("--split", choices=("test", "train"), default="test")
+    evaluate.add_argument("--split", choices=("test", "validation", "train"), default="test")
     evaluate.add_argument("--jobs", type=positive, help="processes that share the tasks (default: all cores)")
     add_computing(evaluate)
     add_json(evaluate)

@@ -164,9 +164,14 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
 
 def _network(preset: Preset) -> tuple[Model, Scoring]:
     """Return the network of a preset, in NumPy, and how its tasks are scored."""
-    if preset.tasks.source == "sine":
+    tasks = preset.tasks
+    if tasks.source == "sine":
         return models.sine_mlp(), RegressionScoring()
-    return models.omniglot_cnn(preset.tasks.ways, preset.filters), ClassificationScoring()
+    if preset.network == "conv":
+        shape = (tasks.side, tasks.side, tasks.channels)
+        return models.conv_cnn(shape, tasks.ways, preset.filters), ClassificationScoring()
+    order: Any = "conv-pool-norm" if preset.network == "mini-imagenet-v1" else "conv-norm-pool"
+    return models.mini_imagenet_cnn(tasks.ways, preset.filters, order), ClassificationScoring()
 
 
 def _absolute(data: Path) -> Path:
