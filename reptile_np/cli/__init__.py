@@ -9,6 +9,7 @@ line of standard output; progress, notes and errors go to standard error.
     terminal.py     what is printed, in which colour, and to streams that may be closed or full
     signals.py      Ctrl-C and kill
     training.py     train, evaluate
+    reproducing.py  reproduce
     listing.py      list, show, runs
     checking.py     verify, bench
     data.py         data

@@ -60,7 +60,13 @@ def _presets_and_keys() -> str:
     from reptile_np.experiments.presets import PRESETS, setting_keys
 
     def block(title: str, words: list[str]) -> str:
-        text = textwrap.fill(", ".join(words), WIDTH, initial_indent="  ", subsequent_indent="  ")
+        text = textwrap.fill(
+            ", ".join(words),
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+        )
         return f"{title}:\n{text}\n"
 
     return (

@@ -101,7 +101,7 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
 
 def _positions(preset: Preset) -> int:
     """Return the positions of all convolutions' outputs, each with `filters` channels."""
-    sides, side = [], preset.tasks.side
+    side, sides = preset.tasks.side, list[int]()
     if preset.network != "conv":
         return sum((-(-side // 2**block)) ** 2 for block in range(4))
     while not sides or side > 3:
