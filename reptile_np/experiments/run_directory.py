@@ -64,8 +64,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
             self._check_empty()
-            run = {"preset": to_json(preset), "seed": seed}
-            self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, CHOOSE_ANOTHER)
+            self.write_config(preset, seed)
             try:
                 yield
             except UsageError:
@@ -105,6 +104,11 @@ class RunDirectory:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError):
             raise UsageError(f"{path}: not whole JSON; restore it, or start again in a new --out") from None
+
+    def write_config(self, preset: Preset, seed: int) -> None:
+        """Write what runs in the directory."""
+        run = {"preset": to_json(preset), "seed": seed}
+        self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, CHOOSE_ANOTHER)
 
     def save(self, step: Step, sittings: list[dict[str, Any]]) -> None:
         """Save a state, then the sittings."""
