@@ -64,7 +64,7 @@ def _list(args: argparse.Namespace) -> int:
             row(name, PRESETS[name].about, PRESETS[name].cost)
     show(paint("Methods at the same k (reptile-np reproduce same-k, same-k-omniglot)", BOLD))
     for name, family in _families().items():
-        row(name, f"{family[0].algorithm}, {len(family)} presets", family[0].cost)
+        row(name, f"{family[0].algorithm}, {len(family)} preset{'s' * (len(family) > 1)}", family[0].cost)
     show("\nThe last column is roughly the time on one core with native kernels.")
     show(f"kernels: {', '.join(kernels)}")
     if missing := kernels_missing():

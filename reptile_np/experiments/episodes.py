@@ -6,6 +6,7 @@ and each place has random streams of its own:
     training tasks      "tasks"        place (i, j)    classes and images, or the wave
     their minibatches   "batches"      place (i, j)
     evaluation tasks    "evaluation"   place (i,)      task and minibatches
+    … while training    "watch"        place (s, i)    after outer step s
 
 Verified by ``tests/experiments/test_episodes.py`` and ``tests/experiments/test_wiring.py``.
 """
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+
+import numpy as np
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments.specs import EvaluationSpec, Preset
@@ -34,8 +37,11 @@ class Episodes(Protocol):
     def training(self, i: int, j: int) -> Sequence[Batch]:
         """Return the minibatches of task j of outer step i."""
 
-    def evaluation(self, spec: EvaluationSpec, split: Split, i: int) -> Episode:
-        """Return evaluation task i."""
+    def evaluation(self, spec: EvaluationSpec, split: Split, i: int, at: int | None = None) -> Episode:
+        """Return evaluation task i; `at` is the outer step of an evaluation while training."""
+
+    def has(self, split: Split) -> bool:
+        """Return whether there is such a split."""
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Raise `UsageError` if the data cannot give the tasks that `spec` asks for."""
@@ -81,12 +87,16 @@ class FewShotEpisodes:
         rest, tail = few_shot.separate_tail(rng, support, tasks.tail_shots)
         return [*draw(rng, rest, inner.batch, inner.steps - 1), tail]
 
-    def evaluation(self, spec: EvaluationSpec, split: Split, i: int) -> Episode:
+    def evaluation(self, spec: EvaluationSpec, split: Split, i: int, at: int | None = None) -> Episode:
         """Return evaluation task i: K shots and one query per class of the split, and its minibatches."""
-        rng = self.streams.rng("evaluation", i)
+        rng = _evaluation_rng(self.streams, i, at)
         task = few_shot.sample_task(rng, self._classes(split), self.preset.tasks.ways, spec.shots)
         batches = few_shot.minibatches(rng, task.support, spec.minibatch, spec.steps)
         return Episode(task.support, task.query, batches)
+
+    def has(self, split: Split) -> bool:
+        """Return whether there is such a split."""
+        return split != "validation" or self.validation is not None
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Refuse more ways than the split has classes, and more shots than a class has images."""
@@ -115,18 +125,26 @@ class SineEpisodes:
         inner = self.preset.inner
         return few_shot.minibatches(self.streams.rng("batches", i, j), support, inner.batch, inner.steps)
 
-    def evaluation(self, spec: EvaluationSpec, split: Split, i: int) -> Episode:
+    def evaluation(self, spec: EvaluationSpec, split: Split, i: int, at: int | None = None) -> Episode:
         """Return evaluation task i: K random points of a fresh wave, judged on the grid."""
-        rng = self.streams.rng("evaluation", i)
+        rng = _evaluation_rng(self.streams, i, at)
         task = sine.sample_task(rng, spec.shots)
         return Episode(
             task.support, task.query, few_shot.minibatches(rng, task.support, spec.batch, spec.steps)
         )
 
+    def has(self, split: Split) -> bool:
+        """Return whether there is such a split."""
+        return split == "test"
+
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Refuse a split of the waves: training and evaluation draw from all of them."""
         if split != "test":
             raise UsageError(f"split {split!r}: sine waves are not split into training and test waves")
+
+
+def _evaluation_rng(streams: Streams, i: int, at: int | None) -> np.random.Generator:
+    return streams.rng("evaluation", i) if at is None else streams.rng("watch", at, i)
 
 
 def make_episodes(preset: Preset, streams: Streams, data: Path | None) -> Episodes:

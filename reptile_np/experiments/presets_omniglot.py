@@ -13,6 +13,7 @@ from reptile_np.experiments.specs import (
     Preset,
     Published,
     TaskSpec,
+    Watch,
 )
 
 
@@ -58,6 +59,7 @@ def _figure3(curve: str, k: int) -> Preset:
         inner=InnerSpec("sgd", 3e-3, batch=25, steps=k),
         outer=OuterSpec(rate=0.25 / k if curve == "mean" else 0.25, steps=40_000),
         evaluation=EvaluationSpec(shots=5, batch=25, steps=5, tasks=400),
+        watched=Watch(points=100, tasks=100),
     )
 
 

@@ -25,8 +25,8 @@ KS = range(1, 9)
 META_BATCH = 4
 WAYS, BATCH = 5, 10
 Study = Literal["glyphs", "omniglot"]
-GRADIENTS: dict[Study, int] = {"glyphs": 16_800, "omniglot": 168_000}
-"""Inner gradients of a run: 4 · 840 · 5, a multiple of 4 k for every k."""
+GRADIENTS: dict[Study, int] = {"glyphs": 6_720, "omniglot": 67_200}
+"""Inner gradients of a run: multiples of 4 k for every k."""
 
 
 def same_k(source: Study, algorithm: Algorithm, k: int) -> Preset:
@@ -36,14 +36,14 @@ def same_k(source: Study, algorithm: Algorithm, k: int) -> Preset:
         name=f"same-k-{source}-{algorithm}-k{k}",
         about=f"{algorithm} with {k} inner steps",
         source="ours: methods at the same k, and an equal number of gradients",
-        hours=(6 if glyphs else 120) * (2.5 if algorithm == "maml" and k > 1 else 1) / 3600,
+        hours=(4 if glyphs else 60) * (2.5 if algorithm == "maml" and k > 1 else 1) / 3600,
         algorithm=algorithm,
         tasks=TaskSpec(source, ways=WAYS, shots=k * BATCH // WAYS, classes=1000 if glyphs else 0),
         inner=InnerSpec("sgd", 7.5e-3, batch=BATCH, steps=k),
         outer=OuterSpec(
             rate=1e-3, steps=GRADIENTS[source] // (META_BATCH * k), meta_batch=META_BATCH, optimizer="adam"
         ),
-        evaluation=EvaluationSpec(shots=5, batch=BATCH, steps=8, tasks=200),
+        evaluation=EvaluationSpec(shots=1, batch=5, steps=8, tasks=200),
         filters=32 if glyphs else 64,
     )
 

@@ -25,6 +25,7 @@ from reptile_np.experiments.progress import Progress, Report, RunningMean, notic
 from reptile_np.experiments.run_directory import RESULT, RunDirectory
 from reptile_np.experiments.scores import Scores
 from reptile_np.experiments.specs import Preset
+from reptile_np.experiments.watching import watcher
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 
@@ -113,6 +114,7 @@ def evaluate(
     tasks: int = 10_000,
     shots: int | None = None,
     split: Split = "test",
+    curve: bool = False,
     jobs: int | None = None,
     executor: Executor | None = None,
     quiet: bool = False,
@@ -122,6 +124,8 @@ def evaluate(
 
     Parameters
     ----------
+    curve
+        Whether to record the accuracy, or the error, after each inner step too.
     jobs
         Processes of one thread each (default: every core that the tasks keep busy); 1 runs in this process.
         The result is the same for any number.  Processes are spawned: a script needs
@@ -145,7 +149,7 @@ def evaluate(
         if executor is None:
             executor = stack.enter_context(processes(job_count(jobs, tasks)))
         progress = Progress("evaluate", tasks, quiet=quiet, report=report).over
-        scores = experiment.evaluate(step, split=split, executor=executor, progress=progress)
+        scores = experiment.evaluate(step, split=split, curve=curve, executor=executor, progress=progress)
     result = {
         "preset": preset.name,
         "seed": seed,
@@ -221,6 +225,7 @@ def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool, re
     every = max(total // RECORDS, 1)
     progress = Progress(f"train {preset.name}", total, step.done, quiet, report)
     first, last = RunningMean(), RunningMean()
+    watched = watcher(experiment)
     sitting.begin(step)
     if step.done >= total:
         return step
@@ -228,14 +233,18 @@ def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool, re
         with np.errstate(over="ignore", invalid="ignore"):  # reported in one line
             for done in experiment.outer_steps(step):
                 _check_finite(done)
-                step = done
-                assert step.first_loss is not None
-                assert step.last_loss is not None
-                note = f"loss {first.add(step.first_loss):.3f} → {last.add(step.last_loss):.3f}"
+                first_loss, last_loss = done.first_loss, done.last_loss
+                assert first_loss is not None
+                assert last_loss is not None
+                if sitting.directory:
+                    if done.done % every == 0 or done.done == total:
+                        losses = {"first_loss": first_loss, "last_loss": last_loss}
+                        sitting.directory.append({"outer_step": done.done, **losses})
+                    if record := watched(done):
+                        sitting.directory.append(record)
+                step = done  # now: a step that is interrupted before is made, and recorded, again
+                note = f"loss {first.add(first_loss):.3f} → {last.add(last_loss):.3f}"
                 progress.update(step.done, note)
-                if sitting.directory and (step.done % every == 0 or step.done == total):
-                    losses = {"first_loss": step.first_loss, "last_loss": step.last_loss}
-                    sitting.directory.append({"outer_step": step.done, **losses})
                 sitting.save_if_due(step)
         sitting.save(step)
     except KeyboardInterrupt:

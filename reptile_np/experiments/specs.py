@@ -93,13 +93,20 @@ class Published(NamedTuple):
     plus_minus: float
 
 
+class Watch(NamedTuple):
+    """Evaluations while training: how many, and the tasks of each."""
+
+    points: int
+    tasks: int
+
+
 @dataclass(frozen=True)
 class Preset:
     """One experiment.
 
-    `about`, `source`, `hours` and `published` describe it and decide nothing: two presets that differ
-    only in them are equal, and run directories do not store them.  `hours` is what all outer steps take on
-    one core with native kernels (AMD EPYC, Zen 4), roughly.  `published` is what the paper reports, for
+    `about`, `source`, `hours`, `published` and `watched` do not change what is trained: two presets that
+    differ only in them are equal, and run directories do not store them.  `hours` is what all outer steps take
+    on one core with native kernels (AMD EPYC, Zen 4), roughly.  `published` is what the paper reports, for
     `tasks.ways` classes; empty if the paper has no number.  `network` is that of images: `models.conv_cnn`,
     or `models.mini_imagenet_cnn` in the order of version 3 or 1 of the paper.
     """
@@ -116,6 +123,7 @@ class Preset:
     source: str = field(default="", compare=False)
     hours: float = field(default=0.0, compare=False)
     published: Mapping[Cell, Published] = field(default_factory=dict, compare=False)
+    watched: Watch | None = field(default=None, compare=False)
 
     @property
     def inner_steps(self) -> int:

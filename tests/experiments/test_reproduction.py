@@ -94,7 +94,7 @@ def test_finished_runs_are_kept_and_the_table_needs_neither_checkpoint_nor_data(
 def test_a_dry_run_says_what_is_done_and_what_is_left_and_changes_nothing(tmp_path, capsys):
     assert main([*command(tmp_path), "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sum("train, evaluate 5-shot" in line for line in lines) == 6
+    assert sum("train, evaluate 1-shot" in line for line in lines) == 6
     assert lines[-1].startswith("6 of 6 runs are left: about ")
     assert not list(tmp_path.iterdir())
 

@@ -169,9 +169,9 @@ def spied_evaluations(monkeypatch):
     asked = []
     original = episodes_module.FewShotEpisodes.evaluation
 
-    def spy(self, spec, split, i):
+    def spy(self, spec, split, i, at=None):
         asked.append((split, i))
-        return original(self, spec, split, i)
+        return original(self, spec, split, i, at)
 
     monkeypatch.setattr(episodes_module.FewShotEpisodes, "evaluation", spy)
     return asked
