@@ -10,6 +10,7 @@ line of standard output; progress, notes and errors go to standard error.
     signals.py      Ctrl-C and kill
     training.py     train, evaluate
     reproducing.py  reproduce
+    drawing.py      figure
     listing.py      list, show, runs
     checking.py     verify, bench
     data.py         data

@@ -105,7 +105,7 @@ class Preset:
     """One experiment.
 
     `about`, `source`, `hours`, `published` and `watched` do not change what is trained: two presets that
-    differ only in them are equal, and run directories do not store them.  `hours` is what all outer steps take
+    differ only in them are equal, and run directories do not store them.  `hours` is what all steps take
     on one core with native kernels (AMD EPYC, Zen 4), roughly.  `published` is what the paper reports, for
     `tasks.ways` classes; empty if the paper has no number.  `network` is that of images: `models.conv_cnn`,
     or `models.mini_imagenet_cnn` in the order of version 3 or 1 of the paper.
