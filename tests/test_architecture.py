@@ -49,7 +49,7 @@ MAY_USE = {  # cli → {experiments, bench} → {theory, tasks, checks} → nn �
 }
 EVERYWHERE = {"errors", "files"}
 RUNTIME = {"numpy", "cffi", "reptile_np"} | set(sys.stdlib_module_names)
-EXTRAS = {"PIL", "tqdm", "matplotlib", "hypothesis"}
+EXTRAS = {"PIL", "tqdm", "matplotlib", "hypothesis", "distributed"}
 FOR_TESTS = {"checks.strategies"}  # strategies offered to other people's tests: needs the extra `test`
 
 

@@ -10,13 +10,16 @@ import pytest
 
 from reptile_np.cli import main
 from reptile_np.cli.training import interval
-from reptile_np.experiments import presets
+from reptile_np.experiments import presets, targets
 from reptile_np.nn.native.threads import MOST_THREADS
 
 SMALL = ("outer.steps=2", "outer.meta_batch=1", "evaluation.tasks=2", "filters=2", "tasks.classes=50")
 GLYPHS = ["train", "glyphs-5way", "--ops", "numpy"]
 for setting in SMALL:
     GLYPHS += ["--set", setting]
+
+
+OURS = "Not in the paper"
 
 
 def last_json(capsys):
@@ -93,7 +96,10 @@ def test_list_names_every_preset_and_the_kernels_in_80_columns(capsys):
         row = next(line for line in lines if line.startswith(f"  {name} "))
         assert row.endswith(preset.cost)
         above = lines[: lines.index(row)]
-        assert [line for line in above if line and not line.startswith(" ")][-1] in preset.source
+        heading = [line for line in above if line and not line.startswith(" ")][-1]
+        (target,) = [t for t in targets.TARGETS.values() if name in t.presets] or [None]
+        assert heading == (f"{target.title} (reptile-np reproduce {target.name})" if target else OURS)
+    assert any(line.startswith("  same-k-glyphs-maml-k1…8 ") for line in lines)
     assert any(line.startswith("kernels: numpy") for line in lines)
     assert main(["list", "--json"]) == 0
     assert len(last_json(capsys)["presets"]) == len(presets.PRESETS)

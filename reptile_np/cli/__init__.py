@@ -9,6 +9,8 @@ line of standard output; progress, notes and errors go to standard error.
     terminal.py     what is printed, in which colour, and to streams that may be closed or full
     signals.py      Ctrl-C and kill
     training.py     train, evaluate
+    reproducing.py  reproduce
+    drawing.py      figure
     listing.py      list, show, runs
     checking.py     verify, bench
     data.py         data

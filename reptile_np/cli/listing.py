@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, show, show_json
 from reptile_np.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from reptile_np.experiments.presets import Preset
     from reptile_np.experiments.run_list import RunSummary
 
 
@@ -32,6 +32,9 @@ def add_to(commands: Commands) -> None:
     runs.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="two of them: what they differ in, side by side"
     )
+    runs.add_argument(
+        "--export", type=path, metavar="TO", help="copy their records there, without large files"
+    )
     add_json(runs)
 
 
@@ -44,21 +47,55 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         show_json({"presets": [describe(preset) for preset in PRESETS.values()], "ops": kernels})
         return 0
-    name_width = max(map(len, PRESETS))
+    names = [*PRESETS, *_families()]
+    name_width = max(map(len, names))
     cost_width = max(len(preset.cost) for preset in PRESETS.values())
     about_width = WIDTH - name_width - cost_width - 6
-    for source, group in itertools.groupby(PRESETS.values(), key=lambda preset: preset.source):
-        show(paint(textwrap.fill(source, WIDTH), BOLD))
-        for preset in group:
-            first, *more = textwrap.wrap(preset.about, about_width)
-            show(f"  {preset.name:{name_width}}  {first:{about_width}}  {preset.cost:>{cost_width}}")
-            for line in more:
-                show(f"  {'':{name_width}}  {line}")
+
+    def row(name: str, about: str, cost: str) -> None:
+        first, *more = textwrap.wrap(about, about_width)
+        show(f"  {name:{name_width}}  {first:{about_width}}  {cost:>{cost_width}}")
+        for line in more:
+            show(f"  {'':{name_width}}  {line}")
+
+    for heading, group in _groups():
+        show(paint(heading, BOLD))
+        for name in group:
+            row(name, PRESETS[name].about, PRESETS[name].cost)
+    show(paint("Methods at the same k (reptile-np reproduce same-k, same-k-omniglot)", BOLD))
+    for name, family in _families().items():
+        row(name, f"{family[0].algorithm}, {len(family)} preset{'s' * (len(family) > 1)}", family[0].cost)
     show("\nThe last column is roughly the time on one core with native kernels.")
     show(f"kernels: {', '.join(kernels)}")
     if missing := kernels_missing():
         note(missing)
     return 0
+
+
+def _groups() -> Iterator[tuple[str, list[str]]]:
+    """Yield the listed presets in groups: the tables and figures of the paper, then ours."""
+    from reptile_np.experiments.presets import PRESETS
+    from reptile_np.experiments.targets import TARGETS
+
+    others = list(PRESETS)
+    for target in TARGETS.values():
+        if group := [name for name in target.presets if name in PRESETS]:
+            yield f"{target.title} (reptile-np reproduce {target.name})", group
+            others = [name for name in others if name not in group]
+    yield "Not in the paper", others
+
+
+def _families() -> dict[str, list[Preset]]:
+    """Return the presets of the same-k study by the name of their family, such as same-k-glyphs-maml-k1…8."""
+    from reptile_np.experiments.presets import SAME_K
+
+    families: dict[str, list[Preset]] = {}
+    for name, preset in SAME_K.items():
+        families.setdefault(name.rpartition("-k")[0], []).append(preset)
+    return {
+        f"{stem}-k1{f'…{len(family)}' if len(family) > 1 else ''}": family
+        for stem, family in families.items()
+    }
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -93,6 +130,8 @@ def _runs(args: argparse.Namespace) -> int:
     if args.compare:
         return _compare(args)
     summaries = run_list.find(args.directory)
+    if args.export:
+        return _export(args, [args.directory / summary.name for summary in summaries])
     if args.json:
         show_json({"runs": [dataclasses.asdict(summary) for summary in summaries]})
         return 0
@@ -109,6 +148,18 @@ def _runs(args: argparse.Namespace) -> int:
     ]
     for line in _columns(table):
         show(line)
+    return 0
+
+
+def _export(args: argparse.Namespace, runs: Sequence[Path]) -> int:
+    from reptile_np.experiments.records import export
+
+    copies = [str(export(run, args.export)) for run in runs]
+    if args.json:
+        show_json({"exported": copies})
+    else:
+        for copy in copies:
+            show(copy)
     return 0
 
 

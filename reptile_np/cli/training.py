@@ -24,6 +24,7 @@ from reptile_np.errors import UsageError
 
 if TYPE_CHECKING:
     from reptile_np.experiments.presets import Preset
+    from reptile_np.nn.ops import Ops
 
 A_MINUTE = 60.0
 """Seconds; a run that takes longer says beforehand if nothing of it will be kept."""
@@ -50,7 +51,11 @@ def add_to(commands: Commands) -> None:
     evaluate.add_argument("run", type=path, metavar="DIR")
     evaluate.add_argument("--tasks", type=positive, default=10_000)
     evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
-    evaluate.add_argument("--split", choices=("test", "train"), default="test")
+    evaluate.add_argument("--split", choices=("test", "validation", "train"), default="test")
+    evaluate.add_argument("--curve", action="store_true", help="accuracy after each inner step")
+    evaluate.add_argument(
+        "--compare", type=path, metavar="DIR", help="a second run on the same tasks: the paired difference"
+    )
     evaluate.add_argument("--jobs", type=positive, help="processes that share the tasks (default: all cores)")
     add_computing(evaluate)
     add_json(evaluate)
@@ -60,7 +65,13 @@ def _presets_and_keys() -> str:
     from reptile_np.experiments.presets import PRESETS, setting_keys
 
     def block(title: str, words: list[str]) -> str:
-        text = textwrap.fill(", ".join(words), WIDTH, initial_indent="  ", subsequent_indent="  ")
+        text = textwrap.fill(
+            ", ".join(words),
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+        )
         return f"{title}:\n{text}\n"
 
     return (
@@ -168,16 +179,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.ops == "auto" and (missing := kernels_missing()):
         note(missing)
     signals.raise_instead()  # to end the processes that share the tasks
-    result = runs.evaluate(
-        args.run,
-        ops,
-        data=args.data,
-        tasks=args.tasks,
-        shots=args.shots,
-        split=args.split,
-        quiet=args.quiet,
-        jobs=args.jobs,
-    )
+    options = {name: getattr(args, name) for name in ("data", "tasks", "shots", "split", "jobs", "quiet")}
+    if args.compare:
+        return _compare(args, ops, options)
+    result = runs.evaluate(args.run, ops, curve=args.curve, **options)
     if args.json:
         show_json(result)
     elif "error" in result:
@@ -186,6 +191,30 @@ def _evaluate(args: argparse.Namespace) -> int:
         show(f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set")
         for mode, accuracy in result["accuracy"].items():
             show(f"{mode.replace('_', '-'):>16}: {interval(accuracy['mean'], accuracy['ci95'], 2)}")
+    if args.curve and not args.json:
+        show("after each inner step:")
+        for mode, points in result["curve"].items():
+            texts = (f"{p:.3f}" if mode == "error" else f"{p['mean']:.1%}" for p in points)
+            label = f"{mode.replace('_', '-'):>16}: "
+            show(textwrap.fill(" ".join(texts), WIDTH, initial_indent=label, subsequent_indent=18 * " "))
+    return 0
+
+
+def _compare(args: argparse.Namespace, ops: Ops, options: Mapping[str, Any]) -> int:
+    from reptile_np.experiments import paired
+
+    if args.curve:
+        raise UsageError("--curve and --compare: choose one of them")
+    result = paired.compare((args.run, args.compare), ops, **options)
+    if args.json:
+        show_json(result)
+        return 0
+    show(f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set")
+    for mode, difference in result["difference"].items():
+        a, b = (result[name]["accuracy"][mode]["mean"] for name in "ab")
+        half = difference["ci95"]
+        width = "(one task: no interval)" if half is None else f"± {half:.2%}"
+        show(f"{mode.replace('_', '-'):>16}: {a:.2%} - {b:.2%} = {difference['mean']:+.2%} {width}")
     return 0
 
 

@@ -6,6 +6,7 @@ and each place has random streams of its own:
     training tasks      "tasks"        place (i, j)    classes and images, or the wave
     their minibatches   "batches"      place (i, j)
     evaluation tasks    "evaluation"   place (i,)      task and minibatches
+    … while training    "watch"        place (s, i)    after outer step s
 
 Verified by ``tests/experiments/test_episodes.py`` and ``tests/experiments/test_wiring.py``.
 """
@@ -17,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
+
 from reptile_np.errors import UsageError
-from reptile_np.experiments.specs import EvaluationSpec, Preset, TaskSpec
+from reptile_np.experiments.specs import EvaluationSpec, Preset
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta.evaluation import Episode
 from reptile_np.meta.inner_loop import Batch
-from reptile_np.tasks import few_shot, glyphs, omniglot, sine
-from reptile_np.tasks.image_classes import ImageClasses, rotated, split_classes
+from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, omniglot, sine
+from reptile_np.tasks.image_classes import ImageClasses, Splits, rotated, split_classes
 
-Split = Literal["test", "train"]
-
-OMNIGLOT_TRAINING_CHARACTERS = 1200  # of 1,623; each in four rotations (released program)
+Split = Literal["test", "train", "validation"]
 
 
 class Episodes(Protocol):
@@ -36,8 +37,11 @@ class Episodes(Protocol):
     def training(self, i: int, j: int) -> Sequence[Batch]:
         """Return the minibatches of task j of outer step i."""
 
-    def evaluation(self, spec: EvaluationSpec, split: Split, i: int) -> Episode:
-        """Return evaluation task i."""
+    def evaluation(self, spec: EvaluationSpec, split: Split, i: int, at: int | None = None) -> Episode:
+        """Return evaluation task i; `at` is the outer step of an evaluation while training."""
+
+    def has(self, split: Split) -> bool:
+        """Return whether there is such a split."""
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Raise `UsageError` if the data cannot give the tasks that `spec` asks for."""
@@ -57,6 +61,7 @@ class FewShotEpisodes:
     streams: Streams
     train: ImageClasses
     test: ImageClasses
+    validation: ImageClasses | None = None
 
     def __post_init__(self) -> None:
         tasks, inner = self.preset.tasks, self.preset.inner
@@ -82,12 +87,16 @@ class FewShotEpisodes:
         rest, tail = few_shot.separate_tail(rng, support, tasks.tail_shots)
         return [*draw(rng, rest, inner.batch, inner.steps - 1), tail]
 
-    def evaluation(self, spec: EvaluationSpec, split: Split, i: int) -> Episode:
+    def evaluation(self, spec: EvaluationSpec, split: Split, i: int, at: int | None = None) -> Episode:
         """Return evaluation task i: K shots and one query per class of the split, and its minibatches."""
-        rng = self.streams.rng("evaluation", i)
+        rng = _evaluation_rng(self.streams, i, at)
         task = few_shot.sample_task(rng, self._classes(split), self.preset.tasks.ways, spec.shots)
-        batches = few_shot.minibatches(rng, task.support, spec.batch, spec.steps)
+        batches = few_shot.minibatches(rng, task.support, spec.minibatch, spec.steps)
         return Episode(task.support, task.query, batches)
+
+    def has(self, split: Split) -> bool:
+        """Return whether there is such a split."""
+        return split != "validation" or self.validation is not None
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Refuse more ways than the split has classes, and more shots than a class has images."""
@@ -95,9 +104,12 @@ class FewShotEpisodes:
         _check_counts(self._classes(split), split, ways, spec.shots, "evaluation.shots", queries=1)
 
     def _classes(self, split: Split) -> ImageClasses:
-        if split not in ("train", "test"):
-            raise UsageError(f"split {split!r}: must be train or test")
-        return self.train if split == "train" else self.test
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        classes = parts.get(split)
+        if classes is None:
+            there = " or ".join(name for name, part in parts.items() if part is not None)
+            raise UsageError(f"split {split!r}: {self.preset.name} has none; choose {there}")
+        return classes
 
 
 @dataclass(frozen=True)
@@ -113,13 +125,17 @@ class SineEpisodes:
         inner = self.preset.inner
         return few_shot.minibatches(self.streams.rng("batches", i, j), support, inner.batch, inner.steps)
 
-    def evaluation(self, spec: EvaluationSpec, split: Split, i: int) -> Episode:
+    def evaluation(self, spec: EvaluationSpec, split: Split, i: int, at: int | None = None) -> Episode:
         """Return evaluation task i: K random points of a fresh wave, judged on the grid."""
-        rng = self.streams.rng("evaluation", i)
+        rng = _evaluation_rng(self.streams, i, at)
         task = sine.sample_task(rng, spec.shots)
         return Episode(
             task.support, task.query, few_shot.minibatches(rng, task.support, spec.batch, spec.steps)
         )
+
+    def has(self, split: Split) -> bool:
+        """Return whether there is such a split."""
+        return split == "test"
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Refuse a split of the waves: training and evaluation draw from all of them."""
@@ -127,33 +143,55 @@ class SineEpisodes:
             raise UsageError(f"split {split!r}: sine waves are not split into training and test waves")
 
 
+def _evaluation_rng(streams: Streams, i: int, at: int | None) -> np.random.Generator:
+    return streams.rng("evaluation", i) if at is None else streams.rng("watch", at, i)
+
+
 def make_episodes(preset: Preset, streams: Streams, data: Path | None) -> Episodes:
-    """Return the data of a preset; `data` is the folder of Omniglot (default: the imported cache).
+    """Return the data of a preset; `data` is the folder of its images (default: the imported cache).
 
     Raises
     ------
     UsageError
         For data that are missing, damaged or too few, and for `data` with a preset that reads no files.
     """
-    source = preset.tasks.source
-    if data is not None and source != "omniglot":
+    tasks = preset.tasks
+    if data is not None and tasks.source in ("sine", "glyphs"):
         raise UsageError(f"--data {data}: does nothing for {preset.name}, which makes its own data")
-    if source == "sine":
+    if tasks.source == "sine":
         return SineEpisodes(preset, streams)
-    train, test = _image_classes(preset.tasks, streams, data)
-    return FewShotEpisodes(preset, streams, train, test)
+    train, validation, test = _image_classes(preset, streams, data)
+    expected = (tasks.side, tasks.side, tasks.channels)
+    if train.image_shape != expected:
+        found, wanted = (" x ".join(map(str, shape)) for shape in (train.image_shape, expected))
+        raise UsageError(
+            f"--data {data}: the images are {found}, and {preset.name} reads {wanted}; import them again "
+            f"with --size {tasks.side}{' --grey' * (tasks.channels == 1)}"
+        )
+    return FewShotEpisodes(preset, streams, train, test, validation)
 
 
-def _image_classes(tasks: TaskSpec, streams: Streams, data: Path | None) -> tuple[ImageClasses, ImageClasses]:
-    """Return the training classes and the test classes, which are disjoint.
+def _image_classes(preset: Preset, streams: Streams, data: Path | None) -> Splits:
+    """Return the training, validation and test classes, which are disjoint.
 
     Each Omniglot character is four training classes, one for each rotation; test characters are upright.
+    Mini-ImageNet and a folder of images have the splits of their import, whatever the seed.
     """
-    if tasks.source == "glyphs":
-        drawn = glyphs.draw(tasks.classes, tasks.images, streams.rng("classes"))
-        return split_classes(streams.rng("split"), drawn, tasks.classes * 4 // 5)
-    train, test = split_classes(streams.rng("split"), omniglot.load(data), OMNIGLOT_TRAINING_CHARACTERS)
-    return rotated(train), test
+    tasks = preset.tasks
+    match tasks.source:
+        case "omniglot":
+            train, validation, test = omniglot.splits(streams.rng("split"), omniglot.load(data))
+            return Splits(rotated(train), validation, test)
+        case "mini-imagenet":
+            return mini_imagenet.load(data).splits()
+        case "folder":
+            if data is None:
+                raise UsageError(f"{preset.name}: --data DIR is missing (import: reptile-np data folder)")
+            return folder.load(data).splits()
+        case _:
+            drawn = glyphs.draw(tasks.classes, tasks.images, streams.rng("classes"))
+            train, test = split_classes(streams.rng("split"), drawn, tasks.classes * 4 // 5)
+            return Splits(train, None, test)
 
 
 def _check_counts(

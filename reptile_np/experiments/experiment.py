@@ -88,6 +88,8 @@ class Experiment:
         spec: EvaluationSpec | None = None,
         split: Split = "test",
         *,
+        at: int | None = None,
+        curve: bool = False,
         executor: Executor | None = None,
         progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     ) -> Scores:
@@ -97,6 +99,10 @@ class Experiment:
         ----------
         spec
             Default: the preset's.
+        at
+            The outer step of an evaluation while training, which has tasks of its own.
+        curve
+            Whether the scores have the accuracy, or the error, after each inner step too.
         executor
             Any `concurrent.futures.Executor`; the scores do not depend on it.
         progress
@@ -118,10 +124,10 @@ class Experiment:
                 self.inner,
                 point.phi,
                 point.inner_state,
-                partial(_episode, self, spec, split),
+                partial(_episode, self, spec, split, at),
                 spec.tasks,
                 score=self.scoring.score,
-                after=self.scoring.after,
+                after=range(spec.steps + 1) if curve else self.scoring.after,
                 executor=executor,
                 progress=progress,
             )
@@ -164,9 +170,14 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
 
 def _network(preset: Preset) -> tuple[Model, Scoring]:
     """Return the network of a preset, in NumPy, and how its tasks are scored."""
-    if preset.tasks.source == "sine":
+    tasks = preset.tasks
+    if tasks.source == "sine":
         return models.sine_mlp(), RegressionScoring()
-    return models.omniglot_cnn(preset.tasks.ways, preset.filters), ClassificationScoring()
+    if preset.network == "conv":
+        shape = (tasks.side, tasks.side, tasks.channels)
+        return models.conv_cnn(shape, tasks.ways, preset.filters), ClassificationScoring()
+    order: Any = "conv-pool-norm" if preset.network == "mini-imagenet-v1" else "conv-norm-pool"
+    return models.mini_imagenet_cnn(tasks.ways, preset.filters, order), ClassificationScoring()
 
 
 def _absolute(data: Path) -> Path:
@@ -196,9 +207,9 @@ def _meta_gradient(preset: Preset, model: Model) -> MetaGradient:
             return meta_gradients.gradient_sum((1.0,))
 
 
-def _episode(experiment: Experiment, spec: EvaluationSpec, split: Split, i: int) -> Episode:
+def _episode(experiment: Experiment, spec: EvaluationSpec, split: Split, at: int | None, i: int) -> Episode:
     """Return evaluation task i; a function that can be pickled, as executors of processes need."""
-    return experiment.episodes.evaluation(spec, split, i)
+    return experiment.episodes.evaluation(spec, split, i, at)
 
 
 @lru_cache(maxsize=4)

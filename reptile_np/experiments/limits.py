@@ -11,8 +11,6 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments.specs import EvaluationSpec, Preset
 from reptile_np.nn.models import Model
 
-IMAGE = 28 * 28
-ACTIVATIONS = 14 * 14 + 7 * 7 + 4 * 4 + 2 * 2  # positions of the four blocks, each with `filters` channels
 UNKNOWN_MEMORY = 2**36  # bytes; assumed if the operating system does not say how much there is
 
 
@@ -44,6 +42,12 @@ def check_settings(preset: Preset) -> None:
     ):
         if value < 1:
             raise UsageError(f"{name}={value}: must be at least 1")
+    if preset.network != "conv" and (tasks.side, tasks.channels) != (84, 3):
+        raise UsageError(f"network={preset.network}: reads images of 84 x 84 x 3; set network=conv")
+    if tasks.source == "folder":
+        for name, value in (("tasks.side", tasks.side), ("tasks.channels", tasks.channels)):
+            if value < 1:
+                raise UsageError(f"{name}={value}: must be at least 1")
     if tasks.source == "glyphs":
         for name, value, least in (("tasks.classes", tasks.classes, 2), ("tasks.images", tasks.images, 1)):
             if value < least:
@@ -73,8 +77,8 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
     """Return lower bounds of the bytes that groups of settings take: "key=value, key=value" → bytes."""
     tasks, inner = preset.tasks, preset.inner
     sine = tasks.source == "sine"
-    example = 16 if sine else 4 * IMAGE + 8
-    activations = 4 * (2 * 64 if sine else ACTIVATIONS * preset.filters)
+    example = 16 if sine else 4 * tasks.side**2 * tasks.channels + 8
+    activations = 4 * (2 * 64 if sine else _positions(preset) * preset.filters)
     parameters = 4 * model.layout.size
     trajectory = 2 * inner.steps * parameters if preset.algorithm == "maml" else 0
     needed = {}
@@ -83,9 +87,9 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
         needed[_named(tasks__ways=tasks.ways, tasks__shots=tasks.shots)] = tasks.ways * tasks.shots * example
     if tasks.source == "glyphs":
         drawings = tasks.classes * tasks.images
-        needed[_named(tasks__classes=tasks.classes, tasks__images=tasks.images)] = drawings * IMAGE
+        needed[_named(tasks__classes=tasks.classes, tasks__images=tasks.images)] = drawings * tasks.side**2
     training = inner.batch * inner.steps * example + trajectory
-    fine_tuning = evaluation.batch * (evaluation.steps * example + activations)
+    fine_tuning = evaluation.minibatch * (evaluation.steps * example + activations)
     return needed | {
         _named(inner__batch=inner.batch): inner.batch * activations,
         _named(inner__batch=inner.batch, inner__steps=inner.steps): training,
@@ -93,6 +97,17 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
         _named(evaluation__shots=evaluation.shots): evaluation.shots * example,
         _named(evaluation__tasks=evaluation.tasks): 150 * evaluation.tasks,
     }
+
+
+def _positions(preset: Preset) -> int:
+    """Return the positions of all convolutions' outputs, each with `filters` channels."""
+    side, sides = preset.tasks.side, list[int]()
+    if preset.network != "conv":
+        return sum((-(-side // 2**block)) ** 2 for block in range(4))
+    while not sides or side > 3:
+        side = -(-side // 2)
+        sides.append(side)
+    return sum(side**2 for side in sides)
 
 
 def memory() -> int:

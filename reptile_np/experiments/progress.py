@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from reptile_np.errors import printable
 
 Item = TypeVar("Item")
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, the rounds done, and all rounds; a second way to learn of them."""
 
 LINE_EVERY = 10.0  # seconds between plain lines
 BAR = "{desc}: {percentage:.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
@@ -48,7 +51,10 @@ class Progress:
     A standard error that is closed, or that cannot be written any more, ends the reports, not the loop.
     """
 
-    def __init__(self, what: str, total: int, done: int = 0, quiet: bool = False) -> None:
+    def __init__(
+        self, what: str, total: int, done: int = 0, quiet: bool = False, report: Report | None = None
+    ) -> None:
+        self._report = report
         self._what, self._total, self._start = printable(what), total, done
         self._quiet = quiet or sys.stderr is None
         self._began = self._last_line = time.monotonic()
@@ -56,6 +62,8 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Say that `done` rounds are done."""
+        if self._report is not None:
+            self._report(self._what, done, self._total)
         if self._quiet:
             return
         try:

@@ -30,10 +30,15 @@ from reptile_np.files import locked, partial_files, remove_partial_files, replac
 from reptile_np.meta.training import Step
 
 FORMAT = 1
-LOCK, CONFIG, ENVIRONMENT, RECORDS = "lock", "config.json", "environment.json", "records.jsonl"
+LOCK, CONFIG, ENVIRONMENT = "lock", "config.json", "environment.json"
+RECORDS, RESULT = "records.jsonl", "result.json"
 CHOOSE_ANOTHER = "choose another --out"
 GO_ON = "what was saved before is intact: mend this, then go on with --resume"
 DESCRIPTION_OF_FORMAT_0 = ("about", "source", "cost")  # keys of a preset that decided nothing
+
+
+class RunIsBusy(UsageError):
+    """Another process is at work in the run's directory."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
             self._check_empty()
-            run = {"preset": to_json(preset), "seed": seed}
-            self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, CHOOSE_ANOTHER)
+            self.write_config(preset, seed)
             try:
                 yield
             except UsageError:
@@ -100,6 +104,11 @@ class RunDirectory:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError):
             raise UsageError(f"{path}: not whole JSON; restore it, or start again in a new --out") from None
+
+    def write_config(self, preset: Preset, seed: int) -> None:
+        """Write what runs in the directory."""
+        run = {"preset": to_json(preset), "seed": seed}
+        self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, CHOOSE_ANOTHER)
 
     def save(self, step: Step, sittings: list[dict[str, Any]]) -> None:
         """Save a state, then the sittings."""
@@ -149,6 +158,27 @@ class RunDirectory:
                     line = b"\n" + line
             file.write(line)
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records, without lines that a kill cut short."""
+        path = self.path / RECORDS
+        if not path.is_file():
+            return []
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        return [json.loads(line) for line in lines if _outer_step(line) < float("inf")]
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the scores of a run that is done; None before."""
+        try:
+            result = json.loads((self.path / RESULT).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError):
+            raise UsageError(f"{self.path / RESULT}: damaged; remove it and resume the run") from None
+        return dict(result)
+
     def forget_after(self, done: int) -> None:
         """Drop the records of outer steps after `done`, which will be made again, and damaged lines."""
         path = self.path / RECORDS
@@ -186,7 +216,7 @@ class RunDirectory:
                     stack.enter_context(locked(self.path / LOCK))
                     remove_partial_files(self.path)
             except BlockingIOError:
-                raise UsageError(
+                raise RunIsBusy(
                     f"--out {self.path}: another run is at work there; wait for it or stop it"
                 ) from None
             yield

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from reptile_np.experiments import environment
 from reptile_np.experiments.episodes import Split
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.parallel import job_count, processes
-from reptile_np.experiments.progress import Progress, RunningMean, notice
-from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.progress import Progress, Report, RunningMean, notice
+from reptile_np.experiments.run_directory import RESULT, RunDirectory
 from reptile_np.experiments.scores import Scores
 from reptile_np.experiments.specs import Preset
+from reptile_np.experiments.watching import watcher
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 
@@ -40,6 +42,7 @@ def train(
     out: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Run a preset to its end and return the result, JSON-ready.
 
@@ -52,6 +55,8 @@ def train(
         Folder of the images, for presets that read images (default: the imported cache).
     out
         The run's directory; None keeps nothing, not even the trained parameters.
+    report
+        Told of every outer step and evaluation task, as a bar is.
     resume
         Continue the run in `out`, whose preset and seed must be the given ones.  Kernels of another
         instruction set round differently: they are accepted with a notice and recorded.
@@ -85,10 +90,11 @@ def train(
             step = sitting.resumed(untrained)
         elif directory is not None:
             stack.enter_context(directory.begin(preset, seed))
-        before = None if resume else _evaluate("untrained", experiment, untrained, quiet)
-        step = _train(experiment, step, sitting, quiet)
-        before = before or _evaluate("untrained", experiment, untrained, quiet)
-        after = _evaluate("trained", experiment, step, quiet)
+        score = partial(_evaluate, experiment, quiet, report)
+        before = None if resume else score("untrained", untrained)
+        step = _train(experiment, step, sitting, quiet, report)
+        before = before or score("untrained", untrained)
+        after = score("trained", step)
         result = {
             "outer_steps": step.done,
             "seconds": sitting.total_seconds(),
@@ -96,7 +102,7 @@ def train(
             **before.headline("_untrained"),
         }
         if directory is not None:
-            directory.write_json("result.json", result)
+            directory.write_json(RESULT, result)
         return result
 
 
@@ -108,14 +114,18 @@ def evaluate(
     tasks: int = 10_000,
     shots: int | None = None,
     split: Split = "test",
+    curve: bool = False,
     jobs: int | None = None,
     executor: Executor | None = None,
     quiet: bool = False,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Evaluate the checkpoint of a run, JSON-ready; the result is added to the run's records.
 
     Parameters
     ----------
+    curve
+        Whether to record the accuracy, or the error, after each inner step too.
     jobs
         Processes of one thread each (default: every core that the tasks keep busy); 1 runs in this process.
         The result is the same for any number.  Processes are spawned: a script needs
@@ -138,8 +148,8 @@ def evaluate(
     with ExitStack() as stack:
         if executor is None:
             executor = stack.enter_context(processes(job_count(jobs, tasks)))
-        progress = Progress("evaluate", tasks, quiet=quiet).over
-        scores = experiment.evaluate(step, split=split, executor=executor, progress=progress)
+        progress = Progress("evaluate", tasks, quiet=quiet, report=report).over
+        scores = experiment.evaluate(step, split=split, curve=curve, executor=executor, progress=progress)
     result = {
         "preset": preset.name,
         "seed": seed,
@@ -209,12 +219,13 @@ class Sitting:
         return float(sum(sitting["seconds"] for sitting in self._earlier)) + self._seconds
 
 
-def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool) -> Step:
+def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool, report: Report | None) -> Step:
     """Run the outer steps that are left; record, save, and show them."""
     preset, total = experiment.preset, experiment.preset.outer.steps
     every = max(total // RECORDS, 1)
-    progress = Progress(f"train {preset.name}", total, step.done, quiet)
+    progress = Progress(f"train {preset.name}", total, step.done, quiet, report)
     first, last = RunningMean(), RunningMean()
+    watched = watcher(experiment)
     sitting.begin(step)
     if step.done >= total:
         return step
@@ -222,14 +233,18 @@ def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool) ->
         with np.errstate(over="ignore", invalid="ignore"):  # reported in one line
             for done in experiment.outer_steps(step):
                 _check_finite(done)
-                step = done
-                assert step.first_loss is not None
-                assert step.last_loss is not None
-                note = f"loss {first.add(step.first_loss):.3f} → {last.add(step.last_loss):.3f}"
+                first_loss, last_loss = done.first_loss, done.last_loss
+                assert first_loss is not None
+                assert last_loss is not None
+                if sitting.directory:
+                    if done.done % every == 0 or done.done == total:
+                        losses = {"first_loss": first_loss, "last_loss": last_loss}
+                        sitting.directory.append({"outer_step": done.done, **losses})
+                    if record := watched(done):
+                        sitting.directory.append(record)
+                step = done  # now: a step that is interrupted before is made, and recorded, again
+                note = f"loss {first.add(first_loss):.3f} → {last.add(last_loss):.3f}"
                 progress.update(step.done, note)
-                if sitting.directory and (step.done % every == 0 or step.done == total):
-                    losses = {"first_loss": step.first_loss, "last_loss": step.last_loss}
-                    sitting.directory.append({"outer_step": step.done, **losses})
                 sitting.save_if_due(step)
         sitting.save(step)
     except KeyboardInterrupt:
@@ -247,6 +262,7 @@ def _check_finite(step: Step) -> None:
         )
 
 
-def _evaluate(what: str, experiment: Experiment, step: Step, quiet: bool) -> Scores:
-    progress = Progress(f"evaluate {what}", experiment.preset.evaluation.tasks, quiet=quiet)
+def _evaluate(experiment: Experiment, quiet: bool, report: Report | None, what: str, step: Step) -> Scores:
+    tasks = experiment.preset.evaluation.tasks
+    progress = Progress(f"evaluate {what}", tasks, quiet=quiet, report=report)
     return experiment.evaluate(step, progress=progress.over)

@@ -26,6 +26,9 @@ class Scores(Protocol):
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``evaluate --json`` prints; plain JSON values."""
 
+    def means(self) -> dict[str, Any]:
+        """Return what is recorded while training; plain JSON values."""
+
 
 class Scoring(Protocol):
     """How tasks of one kind are scored: the arguments of `evaluate`, and what becomes of its result."""
@@ -39,9 +42,10 @@ class Scoring(Protocol):
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """Accuracy for each of `MODES`."""
+    """Accuracy for each of `MODES`; `curve` has for each mode that after 0, 1, … inner steps."""
 
     accuracy: dict[str, Accuracy]
+    curve: dict[str, list[Accuracy]] | None = None
 
     def headline(self, suffix: str) -> dict[str, Any]:
         """Return ``accuracy`` and ``ci95``: mode → fraction of the queries; ci95 of one task is None."""
@@ -51,12 +55,15 @@ class ClassificationScores:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return ``accuracy``: mode → {mean, ci95}."""
-        return {
-            "accuracy": {
-                mode: {"mean": a.mean, "ci95": _finite_or_none(a.ci95)} for mode, a in self.accuracy.items()
-            }
-        }
+        """Return ``accuracy``: mode → {mean, ci95}; ``curve``: mode → a list of them."""
+        values: dict[str, Any] = {"accuracy": {mode: _point(a) for mode, a in self.accuracy.items()}}
+        if self.curve is not None:
+            values["curve"] = {mode: list(map(_point, points)) for mode, points in self.curve.items()}
+        return values
+
+    def means(self) -> dict[str, Any]:
+        """Return ``accuracy``: mode → the mean alone."""
+        return {"accuracy": {mode: a.mean for mode, a in self.accuracy.items()}}
 
 
 @dataclass(frozen=True)
@@ -70,18 +77,24 @@ class RegressionScores:
     error: float
     error_before: float
     initial_rms: float
+    curve: list[float] | None = None
 
     def headline(self, suffix: str) -> dict[str, Any]:
         """Return the three values."""
         return {f"{key}{suffix}": value for key, value in self.to_json().items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the three values."""
-        return {
+        """Return the three values; ``curve``: {error: the error after 0, 1, … inner steps}."""
+        values: dict[str, Any] = {
             "error": self.error,
             "error_before": self.error_before,
             "initial_rms": self.initial_rms,
         }
+        return values if self.curve is None else {**values, "curve": {"error": self.curve}}
+
+    def means(self) -> dict[str, Any]:
+        """Return ``error``."""
+        return {"error": self.error}
 
 
 class ClassificationScoring:
@@ -91,8 +104,11 @@ class ClassificationScoring:
     after: int | Sequence[int] = -1
 
     def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array]) -> Scores:
-        """Return mean and interval for each mode; `values` are mode → fractions (tasks,)."""
-        return ClassificationScores({mode: Accuracy(fractions) for mode, fractions in values.items()})
+        """Return mean and interval for each mode from fractions (tasks,), of a curve (tasks, k + 1)."""
+        if all(fractions.ndim == 1 for fractions in values.values()):
+            return ClassificationScores({mode: Accuracy(fractions) for mode, fractions in values.items()})
+        curve = {mode: [Accuracy(column) for column in fractions.T] for mode, fractions in values.items()}
+        return ClassificationScores({mode: points[-1] for mode, points in curve.items()}, curve)
 
 
 class RegressionScoring:
@@ -102,10 +118,15 @@ class RegressionScoring:
     after: int | Sequence[int] = (0, -1)
 
     def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array]) -> Scores:
-        """Return the mean errors, and the size of the prediction on the grid; "error" is (tasks, 2)."""
-        before, after = values["error"].mean(axis=0)
+        """Return the mean errors, and the size of the prediction on the grid; "error" is (tasks, points)."""
+        errors = values["error"].mean(axis=0).tolist()
         initial = model.predict(phi, sine.GRID.astype(phi.dtype))
-        return RegressionScores(float(after), float(before), float(np.sqrt(np.mean(initial**2))))
+        curve = errors if len(errors) > 2 else None
+        return RegressionScores(errors[-1], errors[0], float(np.sqrt(np.mean(initial**2))), curve)
+
+
+def _point(accuracy: Accuracy) -> dict[str, float | None]:
+    return {"mean": accuracy.mean, "ci95": _finite_or_none(accuracy.ci95)}
 
 
 def _finite_or_none(value: float) -> float | None:

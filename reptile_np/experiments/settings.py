@@ -14,13 +14,20 @@ from reptile_np.errors import UsageError, printable
 from reptile_np.experiments.specs import Preset
 
 LARGEST = 2**63 - 1
+_DRAWN = {"tasks.classes", "tasks.images"}
+_SIZE = {"tasks.side", "tasks.channels"}
 UNUSED = {
     "sine": {
         "filters",
-        *(f"tasks.{key}" for key in ("ways", "shots", "tail_shots", "replacement", "classes", "images")),
+        "network",
+        "evaluation.one_shot_batch",
+        *(f"tasks.{key}" for key in ("ways", "shots", "tail_shots", "replacement")),
+        *(_DRAWN | _SIZE),
     },
-    "omniglot": {"tasks.classes", "tasks.images"},
-    "glyphs": set[str](),
+    "omniglot": {"network", *_DRAWN, *_SIZE},
+    "glyphs": {"network", *_SIZE},
+    "mini-imagenet": _DRAWN | _SIZE,
+    "folder": _DRAWN,
 }
 """For each source of tasks the settings that it does not read."""
 
@@ -149,6 +156,8 @@ def _from_json(kind: Any, value: Any, place: str) -> Any:
     fields = _fields(kind)  # type: ignore[arg-type]
     if not isinstance(value, dict):
         raise UsageError(f"{place} must be an object with {', '.join(fields)}")
+    later = {item.name: item.default for item in dataclasses.fields(kind) if "later" in item.metadata}
+    value = later | value
     if missing := [key for key in fields if key not in value]:
         raise UsageError(f"{place}.{missing[0]} is missing")
     if unknown := [key for key in value if key not in fields]:

@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Algorithm = Literal["reptile", "fomaml", "maml", "joint"]
-Source = Literal["sine", "glyphs", "omniglot"]
+Source = Literal["sine", "glyphs", "omniglot", "mini-imagenet", "folder"]
+Network = Literal["conv", "mini-imagenet", "mini-imagenet-v1"]
+
+LATER = {"later": True}
+"""Metadata of a field that run directories of earlier versions do not have; they then mean its default."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class TaskSpec:
 
     `shots` are training shots: examples per class in the support set of a *training* task.
     `tail_shots` of them are kept back for the last inner step (0: the last minibatch is drawn like the
-    others).  `classes` and `images` say how many glyphs are drawn.  Sine waves use `source` only.
+    others).  `classes` and `images` say how many glyphs are drawn.  Images are `side` x `side` pixels of
+    `channels` colours.  Sine waves use `source` only.
     """
 
     source: Source
@@ -30,6 +35,8 @@ class TaskSpec:
     replacement: bool = False
     classes: int = 0
     images: int = 20
+    side: int = field(default=28, metadata=LATER)
+    channels: int = field(default=1, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,21 @@ class OuterSpec:
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """Fine-tuning at test: K `shots` per class (sine: points), `steps` steps of `batch`; `tasks` tasks."""
+    """Fine-tuning at test: K `shots` per class (sine: points), `steps` steps of `batch`; `tasks` tasks.
+
+    `one_shot_batch` takes the place of `batch` if K is 1 (0: `batch` serves every K).
+    """
 
     shots: int
     batch: int
     steps: int
     tasks: int
+    one_shot_batch: int = field(default=0, metadata=LATER)
+
+    @property
+    def minibatch(self) -> int:
+        """Examples in a minibatch, for this K."""
+        return self.one_shot_batch if self.shots == 1 and self.one_shot_batch else self.batch
 
 
 class Cell(NamedTuple):
@@ -77,14 +93,22 @@ class Published(NamedTuple):
     plus_minus: float
 
 
+class Watch(NamedTuple):
+    """Evaluations while training: how many, and the tasks of each."""
+
+    points: int
+    tasks: int
+
+
 @dataclass(frozen=True)
 class Preset:
     """One experiment.
 
-    `about`, `source`, `hours` and `published` describe it and decide nothing: two presets that differ
-    only in them are equal, and run directories do not store them.  `hours` is what all outer steps take on
-    one core with native kernels (AMD EPYC, Zen 4), roughly.  `published` is what the paper reports, for
-    `tasks.ways` classes; empty if the paper has no number.
+    `about`, `source`, `hours`, `published` and `watched` do not change what is trained: two presets that
+    differ only in them are equal, and run directories do not store them.  `hours` is what all steps take
+    on one core with native kernels (AMD EPYC, Zen 4), roughly.  `published` is what the paper reports, for
+    `tasks.ways` classes; empty if the paper has no number.  `network` is that of images: `models.conv_cnn`,
+    or `models.mini_imagenet_cnn` in the order of version 3 or 1 of the paper.
     """
 
     name: str
@@ -94,10 +118,12 @@ class Preset:
     outer: OuterSpec
     evaluation: EvaluationSpec
     filters: int = 64
+    network: Network = field(default="conv", metadata=LATER)
     about: str = field(default="", compare=False)
     source: str = field(default="", compare=False)
     hours: float = field(default=0.0, compare=False)
     published: Mapping[Cell, Published] = field(default_factory=dict, compare=False)
+    watched: Watch | None = field(default=None, compare=False)
 
     @property
     def inner_steps(self) -> int:

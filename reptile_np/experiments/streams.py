@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-Name = Literal["split", "init", "tasks", "batches", "evaluation", "classes"]
+Name = Literal["split", "init", "tasks", "batches", "evaluation", "classes", "watch"]
 _KEYS: dict[Name, int] = {
     "split": 0,
     "init": 1,
@@ -22,6 +22,7 @@ _KEYS: dict[Name, int] = {
     "batches": 3,
     "evaluation": 4,
     "classes": 5,
+    "watch": 6,
 }
 
 

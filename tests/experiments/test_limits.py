@@ -83,7 +83,20 @@ def test_every_count_among_the_settings_is_held_by_one_of_these_tests():
         for key in setting_keys()
         if isinstance(_value(small("glyphs-5way"), key), int) and key not in ("tasks.replacement",)
     }
-    assert counted - {"tasks.tail_shots"} == set(POSITIVE)
+    elsewhere = {"tasks.tail_shots", "evaluation.one_shot_batch", "tasks.side", "tasks.channels"}
+    assert counted - elsewhere == set(POSITIVE)
+
+
+@pytest.mark.parametrize("key", ["tasks.side", "tasks.channels"])
+def test_images_without_pixels_are_refused(key):
+    with pytest.raises(UsageError, match=rf"{key}=0: must be at least 1"):
+        limits.check_settings(small("images-5way", f"{key}=0"))
+
+
+@pytest.mark.parametrize("network", ["mini-imagenet", "mini-imagenet-v1"])
+def test_the_mini_imagenet_network_is_refused_for_images_of_another_size(network):
+    with pytest.raises(UsageError, match="84 x 84 x 3"):
+        limits.check_settings(small("images-5way", f"network={network}"))
 
 
 def _value(preset, key):

@@ -65,7 +65,7 @@ def test_one_job_needs_no_process():
 
 
 def test_the_default_is_the_cores_that_the_tasks_keep_busy(monkeypatch):
-    monkeypatch.setattr(parallel, "_cores", lambda: 8)
+    monkeypatch.setattr(parallel, "cores", lambda: 8)
     assert [job_count(None, tasks) for tasks in (1, 99, 100, 10_000)] == [1, 1, 2, 8]
     assert job_count(3, 1) == 3
     with pytest.raises(UsageError, match="--jobs 0"):

@@ -8,7 +8,7 @@ import pytest
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets
-from reptile_np.experiments.presets import PRESETS, get
+from reptile_np.experiments.presets import PRESETS, SAME_K, get
 
 # The hyper-parameter tables, typed from the paper and the authors' command lines, in the paper's order:
 # Adam's rate, inner batch, inner steps, training shots, outer rate, outer steps, meta-batch,
@@ -22,6 +22,18 @@ OMNIGLOT = {
     "omniglot-v1-20way-1shot": (20, 4.6e-4, 15, 12, 9, 1.0, 200_000, 3, 10, 97),
     "omniglot-v1-20way-5shot": (20, 4.6e-4, 20, 12, 12, 1.0, 200_000, 3, 10, 97),
 }
+MINI_IMAGENET = {  # the same, with the evaluation batch of 1-shot and of 5-shot
+    "mini-imagenet-5way": (5, 1e-3, 10, 8, 15, 1.0, 100_000, 5, (5, 15), 50),
+    "mini-imagenet-v1-1shot": (5, 1.2e-3, 3, 19, 12, 0.235, 200_000, 2, (3, 3), 55),
+    "mini-imagenet-v1-5shot": (5, 2.2e-4, 10, 8, 15, 1.0, 200_000, 5, (15, 15), 88),
+    "mini-imagenet-v1-1shot-transductive": (5, 1e-3, 5, 15, 15, 1.0, 100_000, 10, (5, 5), 10),
+}
+TABLE_1 = {
+    "mini-imagenet-5way": {1: ((47.07, 0.26), (49.97, 0.32)), 5: ((62.74, 0.37), (65.99, 0.58))},
+    "mini-imagenet-v1-1shot": {1: ((45.79, 0.44), None)},
+    "mini-imagenet-v1-1shot-transductive": {1: (None, (48.21, 0.69))},
+    "mini-imagenet-v1-5shot": {5: ((61.98, 0.69), (66.00, 0.62))},
+}
 TABLE_2 = {  # name: {shots: (non-transductive, transductive)}, each mean and ±; None: not this preset's
     "omniglot-5way": {1: ((95.39, 0.09), (97.68, 0.04)), 5: ((98.90, 0.10), (99.48, 0.06))},
     "omniglot-20way": {1: ((88.14, 0.15), (89.43, 0.14)), 5: ((96.65, 0.33), (97.12, 0.32))},
@@ -33,11 +45,9 @@ TABLE_2 = {  # name: {shots: (non-transductive, transductive)}, each mean and ±
 }
 
 
-@pytest.mark.parametrize("name", OMNIGLOT)
-def test_an_omniglot_preset_has_the_values_of_the_paper_s_table_or_the_authors_command(name):
-    preset = get(name)
+def values(preset, evaluation_batch):
     inner, outer, evaluation = preset.inner, preset.outer, preset.evaluation
-    values = (
+    return (
         preset.tasks.ways,
         inner.learning_rate,
         inner.batch,
@@ -46,17 +56,60 @@ def test_an_omniglot_preset_has_the_values_of_the_paper_s_table_or_the_authors_c
         outer.rate,
         outer.steps,
         outer.meta_batch,
-        evaluation.batch,
+        evaluation_batch,
         evaluation.steps,
     )
-    assert values == OMNIGLOT[name]
-    assert (preset.algorithm, inner.optimizer, outer.optimizer, outer.final_rate) == (
-        "reptile", "adam", "sgd", 0.0
-    )  # fmt: skip
-    assert (preset.tasks.tail_shots, preset.tasks.replacement, preset.filters) == (0, False, 64)
 
 
-def test_the_published_numbers_are_those_of_table_2():
+def fixed(preset):
+    return (
+        preset.algorithm,
+        preset.inner.optimizer,
+        preset.outer.optimizer,
+        preset.outer.final_rate,
+        preset.tasks.tail_shots,
+        preset.tasks.replacement,
+        preset.filters,
+    )
+
+
+@pytest.mark.parametrize("name", OMNIGLOT)
+def test_an_omniglot_preset_has_the_values_of_the_paper_s_table_or_the_authors_command(name):
+    preset = get(name)
+    assert values(preset, preset.evaluation.minibatch) == OMNIGLOT[name]
+    assert fixed(preset) == ("reptile", "adam", "sgd", 0.0, 0, False, 64)
+
+
+@pytest.mark.parametrize("name", MINI_IMAGENET)
+def test_a_mini_imagenet_preset_has_the_values_of_the_paper_s_table_or_the_authors_command(name):
+    preset = get(name)
+    batches = tuple(dataclasses.replace(preset.evaluation, shots=shots).minibatch for shots in (1, 5))
+    assert values(preset, batches) == MINI_IMAGENET[name]
+    assert fixed(preset) == ("reptile", "adam", "sgd", 0.0, 0, False, 32)
+    assert preset.network == ("mini-imagenet-v1" if "v1" in name else "mini-imagenet")
+    assert (preset.tasks.source, preset.tasks.side, preset.tasks.channels) == ("mini-imagenet", 84, 3)
+
+
+@pytest.mark.parametrize("name", SAME_K)
+def test_a_run_of_the_same_k_study_takes_the_same_number_of_gradients_in_disjoint_minibatches(name):
+    preset = get(name)
+    k = int(name.rpartition("-k")[2])
+    assert preset.inner.steps == k
+    assert preset.inner_steps == {"glyphs": 6_720, "omniglot": 67_200}[preset.tasks.source]
+    assert preset.tasks.ways * preset.tasks.shots == k * preset.inner.batch  # each example once
+    first = get(f"same-k-{preset.tasks.source}-reptile-k1")
+    same = dataclasses.replace(
+        preset,
+        name=first.name,
+        algorithm=first.algorithm,
+        tasks=first.tasks,
+        inner=dataclasses.replace(preset.inner, steps=1),
+        outer=dataclasses.replace(preset.outer, steps=first.outer.steps),
+    )
+    assert same == first
+
+
+def test_the_published_numbers_are_those_of_tables_1_and_2():
     stated = {
         name: {
             shots: tuple(preset.published.get((shots, mode)) for mode in ("non_transductive", "transductive"))
@@ -65,10 +118,10 @@ def test_the_published_numbers_are_those_of_table_2():
         for name, preset in PRESETS.items()
         if preset.published
     }
-    assert stated == TABLE_2
+    assert stated == TABLE_1 | TABLE_2
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE_2 if "v1" in name])
+@pytest.mark.parametrize("name", [name for name in TABLE_1 | TABLE_2 if "v1" in name])
 def test_a_version_1_preset_evaluates_with_the_shots_of_its_cell(name):
     assert {cell.shots for cell in get(name).published} == {get(name).evaluation.shots}
 
@@ -106,7 +159,7 @@ def test_a_sine_preset_has_the_values_of_the_demo(name):
         assert (preset.outer.rate, preset.outer.optimizer, preset.inner.steps) == (0.1, "sgd", 5)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PRESETS | SAME_K)
 def test_a_preset_says_what_it_is_where_it_is_from_and_what_it_costs(name):
     preset = get(name)
     assert preset.name == name
@@ -117,7 +170,7 @@ def test_a_preset_says_what_it_is_where_it_is_from_and_what_it_costs(name):
 
 
 def test_a_description_holds_everything_as_plain_json():
-    for preset in PRESETS.values():
+    for preset in (PRESETS | SAME_K).values():
         values = json.loads(json.dumps(presets.describe(preset)))
         assert values["source"] == preset.source
         assert len(values["published"]) == len(preset.published)
@@ -141,4 +194,4 @@ def test_an_unknown_preset_is_refused_with_the_nearest_names(name):
 def test_presets_are_frozen_and_can_be_pickled():
     with pytest.raises(dataclasses.FrozenInstanceError):
         presets.get("sine-maml").outer.steps = 3
-    assert all(pickle.loads(pickle.dumps(preset)) == preset for preset in PRESETS.values())
+    assert all(pickle.loads(pickle.dumps(preset)) == preset for preset in (PRESETS | SAME_K).values())

@@ -91,9 +91,16 @@ def test_a_preset_survives_json(name):
 def test_json_holds_what_decides_a_run_and_not_its_description():
     preset = get("omniglot-5way")
     assert set(to_json(preset)) == {
-        "name", "algorithm", "tasks", "inner", "outer", "evaluation", "filters"
+        "name", "algorithm", "tasks", "inner", "outer", "evaluation", "filters", "network"
     }  # fmt: skip
     assert dataclasses.replace(preset, about="", source="", hours=0.0, published={}) == preset
+
+
+def test_settings_of_earlier_versions_mean_28_x_28_images_one_batch_for_every_k_and_the_omniglot_network():
+    values = to_json(get("omniglot-5way"))
+    del values["network"], values["tasks"]["side"], values["tasks"]["channels"]
+    del values["evaluation"]["one_shot_batch"]
+    assert from_json(values) == get("omniglot-5way")
 
 
 WRONG = ["64", 64.5, None, [], {}, True, -1, 2**63, float("nan"), [[[[]]]]]

@@ -3,11 +3,13 @@
 The pieces are proved elsewhere (``tests/meta``, ``tests/tasks``); these tests hold how they are put together.
 """
 
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from reptile_np.errors import UsageError
 from reptile_np.experiments import episodes as episodes_module
 from reptile_np.experiments import runs
 from reptile_np.experiments.experiment import Experiment, make_experiment
@@ -18,11 +20,20 @@ from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
 from reptile_np.nn import models
 from reptile_np.nn.ops import NUMPY
-from reptile_np.tasks import few_shot, glyphs, omniglot, sine
+from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, omniglot, sine
 from tests.experiments.small import experiment, small
+from tests.tasks import image_sets
+from tests.tasks.image_sets import jpeg
 
 OMNIGLOT = [name for name, preset in PRESETS.items() if preset.tasks.source == "omniglot"]
 SINE = [name for name, preset in PRESETS.items() if preset.tasks.source == "sine"]
+
+
+FIXTURES = {
+    "omniglot": "omniglot_data",
+    "mini-imagenet": "small_mini_imagenet",
+    "folder": "own_images",
+}
 
 
 def names(classes):
@@ -54,7 +65,71 @@ def omniglot_data(drawings, data, monkeypatch):
     return data
 
 
+@pytest.fixture(scope="module")
+def small_mini_imagenet(tmp_path_factory):
+    """Five classes of 16 random images for each of train, val and test, imported."""
+    pytest.importorskip("PIL")
+    source = tmp_path_factory.mktemp("mini")
+    files = {
+        f"{split}/{split}{c}/{i}.jpg": jpeg(1000 * s + 100 * c + i)
+        for s, split in enumerate(("train", "val", "test"))
+        for c in range(5)
+        for i in range(16)
+    }
+    mini_imagenet.import_mini_imagenet(image_sets.write(source, files), source / "cache")
+    return source / "cache"
+
+
+@pytest.fixture(scope="module")
+def own_images(tmp_path_factory):
+    """Sixteen classes of 16 random images, imported for both presets of a folder of images."""
+    pytest.importorskip("PIL")
+    source = tmp_path_factory.mktemp("own")
+    files = {f"all/{c}/{i}.png": jpeg(100 * c + i, 30, "PNG") for c in range(16) for i in range(16)}
+    image_sets.write(source, files)
+    folder.import_folder(source / "all", source / "images-5way", size=28, grey=True)
+    folder.import_folder(source / "all", source / "images-colour-5way")
+    return source
+
+
 # Which classes
+
+
+def test_mini_imagenet_and_own_images_are_split_by_their_import_and_not_turned(
+    small_mini_imagenet, own_images
+):
+    made = make_experiment(get("mini-imagenet-5way"), 3, NUMPY, small_mini_imagenet).episodes
+    for split, short in (("train", "train"), ("validation", "val"), ("test", "test")):
+        assert names(getattr(made, split)) == {f"{short}{c}" for c in range(5)}
+    made = make_experiment(get("images-5way"), 3, NUMPY, own_images / "images-5way").episodes
+    parts = [names(made.train), names(made.validation), names(made.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 16
+    spec = made.preset.evaluation
+    validation = images(made.validation)
+    assert pixels(made.evaluation(spec, "validation", 0).support[0]) <= validation
+
+
+def test_a_1_shot_task_of_mini_imagenet_is_fine_tuned_on_batches_of_5_and_a_5_shot_task_on_15(
+    small_mini_imagenet,
+):
+    made = make_experiment(get("mini-imagenet-5way"), 0, NUMPY, small_mini_imagenet).episodes
+    for shots, batch in ((1, 5), (5, 15)):
+        spec = dataclasses.replace(made.preset.evaluation, shots=shots)
+        batches = made.evaluation(spec, "test", 0).batches
+        assert {len(x) for x, _ in batches[:1]} == {batch}
+
+
+def test_images_of_another_size_and_a_missing_folder_are_refused(own_images):
+    with pytest.raises(UsageError, match=r"are 28 x 28 x 1, and images-colour.* reads 84 x 84 x 3.*--size"):
+        make_experiment(get("images-colour-5way"), 0, NUMPY, own_images / "images-5way")
+    with pytest.raises(UsageError, match="--data DIR is missing"):
+        make_experiment(get("images-5way"), 0, NUMPY)
+
+
+def test_a_split_that_the_data_do_not_have_is_refused_with_those_there_are():
+    made = experiment("glyphs-5way")
+    with pytest.raises(UsageError, match="'validation': glyphs-5way has none; choose train or test"):
+        made.episodes.check_evaluation(made.preset.evaluation, "validation")
 
 
 def test_glyphs_four_fifths_of_the_classes_are_trained_on_and_the_others_are_the_test_classes():
@@ -94,9 +169,9 @@ def spied_evaluations(monkeypatch):
     asked = []
     original = episodes_module.FewShotEpisodes.evaluation
 
-    def spy(self, spec, split, i):
+    def spy(self, spec, split, i, at=None):
         asked.append((split, i))
-        return original(self, spec, split, i)
+        return original(self, spec, split, i, at)
 
     monkeypatch.setattr(episodes_module.FewShotEpisodes, "evaluation", spy)
     return asked
@@ -203,13 +278,19 @@ def assert_same_batches(one, other):
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_network_is_the_one_of_the_preset_s_data(name, request):
     preset = get(name)
-    data = request.getfixturevalue("omniglot_data") if name in OMNIGLOT else None
+    fixture = FIXTURES.get(preset.tasks.source)
+    data = request.getfixturevalue(fixture) if fixture else None
+    if preset.tasks.source == "folder":
+        data = data / preset.name
     made = make_experiment(preset, 0, NUMPY, data)
-    expected = (
-        models.sine_mlp()
-        if name in SINE
-        else models.omniglot_cnn(preset.tasks.ways, 32 if name == "glyphs-5way" else 64)
-    )
+    if name in SINE:
+        expected = models.sine_mlp()
+    elif name.startswith("mini-imagenet-v1"):
+        expected = models.mini_imagenet_cnn(5, order="conv-pool-norm")
+    elif name in ("mini-imagenet-5way", "images-colour-5way"):
+        expected = models.mini_imagenet_cnn(5)
+    else:
+        expected = models.omniglot_cnn(preset.tasks.ways, 32 if name == "glyphs-5way" else 64)
     assert made.model == expected
     init = expected.init(Streams(0).rng("init"))
     np.testing.assert_array_equal(made.start().phi, init)

@@ -9,5 +9,7 @@ the table as CSV and the picture as PNG and SVG, on white for print and on a dar
 ``inner_curve``   accuracy against inner steps at test
 ``same_k``        Reptile, FOMAML, MAML and joint training at the same number of inner steps
 
+``sources``       where the numbers come from
+
 matplotlib is needed to draw (``pip install matplotlib``), not to compute.
 """

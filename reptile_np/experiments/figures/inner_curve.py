@@ -17,12 +17,12 @@ SIZE = (6.4, 4.0)
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.AMBER, style.SKY)
 LINES = {"transductive": "-", "non_transductive": "--"}
 
+Curves = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
+"""Run ↦ mode ↦ (mean, half width of the 95 % interval) after 0, 1, … inner steps."""
 
-def table(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Table:
-    """Return rows (run, mode, inner_step, accuracy, ci95).
 
-    `curves` holds for each run and mode (mean, half width of the 95 % interval) after 0, 1, … inner steps.
-    """
+def table(curves: Curves) -> Table:
+    """Return rows (run, mode, inner_step, accuracy, ci95)."""
     rows = [
         (run, mode, step, float(mean), float(ci95))
         for run, modes in curves.items()

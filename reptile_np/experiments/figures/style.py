@@ -9,6 +9,7 @@ Verified by ``tests/experiments/test_figures.py``.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,14 @@ Draw = Callable[[Any, Table, dict[str, str]], None]
 """Draw a table into a matplotlib `Figure`, with the colours of a theme."""
 
 
+def check_installed() -> None:
+    """Raise `UsageError` if matplotlib is missing, before long work is done for a figure."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UsageError("figures need matplotlib: pip install 'reptile_np[plot]'") from None
+
+
 def save(table: Table, draw: Draw, path: Path, size: tuple[float, float]) -> list[Path]:
     """Write PATH.csv, and PATH.png, PATH.svg, PATH-dark.png and PATH-dark.svg; return the files written.
 
@@ -86,8 +95,11 @@ def save(table: Table, draw: Draw, path: Path, size: tuple[float, float]) -> lis
 def to_csv(table: Table) -> str:
     """Return the table as CSV; floats with six significant digits."""
     lines: list[Sequence[Any]] = [table.columns, *table.rows]
-    texts = [[f"{v:.6g}" if isinstance(v, float) else str(v) for v in line] for line in lines]
-    return "".join(",".join(line) + "\n" for line in texts)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [f"{v:.6g}" if isinstance(v, float) else v for v in line] for line in lines
+    )
+    return text.getvalue()
 
 
 def from_csv(path: Path) -> Table:
@@ -109,11 +121,10 @@ def _value(text: str) -> Any:
 @contextmanager
 def _themed(theme: dict[str, str]) -> Iterator[Callable[[tuple[float, float]], Any]]:
     """Lend a function that makes an empty figure in a theme; matplotlib is imported here only."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("figures need matplotlib: pip install matplotlib") from None
+    check_installed()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     ink, page = theme["ink"], theme["page"]
     settings: Any = {
         "axes.edgecolor": ink,
