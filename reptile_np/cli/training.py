@@ -47,7 +47,7 @@ def add_to(commands: Commands) -> None:
     evaluate = commands.add(
         "evaluate", _evaluate, "evaluate a run in both modes", stopped="stopped; no evaluation was recorded"
     )
-    evaluate.add_argument("run", type=path, metavar="DIR")
+    evaluate.add_argument("run", metavar="DIR|pretrained:NAME")
     evaluate.add_argument("--tasks", type=positive, default=10_000)
     evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
     evaluate.add_argument("--split", choices=("test", "train"), default="test")
@@ -163,13 +163,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     one_blas_thread()
     from reptile_np.experiments import runs
     from reptile_np.experiments.backend import choose_ops, kernels_missing
+    from reptile_np.pretrained import saved_run
 
     ops = choose_ops(args.ops, args.threads)
     if args.ops == "auto" and (missing := kernels_missing()):
         note(missing)
     signals.raise_instead()  # to end the processes that share the tasks
     result = runs.evaluate(
-        args.run,
+        saved_run(args.run),
         ops,
         data=args.data,
         tasks=args.tasks,

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -100,8 +100,21 @@ def train(
         return result
 
 
+class SavedRun(Protocol):
+    """What an evaluation reads of a run: a `RunDirectory`, or released weights in its place."""
+
+    def config(self) -> tuple[Preset, int]:
+        """Return the preset and the seed."""
+
+    def load(self, template: Step) -> Step:
+        """Return the trained state."""
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Keep a record."""
+
+
 def evaluate(
-    path: Path,
+    run: Path | SavedRun,
     ops: Ops,
     *,
     data: Path | None = None,
@@ -116,6 +129,8 @@ def evaluate(
 
     Parameters
     ----------
+    run
+        The directory of a run, or what can be read like one.
     jobs
         Processes of one thread each (default: every core that the tasks keep busy); 1 runs in this process.
         The result is the same for any number.  Processes are spawned: a script needs
@@ -126,9 +141,9 @@ def evaluate(
     Raises
     ------
     UsageError
-        If `path` has no run, no checkpoint, or the data cannot give such tasks.
+        If there is no run, no checkpoint, or the data cannot give such tasks.
     """
-    directory = RunDirectory(path)
+    directory = RunDirectory(run) if isinstance(run, Path) else run
     preset, seed = directory.config()
     changes = {"tasks": tasks, **({} if shots is None else {"shots": shots})}
     preset = replace(preset, evaluation=replace(preset.evaluation, **changes))
