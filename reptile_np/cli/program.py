@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from reptile_np import __version__
-from reptile_np.cli import checking, data, listing, signals, terminal, training
+from reptile_np.cli import checking, classify, data, listing, play, signals, terminal, training
 from reptile_np.cli.arguments import Commands, Parser
 from reptile_np.errors import UsageError
 
@@ -56,7 +56,7 @@ def _parser() -> Parser:
 
     parser.set_defaults(command=help_)
     commands = Commands(parser)
-    for group in (listing, training, checking, data):
+    for group in (listing, training, checking, data, classify, play):
         group.add_to(commands)
     return parser
 
