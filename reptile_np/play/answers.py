@@ -24,7 +24,7 @@ from reptile_np.tasks.sine import INTERVAL
 from reptile_np.theory.manifolds import Sphere, distance_gradient, move
 
 MOST_CLASSES, MOST_EXAMPLES, MOST_QUERIES = 5, 5, 5
-MOST_STROKES, MOST_POINTS = 40, 2000
+MOST_STROKES, MOST_POINTS = 200, 2000
 """Of one drawing: strokes, and points of all of them."""
 WAVE_STEPS, WAVE_RATE, MOST_WAVE_POINTS = 32, 0.02, 50
 LINE = np.linspace(*INTERVAL, 101)[:, np.newaxis]
@@ -39,8 +39,8 @@ Handler = Callable[[Any], Answer]
 class Characters:
     """Answers about drawn characters.
 
-    A learner stays fitted to the newest examples, so that a new drawing to classify costs no fine-tuning; the
-    initialisations are fine-tuned in parallel.
+    What the newest examples and drawings gave is kept, so that a stroke costs only what it changes.  The
+    initialisations are computed in parallel.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Characters:
 
     def __init__(self, learners: Mapping[str, Learner]) -> None:
         self._learners = learners
-        self._fitted: dict[str, tuple[bytes, Learner]] = {}
+        self._fitted: dict[str, tuple[bytes, _Fitted]] = {}
         self._pool = ThreadPoolExecutor(len(learners))
 
     def __call__(self, request: Any) -> Answer:
@@ -78,21 +78,44 @@ class Characters:
             raise UsageError("transductive: must be true or false")
 
         def answer(name: str) -> Any:
-            learner = self._fit(name, x, y)
-            return _rounded(learner.predict_proba_by_step(queries, transductive=transductive))
+            return _rounded(self._fitted_to(name, x, y).answer(queries, transductive))
 
-        return {
-            "probabilities": dict(zip(self._learners, self._pool.map(answer, self._learners), strict=True))
-        }
+        answers = self._pool.map(answer, self._learners)
+        return {"probabilities": dict(zip(self._learners, answers, strict=True))}
 
-    def _fit(self, name: str, x: Array, y: Array) -> Learner:
-        """Return a learner fitted to the examples, which no request changes again."""
+    def _fitted_to(self, name: str, x: Array, y: Array) -> _Fitted:
+        """Return the initialisation, fine-tuned to these examples."""
         key = x.tobytes() + y.tobytes()
-        known, learner = self._fitted.get(name, (b"", None))
-        if learner is None or known != key:
-            learner = Learner(**self._learners[name].get_params()).fit(x, y)
-            self._fitted[name] = key, learner
-        return learner
+        known, fitted = self._fitted.get(name, (b"", None))
+        if fitted is None or known != key:
+            fitted = _Fitted(Learner(**self._learners[name].get_params()).fit(x, y))
+            self._fitted[name] = key, fitted
+        return fitted
+
+
+class _Fitted:
+    """A fine-tuned learner that remembers its answers to single drawings."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self._answers: dict[bytes, Array] = {}
+
+    def answer(self, queries: Array, transductive: bool) -> Array:
+        """Return the probabilities (steps + 1, q, c); the learner's own, of one call or several.
+
+        Non-transductive answers do not depend on the other drawings: only new drawings are computed.
+        """
+        if transductive:
+            return self._learner.predict_proba_by_step(queries, transductive=True)
+        known = self._answers
+        answers = {
+            query.tobytes(): known[query.tobytes()]
+            if query.tobytes() in known
+            else self._learner.predict_proba_by_step(query[np.newaxis], transductive=False)
+            for query in queries
+        }
+        self._answers = answers
+        return np.concatenate([answers[query.tobytes()] for query in queries], axis=1)
 
 
 def waves(model: Model, initialisations: Mapping[str, Array], request: Any) -> Answer:

@@ -100,7 +100,7 @@ POINT = [0.5, 0.5]
         change("queries", []),
         change("queries", [[]]),
         change("queries", [[[]]]),
-        change("queries", [[[POINT]] * 41]),
+        change("queries", [[[POINT]] * 201]),
         change("queries", [[[POINT] * 2001]]),
         change("queries", [[[POINT] * 1500, [POINT] * 1500]]),
         change("queries", [[[[0.5]]]]),
