@@ -1,4 +1,4 @@
-"""Check the gradient of a JAX function of a pytree; say whose meta-gradient it is: MAML's, FOMAML's, Reptile's.
+"""Check the gradient of a JAX function of a pytree, and find out whose meta-gradient its MAML is.
 
 `ravel_pytree` makes one flat vector of any pytree of parameters, and back.
 

@@ -1,4 +1,4 @@
-"""Check the gradient of a PyTorch module, and tell whether its meta-gradient is MAML's, FOMAML's or Reptile's.
+"""Check the gradient of a PyTorch module, and find out whose meta-gradient its MAML is.
 
 The checks take plain functions of one flat vector; `functional_call` makes them of any module.
 

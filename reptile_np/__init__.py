@@ -10,10 +10,13 @@ The public packages, in reading order:
 ``tasks``         sources of tasks: sine waves, glyphs, image classes, Omniglot
 ``theory``        section 4 of the paper, executable
 ``checks``        checks of gradients, Hessian products and meta-gradients, for your own model too
-``experiments``   presets with their sources, run directories
+``experiments``   presets with their sources, run directories, `Learner`
+``pretrained``    the released weights, and `load`: what was trained, as a classifier of your images
+``play``          a page in the browser to draw on
 ``bench``         kernels: verified, then timed
 
-Each is imported when it is first used, so that ``import reptile_np`` costs nothing.
+``SYMBOLS.md`` leads from the paper's symbols to the names here.  Each package is imported when it is first
+used, so that ``import reptile_np`` costs nothing.
 """
 
 from __future__ import annotations

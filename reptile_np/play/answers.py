@@ -23,6 +23,8 @@ from reptile_np.play import drawing
 from reptile_np.tasks.sine import INTERVAL
 from reptile_np.theory.manifolds import Sphere, distance_gradient, move
 
+__all__ = ["Answer", "Characters", "Handler", "handlers", "moves", "waves"]
+
 MOST_CLASSES, MOST_EXAMPLES, MOST_QUERIES = 5, 5, 5
 MOST_STROKES, MOST_POINTS = 200, 2000
 """Of one drawing: strokes, and points of all of them."""

@@ -11,6 +11,8 @@ import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 
+__all__ = ["CANVAS", "PEN", "SIDE", "Stroke", "image"]
+
 CANVAS, SIDE = 105, 28
 """Side of the canvas on which Omniglot's characters were drawn, and of the images of the network."""
 PEN = 2.5

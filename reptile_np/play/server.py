@@ -20,6 +20,8 @@ from typing import Any
 from reptile_np.errors import UsageError
 from reptile_np.play.answers import Handler
 
+__all__ = ["ADDRESS", "PAGE", "Server"]
+
 ADDRESS = "127.0.0.1"
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),

@@ -19,6 +19,8 @@ from reptile_np.experiments.settings import to_json
 from reptile_np.files import replacing
 from reptile_np.pretrained.weights import parts, read
 
+__all__ = ["main", "release"]
+
 
 def release(run: Path, to: Path) -> None:
     """Write the weights file `to` from a run directory, and read it back.
