@@ -56,14 +56,14 @@ def window():
 
 @pytest.fixture
 def page(window, url):
-    """The page, newly opened, which keeps its last question and answer for the test."""
+    """The page, newly opened, which keeps its last question for the test."""
     window.look(1100, 1000)
     window.open(url)
     window.wait("document.querySelectorAll('#queries canvas').length === 1")
     window.run(
         "const send = window.fetch; window.answered = 0; window.fetch = async (path, options) => {"
-        "const began = performance.now(), response = await send(path, options);"
-        "window.sent = options.body; window.last = await response.clone().text();"
+        "window.sent = options.body; const began = performance.now(), response = await send(path, options);"
+        "await response.clone().text();"
         "window.milliseconds = performance.now() - began; window.answered++; return response; };"
     )
     yield window

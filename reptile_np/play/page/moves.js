@@ -99,12 +99,15 @@ plot.addEventListener("pointerdown", (event) => {
   dragged = grab(where(event), event.pointerType === "touch" ? 0.7 : 0.3);
   if (dragged) plot.setPointerCapture(event.pointerId);
 });
-plot.addEventListener("pointermove", (event) => {
-  if (!dragged) return;
-  dragged(where(event));
-  update();
-});
-for (const end of ["pointerup", "pointercancel"]) plot.addEventListener(end, () => { dragged = null; });
+for (const kind of ["pointermove", "pointerup"]) {
+  plot.addEventListener(kind, (event) => {
+    if (!dragged) return;
+    dragged(where(event));
+    if (kind === "pointerup") dragged = null;
+    update();
+  });
+}
+plot.addEventListener("pointercancel", () => { dragged = null; });
 plot.addEventListener("keydown", (event) => {
   const step = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1] }[event.key];
   if (!step) return;

@@ -81,6 +81,8 @@ export class Pad {
       this.canvas.addEventListener(end, (event) => {
         if (this.pointer !== event.pointerId) return;
         this.pointer = null;
+        if (end === "pointerup") this.extend(at(event));
+        this.draw();
         this.changed();
       });
     }
@@ -137,10 +139,9 @@ export function button(text, label, action) {
   return element;
 }
 
-/** The context of a plot of w × h units, twice as fine as they are, cleared. */
+/** The context of a plot that is w × h units large, cleared. */
 export function plotContext(canvas, w, h) {
-  const fine = 2;
-  if (canvas.width !== w * fine) [canvas.width, canvas.height] = [w * fine, h * fine];
+  const fine = canvas.width / w;
   const context = canvas.getContext("2d");
   context.setTransform(fine, 0, 0, fine, 0, 0);
   context.clearRect(0, 0, w, h);
