@@ -14,6 +14,8 @@ line of standard output; progress, notes and errors go to standard error.
     listing.py      list, show, runs
     checking.py     verify, bench
     data.py         data
+    classify.py     classify
+    play.py         play
 
 Verified by ``tests/test_cli.py``.
 """

@@ -6,7 +6,18 @@ import argparse
 from collections.abc import Sequence
 
 from reptile_np import __version__
-from reptile_np.cli import checking, data, drawing, listing, reproducing, signals, terminal, training
+from reptile_np.cli import (
+    checking,
+    classify,
+    data,
+    drawing,
+    listing,
+    play,
+    reproducing,
+    signals,
+    terminal,
+    training,
+)
 from reptile_np.cli.arguments import Commands, Parser
 from reptile_np.errors import UsageError
 
@@ -56,7 +67,7 @@ def _parser() -> Parser:
 
     parser.set_defaults(command=help_)
     commands = Commands(parser)
-    for group in (listing, training, reproducing, drawing, checking, data):
+    for group in (listing, training, reproducing, drawing, checking, data, classify, play):
         group.add_to(commands)
     return parser
 

@@ -48,13 +48,13 @@ def add_to(commands: Commands) -> None:
     evaluate = commands.add(
         "evaluate", _evaluate, "evaluate a run in both modes", stopped="stopped; no evaluation was recorded"
     )
-    evaluate.add_argument("run", type=path, metavar="DIR")
+    evaluate.add_argument("run", metavar="DIR|pretrained:NAME")
     evaluate.add_argument("--tasks", type=positive, default=10_000)
     evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
     evaluate.add_argument("--split", choices=("test", "validation", "train"), default="test")
     evaluate.add_argument("--curve", action="store_true", help="accuracy after each inner step")
     evaluate.add_argument(
-        "--compare", type=path, metavar="DIR", help="a second run on the same tasks: the paired difference"
+        "--compare", metavar="DIR|pretrained:NAME", help="a second run on the same tasks: the difference"
     )
     evaluate.add_argument("--jobs", type=positive, help="processes that share the tasks (default: all cores)")
     add_computing(evaluate)
@@ -174,6 +174,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     one_blas_thread()
     from reptile_np.experiments import runs
     from reptile_np.experiments.backend import choose_ops, kernels_missing
+    from reptile_np.pretrained import saved_run
 
     ops = choose_ops(args.ops, args.threads)
     if args.ops == "auto" and (missing := kernels_missing()):
@@ -182,7 +183,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in ("data", "tasks", "shots", "split", "jobs", "quiet")}
     if args.compare:
         return _compare(args, ops, options)
-    result = runs.evaluate(args.run, ops, curve=args.curve, **options)
+    result = runs.evaluate(saved_run(args.run), ops, curve=args.curve, **options)
     if args.json:
         show_json(result)
     elif "error" in result:
@@ -202,10 +203,11 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace, ops: Ops, options: Mapping[str, Any]) -> int:
     from reptile_np.experiments import paired
+    from reptile_np.pretrained import saved_run
 
     if args.curve:
         raise UsageError("--curve and --compare: choose one of them")
-    result = paired.compare((args.run, args.compare), ops, **options)
+    result = paired.compare((saved_run(args.run), saved_run(args.compare)), ops, **options)
     if args.json:
         show_json(result)
         return 0

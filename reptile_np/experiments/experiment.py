@@ -149,7 +149,7 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
         damaged or too few, for training and for the preset's evaluation.
     """
     check_settings(preset)
-    model, scoring = _network(preset)
+    model, scoring = network(preset)
     check_memory(preset, preset.evaluation, model)
     model = model.with_ops(ops)
     data = _absolute(data) if data is not None else None
@@ -158,7 +158,7 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
         seed=seed,
         model=model,
         inner=OPTIMIZERS[preset.inner.optimizer](preset.inner.learning_rate),
-        outer=_outer_optimizers(preset.outer),
+        outer=outer_optimizers(preset.outer),
         meta_gradient=_meta_gradient(preset, model),
         episodes=make_episodes(preset, Streams(seed), data),
         scoring=scoring,
@@ -168,7 +168,7 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
     return experiment
 
 
-def _network(preset: Preset) -> tuple[Model, Scoring]:
+def network(preset: Preset) -> tuple[Model, Scoring]:
     """Return the network of a preset, in NumPy, and how its tasks are scored."""
     tasks = preset.tasks
     if tasks.source == "sine":
@@ -188,7 +188,7 @@ def _absolute(data: Path) -> Path:
         raise UsageError(f"--data {data}: {error}") from None
 
 
-def _outer_optimizers(outer: OuterSpec) -> Callable[[int], Optimizer]:
+def outer_optimizers(outer: OuterSpec) -> Callable[[int], Optimizer]:
     """Return i ↦ the optimiser of outer step i, with the annealed rate."""
     rate = linear_annealing(outer.rate, outer.final_rate, outer.steps)
     return lambda i: OPTIMIZERS[outer.optimizer](rate(i))

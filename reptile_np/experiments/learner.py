@@ -8,17 +8,32 @@ Verified by ``tests/experiments/test_learner.py``: `fit` and `predict_proba` do 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from reptile_np.errors import UsageError
+from reptile_np.experiments.image_arrays import as_inputs
 from reptile_np.meta.evaluation import MODES
-from reptile_np.meta.inner_loop import Array, Keep, Trajectory, adapt
+from reptile_np.meta.inner_loop import Array, adapt
 from reptile_np.nn.models import Model
 from reptile_np.tasks.few_shot import minibatches
 
-PARAMETERS = ("model", "phi", "optimizer", "state", "steps", "batch", "seed", "transductive")
+__all__ = ["Learner"]
+
+PARAMETERS = (
+    "model",
+    "phi",
+    "optimizer",
+    "state",
+    "steps",
+    "batch",
+    "seed",
+    "transductive",
+    "resize",
+    "recolour",
+)
 
 
 class Learner:
@@ -35,18 +50,24 @@ class Learner:
     steps, batch
         How many inner steps `fit` takes, and the examples in each of their minibatches.
     seed
-        Draws the minibatches: the same images and seed give the same classifier.
+        Draws the minibatches: the same images and seed give the same classifier.  An integer, or a
+        `numpy.random.Generator`, which `fit` then draws from.
     transductive
         Whether `predict` classifies its images together, in one batch.  Batch norm uses the statistics of
         the batch, so the answer for one image then depends on the others.  False: each image is
         classified with the support set, and its answer does not depend on the other images.
+    resize, recolour
+        Whether images of another size, or grey ones for colour and the reverse, are converted
+        (`reptile_np.experiments.image_arrays.as_inputs`) or refused.
 
     Attributes
     ----------
     classes_
         The distinct labels (c,), sorted, after `fit`; c is at most the number of the model's outputs.
+    phis_
+        The parameters (n,) after 0, 1, …, `steps` inner steps of `fit`: φ_1 … φ_{k+1}.
     phi_
-        The fine-tuned parameters (n,), after `fit`.
+        The last of them, the fine-tuned parameters.
 
     Notes
     -----
@@ -63,11 +84,14 @@ class Learner:
         *,
         steps: int = 50,
         batch: int = 5,
-        seed: int = 0,
+        seed: int | np.random.Generator = 0,
         transductive: bool = False,
+        resize: bool = False,
+        recolour: bool = False,
     ) -> None:
         self.model, self.phi, self.optimizer, self.state = model, phi, optimizer, state
         self.steps, self.batch, self.seed, self.transductive = steps, batch, seed, transductive
+        self.resize, self.recolour = resize, recolour
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name, as scikit-learn's `clone` asks for them."""
@@ -87,13 +111,23 @@ class Learner:
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn, which alone calls this, that the learner is a classifier of arrays of images."""
+        utils = import_module("sklearn.utils")
+        return utils.Tags(
+            estimator_type="classifier",
+            target_tags=utils.TargetTags(required=True),
+            classifier_tags=utils.ClassifierTags(),
+            input_tags=utils.InputTags(two_d_array=False, three_d_array=True),
+        )
+
     def fit(self, x: Any, y: Any) -> Learner:
         """Fine-tune to labelled images; return self.
 
         Parameters
         ----------
         x
-            Images (b, h, w) or (b, h, w, channels) of the model's size.
+            Images (b, h, w) or (b, h, w, channels); see the notes of the class.
         y
             Labels (b,) of any kind that can be sorted: integers, strings.
 
@@ -116,8 +150,12 @@ class Learner:
         self.classes_ = classes
         self.support_ = images
         rng = np.random.default_rng(self.seed)
-        self._batches = minibatches(rng, (images, numbers.astype(np.int32)), self.batch, self.steps)
-        self.phi_: Array = self._adapt("ends").phis[-1]
+        batches = minibatches(rng, (images, numbers.astype(np.int32)), self.batch, self.steps)
+        trajectory = adapt(self.model, self.optimizer, self.phi, batches, self.state)
+        self.phis_: tuple[Array, ...] = trajectory.phis
+        self.phi_: Array = trajectory.phis[-1]
+        if not np.isfinite(self.phi_).all():
+            raise UsageError("fit: fine-tuning diverged; lower the optimiser's learning rate")
         return self
 
     def predict_proba(self, x: Any, *, transductive: bool | None = None) -> Array:
@@ -145,7 +183,7 @@ class Learner:
         """
         self._need_fit()
         images = self._images(x)
-        return np.stack([self._probabilities(phi, images, transductive) for phi in self._adapt("all").phis])
+        return np.stack([self._probabilities(phi, images, transductive) for phi in self.phis_])
 
     def predict(self, x: Any, *, transductive: bool | None = None) -> Array:
         """Return the label (b,) of the most probable class of each image; arguments as `predict_proba`."""
@@ -160,10 +198,6 @@ class Learner:
         if not hasattr(self, "phi_"):
             raise UsageError("predict: call fit(x, y) first")
 
-    def _adapt(self, keep: Keep) -> Trajectory:
-        """Run the inner loop of the last `fit`."""
-        return adapt(self.model, self.optimizer, self.phi, self._batches, self.state, keep=keep)
-
     def _probabilities(self, phi: Array, images: Array, transductive: bool | None) -> Array:
         """Return the softmax (b, c) over the outputs that have a class."""
         together = self.transductive if transductive is None else transductive
@@ -174,24 +208,5 @@ class Learner:
 
     def _images(self, x: Any) -> Array:
         """Return images as float32 (b, *input_shape)."""
-        x, shape = np.asarray(x), self.model.input_shape
-        if x.ndim == 3 and shape[2] == 1:
-            x = x[..., np.newaxis]
-        if x.ndim != 4 or x.shape[1:] != shape or len(x) == 0:
-            want = " × ".join(map(str, shape))
-            raise UsageError(
-                f"images have shape {x.shape}; this model reads (b, height, width, channels) of {want}"
-            )
-        if x.dtype.kind == "f":
-            if not np.isfinite(x).all():
-                raise UsageError("images: some pixels are NaN or infinite; give numbers from 0 to 1")
-            if x.min() < 0 or x.max() > 1:
-                raise UsageError(
-                    f"images: floats from {x.min():g} to {x.max():g}; scale them to 0 … 1, or give uint8"
-                )
-            return x.astype(np.float32)
-        if x.dtype == np.uint8:
-            return x.astype(np.float32) / np.float32(255)
-        if x.dtype == bool:
-            return x.astype(np.float32)
-        raise UsageError(f"images have dtype {x.dtype}; give uint8 (0-255), bool, or floats from 0 to 1")
+        rows, columns, channels = self.model.input_shape
+        return as_inputs(x, (rows, columns, channels), resize=self.resize, recolour=self.recolour)

@@ -19,13 +19,13 @@ from reptile_np.experiments.episodes import Split
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.parallel import job_count, processes
 from reptile_np.experiments.progress import Progress
-from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.run_directory import RunDirectory, SavedRun
 from reptile_np.experiments.scores import ClassificationScores
 from reptile_np.nn.ops import Ops
 
 
 def compare(
-    paths: tuple[Path, Path],
+    runs: tuple[Path | SavedRun, Path | SavedRun],
     ops: Ops,
     *,
     data: Path | None = None,
@@ -39,8 +39,8 @@ def compare(
 
     Parameters
     ----------
-    paths
-        The directories of runs A and B.
+    runs
+        A and B: run directories, or released weights.
     shots
         Default: those of A's preset.
     data, tasks, split, jobs
@@ -58,8 +58,8 @@ def compare(
         If the runs do not have the same seed, source and kind of tasks: their test classes and tasks would
         differ.
     """
-    runs = [RunDirectory(path) for path in paths]
-    (first, seed), (second, other_seed) = configs = [run.config() for run in runs]
+    saved = [RunDirectory(run) if isinstance(run, Path) else run for run in runs]
+    (first, seed), (second, other_seed) = configs = [run.config() for run in saved]
     if first.tasks.source == "sine":
         raise UsageError(f"--compare: {first.name} is not a classifier")
     kinds = [(p.tasks.source, p.tasks.ways, p.tasks.classes, p.tasks.images) for p, _ in configs]
@@ -70,7 +70,7 @@ def compare(
         )
     shots = shots or first.evaluation.shots
     fractions, result = [], {"split": split, "tasks": tasks, "shots": shots, "ways": first.tasks.ways}
-    for name, run, (preset, _) in zip("ab", runs, configs, strict=True):
+    for name, run, (preset, _) in zip("ab", saved, configs, strict=True):
         preset = replace(preset, evaluation=replace(preset.evaluation, tasks=tasks, shots=shots))
         experiment = make_experiment(preset, seed, ops, data)
         step = run.load(experiment.start())

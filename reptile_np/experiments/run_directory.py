@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from reptile_np.errors import UsageError, printable
 from reptile_np.experiments import checkpoints
@@ -39,6 +39,19 @@ DESCRIPTION_OF_FORMAT_0 = ("about", "source", "cost")  # keys of a preset that d
 
 class RunIsBusy(UsageError):
     """Another process is at work in the run's directory."""
+
+
+class SavedRun(Protocol):
+    """What an evaluation reads of a run: a `RunDirectory`, or released weights in its place."""
+
+    def config(self) -> tuple[Preset, int]:
+        """Return the preset and the seed."""
+
+    def load(self, template: Step) -> Step:
+        """Return the trained state."""
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Keep a record."""
 
 
 @dataclass(frozen=True)

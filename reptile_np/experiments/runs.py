@@ -22,7 +22,7 @@ from reptile_np.experiments.episodes import Split
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.parallel import job_count, processes
 from reptile_np.experiments.progress import Progress, Report, RunningMean, notice
-from reptile_np.experiments.run_directory import RESULT, RunDirectory
+from reptile_np.experiments.run_directory import RESULT, RunDirectory, SavedRun
 from reptile_np.experiments.scores import Scores
 from reptile_np.experiments.specs import Preset
 from reptile_np.experiments.watching import watcher
@@ -107,7 +107,7 @@ def train(
 
 
 def evaluate(
-    path: Path,
+    run: Path | SavedRun,
     ops: Ops,
     *,
     data: Path | None = None,
@@ -124,6 +124,8 @@ def evaluate(
 
     Parameters
     ----------
+    run
+        The directory of a run, or what can be read like one.
     curve
         Whether to record the accuracy, or the error, after each inner step too.
     jobs
@@ -136,9 +138,9 @@ def evaluate(
     Raises
     ------
     UsageError
-        If `path` has no run, no checkpoint, or the data cannot give such tasks.
+        If there is no run, no checkpoint, or the data cannot give such tasks.
     """
-    directory = RunDirectory(path)
+    directory = RunDirectory(run) if isinstance(run, Path) else run
     preset, seed = directory.config()
     changes = {"tasks": tasks, **({} if shots is None else {"shots": shots})}
     preset = replace(preset, evaluation=replace(preset.evaluation, **changes))

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
+from reptile_np.experiments.image_arrays import as_inputs
 from reptile_np.experiments.learner import Learner
 from reptile_np.meta.evaluation import MODES
 from reptile_np.meta.inner_loop import adapt
-from reptile_np.meta.optimizers import Adam
+from reptile_np.meta.optimizers import Adam, Sgd
 from reptile_np.nn.models import omniglot_cnn
 from reptile_np.tasks.few_shot import minibatches
 
@@ -114,7 +115,7 @@ def test_parameters_can_be_read_changed_and_cloned(learner):
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (np.zeros((2, 27, 28, 1), np.float32), [0, 1], r"shape \(2, 27, 28, 1\).* of 28 × 28 × 1"),
+        (np.zeros((2, 27, 28, 1), np.float32), [0, 1], "27 x 28 pixels, this model reads 28 x 28"),
         (np.zeros((0, 28, 28, 1), np.float32), [], r"shape \(0, 28, 28, 1\)"),
         (np.zeros((2, 28, 28, 1), np.int64), [0, 1], "dtype int64; give uint8"),
         (np.full((2, 28, 28, 1), 255.0), [0, 1], "floats from 255 to 255; scale them"),
@@ -134,6 +135,23 @@ def test_what_does_not_fit_is_refused_in_one_line(learner, x, y, message):
 def test_no_step_and_no_example_are_refused(rng, learner, values):
     with pytest.raises(UsageError, match="both must be at least 1"):
         learner.set_params(**values).fit(images(rng, 8), np.arange(8) % WAYS)
+
+
+def test_images_are_converted_only_if_asked(rng, learner):
+    pytest.importorskip("PIL")
+    x, y = rng.random((8, 40, 30, 3)), np.arange(8) % WAYS
+    with pytest.raises(UsageError, match="set recolour=True"):
+        learner.fit(x, y)
+    with pytest.raises(UsageError, match="set resize=True"):
+        learner.set_params(recolour=True).fit(x, y)
+    converted = as_inputs(x, (28, 28, 1), resize=True, recolour=True)
+    expected = Learner(**learner.get_params()).fit(converted, y).phi_
+    np.testing.assert_array_equal(learner.set_params(resize=True).fit(x, y).phi_, expected)
+
+
+def test_a_fine_tuning_that_diverges_says_so(rng, learner):
+    with np.errstate(all="ignore"), pytest.raises(UsageError, match="fine-tuning diverged"):
+        learner.set_params(optimizer=Sgd(1e30), state=()).fit(images(rng, 8), np.arange(8) % WAYS)
 
 
 def test_predict_before_fit_says_so(learner):
