@@ -1,14 +1,22 @@
 """Work spread over executors: the same results as a plain loop, whoever does it."""
 
 import os
+import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments import parallel, runs
 from reptile_np.experiments.experiment import make_experiment
-from reptile_np.experiments.parallel import job_count, processes, worker_losses_in_one_line
+from reptile_np.experiments.parallel import (
+    job_count,
+    processes,
+    run_all,
+    worker_losses_in_one_line,
+    worker_processes,
+)
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import experiment, small
 
@@ -113,3 +121,50 @@ def test_what_an_executor_is_given_can_be_pickled():
 
     alone = made.evaluate(made.start()).to_json()
     assert made.evaluate(made.start(), executor=Pickling()).to_json() == alone
+
+
+def square_or_refuse(item):
+    if item == 2:
+        raise UsageError("no twos")
+    return item**2
+
+
+def test_run_all_returns_each_result_or_exception_in_the_order_of_the_items():
+    with ThreadPoolExecutor(2) as threads:
+        results = run_all(square_or_refuse, [3, 2, 1], lambda: nullcontext(threads))
+    assert (results[0], results[2]) == (9, 1)
+    assert str(results[1]) == "no twos"
+    assert run_all(square_or_refuse, [], lambda: nullcontext(None)) == []
+
+
+def die_the_first_time(marker):
+    if not marker.exists():
+        marker.touch()
+        os._exit(1)
+    return marker.name
+
+
+def test_run_all_begins_again_what_lost_its_worker_process(tmp_path):
+    items = [tmp_path / "a", tmp_path / "b"]
+    assert run_all(die_the_first_time, items, lambda: worker_processes(2)) == ["a", "b"]
+
+
+def test_run_all_gives_up_an_item_that_always_kills_its_process_and_keeps_the_others(monkeypatch):
+    monkeypatch.setattr(parallel, "LOSSES", 2)
+    survivor, victim = run_all(die_if_odd, [2, 1], lambda: worker_processes(1))
+    assert survivor == 2
+    assert isinstance(victim, UsageError)
+    assert "lost 2 times" in str(victim)
+
+
+def die_if_odd(item):
+    if item % 2:
+        os._exit(1)
+    return item
+
+
+def test_run_all_calls_its_watcher_while_work_goes_on():
+    calls = []
+    with ThreadPoolExecutor(1) as threads:
+        run_all(time.sleep, [0.3], lambda: nullcontext(threads), watch=lambda: calls.append(1), every=0.05)
+    assert len(calls) >= 2
