@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 def test_on_the_tasks_of_an_evaluation_its_accuracy_equals_the_evaluation_s(run, source):
     saved = saved_run(run if source == "run" else source)
     preset, seed = saved.config()
-    spec = replace(preset.evaluation, tasks=60)
+    spec = replace(preset.evaluation, tasks=20)
     experiment = make_experiment(preset, seed, NUMPY)
     scores = experiment.evaluate(saved.load(experiment.start()), spec)
     learner = learner_of(saved, NUMPY)
