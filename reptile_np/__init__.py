@@ -14,6 +14,7 @@ The public packages, in reading order:
 ``pretrained``    the released weights, and `load`: what was trained, as a classifier of your images
 ``play``          a page in the browser to draw on
 ``bench``         kernels: verified, then timed
+``cli``           the program ``reptile-np``
 
 ``SYMBOLS.md`` leads from the paper's symbols to the names here.  Each package is imported when it is first
 used, so that ``import reptile_np`` costs nothing.
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from reptile_np.experiments.learner import Learner
 
 __version__ = "0.1.0"
-PACKAGES = ("bench", "checks", "experiments", "meta", "nn", "play", "pretrained", "tasks", "theory")
+PACKAGES = ("bench", "checks", "cli", "experiments", "meta", "nn", "play", "pretrained", "tasks", "theory")
 __all__ = [*PACKAGES, "load"]
 
 

@@ -308,6 +308,7 @@ def test_the_page_is_readable_in_both_schemes_and_fits_a_phone(page, screen, sch
         )
         assert abs(lightness(page, "color") - lightness(page, "backgroundColor")) > 180
         if place := os.environ.get("REPTILE_NP_SCREENSHOTS"):
+            page.run("document.getElementById('status').textContent = ''")  # a time says how busy it was
             page.screenshot(Path(place) / f"play-{screen}-{device}-{scheme}.png")
 
 

@@ -8,6 +8,7 @@ import pytest
 import reptile_np
 from reptile_np.errors import UsageError
 from reptile_np.experiments import runs
+from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta.evaluation import MODES
@@ -15,6 +16,8 @@ from reptile_np.nn.ops import NUMPY
 from reptile_np.pretrained import learner_of, saved_run
 from reptile_np.tasks.few_shot import sample_task
 from tests.experiments.small import small
+
+OPS = choose_ops(threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +33,9 @@ def test_on_the_tasks_of_an_evaluation_its_accuracy_equals_the_evaluation_s(run,
     saved = saved_run(run if source == "run" else source)
     preset, seed = saved.config()
     spec = replace(preset.evaluation, tasks=60)
-    experiment = make_experiment(preset, seed, NUMPY)
+    experiment = make_experiment(preset, seed, OPS)
     scores = experiment.evaluate(saved.load(experiment.start()), spec)
-    learner = learner_of(saved, NUMPY)
+    learner = learner_of(saved, OPS)
     right = {mode: [] for mode in MODES}
     for i in range(spec.tasks):
         rng = Streams(seed).rng("evaluation", i)

@@ -136,11 +136,11 @@ def test_a_damaged_file_is_one_line(run, tmp_path, damage):
 
 def test_evaluate_takes_released_weights_and_writes_nothing(capsys):
     before = {file: file.read_bytes() for file in FOLDER.iterdir() if file.is_file()}
-    command = ["evaluate", "pretrained:glyphs-5way", "--tasks", "100", "--jobs", "1", "--quiet", "--json"]
-    assert main([*command, "--ops", "numpy"]) == 0
+    command = ["evaluate", "pretrained:glyphs-5way", "--tasks", "40", "--jobs", "1", "--quiet", "--json"]
+    assert main(command) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (result["preset"], result["outer_steps"]) == ("glyphs-5way", 1000)
-    assert result["accuracy"]["transductive"]["mean"] > 0.85
+    assert result["accuracy"]["transductive"]["mean"] > 0.8
     assert {file: file.read_bytes() for file in FOLDER.iterdir() if file.is_file()} == before
     assert main(["evaluate", "pretrained:nothing"]) == 2
     assert 'no released weights "nothing"' in capsys.readouterr().err
