@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from numbers import Number
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -98,7 +99,7 @@ def maml(
     ValueError
         If the trajectory kept only its ends, or has not as many steps as there are weights.
     """
-    optimizer = inner if hasattr(inner, "update_bar") else Sgd(inner)
+    optimizer = Sgd(inner) if isinstance(inner, Number | np.ndarray) else inner
     return partial(_through_the_loop, model, optimizer, None if weights is None else tuple(weights))
 
 

@@ -54,18 +54,21 @@ def query_loss(model, optimizer, batches, phi, weights=None, state=None):
 
 
 def condition(optimizer, t):
-    """How much a loop magnifies the rounding of a gradient: Adam's step has slopes and curvatures of r / d.
+    """How much a loop magnifies the rounding of a gradient: 1 for all optimisers but Adam.
 
-    d = √v + ε; where a gradient is small, ``r / d`` and its derivative ``r / d²`` are large terms of the
-    direction which nearly cancel.  1 for all other optimisers.
+    Adam's step ``r m / d``, ``d = √v + ε``, has the slopes ``r / d`` in m and ``r m / d²`` in √v; where a
+    gradient is small these are large terms of the direction which nearly cancel, and a further factor of 1 / d
+    is how fast they change with the gradient.
     """
     if not isinstance(optimizer, Adam):
         return 1.0
     sizes = []
     for grad, state in zip(t.grads[:-1], t.states[:-1], strict=True):
-        d = np.sqrt(optimizer.update(grad, state, 0 * grad)[1].v) + optimizer.epsilon
-        rate = optimizer.learning_rate * np.sqrt(1 - optimizer.beta2 ** (state.t + 1))
-        sizes.append((rate / (1 - optimizer.beta1 ** (state.t + 1)) * (1 + 1 / d) / d).max())
+        step, after = optimizer.update(grad, state, 0 * grad)
+        d = np.sqrt(after.v) + optimizer.epsilon
+        m = after.m if optimizer.beta1 else grad
+        rate = np.abs(step[m != 0] * d[m != 0] / m[m != 0]).max(initial=0)
+        sizes.append((rate * (1 + np.abs(m) / d) / d * (1 + 1 / d)).max())
     return max(1.0, *sizes) if sizes else 1.0
 
 
