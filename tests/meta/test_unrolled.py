@@ -56,20 +56,20 @@ def query_loss(model, optimizer, batches, phi, weights=None, state=None):
 def condition(optimizer, t):
     """How much a loop magnifies the rounding of a gradient: 1 for all optimisers but Adam.
 
-    Adam's step ``r m / d``, ``d = √v + ε``, has the slopes ``r / d`` in m and ``r m / d²`` in √v; where a
-    gradient is small these are large terms of the direction which nearly cancel, and a further factor of 1 / d
-    is how fast they change with the gradient.
+    Adam's step ``r m / d``, ``d = √v + ε``, has the slopes ``r / d`` in m and ``r m / d²`` in √v.  If a
+    gradient is small, these are large terms of the direction which nearly cancel, and they change with the
+    gradient by a further factor of 1 / d.  The steps' factors multiply.
     """
     if not isinstance(optimizer, Adam):
         return 1.0
-    sizes = []
+    size = 1.0
     for grad, state in zip(t.grads[:-1], t.states[:-1], strict=True):
         step, after = optimizer.update(grad, state, 0 * grad)
         d = np.sqrt(after.v) + optimizer.epsilon
         m = after.m if optimizer.beta1 else grad
         rate = np.abs(step[m != 0] * d[m != 0] / m[m != 0]).max(initial=0)
-        sizes.append((rate * (1 + np.abs(m) / d) / d * (1 + 1 / d)).max())
-    return max(1.0, *sizes) if sizes else 1.0
+        size *= max(1.0, (rate * (1 + np.abs(m) / d) / d * (1 + 1 / d)).max())
+    return size
 
 
 def assert_is_derivative(direction, loss, phi, size=1.0):
