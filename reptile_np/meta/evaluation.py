@@ -6,8 +6,8 @@ Batch norm uses the statistics of the batch that is classified, so the compositi
 answer.  `accuracy` therefore gives two numbers from one fine-tuning, as the released program does:
 
 * transductive: the N queries in one forward pass.  The answer for one query depends on the other queries,
-  though not on their order.  With one query per class, as in the paper, the batch tells the network that every
-  class occurs once; Finn's program evaluates MAML so.
+  though not on their order.  With one query per class, as in the paper, the batch tells the network that
+  every class occurs once; Finn's program evaluates MAML so.
 * non-transductive: N forward passes, each over the whole support set and one query.  The answer for one query
   does not depend on the other queries; it depends on the support set, even without fine-tuning.
 
