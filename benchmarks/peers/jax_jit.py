@@ -209,9 +209,10 @@ def hessian_product(workload: HessianProduct, convolve: Convolution) -> Contende
     )
 
 
-def meta_gradient(workload: MetaGradient, convolve: Convolution) -> Contender:
+def meta_gradient(workload: MetaGradient, convolve: Convolution, checkpoint: bool | None = None) -> Contender:
+    """Scan the steps, rematerialised or not; by default unroll a few, and rematerialise many."""
+    unroll = checkpoint is None and len(workload.batches) - 1 <= LONGEST_UNROLLED
     gradient = value_and_grad(workload.model, convolve)
-    steps = len(workload.batches) - 1
 
     def step(parameters, batch):
         value, grads = gradient(parameters, *batch)
@@ -219,19 +220,20 @@ def meta_gradient(workload: MetaGradient, convolve: Convolution) -> Contender:
 
     def query_loss(parameters, batches, query):
         losses = []
-        if steps <= LONGEST_UNROLLED:
+        if unroll:
             for batch in batches:
                 parameters, value = step(parameters, batch)
                 losses.append(value)
         else:
             stacked = jax.tree.map(lambda *a: jnp.stack(a), *batches)
-            parameters, losses = lax.scan(jax.checkpoint(step), parameters, stacked)
+            again = step if checkpoint is False else jax.checkpoint(step)
+            parameters, losses = lax.scan(again, parameters, stacked)
         value = loss(workload.model, convolve, parameters, *query)
         return value, jnp.append(jnp.array(losses), value)
 
     *support, query = batches_of(workload)
-    whole = jax.jit(jax.grad(query_loss, has_aux=True))
     parameters = split(workload.model, workload.phi)
+    whole = jax.jit(jax.grad(query_loss, has_aux=True)).lower(parameters, support, query).compile()
 
     def read(result):
         grads, losses = result

@@ -5,12 +5,20 @@
 Batch norm uses the statistics of the batch that is classified, so the composition of that batch changes the
 answer.  `accuracy` therefore gives two numbers from one fine-tuning, as the released program does:
 
-* transductive: the N queries in one forward pass; information flows between them;
-* non-transductive: N forward passes, each over the whole support set and one query.
+* transductive: the N queries in one forward pass.  The answer for one query depends on the other queries,
+  though not on their order.  With one query per class, as in the paper, the batch tells the network that
+  every class occurs once; Finn's program evaluates MAML so.
+* non-transductive: N forward passes, each over the whole support set and one query.  The answer for one query
+  does not depend on the other queries; it depends on the support set, even without fine-tuning.
+
+Fine-tuning is coupled in the same way: the loss of one support example depends on the other examples of its
+minibatch, so the gradient of a batch is not the sum of the gradients of its parts.  So is the outer loss of
+MAML, the loss of a whole query batch.  There are no running statistics: predicting changes nothing.
 
 Query data is never passed to `adapt`.
 
-Verified by ``tests/meta/test_evaluation.py`` and, against the released program, ``tests/test_golden.py``.
+Verified by ``tests/meta/test_evaluation.py``, ``tests/meta/test_batch_norm_subtleties.py`` and, against the
+released program, ``tests/test_golden.py``.
 """
 
 from __future__ import annotations

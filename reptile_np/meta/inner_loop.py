@@ -9,6 +9,7 @@ Verified by ``tests/meta/test_inner_loop.py`` and, in exact arithmetic, ``tests/
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = [
     "Linearization",
     "Optimizer",
     "RunsInnerLoops",
+    "Segment",
     "Trajectory",
     "adapt",
     "optimizer_step",
@@ -33,8 +35,8 @@ __all__ = [
 Array = np.ndarray[Any, np.dtype[Any]]
 Batch = Any
 """Whatever the model's loss takes; the networks of `reptile_np.nn` take (x, y)."""
-Keep = Literal["ends", "all", "hessians"]
-"""What a trajectory keeps, each more than the one before."""
+Keep = Literal["ends", "sqrt", "all", "hessians"]
+"""What a trajectory keeps, each more than the one before; `adapt` says what."""
 
 
 class Differentiable(Protocol):
@@ -62,6 +64,14 @@ class Linearization(NamedTuple):
     hvp: Callable[[Array], Array]
 
 
+class Segment(NamedTuple):
+    """Consecutive steps of an inner loop that can be run again: their start, and their minibatches."""
+
+    phi: Array
+    state: Any
+    batches: tuple[Batch, ...]
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """The points, gradients and losses of k steps; every meta-gradient is a function of it.
@@ -70,11 +80,14 @@ class Trajectory:
 
         phis      φ_1, φ_2, …, φ_{k+1}      k + 1 points (n,); phis[0] is the initialisation
         grads     g_1, …, g_k               g_i = L_i'(φ_i), each (n,)
+        states    s_1, …, s_k               the optimiser's state before each step
         losses    L_1(φ_1), …, L_k(φ_k)
+        state     s_{k+1}                   the optimiser's state after the last step
         hessians  v ↦ H_1 v, …, v ↦ H_k v   H_i = L_i''(φ_i), if they were kept
+        segments  the loop in ⌈k / ⌈√k⌉⌉ pieces, if it was adapted with ``keep="sqrt"``
 
-    A loop adapted with ``keep="ends"`` has the three points ``phis = (φ_1, φ_k, φ_{k+1})`` for every k (for k
-    = 1, φ_1 twice) and no grads.
+    A loop adapted with ``keep="ends"`` or "sqrt" has the three points ``phis = (φ_1, φ_k, φ_{k+1})`` for
+    every k (for k = 1, φ_1 twice), no grads and no states.
     """
 
     phis: tuple[Array, ...]
@@ -83,6 +96,8 @@ class Trajectory:
     losses: tuple[Any, ...]
     state: Any
     hessians: tuple[Callable[[Array], Array], ...] = ()
+    states: tuple[Any, ...] = ()
+    segments: tuple[Segment, ...] = ()
 
 
 class RunsInnerLoops:
@@ -96,7 +111,7 @@ class RunsInnerLoops:
     def adapt(
         self, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any, keep: Keep
     ) -> Trajectory | None:
-        """Return the trajectory of the inner loop from `phi` (n,), or None."""
+        """Return the trajectory of the inner loop from `phi` (n,), or None; `keep` is never "sqrt"."""
         return None
 
     def update(self, optimizer: Optimizer, grad: Array, state: Any, phi: Array) -> tuple[Array, Any] | None:
@@ -124,10 +139,14 @@ def adapt(
     batches
         The k ≥ 1 minibatches of one task, in order.
     keep
-        "all" keeps every point and gradient, O(k n) memory.  "ends" keeps what Reptile and FOMAML need, O(n).
-        "hessians" keeps, beyond "all", each step's activations if the model can (as
-        `reptile_np.nn.models.Model` can): exact MAML then does not compute the activations again.  What is
-        kept does not change any point.
+        What is kept does not change any point, nor any meta-gradient, bitwise.
+
+        * "ends" keeps what Reptile and FOMAML need: O(n) memory.
+        * "sqrt" keeps every ⌈√k⌉-th point, and the optimiser's state there: O(√k n).  Exact MAML runs each of
+          the segments between them once more, one at a time.
+        * "all" keeps every point, gradient and state: O(k n).
+        * "hessians" keeps, beyond "all", each step's activations if the model can (as
+          `reptile_np.nn.models.Model` can): exact MAML then does not compute the activations again.
 
     Raises
     ------
@@ -138,6 +157,8 @@ def adapt(
         raise ValueError("adapt needs at least one minibatch")
     if state is None:
         state = optimizer.init(phi)
+    if keep == "sqrt":
+        return _loop_in_segments(model, optimizer, phi, batches, state)
     if isinstance(model, RunsInnerLoops):
         trajectory = model.adapt(optimizer, phi, batches, state, keep)
         if trajectory is not None:
@@ -152,16 +173,34 @@ def plain_loop(
 
     The arguments are `adapt`'s.  No Hessians are kept: this loop knows nothing of a model but its gradient.
     """
-    points, gradients = (2, 0) if keep == "ends" else (None, None)  # how many are kept: the last ones, or all
-    phis, grads, losses = deque([phi], points), deque[Array]([], gradients), []
+    points, steps = (2, 0) if keep == "ends" else (None, None)  # how many are kept: the last ones, or all
+    phis, grads, states, losses = deque([phi], points), deque[Array]([], steps), deque[Any]([], steps), []
     for batch in batches:
         loss, grad = model.loss_and_grad(phis[-1], batch)
+        states.append(state)
         next_phi, state = optimizer.update(grad, state, phis[-1])
         phis.append(next_phi)
         grads.append(grad)
         losses.append(loss)
     kept = (phi, *phis) if keep == "ends" else tuple(phis)
-    return Trajectory(kept, tuple(grads), tuple(batches), tuple(losses), state)
+    return Trajectory(kept, tuple(grads), tuple(batches), tuple(losses), state, states=tuple(states))
+
+
+def _loop_in_segments(
+    model: Differentiable, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any
+) -> Trajectory:
+    """Run the inner loop in segments of ⌈√k⌉ steps, and keep the start of each."""
+    length = math.isqrt(len(batches) - 1) + 1
+    segments: list[Segment] = []
+    losses: list[Any] = []
+    start = phi
+    for i in range(0, len(batches), length):
+        segments.append(Segment(phi, state, tuple(batches[i : i + length])))
+        t = adapt(model, optimizer, phi, segments[-1].batches, state, keep="ends")
+        losses += t.losses
+        phi, state = t.phis[-1], t.state
+    phis = (start, *t.phis[1:])
+    return Trajectory(phis, (), tuple(batches), tuple(losses), state, segments=tuple(segments))
 
 
 def optimizer_step(

@@ -6,9 +6,11 @@ Verified by ``tests/meta/test_training.py`` and, against the released program, `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,6 +68,7 @@ def meta_train(
     outer_steps: int,
     meta_batch: int = 1,
     keep: Keep = "all",
+    executor: Executor | None = None,
 ) -> Iterator[Step]:
     """Yield the run's state after each outer step, from ``start.done + 1`` to `outer_steps`.
 
@@ -74,7 +77,8 @@ def meta_train(
     and ``outer = lambda i: Sgd(ε(i))`` that is ``φ ← φ + ε_i · (1/n) Σ (W_j - φ)``.
 
     The inner optimiser's state continues from task to task and from step to step, so the order of the tasks
-    of a meta-batch matters; only the parameters return to φ.
+    of a meta-batch matters; only the parameters return to φ.  If the inner optimiser has no state, as `Sgd`,
+    the tasks do not depend on each other and may run at the same time.
 
     Parameters
     ----------
@@ -91,46 +95,97 @@ def meta_train(
         must share one kind of state.
     keep
         How much of each trajectory `meta_gradient` needs: "ends" for Reptile and FOMAML (faster, less
-        memory), "all" for any, "hessians" for exact MAML (faster, more memory).  Results do not depend on it.
+        memory), "all" for any, "hessians" for exact MAML (faster, more memory), "sqrt" for exact MAML through
+        many steps (slower, less memory).  Results do not depend on it.
+    executor
+        Any `concurrent.futures.Executor`, to run the tasks of a meta-batch at the same time.  The results are
+        added in the tasks' order, so they are bitwise those without an executor, for any number of workers.
+        Threads are enough for networks in C (``native.load(threads=1)``), whose calls let other threads run;
+        for processes all arguments must be picklable.
 
     Differs from the paper as printed: Algorithm 2 there divides by k; 1/n is meant, and used.
 
     Raises
     ------
     UsageError
-        If a loss, or φ after an outer step, is not finite.
+        If a loss, or φ after an outer step, is not finite; if there is an executor and the inner optimiser
+        has a state.
     """
+    if executor is not None and start.inner_state != ():
+        raise UsageError(
+            f"meta_train: the state of {type(inner).__name__} continues from task to task, so the tasks of a "
+            "meta-batch cannot run at the same time: leave out executor, or use Sgd inside"
+        )
     step = start
     for i in range(start.done, outer_steps):
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what they mean is raised below
-            step = _outer_step(model, step, episodes, meta_gradient, inner, outer(i), meta_batch, keep)
+            task = partial(_task, model, step.phi, episodes, meta_gradient, inner, keep, i)
+            step = _outer_step(model, step, task, outer(i), meta_batch, executor)
         yield step
+
+
+class _TaskResult(NamedTuple):
+    """One task's direction (n,), its first and last loss, and the inner optimiser's state after it."""
+
+    direction: Array
+    first_loss: float
+    last_loss: float
+    state: Any
+
+
+def _task(
+    model: Differentiable,
+    phi: Array,
+    episodes: Episodes,
+    meta_gradient: MetaGradient,
+    inner: Optimizer,
+    keep: Keep,
+    i: int,
+    j: int,
+    state: Any,
+) -> _TaskResult:
+    """Run task j of outer step i."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what they mean is raised
+        t = adapt(model, inner, phi, episodes(i, j), state, keep=keep)
+        _check_losses(t.losses, i, j)
+        return _TaskResult(meta_gradient(t), t.losses[0], t.losses[-1], t.state)
 
 
 def _outer_step(
     model: Differentiable,
     step: Step,
-    episodes: Episodes,
-    meta_gradient: MetaGradient,
-    inner: Optimizer,
+    task: Callable[[int, Any], _TaskResult],
     outer: Optimizer,
     meta_batch: int,
-    keep: Keep,
+    executor: Executor | None,
 ) -> Step:
     """Return the state after one more outer step; `outer` is the optimiser of this step."""
-    i = step.done
     state, total = step.inner_state, 0 * step.phi
     first = last = 0.0
-    for j in range(meta_batch):
-        t = adapt(model, inner, step.phi, episodes(i, j), state, keep=keep)
-        _check_losses(t.losses, i, j)
-        state = t.state
-        total += meta_gradient(t)
-        first, last = first + t.losses[0], last + t.losses[-1]
+    results: Iterable[_TaskResult]
+    if executor is None:
+        results = _one_after_another(task, state, meta_batch)
+    else:
+        results = executor.map(task, range(meta_batch), [state] * meta_batch)
+    for direction, first_loss, last_loss, after in results:
+        total += direction
+        first, last, state = first + first_loss, last + last_loss, after
     phi, outer_state = optimizer_step(model, outer, total / meta_batch, step.outer_state, step.phi)
     if phi.dtype.kind == "f" and not np.isfinite(phi).all():
-        raise UsageError(f"outer step {i + 1}: the parameters are not finite; lower the outer learning rate")
-    return Step(i + 1, phi, state, outer_state, first / meta_batch, last / meta_batch)
+        raise UsageError(
+            f"outer step {step.done + 1}: the parameters are not finite; lower the outer learning rate"
+        )
+    return Step(step.done + 1, phi, state, outer_state, first / meta_batch, last / meta_batch)
+
+
+def _one_after_another(
+    task: Callable[[int, Any], _TaskResult], state: Any, meta_batch: int
+) -> Iterator[_TaskResult]:
+    """Yield the results of the tasks; the state of each continues in the next."""
+    for j in range(meta_batch):
+        result = task(j, state)
+        yield result
+        state = result.state
 
 
 def _check_losses(losses: Sequence[float], i: int, j: int) -> None:

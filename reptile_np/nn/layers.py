@@ -34,18 +34,21 @@ __all__ = [
 class Dense(Bilinear):
     """Fully connected: x (b, i), kernel (i, units), bias (units,) → (b, units).
 
-    `initializer` "glorot" is `Layer.init`; "fan_in" draws kernel *and bias* from U(-r, r),
-    ``r = 1 / √i``: the centres of the tanh units then lie at different inputs, not all at 0.
+    `initializer` "glorot" is `Layer.init`; "normal" draws the kernel from N(0, 1), with the bias 0; "fan_in"
+    draws kernel *and bias* from U(-r, r), ``r = 1 / √i``: the centres of the tanh units then lie at different
+    inputs, not all at 0.
     """
 
     units: int
-    initializer: Literal["glorot", "fan_in"] = "glorot"
+    initializer: Literal["glorot", "normal", "fan_in"] = "glorot"
     label: ClassVar[str] = "dense"
 
     def init(self, rng: np.random.Generator, size: Shape) -> Arrays:
         """Return kernel and bias."""
         if self.initializer == "glorot":
             return super().init(rng, size)
+        if self.initializer == "normal":
+            return rng.standard_normal((size[0], self.units)), np.zeros(self.units)
         r = 1 / math.sqrt(size[0])
         return tuple(rng.uniform(-r, r, shape) for shape in self.shapes(size).values())
 
@@ -139,25 +142,35 @@ class BatchNorm(Layer):
 
         x̂ = (x - mean) r,    r = 1 / √(mean((x - mean)²) + epsilon),    y = γ x̂ + β
 
-    γ and β (c,) adapt like every other parameter.
+    γ and β (c,) adapt like every other parameter.  With ``scale=False`` there is no γ: it is 1, a constant.
     """
 
     epsilon: float = 1e-3
+    scale: bool = True
     label: ClassVar[str] = "norm"
 
     def shapes(self, size: Shape) -> dict[str, Shape]:
-        """γ and β, an entry per channel."""
-        return {"gamma": (size[-1],), "beta": (size[-1],)}
+        """γ (if there is one) and β, an entry per channel."""
+        channels = (size[-1],)
+        return {"gamma": channels, "beta": channels} if self.scale else {"beta": channels}
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
         """``y = (γ r) c + β`` with the centred ``c = x - mean``: x̂ itself is not computed."""
-        gamma, beta = theta
+        gamma, beta = self._gamma_beta(theta, 1)
         rows = x.reshape(-1, x.shape[-1])
         centred = rows - _mean(rows)
         r = 1 / np.sqrt(_mean_product(centred, centred) + self.epsilon)
         y = centred * (gamma * r)
         y += beta
         return y.reshape(x.shape), (gamma, centred, r)
+
+    def _gamma_beta(self, theta: Arrays, constant: int) -> tuple[Any, Array]:
+        """Return the two parts of θ or of its tangent; a γ that is not there is a constant, its tangent 0."""
+        return (theta[0], theta[1]) if self.scale else (constant, theta[0])
+
+    def _own(self, gamma_bar: Array, beta_bar: Array) -> Arrays:
+        """Return the adjoints of the parameters that there are."""
+        return (gamma_bar, beta_bar) if self.scale else (beta_bar,)
 
     def backward(self, saved: Any, y_bar: Array, ops: Ops, want_x_bar: bool = True) -> Adjoints:
         """``x_bar = γ r (y_bar - mean(y_bar) - x̂ mean(x̂ y_bar))``."""
@@ -168,11 +181,12 @@ class BatchNorm(Layer):
         x_bar += rows
         x_bar -= mean
         x_bar *= gamma * r
-        return x_bar.reshape(y_bar.shape), (slope * len(rows), mean * len(rows))
+        return x_bar.reshape(y_bar.shape), self._own(slope * len(rows), mean * len(rows))
 
     def forward_dot(self, saved: Any, theta_dot: Arrays, x_dot: Array | None, ops: Ops) -> tuple[Array, Any]:
         """``x̂_dot = r (x_dot - mean(x_dot) - x̂ mean(x̂ x_dot))`` and ``r_dot = -r² mean(x̂ x_dot)``."""
-        (gamma, centred, r), (gamma_dot, beta_dot) = saved, theta_dot
+        gamma, centred, r = saved
+        gamma_dot, beta_dot = self._gamma_beta(theta_dot, 0)
         assert x_dot is not None, "a network starts with a dense or a convolution layer"
         xhat, rows = centred * r, x_dot.reshape(centred.shape)
         slope = _mean_product(xhat, rows)
@@ -186,15 +200,17 @@ class BatchNorm(Layer):
     ) -> Adjoints:
         """Differentiate ``x_bar = (γ r) z`` with ``z = y_bar - mean(y_bar) - x̂ mean(x̂ y_bar)``."""
         (gamma, centred, r), (gamma_dot, xhat_dot, r_dot) = saved, dot
-        x_bar_dot, (gamma_bar_dot, beta_bar_dot) = self.backward(saved, y_bar_dot, ops)
+        x_bar_dot, bars_dot = self.backward(saved, y_bar_dot, ops)
         xhat, rows = centred * r, y_bar.reshape(centred.shape)
         slope, slope_dot = _mean_product(xhat, rows), _mean_product(xhat_dot, rows)
         z = rows - _mean(rows) - xhat * slope
         # second-order terms: x̂ and γ r vary, y_bar is constant
         z_dot = -(xhat_dot * slope + xhat * slope_dot)
         second = (gamma_dot * r + gamma * r_dot) * z + (gamma * r) * z_dot
-        gamma_bar_dot = gamma_bar_dot + slope_dot * len(rows)
-        return x_bar_dot + second.reshape(y_bar.shape), (gamma_bar_dot, beta_bar_dot)
+        if self.scale:
+            gamma_bar_dot, beta_bar_dot = bars_dot
+            bars_dot = gamma_bar_dot + slope_dot * len(rows), beta_bar_dot
+        return x_bar_dot + second.reshape(y_bar.shape), bars_dot
 
 
 def _mean(rows: Array) -> Array:

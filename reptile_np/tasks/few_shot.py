@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
-from reptile_np.tasks.image_classes import ImageClasses
+from reptile_np.tasks.image_classes import ImageClasses, turned
 
 
 class Task(NamedTuple):
@@ -27,7 +27,12 @@ class Task(NamedTuple):
 
 
 def sample_task(
-    rng: np.random.Generator, classes: ImageClasses, ways: int, shots: int, queries: int = 1
+    rng: np.random.Generator,
+    classes: ImageClasses,
+    ways: int,
+    shots: int,
+    queries: int = 1,
+    turn: bool = False,
 ) -> Task:
     """Draw an N-way K-shot task (section 5.1 of the paper).
 
@@ -37,6 +42,9 @@ def sample_task(
         N: classes drawn without replacement, labelled 0 ... N-1 in the order in which they are drawn.
     shots, queries : int
         Images per class in the support and in the query set.
+    turn : bool
+        Turn all images of a class by the same random multiple of 90 degrees, drawn for this task.  Finn's
+        program does so, for the tasks of training and of test; the images must be square.
 
     Returns
     -------
@@ -47,7 +55,8 @@ def sample_task(
     Raises
     ------
     UsageError
-        Fewer classes than `ways`, or a class with fewer images than `shots` + `queries`.
+        Fewer classes than `ways`, a class with fewer images than `shots` + `queries`, or `turn` with images
+        that are not square.
 
     Notes
     -----
@@ -57,6 +66,9 @@ def sample_task(
         raise UsageError(f"task: {ways} ways, {shots} shots, {queries} queries; give at least 1, 1, 0")
     if ways > len(classes):
         raise UsageError(f"task: {ways} ways from {len(classes)} classes; ask for fewer ways")
+    height, width, _ = classes.image_shape
+    if turn and height != width:
+        raise UsageError(f"task: images are {height} x {width}; only square images can be turned")
     # Filled class by class: joining arrays of one class each would touch new memory for every task.
     support, query = (np.empty((ways, n, *classes.image_shape), np.float32) for n in (shots, queries))
     for label, c in enumerate(rng.choice(len(classes), ways, replace=False).tolist()):
@@ -67,6 +79,8 @@ def sample_task(
                 f"need {shots + queries}; ask for fewer shots"
             )
         images = classes.images(c, rng.permutation(count)[: queries + shots])
+        if turn:
+            images = turned(images, int(rng.integers(4)))
         query[label], support[label] = images[:queries], images[queries:]
     return Task(_labelled(support), _labelled(query))
 

@@ -174,16 +174,55 @@ class _Rotated:
         return f"{self._upright.name(c // 4)} turned by {90 * (c % 4)} degrees"
 
     def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
-        x = self._upright.images(c // 4, indices)
-        match c % 4:  # np.rot90 does the same with five times the overhead
-            case 1:
-                return x.swapaxes(1, 2)[:, ::-1]
-            case 2:
-                return x[:, ::-1, ::-1]
-            case 3:
-                return x.swapaxes(1, 2)[:, :, ::-1]
-            case _:
-                return x
+        return turned(self._upright.images(c // 4, indices), c % 4)
+
+
+class _Inverted:
+    """The classes of `whole` with 1 - x in place of each pixel x."""
+
+    def __init__(self, whole: ImageClasses) -> None:
+        self._whole = whole
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self._whole.image_shape
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def count(self, c: int) -> int:
+        return self._whole.count(c)
+
+    def name(self, c: int) -> str:
+        return self._whole.name(c)
+
+    def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
+        return 1 - self._whole.images(c, indices)
+
+
+def turned(images: NDArray[np.float32], quarters: int) -> NDArray[np.float32]:
+    """Return a view of images (b, h, w, channels) turned by 0 to 3 times 90 degrees, as `np.rot90` turns."""
+    match quarters:  # np.rot90 does the same with five times the overhead
+        case 1:
+            return images.swapaxes(1, 2)[:, ::-1]
+        case 2:
+            return images[:, ::-1, ::-1]
+        case 3:
+            return images.swapaxes(1, 2)[:, :, ::-1]
+        case _:
+            return images
+
+
+def inverted(classes: ImageClasses) -> ImageClasses:
+    """Return a view of the classes with 1 - x for each pixel x: Omniglot's ink is then 1, its paper 0.
+
+    Finn's program reads Omniglot so; the released program does not.
+
+    Notes
+    -----
+    Verified by ``tests/tasks/test_image_classes.py``.
+    """
+    return _Inverted(classes)
 
 
 def selected(classes: ImageClasses, positions: Indices) -> ImageClasses:

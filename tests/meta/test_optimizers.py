@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
-from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd, linear_annealing
+from reptile_np.meta.optimizers import Adam, Clipped, HeavyBall, Sgd, linear_annealing
 from tests.oracles import assert_close
 
 numbers = st.floats(-1e3, 1e3)
@@ -167,3 +167,13 @@ def test_an_adam_that_would_divide_by_zero_is_refused_in_one_line(options, line)
     with pytest.raises(UsageError) as error:
         Adam(1e-3, **options)
     assert str(error.value) == line
+
+
+def test_a_clipped_optimiser_is_given_each_entry_cut_to_the_bound():
+    phi, grad = np.array([1.0, 2.0, 3.0]), np.array([0.5, -20.0, 30.0])
+    for optimizer in (Sgd(0.1), Adam(0.1), HeavyBall(0.1)):
+        clipped = Clipped(optimizer, 10.0)
+        expected = optimizer.update(np.array([0.5, -10.0, 10.0]), optimizer.init(phi), phi)
+        actual = clipped.update(grad, clipped.init(phi), phi)
+        for a, b in zip((actual[0], *actual[1]), (expected[0], *expected[1]), strict=True):
+            np.testing.assert_array_equal(a, b)

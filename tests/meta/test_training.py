@@ -1,6 +1,9 @@
 """The outer loop is Algorithms 1 and 2, can be resumed bitwise after any step, and names a bad loss."""
 
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
+from threading import Event
 
 import numpy as np
 import pytest
@@ -205,3 +208,61 @@ def test_each_outer_step_asks_for_its_own_optimiser_once():
 def test_an_outer_step_that_overflows_gives_one_line_and_no_warning():
     with pytest.raises(UsageError, match=r"^outer step 1: the parameters are not finite; lower the outer"):
         train(Sgd(ALPHA), rate=lambda i: 1e308 * 1e3, steps=1)
+
+
+@pytest.mark.parametrize(
+    "meta_gradient", [reptile, fomaml, maml(MODEL, ALPHA)], ids=["reptile", "fomaml", "maml"]
+)
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_tasks_at_the_same_time_give_bitwise_the_results_of_tasks_one_after_another(meta_gradient, workers):
+    expected = train(INNERS[0], OUTERS[2], meta_gradient, meta_batch=7)
+    with ThreadPoolExecutor(workers) as executor:
+        steps = train(INNERS[0], OUTERS[2], meta_gradient, meta_batch=7, executor=executor)
+    for a, b in zip(expected, steps, strict=True):
+        np.testing.assert_array_equal(a.phi, b.phi)
+        assert_same_state(a.outer_state, b.outer_state)
+        assert (a.done, a.first_loss, a.last_loss) == (b.done, b.first_loss, b.last_loss)
+
+
+def test_the_results_are_added_in_the_tasks_order_even_if_a_later_task_ends_first():
+    """The first tasks wait for the last one; an order of arrival would add other partial sums."""
+    last_has_run = Event()
+
+    def waiting(i, j):
+        if j == 5:
+            last_has_run.set()
+        assert last_has_run.wait(10)
+        return episodes(i, j)
+
+    expected = train(INNERS[0], meta_batch=6, steps=1)
+    with ThreadPoolExecutor(6) as executor:
+        steps = train(INNERS[0], meta_batch=6, steps=1, episodes=waiting, executor=executor)
+    np.testing.assert_array_equal(steps[-1].phi, expected[-1].phi)
+
+
+def test_tasks_may_run_in_processes():
+    with ProcessPoolExecutor(2, get_context("spawn")) as executor:
+        steps = train(INNERS[0], OUTERS[2], maml(MODEL, ALPHA), steps=2, meta_batch=3, executor=executor)
+    expected = train(INNERS[0], OUTERS[2], maml(MODEL, ALPHA), steps=2, meta_batch=3)
+    np.testing.assert_array_equal(steps[-1].phi, expected[-1].phi)
+
+
+@pytest.mark.parametrize("inner", [Adam(0.01), HeavyBall(0.01)], ids=str)
+def test_tasks_that_hand_on_a_state_are_refused_an_executor_in_one_line(inner):
+    with (
+        ThreadPoolExecutor(2) as executor,
+        pytest.raises(UsageError, match=r"^meta_train: the state of (Adam|Heavy)"),
+    ):
+        train(inner, executor=executor)
+
+
+def test_a_bad_loss_is_named_by_its_task_even_if_the_tasks_run_at_the_same_time():
+    def bad(i, j):
+        batches = episodes(i, j)
+        return [(np.full_like(x, np.nan), y) for x, y in batches] if j == 2 else batches
+
+    with (
+        ThreadPoolExecutor(2) as executor,
+        pytest.raises(UsageError, match=r"^outer step 1, task 3, inner step 1: "),
+    ):
+        train(INNERS[0], meta_batch=4, episodes=bad, executor=executor)

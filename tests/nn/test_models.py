@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given
 
 from reptile_np.errors import UsageError
-from reptile_np.nn.layers import Dense
+from reptile_np.nn.layers import BatchNorm, Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy
-from reptile_np.nn.models import Model, conv_cnn, mini_imagenet_cnn, omniglot_cnn, sine_mlp
+from reptile_np.nn.models import (
+    Model,
+    conv_cnn,
+    finn_mini_imagenet_cnn,
+    finn_omniglot_cnn,
+    mini_imagenet_cnn,
+    omniglot_cnn,
+    sine_mlp,
+)
 from reptile_np.nn.ops import NUMPY
-from reptile_np.nn.parameter_free import Relu
+from reptile_np.nn.parameter_free import MaxPool, Relu
 from tests.oracles import (
     assert_close,
     assert_symmetric,
@@ -32,6 +40,8 @@ NETWORKS = {
     "mini-imagenet": mini_imagenet_cnn(5, filters=6),
     "mini-imagenet, 32 filters": mini_imagenet_cnn(5),
     "28 x 20 x 2": conv_cnn((28, 20, 2), 3, filters=5),
+    "finn, omniglot": finn_omniglot_cnn(5, filters=6),
+    "finn, mini-imagenet": finn_mini_imagenet_cnn(5, filters=6),
     "mini-imagenet, v1": mini_imagenet_cnn(5, filters=6, order="conv-pool-norm"),
 }
 
@@ -356,3 +366,59 @@ def test_a_model_that_cannot_be_is_refused():
         Model((), (2,), SoftmaxCrossEntropy("sum"))
     with pytest.raises(UsageError, match=r"^order 'pool' is unknown; use \"conv-norm-pool\" or"):
         mini_imagenet_cnn(5, order="pool")
+
+
+def test_the_networks_of_finns_program_have_its_maps_and_numbers_of_parameters():
+    """Counted from its shapes: convolutions 9 c f + f, β f, and a head on 64 means or on 5·5·32 maps."""
+    omniglot, mini = finn_omniglot_cnn(5), finn_mini_imagenet_cnn(5)
+    assert omniglot.layout.size == (9 + 3 * 9 * 64) * 64 + 4 * 64 + 4 * 64 + 65 * 5 == 112_005
+    assert mini.layout.size == (27 + 3 * 9 * 32) * 32 + 4 * 32 + 4 * 32 + 801 * 5 == 32_773
+    assert [omniglot.layout.shapes["dense/kernel"], mini.layout.shapes["dense/kernel"]] == [(64, 5), (800, 5)]
+    for model in (omniglot, mini):
+        assert not any(name.endswith("gamma") for name in model.layout.shapes)
+
+
+def test_the_head_of_finns_omniglot_network_starts_from_the_normal_distribution():
+    model = finn_omniglot_cnn(400)
+    views = model.layout.views(model.init(np.random.default_rng(0)))
+    kernel = views[
+        "dense/kernel"
+    ]  # 25,600 numbers: the mean is within 4 / √25,600, the deviation within 4 / √51,200
+    assert abs(kernel.mean()) < 4 / 160
+    assert abs(kernel.std() - 1) < 4 / 226
+    assert not views["dense/bias"].any()
+
+
+def test_a_pool_before_the_relu_is_bitwise_a_pool_after_it():
+    """Finn's program pools after the ReLU; loss, gradient and Hessian product are the same."""
+    model, rng = finn_mini_imagenet_cnn(3, filters=4), np.random.default_rng(0)
+    layers = list(model.layers)
+    for i in [i for i, layer in enumerate(layers) if isinstance(layer, MaxPool)]:
+        layers[i], layers[i + 1] = layers[i + 1], layers[i]
+    literal = replace(model, layers=tuple(layers))
+    phi = random_phi(model, rng)
+    batch, v = random_batch(model, rng, 2), rng.normal(size=phi.shape)
+    (loss, grad), (expected_loss, expected) = (m.loss_and_grad(phi, batch) for m in (model, literal))
+    assert loss == expected_loss
+    np.testing.assert_array_equal(grad, expected)
+    np.testing.assert_array_equal(model.hvp(phi, batch, v), literal.hvp(phi, batch, v))
+
+
+def test_without_gamma_the_network_is_the_one_with_gamma_of_one():
+    model, rng = finn_omniglot_cnn(3, filters=4), np.random.default_rng(0)
+    layers = tuple(
+        replace(layer, scale=True) if isinstance(layer, BatchNorm) else layer for layer in model.layers
+    )
+    scaled = replace(model, layers=layers)
+    phi, batch = random_phi(model, rng), random_batch(model, rng, 5)
+    pieces = model.layout.views(phi)
+    gammas = {name: np.ones(4) for name in scaled.layout.shapes if name.endswith("gamma")}
+    whole = scaled.layout.flatten(pieces | gammas)
+    v = rng.normal(size=phi.shape)
+    v_whole = scaled.layout.flatten(model.layout.views(v) | {name: np.zeros(4) for name in gammas})
+    for name, view in scaled.layout.views(scaled.loss_and_grad(whole, batch)[1]).items():
+        if name not in gammas:
+            np.testing.assert_array_equal(view, model.layout.views(model.loss_and_grad(phi, batch)[1])[name])
+    for name, view in scaled.layout.views(scaled.hvp(whole, batch, v_whole)).items():
+        if name not in gammas:
+            assert_close(model.layout.views(model.hvp(phi, batch, v))[name], view)

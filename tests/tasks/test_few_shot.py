@@ -42,6 +42,51 @@ def examples(n):
 # Tasks
 
 
+def drawings(classes=6, per_class=6):
+    """Square images of random pixels: no two are alike, turned or not."""
+    x = np.random.default_rng(5).random((classes * per_class, 4, 4, 1), np.float32)
+    return ArrayClasses(x, np.repeat(np.arange(classes), per_class))
+
+
+def quarters_of(batch, originals):
+    """For each example: its class, its image, and by how many quarters it is turned."""
+    found = []
+    for image in batch[0]:
+        turns = [np.rot90(originals, k, axes=(1, 2)) for k in range(4)]
+        ((k, row),) = np.argwhere([[(image == original).all() for original in turn] for turn in turns])
+        found.append((row // 6, row % 6, k))
+    return found
+
+
+@given(seeds)
+def test_all_images_of_a_class_are_turned_alike_in_a_task_that_turns(seed):
+    classes = drawings()
+    originals = np.concatenate([classes.images(c, np.arange(6)) for c in range(6)])
+    task = sample_task(rng(seed), classes, 4, 2, 2, turn=True)
+    support, query = (quarters_of(batch, originals) for batch in task)
+    for label in range(4):
+        pairs = {(c, k) for c, _, k in support[2 * label : 2 * label + 2] + query[2 * label : 2 * label + 2]}
+        assert len(pairs) == 1
+
+
+def test_every_quarter_is_equally_likely_for_every_class_of_a_task():
+    """4,000 turns: each count is within 5 standard deviations (√(4000 · 3/16) = 27) of 1,000."""
+    classes, generator = drawings(), rng()
+    originals = np.concatenate([classes.images(c, np.arange(6)) for c in range(6)])
+    counts = Counter()
+    for _ in range(1000):
+        counts.update(
+            k
+            for _, _, k in quarters_of(sample_task(generator, classes, 4, 1, 0, turn=True).support, originals)
+        )
+    assert all(abs(counts[k] - 1000) <= 5 * 27 for k in range(4))
+
+
+def test_images_that_are_not_square_are_not_turned():
+    with pytest.raises(UsageError, match=r"^task: images are 1 x 2; only square images can be turned$"):
+        sample_task(rng(), numbered_classes(6, 8), 2, 1, turn=True)
+
+
 @given(seeds, st.integers(1, 6), st.integers(1, 5), st.integers(0, 3))
 def test_a_task_holds_shots_and_queries_of_each_of_its_ways(seed, ways, shots, queries):
     task = sample_task(rng(seed), numbered_classes(6, 8), ways, shots, queries)

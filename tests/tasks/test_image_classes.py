@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from reptile_np.errors import UsageError
-from reptile_np.tasks.image_classes import ArrayClasses, rotated, selected, split_classes
+from reptile_np.tasks.image_classes import ArrayClasses, inverted, rotated, selected, split_classes, turned
 
 seeds = st.integers(0, 2**32 - 1)
 pixel_arrays = hnp.arrays(
@@ -146,3 +146,19 @@ def test_the_same_generator_state_splits_alike(seed):
 def test_a_split_with_an_empty_part_is_refused(train):
     with pytest.raises(UsageError, match="give 1 to 2"):
         split_classes(np.random.default_rng(0), square_classes(), train)
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_turned_images_are_turned_as_numpy_turns(quarters):
+    x = all_images(square_classes(), 1)
+    np.testing.assert_array_equal(turned(x, quarters), np.rot90(x, quarters, axes=(1, 2)))
+
+
+def test_inverted_classes_are_the_classes_with_one_minus_each_pixel():
+    classes = square_classes()
+    view = inverted(classes)
+    assert (len(view), view.image_shape) == (len(classes), classes.image_shape)
+    for c in range(len(classes)):
+        assert (view.name(c), view.count(c)) == (classes.name(c), classes.count(c))
+        np.testing.assert_array_equal(all_images(view, c), 1 - all_images(classes, c))
+        assert all_images(view, c).dtype == np.float32

@@ -87,6 +87,8 @@ def _block(layers: list[Layer], image: tuple[int, ...]) -> tuple[Block, int, tup
     assert isinstance(norm, BatchNorm)
     if not conv.before_batch_norm:
         raise NotMatched("a convolution before a batch norm does not say before_batch_norm=True")
+    if not norm.scale:
+        raise NotMatched("a batch norm has no γ; C has BatchNorm(scale=True)")
     shape = conv_shape(image, conv)
     image = conv.out_size(image)
     if not isinstance(pool, MaxPool):

@@ -1,4 +1,4 @@
-"""The optimisers whose steps C can take: exactly `Sgd` and `Adam`, not their subclasses.
+"""The optimisers whose steps C can take: exactly `Sgd` with one rate and `Adam`, not their subclasses.
 
 Verified by ``tests/nn/native/test_inner_loops.py``.
 """
@@ -33,9 +33,11 @@ def in_c(optimizer: Optimizer, state: Any, steps: int, calls: NetworkCalls) -> C
     Adam's moments after the steps are new vectors; `state` is not changed.
     """
     if type(optimizer) is Sgd:
+        if np.ndim(optimizer.learning_rate):
+            return None
         struct = ffi.new("rk_optimizer *", {"adam": 0, "learning_rate": float(optimizer.learning_rate)})
         return COptimizer(struct, state, ())
-    if type(optimizer) is not Adam or state.t + steps > LAST_STEP:
+    if type(optimizer) is not Adam or np.ndim(optimizer.learning_rate) or state.t + steps > LAST_STEP:
         return None
     moments = [state.v, state.m] if optimizer.beta1 else [state.v]
     moments = [np.asarray(moment) for moment in moments]
