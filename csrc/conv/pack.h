@@ -92,7 +92,8 @@ LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *
             for (int k = 0; k < LANES; k++) store(of_taps + (t * LANES + k) * LANES, square[k]);
         }
         for (int k = 0; k < LANES; k++)
-            winograd_filter(c->back.scheme, of_taps + k * LANES, LANES * LANES, LANES, panel + (ptrdiff_t)(o + k) * PANEL, distance);
+            winograd_filter(c->back.scheme, of_taps + k * LANES, LANES * LANES, LANES, panel + (ptrdiff_t)(o + k) * PANEL,
+                            distance);
     }
 }
 

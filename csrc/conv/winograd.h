@@ -198,8 +198,8 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
 }
 
 /* u_bar (POINTS_2D, channels, out) += the products of tiles from .. last - 1, for the input channels low .. high - 1. */
-LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x, const float *y_bar,
-                           int32_t out, float *u_bar)
+LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x,
+                           const float *y_bar, int32_t out, float *u_bar)
 {
     transformed_t v, m;
     /* at most two products of each axis use one filter point */

@@ -97,7 +97,7 @@ LOCAL void dense_backward(network_t *n, const float *grad, team_t *team)
     barrier_then(team, finish_merge, &merge);
 }
 
-/* The gradients of the vectors of block k.  The convolution's bias has a gradient of exactly zero, because batch norm removes it. */
+/* The gradients of the vectors of block k.  The convolution's bias has a gradient of exactly zero: batch norm removes it. */
 LOCAL void vector_gradients(const block_t *k, const float *beta_bar, const float *gamma_bar, float *grad)
 {
     const int32_t f = k->shape.conv.filters;

@@ -278,9 +278,8 @@ LOCAL void network_recompute(network_t *n, team_t *team)
     for (int32_t l = 0; l < n->shape.blocks; l++) {
         const block_t *k = &n->block[l];
         EACH(i, row_chunks(k->pooled)) {
-            const int32_t from = i * CHUNK_ROWS, to = min_i(from + CHUNK_ROWS, k->pooled);
-            if (pools(k)) block_pool(k, from, to);
-            block_activate(k, from, to);
+            if (pools(k)) block_pool(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
+            block_activate(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
         }
         barrier(team);
     }
@@ -292,8 +291,8 @@ LOCAL void network_hessian_product(network_t *n, const float *x, const int32_t *
     const block_t *last = &n->block[n->shape.blocks - 1];
     network_pack_dot(n, v, team);
     network_forward_dot(n, x, labels, team);
-    conv_adjoints_dot(&n->dense, last->a, last->a_dot, n->delta, n->delta_dot, n->dense_packed_back_dot, n->dense_w_bar,
-                      last, team);
+    conv_adjoints_dot(&n->dense, last->a, last->a_dot, n->delta, n->delta_dot, n->dense_packed_back_dot, n->dense_w_bar, last,
+                      team);
     for (int32_t l = n->shape.blocks - 1; l >= 0; l--) block_backward_dot(n, l, l ? n->block[l - 1].a : x, hv, team);
     EACH(i, finish_items(n, 0, NULL)) finish_item(n, 0, i, n->delta_dot, hv, NULL);
     barrier(team);

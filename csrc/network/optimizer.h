@@ -34,7 +34,8 @@ LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *p
     return s;
 }
 
-/* Compute phi[from .. end - 1] from their gradient grad[0 .. end - from - 1].  Adam in TensorFlow's form: m, v are running means of g and g^2;
+/* Compute phi[from .. end - 1] from their gradient grad[0 .. end - from - 1].
+   Adam in TensorFlow's form: m, v are running means of g and g^2;
    phi -= learning_rate sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon). */
 LOCAL void update_range(const step_t *s, ptrdiff_t from, ptrdiff_t end, const float *grad)
 {

@@ -76,7 +76,8 @@ static void convolutions(int trials)
         s.out_height = (s.height + s.pad_top + below(2) - s.kernel_height) / s.stride + 1;
         s.out_width = (s.width + s.pad_left + below(2) - s.kernel_width) / s.stride + 1;
         const int batch = 1 + below(5), nx = batch * s.height * s.width * s.channels;
-        const int nw = s.kernel_height * s.kernel_width * s.channels * s.filters, ny = batch * s.out_height * s.out_width * s.filters;
+        const int nw = s.kernel_height * s.kernel_width * s.channels * s.filters;
+        const int ny = batch * s.out_height * s.out_width * s.filters;
         float *x = integers(nx), *w = integers(nw), *y_bar = integers(ny);
         float *y = zeros(4 * (size_t)ny), *x_bar = zeros(4 * (size_t)nx), *w_bar = zeros(4 * (size_t)nw);
         for (int i = 0; i < ny; i++) {

@@ -1,6 +1,6 @@
 """How many threads share a native call: the most that are allowed, and whether more than one pays.
 
-The members of a team meet some thirty times in a training step.  If another process occupies one of the
+The members of a team meet some twenty times in a training step.  If another process occupies one of the
 cores, all members wait each time for the one that is not running, and two threads are slower than one.  So
 `Pace` times both ways every few hundred calls, and uses the faster one until the next trial.  Results do not
 depend on it: they are bitwise identical for any number of threads.
@@ -26,7 +26,7 @@ from reptile_np.errors import UsageError
 
 MOST_THREADS = 64
 LEAST_WORK = 30_000_000
-"""Multiply-adds of a call, half a millisecond, below which starting a second thread costs what it saves."""
+"""Multiply-adds of a call, half a millisecond, below which waking a second thread may cost what it saves."""
 TRIAL = 5
 """Calls in each half of a trial; the medians of the two halves are compared, because some calls meet cold
 caches."""

@@ -53,7 +53,7 @@ def test_convolutions_around_every_block_size_are_numpys_bitwise_on_integers(ker
 @given(conv=wide_convolutions(normals))
 def test_convolutions_of_reals_stay_within_gamma_n_of_their_absolute_terms(kernels, conv):
     """A sum of n products in any order, fused or not: |error| <= γ_n Σ |terms| (Higham 2002, section 3.1)."""
-    assume(conv.stride > 2 or conv.taps != (3, 3))  # perhaps by patches: test_native_winograd.py
+    assume(conv.stride > 2 or conv.taps != (3, 3))  # else perhaps by Winograd tiles: test_winograd.py
     wide = conv.astype(float)
     lengths = conv.kernel[..., 0].size, conv.kernel[:, :, 0].size, conv.y_bar[..., 0].size
     results = zip(conv.maps(kernels), wide.maps(NUMPY), abs(wide).maps(NUMPY), lengths, strict=True)

@@ -1,4 +1,4 @@
-"""3 × 3 convolutions by patches, at strides 1 and 2: exact on integers, their own bound on reals.
+"""3 × 3 convolutions by Winograd tiles, at strides 1 and 2: exact on integers, their own bound on reals.
 
 The oracle is the algorithm written out once more, in NumPy, from its three matrices.  With the matrices
 as they are it must be the convolution; with all absolute values it gives the sum of the absolute values
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="native kernels a
 
 @dataclass(frozen=True)
 class Filtering:
-    """Along one axis, a patch of sources d, every `step` of them, makes y = Aᵀ ((G w) ⊙ (Bᵀ d))."""
+    """Along one axis, a tile of sources d, every `step` of them, makes y = Aᵀ ((G w) ⊙ (Bᵀ d))."""
 
     step: int
     inputs: np.ndarray  # Bᵀ (products, reads)
@@ -57,8 +57,8 @@ def both_axes(matrix, squares):
     return matrix @ squares @ matrix.T
 
 
-def patches_of(x, filtering, firsts, counts):
-    """The patches of x from sources `firsts` on, zeros outside: (b, rows, columns, c, reads, reads)."""
+def tiles_of(x, filtering, firsts, counts):
+    """The input tiles of x from sources `firsts` on, zeros outside: (b, rows, columns, c, reads, reads)."""
     reads = filtering.inputs.shape[1]
     room = [(max(0, -f), max(0, f) + reads + filtering.step * n) for f, n in zip(firsts, counts, strict=True)]
     padded = np.pad(x, ((0, 0), *room, (0, 0)))[:, max(0, firsts[0]) :, max(0, firsts[1]) :]
@@ -67,26 +67,26 @@ def patches_of(x, filtering, firsts, counts):
 
 
 def counts_of(size, starts, makes):
-    """How many patches there are along each axis, the first of them at destination `start` <= 0."""
+    """How many tiles there are along each axis, the first of them at destination `start` <= 0."""
     return [-((start - n) // makes) for n, start in zip(size, starts, strict=True)]
 
 
-def by_patches(x, kernel, filtering, firsts, starts, size):
-    """y (b, *size, f): Aᵀ (Σ_c (G w_c Gᵀ) ⊙ (Bᵀ d_c B)) A of every patch."""
+def by_tiles(x, kernel, filtering, firsts, starts, size):
+    """y (b, *size, f): Aᵀ (Σ_c (G w_c Gᵀ) ⊙ (Bᵀ d_c B)) A of every tile."""
     makes = len(filtering.outputs)
     counts = counts_of(size, starts, makes)
-    v = both_axes(filtering.inputs, patches_of(x, filtering, firsts, counts))
+    v = both_axes(filtering.inputs, tiles_of(x, filtering, firsts, counts))
     u = both_axes(filtering.kernel, kernel.transpose(2, 3, 0, 1))
     y = both_axes(filtering.outputs, np.einsum("bijcuv,cfuv->bijfuv", v, u))
     whole = y.transpose(0, 1, 4, 2, 5, 3).reshape(len(x), makes * counts[0], makes * counts[1], -1)
     return whole[:, -starts[0] :, -starts[1] :][:, : size[0], : size[1]]
 
 
-def weight_by_patches(x, y_bar, filtering, firsts, starts):
-    """w_bar (3, 3, c, f): Gᵀ (Σ_patches (Bᵀ d B) ⊙ (A y_bar Aᵀ)) G."""
+def weight_by_tiles(x, y_bar, filtering, firsts, starts):
+    """w_bar (3, 3, c, f): Gᵀ (Σ_tiles (Bᵀ d B) ⊙ (A y_bar Aᵀ)) G."""
     makes, size = len(filtering.outputs), y_bar.shape[1:3]
     counts = counts_of(size, starts, makes)
-    v = both_axes(filtering.inputs, patches_of(x, filtering, firsts, counts))
+    v = both_axes(filtering.inputs, tiles_of(x, filtering, firsts, counts))
     ends = [makes * n + start - m for n, start, m in zip(counts, starts, size, strict=True)]
     whole = np.pad(y_bar, ((0, 0), *((-start, end) for start, end in zip(starts, ends, strict=True)), (0, 0)))
     squares = whole.reshape(len(x), counts[0], makes, counts[1], makes, -1).transpose(0, 1, 3, 5, 2, 4)
@@ -95,7 +95,7 @@ def weight_by_patches(x, y_bar, filtering, firsts, starts):
 
 
 def oracle(conv, outside, absolute=False):
-    """The three maps of a convolution; `outside`: the first patches begin half a patch outside the image."""
+    """The three maps of a convolution; `outside`: the first tiles begin half a tile outside the image."""
     pads = [before for before, _ in conv.padding]
     forward = STRIDE_1 if conv.stride == 1 else STRIDE_2
     back = STRIDE_1 if conv.stride == 1 else STRIDE_2_BACK
@@ -112,9 +112,9 @@ def oracle(conv, outside, absolute=False):
     if absolute:
         conv, turned, forward, back = abs(conv), abs(turned), abs(forward), abs(back)
     return (
-        by_patches(conv.x, conv.kernel, forward, firsts, starts, conv.y_bar.shape[1:3]),
-        by_patches(conv.y_bar, turned.transpose(0, 1, 3, 2), back, back_firsts, back_starts, conv.size),
-        weight_by_patches(conv.x, conv.y_bar, forward, firsts, starts),
+        by_tiles(conv.x, conv.kernel, forward, firsts, starts, conv.y_bar.shape[1:3]),
+        by_tiles(conv.y_bar, turned.transpose(0, 1, 3, 2), back, back_firsts, back_starts, conv.size),
+        weight_by_tiles(conv.x, conv.y_bar, forward, firsts, starts),
     )
 
 
@@ -138,7 +138,7 @@ def test_reals_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(kernels,
 
     Forward and input adjoint: 2 roundings for the inputs, 4 for the kernel, up to 4 products of c channels
     and their sum, 4 for the outputs.  Weight adjoint: 2 for the inputs, 2 for the adjoints, up to 4 products
-    a patch in up to 8 shares, 4 for the kernel.  Where patches do not pay, there are 9 c products, or
+    a tile in up to 8 shares, 4 for the kernel.  Where tiles do not pay, there are 9 c products, or
     one a position in up to 16 shares.  Patches begin where it suits them: the larger terms count.
     """
     wide = conv.astype(float)
@@ -152,7 +152,7 @@ def test_reals_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(kernels,
 
 
 @pytest.mark.parametrize(
-    ("height", "stride", "pad", "patches"),
+    ("height", "stride", "pad", "tiles"),
     [
         (42, 1, 1, True),  # the layers of Mini-ImageNet
         (21, 1, 1, True),
@@ -162,17 +162,17 @@ def test_reals_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(kernels,
         (4, 2, 0, False),
     ],
 )
-def test_patches_are_taken_where_they_need_fewer_products(kernels, height, stride, pad, patches):
-    """Seen by an infinite pixel, whose patches subtract it from itself: NaN, where taps leave infinity."""
+def test_patches_are_taken_where_they_need_fewer_products(kernels, height, stride, pad, tiles):
+    """Seen by an infinite pixel, whose tiles subtract it from itself: NaN, where taps leave infinity."""
     x = np.zeros((20, height, height, 32), np.float32)
     x[:, 2, 2] = np.inf
     y = kernels.conv2d(x, np.ones((3, 3, 32, 32), np.float32), stride, ((pad, 1), (pad, 1)))
-    assert np.isnan(y).any() == patches
+    assert np.isnan(y).any() == tiles
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_many_patches_are_shared_out_and_added_up(kernels, stride):
-    """42 × 42 positions of 10 images, as in the second layer of Mini-ImageNet: 4,410 patches in 8 shares."""
+    """42 × 42 positions of 10 images, as in the second layer of Mini-ImageNet: 4,410 tiles in 8 shares."""
     rng = np.random.default_rng(0)
     size = 42 * stride
     shapes = (10, size, size, 32), (3, 3, 32, 32), (10, 42, 42, 32)
