@@ -1,6 +1,6 @@
 /* Names that a profiler or debugger shows carry their instruction set: gemm is the symbol gemm_avx2 in variants/avx2.c.
 
-   Every function that is not always inlined is listed here; tests/nn/native/test_symbols.py finds one that is missing.  */
+   Every function that is not always inlined is listed here; tests/nn/native/test_profiler_symbols.py finds one that is missing.  */
 
 #ifndef RK_SYMBOLS_H
 #define RK_SYMBOLS_H

@@ -21,12 +21,12 @@ from typing import Literal, Protocol
 import numpy as np
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments.specs import EvaluationSpec, Preset
+from reptile_np.experiments.specs import EvaluationSpec, Preset, TaskSpec
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta.evaluation import Episode
 from reptile_np.meta.inner_loop import Batch
 from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, omniglot, sine
-from reptile_np.tasks.image_classes import ImageClasses, Splits, rotated, split_classes
+from reptile_np.tasks.image_classes import ImageClasses, Splits, inverted, rotated, split_classes
 
 Split = Literal["test", "train", "validation"]
 
@@ -65,7 +65,7 @@ class FewShotEpisodes:
 
     def __post_init__(self) -> None:
         tasks, inner = self.preset.tasks, self.preset.inner
-        _check_counts(self.train, "training", tasks.ways, tasks.shots, "tasks.shots")
+        _check_counts(self.train, "training", tasks.ways, tasks.shots, "tasks.shots", tasks.queries)
         if tasks.tail_shots >= tasks.shots:
             raise UsageError(
                 f"tasks.tail_shots={tasks.tail_shots} of tasks.shots={tasks.shots}: leave at least one shot "
@@ -76,21 +76,28 @@ class FewShotEpisodes:
             raise UsageError(f"inner.batch={inner.batch}: at most {pool}, the examples it is drawn from")
 
     def training(self, i: int, j: int) -> list[Batch]:
-        """Return minibatches of the support set of a fresh task; a separate tail is the last minibatch."""
+        """Return minibatches of the support set of a fresh task; a query set or a tail is the last one."""
         tasks, inner = self.preset.tasks, self.preset.inner
         rng = self.streams.rng("tasks", i, j)
-        support = few_shot.sample_task(rng, self.train, tasks.ways, tasks.shots, queries=0).support
+        task = few_shot.sample_task(
+            rng, self.train, tasks.ways, tasks.shots, queries=tasks.queries, turn=tasks.turn
+        )
+        support = task.support
         rng = self.streams.rng("batches", i, j)
         draw = few_shot.minibatches_with_replacement if tasks.replacement else few_shot.minibatches
+        if tasks.queries:
+            return [*draw(rng, support, inner.batch, inner.steps), task.query]
         if not tasks.tail_shots:
             return draw(rng, support, inner.batch, inner.steps)
         rest, tail = few_shot.separate_tail(rng, support, tasks.tail_shots)
         return [*draw(rng, rest, inner.batch, inner.steps - 1), tail]
 
     def evaluation(self, spec: EvaluationSpec, split: Split, i: int, at: int | None = None) -> Episode:
-        """Return evaluation task i: K shots and one query per class of the split, and its minibatches."""
-        rng = _evaluation_rng(self.streams, i, at)
-        task = few_shot.sample_task(rng, self._classes(split), self.preset.tasks.ways, spec.shots)
+        """Return evaluation task i: shots and queries of each class of the split, and its minibatches."""
+        rng, tasks = _evaluation_rng(self.streams, i, at), self.preset.tasks
+        task = few_shot.sample_task(
+            rng, self._classes(split), tasks.ways, spec.shots, queries=spec.queries, turn=tasks.turn
+        )
         batches = few_shot.minibatches(rng, task.support, spec.minibatch, spec.steps)
         return Episode(task.support, task.query, batches)
 
@@ -101,7 +108,7 @@ class FewShotEpisodes:
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Refuse more ways than the split has classes, and more shots than a class has images."""
         ways = self.preset.tasks.ways
-        _check_counts(self._classes(split), split, ways, spec.shots, "evaluation.shots", queries=1)
+        _check_counts(self._classes(split), split, ways, spec.shots, "evaluation.shots", spec.queries)
 
     def _classes(self, split: Split) -> ImageClasses:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -180,7 +187,10 @@ def _image_classes(preset: Preset, streams: Streams, data: Path | None) -> Split
     tasks = preset.tasks
     match tasks.source:
         case "omniglot":
-            train, validation, test = omniglot.splits(streams.rng("split"), omniglot.load(data))
+            rng, characters = streams.rng("split"), omniglot.load(data)
+            if tasks.train_classes:
+                return omniglot.splits_in_three(rng, _shown(tasks, characters), tasks.train_classes)
+            train, validation, test = omniglot.splits(rng, _shown(tasks, characters))
             return Splits(rotated(train), validation, test)
         case "mini-imagenet":
             return mini_imagenet.load(data).splits()
@@ -192,6 +202,10 @@ def _image_classes(preset: Preset, streams: Streams, data: Path | None) -> Split
             drawn = glyphs.draw(tasks.classes, tasks.images, streams.rng("classes"))
             train, test = split_classes(streams.rng("split"), drawn, tasks.classes * 4 // 5)
             return Splits(train, None, test)
+
+
+def _shown(tasks: TaskSpec, classes: ImageClasses) -> ImageClasses:
+    return inverted(classes) if tasks.invert else classes
 
 
 def _check_counts(

@@ -23,13 +23,13 @@ from reptile_np.experiments.scores import (
     Scores,
     Scoring,
 )
-from reptile_np.experiments.specs import EvaluationSpec, OuterSpec, Preset
+from reptile_np.experiments.specs import EvaluationSpec, InnerSpec, OuterSpec, Preset
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta import meta_gradients
 from reptile_np.meta.evaluation import Episode, evaluate
 from reptile_np.meta.inner_loop import Keep, Optimizer
 from reptile_np.meta.meta_gradients import MetaGradient
-from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd, linear_annealing
+from reptile_np.meta.optimizers import Adam, Clipped, HeavyBall, Sgd, linear_annealing
 from reptile_np.meta.training import Step, begin, meta_train
 from reptile_np.nn import models
 from reptile_np.nn.models import Model
@@ -77,10 +77,15 @@ class Experiment:
             meta_gradient=self.meta_gradient,
             inner=self.inner,
             outer=self.outer,
-            keep=KEEP[self.preset.algorithm],
+            keep=self._keep(),
             outer_steps=self.preset.outer.steps,
             meta_batch=self.preset.outer.meta_batch,
         )
+
+    def _keep(self) -> Keep:
+        """Return what the algorithm needs; first-order MAML's direction with query sets is a gradient."""
+        gradient = self.preset.algorithm == "fomaml" and self.preset.tasks.queries
+        return "all" if gradient else KEEP[self.preset.algorithm]
 
     def evaluate(
         self,
@@ -153,13 +158,14 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
     check_memory(preset, preset.evaluation, model)
     model = model.with_ops(ops)
     data = _absolute(data) if data is not None else None
+    inner = _inner_optimizer(preset.inner, model)
     experiment = Experiment(
         preset=preset,
         seed=seed,
         model=model,
-        inner=OPTIMIZERS[preset.inner.optimizer](preset.inner.learning_rate),
+        inner=inner,
         outer=outer_optimizers(preset.outer),
-        meta_gradient=_meta_gradient(preset, model),
+        meta_gradient=_meta_gradient(preset, model, inner),
         episodes=make_episodes(preset, Streams(seed), data),
         scoring=scoring,
         data=data,
@@ -173,6 +179,10 @@ def network(preset: Preset) -> tuple[Model, Scoring]:
     tasks = preset.tasks
     if tasks.source == "sine":
         return models.sine_mlp(), RegressionScoring()
+    if preset.network == "finn-omniglot":
+        return models.finn_omniglot_cnn(tasks.ways, preset.filters), ClassificationScoring()
+    if preset.network == "finn-mini-imagenet":
+        return models.finn_mini_imagenet_cnn(tasks.ways, preset.filters), ClassificationScoring()
     if preset.network == "conv":
         shape = (tasks.side, tasks.side, tasks.channels)
         return models.conv_cnn(shape, tasks.ways, preset.filters), ClassificationScoring()
@@ -191,18 +201,36 @@ def _absolute(data: Path) -> Path:
 def outer_optimizers(outer: OuterSpec) -> Callable[[int], Optimizer]:
     """Return i ↦ the optimiser of outer step i, with the annealed rate."""
     rate = linear_annealing(outer.rate, outer.final_rate, outer.steps)
+    if outer.clip:
+        return lambda i: Clipped(OPTIMIZERS[outer.optimizer](rate(i)), outer.clip)
     return lambda i: OPTIMIZERS[outer.optimizer](rate(i))
 
 
-def _meta_gradient(preset: Preset, model: Model) -> MetaGradient:
-    """Return the function from a trajectory to a direction; joint training is the gradient of one step."""
+def _inner_optimizer(inner: InnerSpec, model: Model) -> Optimizer:
+    """Return the inner optimiser; SGD with a rate per parameter if some parameters are fixed."""
+    if not inner.fixed:
+        return OPTIMIZERS[inner.optimizer](inner.learning_rate)
+    try:
+        return Sgd(model.layout.fill({"*": inner.learning_rate, inner.fixed: 0}))
+    except ValueError as error:
+        raise UsageError(f"inner.fixed: {error}") from None
+
+
+def _meta_gradient(preset: Preset, model: Model, inner: Any) -> MetaGradient:
+    """Return the function from a trajectory to a direction; joint training is the gradient of one step.
+
+    With query sets first-order MAML's direction is the query's gradient, as in Finn's program, not the
+    displacement of a step on the query, which does not change fixed parameters.
+    """
     match preset.algorithm:
+        case "fomaml" if preset.tasks.queries:
+            return meta_gradients.gradient_sum((0,) * preset.inner.steps + (1,))
         case "reptile":
             return meta_gradients.reptile
         case "fomaml":
             return meta_gradients.fomaml
         case "maml":
-            return meta_gradients.maml(model, preset.inner.learning_rate)
+            return meta_gradients.maml(model, inner)
         case "joint":
             return meta_gradients.gradient_sum((1.0,))
 

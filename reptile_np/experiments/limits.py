@@ -35,6 +35,7 @@ def check_settings(preset: Preset) -> None:
         ("outer.steps", outer.steps),
         ("outer.meta_batch", outer.meta_batch),
         ("evaluation.shots", evaluation.shots),
+        ("evaluation.queries", evaluation.queries),
         ("evaluation.batch", evaluation.batch),
         ("evaluation.steps", evaluation.steps),
         ("evaluation.tasks", evaluation.tasks),
@@ -42,8 +43,14 @@ def check_settings(preset: Preset) -> None:
     ):
         if value < 1:
             raise UsageError(f"{name}={value}: must be at least 1")
-    if preset.network != "conv" and (tasks.side, tasks.channels) != (84, 3):
-        raise UsageError(f"network={preset.network}: reads images of 84 x 84 x 3; set network=conv")
+    reads = {"conv": (tasks.side, tasks.channels), "finn-omniglot": (28, 1)}.get(preset.network, (84, 3))
+    if (tasks.side, tasks.channels) != reads:
+        size = f"{reads[0]} x {reads[0]} x {reads[1]}"
+        raise UsageError(f"network={preset.network}: reads images of {size}; set network=conv")
+    if inner.fixed and inner.optimizer != "sgd":
+        raise UsageError("inner.fixed: needs one rate per parameter: set inner.optimizer=sgd")
+    if tasks.queries and (tasks.tail_shots or preset.algorithm not in ("maml", "fomaml")):
+        raise UsageError("tasks.queries: needs algorithm maml or fomaml, and tasks.tail_shots=0")
     if tasks.source == "folder":
         for name, value in (("tasks.side", tasks.side), ("tasks.channels", tasks.channels)):
             if value < 1:
@@ -102,7 +109,9 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
 def _positions(preset: Preset) -> int:
     """Return the positions of all convolutions' outputs, each with `filters` channels."""
     side, sides = preset.tasks.side, list[int]()
-    if preset.network != "conv":
+    if preset.network == "finn-mini-imagenet":
+        return sum((side // 2**block) ** 2 for block in range(4))
+    if preset.network not in ("conv", "finn-omniglot"):
         return sum((-(-side // 2**block)) ** 2 for block in range(4))
     while not sides or side > 3:
         side = -(-side // 2)

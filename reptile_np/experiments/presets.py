@@ -16,6 +16,7 @@ from typing import Any
 
 from reptile_np.errors import UsageError, printable
 from reptile_np.experiments import presets_same_k
+from reptile_np.experiments.presets_finn import FINN
 from reptile_np.experiments.presets_mini_imagenet import MINI_IMAGENET
 from reptile_np.experiments.presets_omniglot import OMNIGLOT
 from reptile_np.experiments.settings import from_json, setting_keys, to_json, with_settings
@@ -115,7 +116,7 @@ _OURS = (
     ),
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (*OMNIGLOT, *MINI_IMAGENET, *_OURS)}
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (*OMNIGLOT, *MINI_IMAGENET, *FINN, *_OURS)}
 SAME_K: dict[str, Preset] = {preset.name: preset for preset in presets_same_k.FAMILY}
 """The presets of the study of methods at the same k: found by `get`, too many to be listed one by one."""
 

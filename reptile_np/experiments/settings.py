@@ -16,18 +16,20 @@ from reptile_np.experiments.specs import Preset
 LARGEST = 2**63 - 1
 _DRAWN = {"tasks.classes", "tasks.images"}
 _SIZE = {"tasks.side", "tasks.channels"}
+_OMNIGLOT = {"tasks.invert", "tasks.train_classes"}
 UNUSED = {
     "sine": {
         "filters",
         "network",
         "evaluation.one_shot_batch",
-        *(f"tasks.{key}" for key in ("ways", "shots", "tail_shots", "replacement")),
-        *(_DRAWN | _SIZE),
+        "evaluation.queries",
+        *(f"tasks.{key}" for key in ("ways", "shots", "tail_shots", "replacement", "queries", "turn")),
+        *(_DRAWN | _SIZE | _OMNIGLOT),
     },
     "omniglot": {"network", *_DRAWN, *_SIZE},
-    "glyphs": {"network", *_SIZE},
-    "mini-imagenet": _DRAWN | _SIZE,
-    "folder": _DRAWN,
+    "glyphs": {"network", *_SIZE, *_OMNIGLOT},
+    "mini-imagenet": _DRAWN | _SIZE | _OMNIGLOT,
+    "folder": _DRAWN | _OMNIGLOT,
 }
 """For each source of tasks the settings that it does not read."""
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 Algorithm = Literal["reptile", "fomaml", "maml", "joint"]
 Source = Literal["sine", "glyphs", "omniglot", "mini-imagenet", "folder"]
-Network = Literal["conv", "mini-imagenet", "mini-imagenet-v1"]
+Network = Literal["conv", "mini-imagenet", "mini-imagenet-v1", "finn-omniglot", "finn-mini-imagenet"]
 
 LATER = {"later": True}
 """Metadata of a field that run directories of earlier versions do not have; they then mean its default."""
@@ -26,6 +26,12 @@ class TaskSpec:
     `tail_shots` of them are kept back for the last inner step (0: the last minibatch is drawn like the
     others).  `classes` and `images` say how many glyphs are drawn.  Images are `side` x `side` pixels of
     `channels` colours.  Sine waves use `source` only.
+
+    A training task has a query set of `queries` examples per class: its last minibatch, on which MAML tests
+    (0: none).  With `turn` all images of a class are turned by one random multiple of 90 degrees in each
+    task, of training and of test.  With `invert` ink is 1 and paper 0.  `train_classes` is the number of
+    Omniglot's training characters, each of them one class (0: the released program's 1,200, each of them four
+    classes, one for each rotation).
     """
 
     source: Source
@@ -37,34 +43,48 @@ class TaskSpec:
     images: int = 20
     side: int = field(default=28, metadata=LATER)
     channels: int = field(default=1, metadata=LATER)
+    queries: int = field(default=0, metadata=LATER)
+    turn: bool = field(default=False, metadata=LATER)
+    invert: bool = field(default=False, metadata=LATER)
+    train_classes: int = field(default=0, metadata=LATER)
 
 
 @dataclass(frozen=True)
 class InnerSpec:
-    """The inner loop of training: `steps` steps of an optimiser on minibatches of `batch` examples."""
+    """The inner loop of training: `steps` steps of an optimiser on minibatches of `batch` examples.
+
+    Parameters whose names match the pattern `fixed`, such as ``*/beta``, keep their values in every inner
+    loop, of training and of test; only the outer loop changes them (with the optimiser sgd).
+    """
 
     optimizer: Literal["adam", "sgd"]
     learning_rate: float
     batch: int
     steps: int
+    fixed: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True)
 class OuterSpec:
-    """The outer loop: `rate` annealed linearly to `final_rate` over `steps`; `meta_batch` tasks a step."""
+    """The outer loop: `rate` annealed linearly to `final_rate` over `steps`; `meta_batch` tasks a step.
+
+    Each entry of the direction is cut to [-`clip`, `clip`] (0: it is not).
+    """
 
     rate: float
     steps: int
     meta_batch: int = 1
     final_rate: float = 0.0
     optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
+    clip: float = field(default=0.0, metadata=LATER)
 
 
 @dataclass(frozen=True)
 class EvaluationSpec:
     """Fine-tuning at test: K `shots` per class (sine: points), `steps` steps of `batch`; `tasks` tasks.
 
-    `one_shot_batch` takes the place of `batch` if K is 1 (0: `batch` serves every K).
+    `one_shot_batch` takes the place of `batch` if K is 1 (0: `batch` serves every K).  A task has `queries`
+    examples per class to classify.
     """
 
     shots: int
@@ -72,6 +92,7 @@ class EvaluationSpec:
     steps: int
     tasks: int
     one_shot_batch: int = field(default=0, metadata=LATER)
+    queries: int = field(default=1, metadata=LATER)
 
     @property
     def minibatch(self) -> int:
@@ -108,7 +129,7 @@ class Preset:
     differ only in them are equal, and run directories do not store them.  `hours` is what all steps take
     on one core with native kernels (AMD EPYC, Zen 4), roughly.  `published` is what the paper reports, for
     `tasks.ways` classes; empty if the paper has no number.  `network` is that of images: `models.conv_cnn`,
-    or `models.mini_imagenet_cnn` in the order of version 3 or 1 of the paper.
+    `models.mini_imagenet_cnn` in the order of version 3 or 1 of the paper, or one of Finn's program.
     """
 
     name: str

@@ -55,6 +55,23 @@ def splits(rng: np.random.Generator, classes: ImageClasses) -> Splits:
     return Splits(train, None, test)
 
 
+def splits_in_three(rng: np.random.Generator, classes: ImageClasses, train: int) -> Splits:
+    """Draw `train` characters to train on, and 423 test classes; what remains of 1,623 is for validation.
+
+    Finn's program trains on 1,100 and has 100 for validation.
+
+    Raises
+    ------
+    UsageError
+        If no character remains for validation.
+    """
+    if not 0 < train < TRAINING_CHARACTERS:
+        raise UsageError(f"Omniglot: {train} training characters; give 1 to {TRAINING_CHARACTERS - 1}")
+    chosen, test = split_classes(rng, classes, TRAINING_CHARACTERS)
+    training, validation = split_classes(rng, chosen, train)
+    return Splits(training, validation, test)
+
+
 def load(source: str | Path | None = None) -> CachedImages:
     """Return the 1,623 characters, sorted by name: (28, 28, 1), paper 1, ink 0.
 

@@ -9,6 +9,7 @@ import pytest
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets
 from reptile_np.experiments.presets import PRESETS, SAME_K, get
+from reptile_np.experiments.presets_finn import FINN
 
 # The hyper-parameter tables, typed from the paper and the authors' command lines, in the paper's order:
 # Adam's rate, inner batch, inner steps, training shots, outer rate, outer steps, meta-batch,
@@ -116,7 +117,7 @@ def test_the_published_numbers_are_those_of_tables_1_and_2():
             for shots in sorted({cell.shots for cell in preset.published})
         }
         for name, preset in PRESETS.items()
-        if preset.published
+        if preset.published and preset not in FINN
     }
     assert stated == TABLE_1 | TABLE_2
 

@@ -289,6 +289,10 @@ def test_the_network_is_the_one_of_the_preset_s_data(name, request):
         expected = models.mini_imagenet_cnn(5, order="conv-pool-norm")
     elif name in ("mini-imagenet-5way", "images-colour-5way"):
         expected = models.mini_imagenet_cnn(5)
+    elif preset.network == "finn-mini-imagenet":
+        expected = models.finn_mini_imagenet_cnn(5)
+    elif preset.network == "finn-omniglot":
+        expected = models.finn_omniglot_cnn(preset.tasks.ways)
     else:
         expected = models.omniglot_cnn(preset.tasks.ways, 32 if name == "glyphs-5way" else 64)
     assert made.model == expected
