@@ -18,7 +18,7 @@ RUNS = ROOT / "benchmarks" / "runs"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
 TABLE = re.compile(r"<!-- reproduce (?P<arguments>.*?) -->\n(?P<table>.*?)\n<!-- end -->", re.DOTALL)
 RECORDS = sorted(path.parent for path in RUNS.glob("*/config.json"))
-USERS_OWN = {"runs/o5"}  # directories in examples of commands, which the reader makes
+USERS_OWN = {"runs/o5", "runs/photos"}  # directories in examples of commands, which the reader makes
 MOST_BYTES = 1_000_000
 
 

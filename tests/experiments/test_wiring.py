@@ -67,14 +67,14 @@ def omniglot_data(drawings, data, monkeypatch):
 
 @pytest.fixture(scope="module")
 def small_mini_imagenet(tmp_path_factory):
-    """Five classes of 16 random images for each of train, val and test, imported."""
+    """Five classes of 20 random images for each of train, val and test, imported."""
     pytest.importorskip("PIL")
     source = tmp_path_factory.mktemp("mini")
     files = {
         f"{split}/{split}{c}/{i}.jpg": jpeg(1000 * s + 100 * c + i)
         for s, split in enumerate(("train", "val", "test"))
         for c in range(5)
-        for i in range(16)
+        for i in range(20)
     }
     mini_imagenet.import_mini_imagenet(image_sets.write(source, files), source / "cache")
     return source / "cache"
