@@ -2,8 +2,7 @@
 
    The gradient ran before and saved z and a_bar of every block (network_layout_saved).  Tangents (_dot) follow it forward and
    backward: six products per layer, two forward, two for the weights, two for the input.  Shapes as in block.h.
-   For batch norm, with slope = mean(xhat z_dot):
-     xhat_dot = r (z_dot - mean(z_dot) - xhat slope),  r_dot = -r^2 slope.
+   Batch norm, slope = mean(xhat z_dot): xhat_dot = r (z_dot - mean(z_dot) - xhat slope), r_dot = -r^2 slope.
    Terms marked * are second order: the adjoint is held fixed while weights, activations and statistics vary.  */
 
 #ifndef RK_HVP_H
@@ -99,7 +98,7 @@ LOCAL void block_activate_dot(const block_t *k, int32_t from, int32_t to)
             const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
             const norm_dot_t s = norm_dot_at(k, c);
             const vec u = load(k->u + at), xhat = xhat_of(&s, u);
-            const vec y_dot = s.gamma * xhat_dot_of(&s, xhat, load(k->u_dot + at)) + s.gamma_dot * xhat + s.beta_dot;
+            const vec xhat_dot = xhat_dot_of(&s, xhat, load(k->u_dot + at)), y_dot = s.gamma * xhat_dot + s.gamma_dot * xhat + s.beta_dot;
             store(a_dot + c, keep(norm_y(&s.norm, u) > zero(), y_dot));
         }
     }
