@@ -72,7 +72,7 @@ def fomaml(t: Trajectory) -> Array:
 
 
 def maml(
-    model: TwiceDifferentiable, inner: DifferentiableOptimizer | Any, weights: Sequence[Any] | None = None
+    model: TwiceDifferentiable, alpha: Any | DifferentiableOptimizer, weights: Sequence[Any] | None = None
 ) -> MetaGradient:
     """Return the exact gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))`` at φ_1.
 
@@ -88,8 +88,8 @@ def maml(
     ----------
     model
         Has `loss_and_grad` and `hvp`.
-    inner
-        The optimiser of the inner loop; or a rate α, which means ``Sgd(α)``.
+    alpha
+        The rate α of SGD in the inner loop, a number or one per parameter (n,); or the inner loop's optimiser.
     weights
         k numbers w: differentiate ``Σ_i w_i L_k(φ_i)``, the loss of the last minibatch (the query) after 0,
         …, k - 1 steps, in place of ``L_k(φ_k)``.  (Antoniou et al., *How to train your MAML*, section 4.)
@@ -99,7 +99,7 @@ def maml(
     ValueError
         If the trajectory kept only its ends, or has not as many steps as there are weights.
     """
-    optimizer = Sgd(inner) if isinstance(inner, Number | np.ndarray) else inner
+    optimizer = Sgd(alpha) if isinstance(alpha, Number | np.ndarray) else alpha
     return partial(_through_the_loop, model, optimizer, None if weights is None else tuple(weights))
 
 
