@@ -12,6 +12,9 @@ import pytest
 PLACES = ("reptile_np", "tests.")
 """Modules whose names may stand for objects of a mutated one."""
 
+BUILT_FROM = {"reptile_np.experiments.presets_omniglot": "reptile_np.experiments.presets"}
+"""Module ↦ the module whose objects (`PRESETS`) are built from the first one at import: run again."""
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -40,12 +43,17 @@ def mutated(module, old, new):
     assert old in source, f"{module.__name__} no longer contains {old!r}: renew the mutant"
     changed = source.replace(old, new, 1)
     assert _code(source) != _code(changed), f"{old!r} occurs first in words, not in code: renew the mutant"
+    return _executed(module, changed)
+
+
+def _executed(module, source):
+    """A fresh module of that source, with the name of the given one."""
     copy = types.ModuleType(module.__name__)
     copy.__file__ = module.__file__
     original = sys.modules[module.__name__]
     sys.modules[module.__name__] = copy  # dataclasses look their module up
     try:
-        exec(compile(changed, f"<mutant of {module.__name__}>", "exec"), vars(copy))
+        exec(compile(source, f"<mutant of {module.__name__}>", "exec"), vars(copy))
     finally:
         sys.modules[module.__name__] = original
     return copy
@@ -54,7 +62,13 @@ def mutated(module, old, new):
 def plant(monkeypatch, mutant):
     """Put the mutant in the place of its module: wherever a name is bound to an object of the real one."""
     module = import_module(mutant.module)
-    copy = mutated(module, mutant.old, mutant.new)
+    _put_in_place(monkeypatch, module, mutated(module, mutant.old, mutant.new))
+    if mutant.module in BUILT_FROM:
+        second = import_module(BUILT_FROM[mutant.module])
+        _put_in_place(monkeypatch, second, _executed(second, inspect.getsource(second)))
+
+
+def _put_in_place(monkeypatch, module, copy):
     own = {
         name: value
         for name, value in vars(module).items()

@@ -23,10 +23,13 @@ MUTANTS = [
     *mutants(
         "experiments.episodes",
         wiring.test_training_draws_from_the_training_classes_and_evaluation_from_the_test_classes,
-        ('self.train if split == "train" else self.test', "self.train"),
-        ('self.train if split == "train" else self.test', "self.test"),
-        ('self.train if split == "train"', 'self.train if split == "test"'),
-        ("few_shot.sample_task(rng, self.train,", "few_shot.sample_task(rng, self.test,"),
+        ("parts.get(split)", 'parts["train"]'),
+        ("parts.get(split)", 'parts["test"]'),
+        (
+            '{"train": self.train, "validation": self.validation, "test": self.test}',
+            '{"train": self.test, "validation": self.validation, "test": self.train}',
+        ),
+        ("rng, self.train, tasks.ways", "rng, self.test, tasks.ways"),
     ),
     *mutants(
         "experiments.episodes",
@@ -37,7 +40,7 @@ MUTANTS = [
     *mutants(
         "experiments.episodes",
         partial(wiring.test_each_draw_comes_from_its_own_place_of_its_own_stream, name=GLYPHS),
-        ('self.streams.rng("evaluation", i)', 'self.streams.rng("tasks", i, 0)'),
+        ('return streams.rng("evaluation", i)', 'return streams.rng("tasks", i, 0)'),
         ('rng = self.streams.rng("batches", i, j)', 'rng = self.streams.rng("batches", i)'),
         ('rng = self.streams.rng("batches", i, j)', 'rng = self.streams.rng("tasks", i, j)'),
         ('rng = self.streams.rng("tasks", i, j)', 'rng = self.streams.rng("tasks", j, i)'),
@@ -58,15 +61,15 @@ MUTANTS = [
     *mutants(
         "experiments.episodes",
         wiring.test_an_image_episode_is_the_sampler_s_on_these_streams,
-        ("tasks.ways, tasks.shots, queries=0", "tasks.ways, tasks.shots + 1, queries=0"),
+        ("tasks.ways, tasks.shots, queries=", "tasks.ways, tasks.shots + 1, queries="),
         (
             "return draw(rng, support, inner.batch, inner.steps)",
             "return draw(rng, support, inner.steps, inner.batch)",
         ),
         ("else few_shot.minibatches", "else few_shot.minibatches_with_replacement"),
         (
-            "batches = few_shot.minibatches(rng, task.support, spec.batch, spec.steps)",
-            "batches = few_shot.minibatches(rng, task.query, spec.batch, spec.steps)",
+            "batches = few_shot.minibatches(rng, task.support, spec.minibatch, spec.steps)",
+            "batches = few_shot.minibatches(rng, task.query, spec.minibatch, spec.steps)",
         ),
         ("Episode(task.support, task.query, batches)", "Episode(task.support, task.support, batches)"),
     ),
@@ -84,16 +87,16 @@ MUTANTS = [
             "linear_annealing(outer.rate, outer.final_rate, outer.steps)",
             "linear_annealing(outer.rate, outer.final_rate, outer.steps - 1)",
         ),
-        ("(rate(i))", "(rate(0))"),
+        (
+            "return lambda i: OPTIMIZERS[outer.optimizer](rate(i))",
+            "return lambda i: OPTIMIZERS[outer.optimizer](rate(0))",
+        ),
     ),
     *mutants(
         "experiments.experiment",
         wiring.test_maml_differentiates_through_steps_of_the_inner_rate,
-        (
-            "meta_gradients.maml(model, preset.inner.learning_rate)",
-            "meta_gradients.maml(model, preset.outer.rate)",
-        ),
-        ("meta_gradients.maml(model, preset.inner.learning_rate)", "meta_gradients.fomaml"),
+        ("meta_gradients.maml(model, inner)", "meta_gradients.maml(model, preset.outer.rate)"),
+        ("meta_gradients.maml(model, inner)", "meta_gradients.fomaml"),
     ),
     *mutants(
         "experiments.experiment",
@@ -122,10 +125,7 @@ MUTANTS = [
     *mutants(
         "experiments.runs",
         wiring.test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_optimiser_state,
-        (
-            '_evaluate("trained", experiment, step, quiet)',
-            '_evaluate("trained", experiment, untrained, quiet)',
-        ),
+        ('score("trained", step)', 'score("trained", untrained)'),
     ),
     *mutants(
         "experiments.runs",
@@ -141,19 +141,19 @@ MUTANTS = [
         ("    after: int | Sequence[int] = -1", "    after: int | Sequence[int] = 0"),
     ),
     *mutants(
-        "experiments.presets",
+        "experiments.presets_omniglot",
         partial(presets.test_a_figure_3_curve_has_the_values_of_table_6, name="figure3-g3"),
         ('"fomaml" if curve == "g"', '"fomaml" if curve == "sum"'),
         ('algorithm="fomaml" if curve == "g" else "reptile"', 'algorithm="reptile"'),
         ("shots=5 * k", "shots=5"),
     ),
     *mutants(
-        "experiments.presets",
+        "experiments.presets_omniglot",
         partial(presets.test_a_figure_3_curve_has_the_values_of_table_6, name="figure3-mean4"),
         ("0.25 / k if", "0.25 if"),
     ),
     *mutants(
-        "experiments.presets",
+        "experiments.presets_omniglot",
         presets.test_the_published_numbers_are_those_of_tables_1_and_2,
         ("Published(95.39, 0.09)", "Published(95.93, 0.09)"),
         (
