@@ -11,7 +11,7 @@ import pytest
 
 from reptile_np.meta import training
 from reptile_np.meta.inner_loop import plain_loop
-from reptile_np.meta.meta_gradients import gradient_sum, maml
+from reptile_np.meta.meta_gradients import _through_the_loop, gradient_sum
 from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.models import conv_cnn, mini_imagenet_cnn
 from reptile_np.nn.parameter_free import Relu
@@ -39,13 +39,23 @@ PLANTED = {
         [*EXACT, expansion.beyond, expansion.potentials, breakdown.cycling, breakdown.fixed_roles, *NETWORKS],
     ),
     "adapt: one minibatch for all": (plain_loop, "in batches:", "in batches[:1] * len(batches):", NETWORKS),
-    "maml: twice the last gradient": (maml, "u = t.grads[-1]", "u = 2 * t.grads[-1]", [*EXACT, *NETWORKS]),
-    "maml: H dropped": (maml, "u - alpha *", "u - 0 * alpha *", [expansion.potentials]),
+    "maml: twice the last gradient": (
+        _through_the_loop,
+        "next(steps).grad if",
+        "2 * next(steps).grad if",
+        [*EXACT, *NETWORKS],
+    ),
+    "maml: H dropped": (
+        _through_the_loop,
+        "u - optimizer.",
+        "u - 0 * optimizer.",
+        [expansion.potentials],
+    ),
     "gradient_sum: weights shifted": (gradient_sum, "zip(w[1:]", "zip(w[:-1]", [expansion.general_weights]),
     "meta_train: twice the direction": (
         training._outer_step,
-        "total += meta_gradient(t)",
-        "total += 2 * meta_gradient(t)",
+        "total += direction",
+        "total += 2 * direction",
         [algorithm.outer_loop],
     ),
     "grad: twice": (

@@ -13,21 +13,43 @@ from reptile_np.meta.inner_loop import plain_loop
 from reptile_np.theory.claims import algorithm, expansion
 from tests.theory.planted import plant
 
+through_the_loop, steps_backwards = meta_gradients._through_the_loop, meta_gradients._steps_backwards
+
 MUTANTS = {
     # maml: (I - α H_1) … (I - α H_{k-1}) g_k
-    "maml: H dropped": (meta_gradients.maml, "u - alpha *", "u - 0 * alpha *"),
-    "maml: the sign of H": (meta_gradients.maml, "u - alpha *", "u + alpha *"),
-    "maml: H twice": (meta_gradients.maml, "u - alpha *", "u - 2 * alpha *"),
-    "maml: α dropped": (meta_gradients.maml, "u - alpha *", "u -"),
-    "maml: H at the next iterate": (meta_gradients.maml, "zip(t.phis,", "zip(t.phis[1:],"),
-    "maml: every H at φ_1": (meta_gradients.maml, "hvp, phi,", "hvp, t.phis[0],"),
-    "maml: H of the next minibatch": (meta_gradients.maml, "t.batches,", "t.batches[1:] + t.batches[:1],"),
-    "maml: one factor too many": (meta_gradients.maml, "[:-1]", "[:]"),
-    "maml: one factor too few": (meta_gradients.maml, "[:-1]", "[:-2]"),
-    "maml: the first factor dropped": (meta_gradients.maml, "[:-1]", "[1:-1]"),
-    "maml: factors in the wrong order": (meta_gradients.maml, "reversed(", "iter("),
-    "maml: no product, a sum": (meta_gradients.maml, "hessian(u)", "hessian(t.grads[-1])"),
-    "maml: the first gradient": (meta_gradients.maml, "t.grads[-1]", "t.grads[0]"),
+    "maml: H dropped": (through_the_loop, "u - optimizer.", "u - 0 * optimizer."),
+    "maml: the sign of H": (through_the_loop, "u - optimizer.", "u + optimizer."),
+    "maml: H twice": (through_the_loop, "u - optimizer.", "u - 2 * optimizer."),
+    "maml: α dropped": (through_the_loop, "u - optimizer.learning_rate *", "u -"),
+    "maml: H at the next iterate": (steps_backwards, "hvp, t.phis[i]", "hvp, t.phis[i + 1]"),
+    "maml: every H at φ_1": (steps_backwards, "hvp, t.phis[i]", "hvp, t.phis[0]"),
+    "maml: H of another minibatch": (steps_backwards, "t.batches[i])", "t.batches[i - 1])"),
+    "maml: the first factor twice": (
+        through_the_loop,
+        "return u",
+        "return u - optimizer.learning_rate * step.hessian(u) if k > 1 else u",
+    ),
+    "maml: the last factor dropped": (
+        through_the_loop,
+        "zip(reversed(range(k - 1)), steps, strict=True)",
+        "zip(reversed(range(k - 2)), list(steps)[1:])",
+    ),
+    "maml: the first factor dropped": (
+        through_the_loop,
+        "zip(reversed(range(k - 1)), steps, strict=True)",
+        "zip(reversed(range(1, k - 1)), steps)",
+    ),
+    "maml: factors in the wrong order": (
+        through_the_loop,
+        "zip(reversed(range(k - 1)), steps, strict=True)",
+        "zip(range(k - 1), reversed(list(steps)))",
+    ),
+    "maml: no product, a sum": (through_the_loop, "hessian(u)", "hessian(t.grads[-1])"),
+    "maml: the first gradient": (
+        through_the_loop,
+        "next(steps).grad if",
+        "(next(steps), t.grads[0])[1] if",
+    ),
     # reptile: φ_1 - φ_{k+1}
     "reptile: its sign": (meta_gradients.reptile, "t.phis[0] - t.phis[-1]", "t.phis[-1] - t.phis[0]"),
     "reptile: the last step dropped": (meta_gradients.reptile, "t.phis[-1]", "t.phis[-2]"),
@@ -88,7 +110,8 @@ def test_the_real_functions_are_refuted_by_none(check):
 
 def test_every_function_has_mutants_and_there_are_many():
     mutated = [function.__name__ for function, _, _ in MUTANTS.values()]
-    assert set(mutated) == {"plain_loop", "reptile", "fomaml", "maml", "gradient_sum"}
+    maml = {"_through_the_loop", "_steps_backwards"}
+    assert set(mutated) == {"plain_loop", "reptile", "fomaml", "gradient_sum"} | maml
     assert len(mutated) >= 12
     readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
     assert f"{len(mutated)} mutants" in readme
