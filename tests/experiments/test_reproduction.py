@@ -200,6 +200,9 @@ def test_lost_worker_processes_are_survived_and_their_runs_go_on(undisturbed, tm
 
 
 @linux
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="this process was told to ignore Ctrl-C"
+)
 def test_ctrl_c_saves_every_run_and_says_how_to_go_on(undisturbed, tmp_path):
     with started(tmp_path) as program:
         wait_for(lambda: len(list(tmp_path.glob("*/progress.json"))) == 2)
