@@ -1,6 +1,6 @@
 """Copies of run directories that are kept with a project: the records without the large files.
 
-Verified by ``tests/experiments/test_records.py``.
+Verified by ``tests/experiments/test_run_records.py``.
 """
 
 from __future__ import annotations
