@@ -141,27 +141,55 @@ INLINE window_t window_of(const block_t *k, int32_t row)
             body                                                               \
         }
 
-/* u and argmax of pooled rows from .. to - 1: the largest sign z of each window, of equal ones the first. */
-LOCAL void block_pool(const block_t *k, int32_t from, int32_t to)
+/* The number of windows from pooled row `row` on, before row `to`, that are whole, 2 x 2 and side by side; 0 if the first is not. */
+INLINE int32_t whole_windows(const block_t *k, int32_t row, int32_t to)
+{
+    const rk_block *s = &k->shape;
+    const int32_t line = row / s->pool_width, column = row - line * s->pool_width, y = line % s->pool_height * 2 - s->pool_top;
+    if (s->pool != 2 || y < 0 || y + 2 > s->conv.out_height || column * 2 < s->pool_left) return 0;
+    return max_i(0, min_i(to - row, (s->conv.out_width + s->pool_left) / 2 - column));
+}
+
+/* visit(window, k, row, windows) for all windows of pooled rows from .. to - 1: whole 2 x 2 ones (a constant) side by side, the
+   others one by one. */
+#define RK_EACH_WINDOW(visit, k, from, to)                                      \
+    for (int32_t row = (from), whole; row < (to); row += max_i(whole, 1)) {     \
+        window_t w = window_of(k, row);                                         \
+        whole = whole_windows(k, row, to);                                      \
+        if (whole) w.rows = w.cols = w.size = 2, w.index = 0;                   \
+        if (whole)                                                              \
+            visit(w, k, row, whole);                                            \
+        else                                                                    \
+            visit(w, k, row, 1);                                                \
+    }
+
+/* u and argmax of windows side by side, the first of them w, of pooled row `row`: the largest sign z of each, of equal ones the
+   first. */
+INLINE void pool_windows(window_t w, const block_t *k, int32_t row, int32_t windows)
 {
     const float *z = k->z;
-    for (int32_t row = from; row < to; row++) {
-        const window_t w = window_of(k, row);
-        for (int32_t c = 0; c < w.step; c += LANES) {
-            const vec sign = k->shape.pool_first ? splat(1.0f) : load(k->sign + c);
-            vec best = load(z + w.first + c);
-            ivec argmax = splat_i(w.index);
-            RK_EACH_IN(w, {
+    for (int32_t c = 0; c < w.step; c += LANES) {
+        const vec sign = k->shape.pool_first ? splat(1.0f) : load(k->sign + c);
+        float *u = k->u + (ptrdiff_t)row * w.step + c;
+        int32_t *to = k->argmax + (ptrdiff_t)row * w.step + c;
+        window_t v = w;
+        for (int32_t i = 0; i < windows; i++, v.first += 2 * v.step, u += v.step, to += v.step) {
+            vec best = load(z + v.first + c);
+            ivec argmax = splat_i(v.index);
+            RK_EACH_IN(v, {
                 const vec next = load(z + at); /* z[image, wy, wx, c] */
                 const ivec wins = sign * next > sign * best;
                 best = choose(wins, next, best);
                 argmax = (wins & index) | (~wins & argmax);
             })
-            store(k->u + (ptrdiff_t)row * w.step + c, best);
-            store_i(k->argmax + (ptrdiff_t)row * w.step + c, argmax);
+            store(u, best);
+            store_i(to, argmax);
         }
     }
 }
+
+/* u and argmax of pooled rows from .. to - 1. */
+LOCAL void block_pool(const block_t *k, int32_t from, int32_t to) { RK_EACH_WINDOW(pool_windows, k, from, to) }
 
 /* The norm of LANES channels, loaded once.  y = gamma xhat + beta is computed by one function, so that every pass sees the same
    sign of y. */
@@ -249,31 +277,36 @@ LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
     }
 }
 
-/* z_bar of the rows under pooled rows from .. to - 1: the same, with y_bar (norm first) or u_bar (pool first) at the argmax, and
-   zero elsewhere. */
-LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to)
+/* z_bar of the rows under windows side by side, the first of them w, of pooled row `row`: the same, with y_bar (norm first) or
+   u_bar (pool first) at the argmax, and zero elsewhere. */
+INLINE void back_windows(window_t w, const block_t *k, int32_t row, int32_t windows)
 {
     const vec share = splat(1.0f / (float)k->counted);
-    for (int32_t row = from; row < to; row++) {
-        const window_t w = window_of(k, row);
-        for (int32_t c = 0; c < w.step; c += LANES) {
-            const ptrdiff_t here = (ptrdiff_t)row * w.step + c; /* u[row, c] */
-            const norm_t n = norm_at(k, c);
-            const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
+    const float *z = k->z;
+    float *z_bar = k->z_bar;
+    for (int32_t c = 0; c < w.step; c += LANES) {
+        const norm_t n = norm_at(k, c);
+        const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
+        ptrdiff_t here = (ptrdiff_t)row * w.step + c; /* u[row, c] */
+        window_t v = w;
+        for (int32_t i = 0; i < windows; i++, v.first += 2 * v.step, here += v.step) {
             const vec u = load(k->u + here), y_bar = keep(norm_y(&n, u) > zero(), load(k->a_bar + here));
             const ivec argmax = load_i(k->argmax + here);
             if (k->shape.pool_first) {
                 const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
-                RK_EACH_IN(w, { store(k->z_bar + at, keep(argmax == index, u_bar)); })
+                RK_EACH_IN(v, { store(z_bar + at, keep(argmax == index, u_bar)); })
             } else {
-                RK_EACH_IN(w, {
-                    const vec centred = load(k->z + at) - n.mean;
-                    store(k->z_bar + at, n.scale * (keep(argmax == index, y_bar) - m1 - centred * m2));
+                RK_EACH_IN(v, {
+                    const vec centred = load(z + at) - n.mean;
+                    store(z_bar + at, n.scale * (keep(argmax == index, y_bar) - m1 - centred * m2));
                 })
             }
         }
     }
 }
+
+/* z_bar of the rows under pooled rows from .. to - 1. */
+LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to) { RK_EACH_WINDOW(back_windows, k, from, to) }
 
 LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
 {
