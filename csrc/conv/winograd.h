@@ -7,7 +7,7 @@
    that it meets.  For each of these products the channels form a matrix product: core/gemm.h again.
 
    Transformed inputs V and sums M of a chunk are (points, panels, CHUNK_TILES, PANEL), on the stack.  A filter's transform U
-   is (panels of outputs, POINTS_2D, input channels, PANEL) when packed.  */
+   is (panels of outputs, points, input channels, PANEL) when packed.  */
 
 #ifndef RK_WINOGRAD_H
 #define RK_WINOGRAD_H
@@ -24,15 +24,20 @@ typedef float transformed_t[MOST * MOST * (CHUNK_TILES * CHANNELS + CACHE_LINE)]
 INLINE ptrdiff_t point_stride(int32_t channels) { return (ptrdiff_t)channels * CHUNK_TILES + CACHE_LINE; }
 
 /* f(scheme, ...) with a constant scheme: RK_FORWARD for forward plans, RK_ANY for all */
-#define RK_FORWARD(f, scheme, ...) ((scheme) == STRIDE_1 ? f(STRIDE_1, __VA_ARGS__) : f(STRIDE_2, __VA_ARGS__))
+#define RK_FORWARD(f, scheme, ...)                          \
+    ((scheme) == STRIDE_1         ? f(STRIDE_1, __VA_ARGS__) \
+     : (scheme) == STRIDE_1_LARGE ? f(STRIDE_1_LARGE, __VA_ARGS__) : f(STRIDE_2, __VA_ARGS__))
 #define RK_ANY(f, scheme, ...) \
     ((scheme) == STRIDE_2_ADJOINT ? f(STRIDE_2_ADJOINT, __VA_ARGS__) : RK_FORWARD(f, scheme, __VA_ARGS__))
+
+/* Points of a transformed filter, along both axes. */
+INLINE int32_t plan_points(const plan_t *p) { return TRANSFORMS[p->scheme].points * TRANSFORMS[p->scheme].points; }
 
 LOCAL void winograd_filter(scheme_t f, const float *w, ptrdiff_t taps, int32_t n, float *u, ptrdiff_t points)
 {
     RK_ANY(filter_transform, f, w, taps, n, u, points);
 }
-LOCAL void winograd_filter_transpose(scheme_t f, vec u_bar[POINTS][POINTS], float *w_bar, ptrdiff_t size)
+LOCAL void winograd_filter_transpose(scheme_t f, vec u_bar[MOST][MOST], float *w_bar, ptrdiff_t size)
 {
     RK_FORWARD(filter_transform_transpose, f, u_bar, w_bar, size);
 }
@@ -50,6 +55,37 @@ INLINE void load_tile(const int whole, const int inputs, const plan_t *p, const 
     }
 }
 
+/* The transforms of 4 x 4 outputs are written with loops that stay loops: 36 vectors do not fit the registers, so row by row they
+   are put down half way, and taken up column by column. */
+
+/* v = B' d B of a tile at LANES channels by STRIDE_1_LARGE, to v[t], t `size` floats apart. */
+INLINE void input_transform_large(const int whole, const plan_t *p, const tile_t *tile, const float *in, float *v, ptrdiff_t size)
+{
+    enum { N = 6 };
+    vec half_way[N][N];
+    RK_ROLLED
+    for (int i = 0; i < N; i++) {
+        const float *line = in + ((ptrdiff_t)tile->base + i * p->line);
+        const int outside = !whole && (i < tile->y.in_low || i >= tile->y.in_high);
+        vec d[N];
+        RK_UNROLL
+        for (int j = 0; j < N; j++) {
+            const int inside = whole || (!outside && j >= tile->x.in_low && j < tile->x.in_high);
+            d[j] = inside ? load(line + j * p->pixel) : zero();
+        }
+        input_transform_1d(STRIDE_1_LARGE, d, half_way[i]);
+    }
+    RK_ROLLED
+    for (int j = 0; j < N; j++) {
+        vec column[N], to[N];
+        RK_UNROLL
+        for (int i = 0; i < N; i++) column[i] = half_way[i][j];
+        input_transform_1d(STRIDE_1_LARGE, column, to);
+        RK_UNROLL
+        for (int i = 0; i < N; i++) store(v + (i * N + j) * size, to[i]);
+    }
+}
+
 /* v = B' d B of the first `channels` channels of in, for `tiles` tiles; points that are copies are left out. */
 INLINE void input_transform(const scheme_t f, const plan_t *p, const tile_t *tile, int32_t tiles, const float *in,
                             int32_t channels, float *v)
@@ -60,12 +96,19 @@ INLINE void input_transform(const scheme_t f, const plan_t *p, const tile_t *til
         const int whole = tile->y.in_low == 0 && tile->x.in_low == 0 && tile->y.in_high == inputs && tile->x.in_high == inputs;
         for (int32_t c = 0; c < channels; c += LANES) {
             vec d[MOST][MOST], to[MOST][MOST];
+            float *vk = v + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* v[0, panel, k, c] */
+            if (f == STRIDE_1_LARGE) {
+                if (whole)
+                    input_transform_large(1, p, tile, in + c, vk, size);
+                else
+                    input_transform_large(0, p, tile, in + c, vk, size);
+                continue;
+            }
             if (whole)
                 load_tile(1, inputs, p, tile, in + c, d);
             else
                 load_tile(0, inputs, p, tile, in + c, d);
             RK_BOTH_AXES(input_transform_1d, f, inputs, transformed, d, to);
-            float *vk = v + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* v[0, panel, k, c] */
             RK_UNROLL
             for (int t = 0; t < transformed * transformed; t++)
                 if (!is_copy(TRANSFORMS + f, t / transformed) || !is_copy(TRANSFORMS + f, t % transformed))
@@ -95,6 +138,36 @@ INLINE void store_tile(const int whole, const int outputs, const plan_t *p, cons
     }
 }
 
+/* out = start + A' m A of a tile at LANES columns by STRIDE_1_LARGE, from m[t], t `size` floats apart; FROM_OUT instead of start. */
+INLINE void output_transform_large(const int whole, const plan_t *p, const tile_t *tile, const float *m, ptrdiff_t size, int from_out,
+                                   vec start, float *out)
+{
+    enum { N = 6, OUT = 4 };
+    const int32_t low = whole ? 0 : tile->x.out_low, high = whole ? OUT : tile->x.out_high;
+    const int32_t *to = p->to + tile->position;
+    vec half_way[OUT][N];
+    RK_ROLLED
+    for (int j = 0; j < N; j++) {
+        vec column[N], sums[OUT];
+        RK_UNROLL
+        for (int i = 0; i < N; i++) column[i] = load(m + (i * N + j) * size);
+        output_transform_1d(STRIDE_1_LARGE, column, sums);
+        RK_UNROLL
+        for (int i = 0; i < OUT; i++) half_way[i][j] = sums[i];
+    }
+    RK_ROLLED
+    for (int i = tile->y.out_low; i < tile->y.out_high; i++, to += high - low) {
+        vec y[OUT];
+        output_transform_1d(STRIDE_1_LARGE, half_way[i], y);
+        RK_UNROLL
+        for (int j = 0; j < OUT; j++) {
+            if (!whole && (j < low || j >= high)) continue;
+            float *here = out + to[j - low];
+            store(here, y[j] + (from_out ? load(here) : start));
+        }
+    }
+}
+
 /* out = initial value + A' m A at `columns` columns of the tiles' positions. */
 INLINE void output_transform(const scheme_t f, const plan_t *p, const tile_t *tile, int32_t tiles, const float *m, int32_t columns,
                              from_t from, const float *bias, float *out)
@@ -107,6 +180,14 @@ INLINE void output_transform(const scheme_t f, const plan_t *p, const tile_t *ti
         for (int32_t c = 0; c < columns; c += LANES) {
             const float *mk = m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* m[0, panel, k, c] */
             vec m_of[MOST][MOST], y[MOST][MOST];
+            if (f == STRIDE_1_LARGE) {
+                const vec start = from == FROM_BIAS ? load(bias + c) : zero();
+                if (whole)
+                    output_transform_large(1, p, tile, mk, size, from == FROM_OUT, start, out + c);
+                else
+                    output_transform_large(0, p, tile, mk, size, from == FROM_OUT, start, out + c);
+                continue;
+            }
             RK_UNROLL
             for (int t = 0; t < sums * sums; t++) m_of[t / sums][t % sums] = load(mk + t * size);
             RK_BOTH_AXES(output_transform_1d, f, sums, outputs, m_of, y);
@@ -123,23 +204,53 @@ LOCAL void winograd_output(const plan_t *p, const tile_t *tile, int32_t tiles, c
     RK_ANY(output_transform, p->scheme, p, tile, tiles, m, columns, from, bias, out);
 }
 
+/* m = A y_bar A' of a tile at LANES columns by STRIDE_1_LARGE, to m[t], t `size` floats apart. */
+INLINE void output_transform_transpose_large(const tile_t *tile, const int32_t *to, int32_t width, const float *y_bar, float *m,
+                                             ptrdiff_t size)
+{
+    vec half_way[4][6];
+    RK_ROLLED
+    for (int i = 0; i < 4; i++) {
+        const int outside = i < tile->y.out_low || i >= tile->y.out_high;
+        const int32_t *line = to + (i - tile->y.out_low) * width - tile->x.out_low;
+        vec y[4];
+        RK_UNROLL
+        for (int j = 0; j < 4; j++)
+            y[j] = !outside && j >= tile->x.out_low && j < tile->x.out_high ? load(y_bar + line[j]) : zero();
+        output_transform_transpose_1d(STRIDE_1_LARGE, y, half_way[i]);
+    }
+    RK_ROLLED
+    for (int j = 0; j < 6; j++) {
+        vec column[4], column_to[6];
+        RK_UNROLL
+        for (int i = 0; i < 4; i++) column[i] = half_way[i][j];
+        output_transform_transpose_1d(STRIDE_1_LARGE, column, column_to);
+        RK_UNROLL
+        for (int i = 0; i < 6; i++) store(m + (i * 6 + j) * size, column_to[i]);
+    }
+}
+
 /* m = A y_bar A' of the first `columns` columns of y_bar. */
 INLINE void output_transform_transpose(const scheme_t f, const plan_t *p, const tile_t *tile, int32_t tiles, const float *y_bar,
                                        int32_t columns, float *m)
 {
-    const int sums = TRANSFORMS[f].sums;
+    const int sums = TRANSFORMS[f].sums, outputs = TRANSFORMS[f].outputs;
     const ptrdiff_t size = point_stride(columns);
     for (int32_t k = 0; k < tiles; k++, tile++) {
         const int32_t *to = p->to + tile->position, width = tile->x.out_high - tile->x.out_low;
         for (int32_t c = 0; c < columns; c += LANES) {
-            vec y[2][2], m_of[MOST][MOST];
-            RK_UNROLL
-            for (int t = 0; t < 4; t++) {
-                const int32_t i = t / 2 - tile->y.out_low, j = t % 2 - tile->x.out_low;
-                const int inside = i >= 0 && t / 2 < tile->y.out_high && j >= 0 && t % 2 < tile->x.out_high;
-                y[t / 2][t % 2] = inside ? load(y_bar + to[i * width + j] + c) : zero();
+            vec y[MOST][MOST], m_of[MOST][MOST];
+            if (f == STRIDE_1_LARGE) {
+                output_transform_transpose_large(tile, to, width, y_bar + c, m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL, size);
+                continue;
             }
-            RK_BOTH_AXES(output_transform_transpose_1d, f, 2, sums, y, m_of);
+            RK_UNROLL
+            for (int t = 0; t < outputs * outputs; t++) {
+                const int32_t i = t / outputs - tile->y.out_low, j = t % outputs - tile->x.out_low;
+                const int inside = i >= 0 && t / outputs < tile->y.out_high && j >= 0 && t % outputs < tile->x.out_high;
+                y[t / outputs][t % outputs] = inside ? load(y_bar + to[i * width + j] + c) : zero();
+            }
+            RK_BOTH_AXES(output_transform_transpose_1d, f, outputs, sums, y, m_of);
             float *mk = m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* m[0, panel, k, c] */
             RK_UNROLL
             for (int t = 0; t < sums * sums; t++) store(mk + t * size, m_of[t / sums][t % sums]);
@@ -152,7 +263,7 @@ LOCAL void winograd_output_transpose(const plan_t *p, const tile_t *tile, int32_
     RK_FORWARD(output_transform_transpose, p->scheme, p, tile, tiles, y_bar, columns, m);
 }
 
-/* A chunk of out, up to CHANNELS columns; u (panels, POINTS_2D, channels, PANEL): their transformed filters. */
+/* A chunk of out, up to CHANNELS columns; u (panels, points, channels, PANEL): their transformed filters. */
 LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in, const float *u, int32_t columns, from_t from,
                           const float *bias, float *out)
 {
@@ -182,7 +293,7 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
             }
             for (int32_t j = 0; j < columns; j += PANEL) {
                 float *mj = m + s * point_stride(columns) + j * CHUNK_TILES; /* m[s, j] */
-                const float *uj = u + (ptrdiff_t)j * POINTS_2D * channels;
+                const float *uj = u + (ptrdiff_t)j * plan_points(p) * channels;
                 for (int32_t b = 0, row = 0, end; b < blocks; b++, row = end) {
                     end = tiles * (b + 1) / blocks;
                     if (runs || !copies)
@@ -197,7 +308,7 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
     winograd_output(p, tile, tiles, m, columns, from, bias, out);
 }
 
-/* u_bar (POINTS_2D, channels, out) += the products of tiles from .. last - 1, for the input channels low .. high - 1. */
+/* u_bar (points, channels, out) += the products of tiles from .. last - 1, for the input channels low .. high - 1. */
 LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x, const float *y_bar,
                            int32_t out, float *u_bar)
 {
@@ -207,7 +318,7 @@ LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t 
     const int32_t channels = p->pixel;
     for (int32_t first = from, end; first < last; first = end) {
         const tile_t *tile = p->tile + first;
-        for (end = first; end < last && end - first < CHUNK_TILES; end++) /* of one class */
+        for (end = first; end < last && end - first < tiles_in_chunk(p->scheme); end++) /* of one class */
             if (p->tile[end].class != tile->class) break;
         const int32_t tiles = end - first;
         const class_t *class = p->class + tile->class;

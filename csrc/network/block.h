@@ -27,6 +27,7 @@ typedef struct {
     int32_t rows, pooled;          /* positions of z and of u, over the batch */
     int32_t image;                 /* positions of u in one image */
     int32_t counted;               /* rows that the statistics are taken over */
+    int banded;                    /* the gradient goes band by band (band.h) */
     int z_bar_over_z;              /* z_bar is z: the plan serves no Hessian products */
     float *z, *z_bar;              /* (rows, C) */
     float *u, *a_bar;              /* (pooled, C) */
@@ -34,7 +35,6 @@ typedef struct {
     int32_t *argmax;               /* (pooled, C) index in the window, row * pool + column */
     float *bias, *gamma, *beta;    /* (C,) padded with zeros */
     float *mean, *r;               /* (C,) */
-    float *sign;                   /* (C,) of gamma: 1: the pool takes the largest z, -1: the smallest */
     float *partials;               /* (chunks, 2, C) partial sums */
     float *m1, *m2;                /* (C,) sums of y_bar and of xhat y_bar, where y = gamma xhat + beta */
     float *w_bar;                  /* (depth, C) if storage is padded, else NULL: the gradient itself is written */
@@ -95,12 +95,13 @@ LOCAL void block_conv(const block_t *k, int32_t i, const float *x)
 /* Merge the moments of all chunks for lanes c .. (Chan, Golub & LeVeque 1979), then mean and r. */
 LOCAL void block_statistics(const block_t *k, int32_t c)
 {
-    const int by_plan = !(pools(k) && k->shape.pool_first);
-    const int32_t chunks = by_plan ? k->conv.forward.chunks : row_chunks(k->pooled);
+    const int by_plan = !k->banded && !(pools(k) && k->shape.pool_first);
+    const int32_t size = k->banded ? k->shape.pool_width * (k->shape.pool_first ? 1 : k->shape.pool * k->shape.pool) : CHUNK_ROWS;
+    const int32_t chunks = by_plan ? k->conv.forward.chunks : ceil_div(k->counted, size);
     vec mean = zero(), squares = zero();
     float n = 0.0f;
     for (int32_t i = 0; i < chunks; i++) {
-        const float count = (float)(by_plan ? k->conv.forward.chunk[i].positions : min_i(CHUNK_ROWS, k->pooled - i * CHUNK_ROWS));
+        const float count = (float)(by_plan ? k->conv.forward.chunk[i].positions : min_i(size, k->counted - i * size));
         const float *of_chunk = k->partials + (ptrdiff_t)i * 2 * k->channels + c; /* partials[i, :, c] */
         const vec d = load(of_chunk) - mean;
         squares += load(of_chunk + k->channels) + d * d * splat(n * count / (n + count));
@@ -108,10 +109,7 @@ LOCAL void block_statistics(const block_t *k, int32_t c)
         mean += d * splat(count / n);
     }
     store(k->mean + c, mean);
-    for (int32_t i = 0; i < LANES; i++) {
-        k->r[c + i] = 1.0f / sqrtf(squares[i] / n + k->shape.epsilon);
-        k->sign[c + i] = k->shape.pool_first ? 1.0f : (float)((k->gamma[c + i] > 0.0f) - (k->gamma[c + i] < 0.0f));
-    }
+    for (int32_t i = 0; i < LANES; i++) k->r[c + i] = 1.0f / sqrtf(squares[i] / n + k->shape.epsilon);
 }
 
 /* A window of the pool, clipped to the image: rows x cols pixels of z, the first at z[first], with index `index` in the unclipped
@@ -141,6 +139,13 @@ INLINE window_t window_of(const block_t *k, int32_t row)
             body                                                               \
         }
 
+/* The sign of gamma at LANES channels: 1: the pool takes the largest z, -1: the smallest.  Always 1 if the pool comes first. */
+INLINE vec sign_at(const block_t *k, int32_t c)
+{
+    const vec gamma = load(k->gamma + c), one = splat(1.0f);
+    return k->shape.pool_first ? one : keep(gamma > zero(), one) - keep(gamma < zero(), one);
+}
+
 /* The number of windows from pooled row `row` on, before row `to`, that are whole, 2 x 2 and side by side; 0 if the first is not. */
 INLINE int32_t whole_windows(const block_t *k, int32_t row, int32_t to)
 {
@@ -152,24 +157,25 @@ INLINE int32_t whole_windows(const block_t *k, int32_t row, int32_t to)
 
 /* visit(window, k, row, windows) for all windows of pooled rows from .. to - 1: whole 2 x 2 ones (a constant) side by side, the
    others one by one. */
-#define RK_EACH_WINDOW(visit, k, from, to)                                      \
+#define RK_EACH_WINDOW(visit, k, from, to, ...)                                 \
     for (int32_t row = (from), whole; row < (to); row += max_i(whole, 1)) {     \
         window_t w = window_of(k, row);                                         \
         whole = whole_windows(k, row, to);                                      \
         if (whole) w.rows = w.cols = w.size = 2, w.index = 0;                   \
         if (whole)                                                              \
-            visit(w, k, row, whole);                                            \
+            visit(w, k, row, whole, __VA_ARGS__);                               \
         else                                                                    \
-            visit(w, k, row, 1);                                                \
+            visit(w, k, row, 1, __VA_ARGS__);                                   \
     }
 
 /* u and argmax of windows side by side, the first of them w, of pooled row `row`: the largest sign z of each, of equal ones the
    first. */
-INLINE void pool_windows(window_t w, const block_t *k, int32_t row, int32_t windows)
+INLINE void pool_windows(window_t w, const block_t *k, int32_t row, int32_t windows, int unused)
 {
+    (void)unused;
     const float *z = k->z;
     for (int32_t c = 0; c < w.step; c += LANES) {
-        const vec sign = k->shape.pool_first ? splat(1.0f) : load(k->sign + c);
+        const vec sign = sign_at(k, c);
         float *u = k->u + (ptrdiff_t)row * w.step + c;
         int32_t *to = k->argmax + (ptrdiff_t)row * w.step + c;
         window_t v = w;
@@ -189,7 +195,7 @@ INLINE void pool_windows(window_t w, const block_t *k, int32_t row, int32_t wind
 }
 
 /* u and argmax of pooled rows from .. to - 1. */
-LOCAL void block_pool(const block_t *k, int32_t from, int32_t to) { RK_EACH_WINDOW(pool_windows, k, from, to) }
+LOCAL void block_pool(const block_t *k, int32_t from, int32_t to) { RK_EACH_WINDOW(pool_windows, k, from, to, 0) }
 
 /* The norm of LANES channels, loaded once.  y = gamma xhat + beta is computed by one function, so that every pass sees the same
    sign of y. */
@@ -279,39 +285,47 @@ LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
 
 /* z_bar of the rows under windows side by side, the first of them w, of pooled row `row`: the same, with y_bar (norm first) or
    u_bar (pool first) at the argmax, and zero elsewhere. */
-INLINE void back_windows(window_t w, const block_t *k, int32_t row, int32_t windows)
+INLINE void back_windows(window_t w, const block_t *k, int32_t row, int32_t windows, ptrdiff_t origin, float *z_bar)
 {
     const vec share = splat(1.0f / (float)k->counted);
-    const float *z = k->z;
-    float *z_bar = k->z_bar;
-    for (int32_t c = 0; c < w.step; c += LANES) {
-        const norm_t n = norm_at(k, c);
-        const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
-        ptrdiff_t here = (ptrdiff_t)row * w.step + c; /* u[row, c] */
+    const int pool_first = k->shape.pool_first;
+    for (int32_t panel = 0; panel < w.step; panel += PANEL) {
+        const norm_t n[2] = {norm_at(k, panel), norm_at(k, panel + LANES)};
+        const vec m1[2] = {load(k->m1 + panel) * share, load(k->m1 + panel + LANES) * share};
+        const vec m2[2] = {load(k->m2 + panel) * share * n[0].r, load(k->m2 + panel + LANES) * share * n[1].r};
+        const float *z = k->z, *u = k->u + (ptrdiff_t)row * w.step, *a_bar = k->a_bar + (ptrdiff_t)row * w.step;
+        const int32_t *argmax = k->argmax + (ptrdiff_t)row * w.step;
         window_t v = w;
-        for (int32_t i = 0; i < windows; i++, v.first += 2 * v.step, here += v.step) {
-            const vec u = load(k->u + here), y_bar = keep(norm_y(&n, u) > zero(), load(k->a_bar + here));
-            const ivec argmax = load_i(k->argmax + here);
-            if (k->shape.pool_first) {
-                const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
-                RK_EACH_IN(v, { store(z_bar + at, keep(argmax == index, u_bar)); })
-            } else {
-                RK_EACH_IN(v, {
-                    const vec centred = load(z + at) - n.mean;
-                    store(z_bar + at, n.scale * (keep(argmax == index, y_bar) - m1 - centred * m2));
-                })
+        for (int32_t i = 0; i < windows; i++, v.first += 2 * v.step, u += v.step, a_bar += v.step, argmax += v.step) {
+            RK_UNROLL
+            for (int h = 0; h < 2; h++) {
+                const int32_t c = panel + h * LANES;
+                const vec best = load(u + c), y_bar = keep(norm_y(&n[h], best) > zero(), load(a_bar + c));
+                const ivec chosen = load_i(argmax + c);
+                if (pool_first) {
+                    const vec u_bar = n[h].scale * (y_bar - m1[h] - (best - n[h].mean) * m2[h]);
+                    RK_EACH_IN(v, { store(z_bar + (at - origin), keep(chosen == index, u_bar)); })
+                } else {
+                    RK_EACH_IN(v, {
+                        const vec centred = load(z + at) - n[h].mean;
+                        store(z_bar + (at - origin), n[h].scale * (keep(chosen == index, y_bar) - m1[h] - centred * m2[h]));
+                    })
+                }
             }
         }
     }
 }
 
-/* z_bar of the rows under pooled rows from .. to - 1. */
-LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to) { RK_EACH_WINDOW(back_windows, k, from, to) }
+/* z_bar of the rows under pooled rows from .. to - 1; z_bar[0] is the element z[origin]'s. */
+LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to, ptrdiff_t origin, float *z_bar)
+{
+    RK_EACH_WINDOW(back_windows, k, from, to, origin, z_bar)
+}
 
 LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
 {
     if (pools(k))
-        block_back_pooled(k, from, to);
+        block_back_pooled(k, from, to, 0, k->z_bar);
     else
         block_back_plain(k, from, to);
 }

@@ -6,7 +6,7 @@
 #define RK_NETWORK_H
 
 #include "core/team.h"
-#include "network/block.h"
+#include "network/band.h"
 
 typedef struct {
     rk_network shape;
@@ -36,7 +36,7 @@ LOCAL ptrdiff_t block_build(arena_t *arena, block_t *k, const rk_block *shape, i
     const int32_t c = padded(s->filters);
     k->shape = *shape;
     k->channels = c;
-    k->conv = conv_build(arena, *s, batch, in, first ? 0 : GAP, c, !first);
+    k->conv = conv_build(arena, *s, batch, in, first ? 0 : GAP, c, !first, 1);
     k->rows = batch * s->out_height * s->out_width;
     k->image = shape->pool ? shape->pool_height * shape->pool_width : s->out_height * s->out_width;
     k->pooled = shape->pool ? batch * shape->pool_height * shape->pool_width : k->rows;
@@ -51,6 +51,7 @@ LOCAL ptrdiff_t block_build(arena_t *arena, block_t *k, const rk_block *shape, i
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, c);
     const size_t depth = (size_t)s->kernel_height * s->kernel_width * in;
     k->w_bar = in == s->channels && c == s->filters ? NULL : take_floats(arena, depth * c);
+    k->banded = first && banded(k);
     k->z_bar_over_z = !hessian;
     if (hessian) {
         k->z_bar = take_floats(arena, full);
@@ -74,7 +75,7 @@ LOCAL void network_layout_saved(network_t *n, arena_t *arena)
         block_t *k = &n->block[l];
         k->z = take_floats(arena, (size_t)k->rows * k->channels);
         k->a_bar = take_floats(arena, (size_t)k->pooled * k->channels);
-        float **const vectors[] = {&k->mean, &k->r, &k->sign, &k->m1, &k->m2};
+        float **const vectors[] = {&k->mean, &k->r, &k->m1, &k->m2};
         for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, k->channels);
         if (k->z_bar_over_z) k->z_bar = k->z;
         if (!pools(k)) k->u = k->z;
@@ -113,7 +114,7 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     const int32_t ways = padded(shape->dense.filters);
     n->dense_offset = n->parameters;
     n->parameters += kernel_size(&shape->dense) + shape->dense.filters;
-    n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1);
+    n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1, 0);
     n->dense_bias = take_floats(arena, ways);
     n->logits = take_floats(arena, (size_t)batch * ways);
     const size_t inputs = (size_t)shape->dense.height * shape->dense.width * in;
@@ -121,7 +122,7 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     for (int32_t l = 0; l < shape->blocks; l++) { /* two sums per forward chunk, or per chunk that writes a_bar */
         block_t *k = &n->block[l];
         const int32_t forward = max_i(k->conv.forward.chunks, row_chunks(k->rows)), back = conv_above(n, l)->back.chunks;
-        k->partials = take_floats(arena, (size_t)max_i(forward, back) * 2 * k->channels);
+        k->partials = take_floats(arena, (size_t)max_i(max_i(forward, back), k->banded ? bands(k) : 0) * 2 * k->channels);
     }
     if (hessian) {
         n->dense_bias_dot = take_floats(arena, ways);
