@@ -56,7 +56,7 @@ INLINE size_t conv_packed_back(const conv_t *c) { return packed_size(c, c->out, 
 INLINE ptrdiff_t partial_size(const conv_t *c) { return (ptrdiff_t)packed_rows(c, c->in) * c->out; }
 
 /* Plan a convolution of `batch` images whose stored channels are `in` and `out`, x's images `gap` floats apart; back: the
-   input adjoint is wanted. */
+   input adjoint is wanted; large: stride-1 tiles may make 4 x 4 outputs, which are not exact on integers. */
 LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t gap, int32_t out, int back,
                         int large)
 {
@@ -74,7 +74,8 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.forward = plan_build(arena, fill, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, conv_packed(&c));
     if (c.winograd)
-        c.splits = max_i(1, min_i(SPLITS / 2, c.forward.tiles / (c.y.large ? CHUNK / 2 : CHUNK)));
+        c.splits = max_i(1, c.y.large ? min_i(SPLITS / 4, c.forward.tiles / (2 * CHUNK_TILES)) /* each has 36 points to add up */
+                                      : min_i(SPLITS / 2, c.forward.tiles / CHUNK));
     else if (conv_gathers(&c) || c.forward.positions >= MANY * c.depth)
         c.splits = min_i(SPLITS, max_i(1, c.forward.chunks));
     c.partials = take_floats(arena, c.splits * partial_size(&c));

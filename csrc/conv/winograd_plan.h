@@ -9,10 +9,6 @@
 #include "conv/plan.h"
 
 enum { CHUNK_TILES = CHUNK / 4 }; /* tiles in a chunk at most */
-#ifndef LT
-#define LT 24
-#endif
-INLINE int32_t tiles_in_chunk(scheme_t f) { return f == STRIDE_1_LARGE ? LT : CHUNK_TILES; }
 
 INLINE scheme_t scheme_of(const axis_t *a)
 {
@@ -153,7 +149,7 @@ LOCAL void winograd_plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32
                 class_products(p, &ty, &tx, f->filter, class->by_filter);
             }
             p->classes++;
-            const int32_t piece = even_piece(p->tiles - start, tiles_in_chunk(p->scheme));
+            const int32_t piece = even_piece(p->tiles - start, CHUNK_TILES);
             for (int32_t first = start; first < p->tiles; first += piece, p->chunks++) {
                 if (!p->chunk) continue;
                 const int32_t end = min_i(first + piece, p->tiles), position = p->tile[first].position;

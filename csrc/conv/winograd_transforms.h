@@ -23,8 +23,16 @@
      v0 = d0 - d1   v1 = d1   v2 = d2 - d1   v3 = d2                  y0 = v0 w2 + v1 (w0 + w2)   y1 = v1 w1
                                                                      y2 = v2 w0 + v1 (w0 + w2)   y3 = v3 w1
 
-   Every coefficient is 0, 1/2 or 1 but for its sign: small integers stay exact, and rounding grows by a small factor only,
-   which the tests derive (tests/nn/native/test_winograd.py).  */
+   STRIDE_1_LARGE, F(4, 3): 6 products for 4 outputs of 3 taps, in two dimensions 36 instead of 144.  Its points are 0, +-a, +-b and
+   infinity, with a = 3/4, b = 3/2 instead of the usual 1 and 2: rounding is then four times smaller (largest error; half, rms).
+
+     v0 = d4 - (a2 + b2) d2 + a2 b2 d0     v1, v2 = (d4 - b2 d2) +- a (d3 - b2 d1)      with a2 = a a, b2 = b b
+     v5 = d5 - (a2 + b2) d3 + a2 b2 d1     v3, v4 = (d4 - a2 d2) +- b (d3 - a2 d1)
+     u0 = w0 / (a2 b2)   u5 = w2           u1, u2 = (w0 +- a w1 + a2 w2) / (2 a2 (a2 - b2))      u3, u4: a and b exchanged
+     yk = v0 u0 [k = 0] + a^k (v1 u1 + (-1)^k v2 u2) + b^k (v3 u3 + (-1)^k v4 u4) + v5 u5 [k = 3]
+
+   The coefficients of the first three are 0, 1/2 or 1 but for their sign: small integers stay exact.  Those of STRIDE_1_LARGE are not,
+   so only networks use it.  tests/nn/native/test_winograd.py derives the rounding of all.  */
 
 #ifndef RK_WINOGRAD_TRANSFORMS_H
 #define RK_WINOGRAD_TRANSFORMS_H
@@ -62,14 +70,14 @@ static const transforms_t TRANSFORMS[] = {
 INLINE int is_copy(const transforms_t *f, int32_t j) { return (f->reads[j] & (f->reads[j] - 1)) == 0; }
 INLINE int32_t copied_input(const transforms_t *f, int32_t j) { return __builtin_ctz((unsigned)f->reads[j]); }
 
-/* The points of STRIDE_1_LARGE, +-A1 and +-B1, their squares, and the factors of G. */
-#define A1 0.75f
-#define B1 1.5f
-#define A2 (A1 * A1)
-#define B2 (B1 * B1)
-#define G_0 (float)(1.0 / (A2 * B2))
-#define G_A (float)(1.0 / (2.0 * A2 * (A2 - B2)))
-#define G_B (float)(1.0 / (2.0 * B2 * (B2 - A2)))
+/* STRIDE_1_LARGE: its points, their squares, and the factors of G. */
+#define POINT_A 0.75f
+#define POINT_B 1.5f
+#define SQUARE_A (POINT_A * POINT_A)
+#define SQUARE_B (POINT_B * POINT_B)
+#define G_0 (float)(1.0 / (SQUARE_A * SQUARE_B))
+#define G_A (float)(1.0 / (2.0 * SQUARE_A * (SQUARE_A - SQUARE_B)))
+#define G_B (float)(1.0 / (2.0 * SQUARE_B * (SQUARE_B - SQUARE_A)))
 
 INLINE void input_transform_1d(const scheme_t f, const vec *d, vec *v) /* v = B' d */
 {
@@ -79,14 +87,14 @@ INLINE void input_transform_1d(const scheme_t f, const vec *d, vec *v) /* v = B'
         v[2] = d[2] - d[1];
         v[3] = d[1] - d[3];
     } else if (f == STRIDE_1_LARGE) {
-        const vec even_a = d[4] - splat(B2) * d[2], odd_a = d[3] - splat(B2) * d[1];
-        const vec even_b = d[4] - splat(A2) * d[2], odd_b = d[3] - splat(A2) * d[1];
-        v[0] = d[4] - splat(A2 + B2) * d[2] + splat(A2 * B2) * d[0];
-        v[1] = even_a + splat(A1) * odd_a;
-        v[2] = even_a - splat(A1) * odd_a;
-        v[3] = even_b + splat(B1) * odd_b;
-        v[4] = even_b - splat(B1) * odd_b;
-        v[5] = d[5] - splat(A2 + B2) * d[3] + splat(A2 * B2) * d[1];
+        const vec even_a = d[4] - splat(SQUARE_B) * d[2], odd_a = d[3] - splat(SQUARE_B) * d[1];
+        const vec even_b = d[4] - splat(SQUARE_A) * d[2], odd_b = d[3] - splat(SQUARE_A) * d[1];
+        v[0] = d[4] - splat(SQUARE_A + SQUARE_B) * d[2] + splat(SQUARE_A * SQUARE_B) * d[0];
+        v[1] = even_a + splat(POINT_A) * odd_a;
+        v[2] = even_a - splat(POINT_A) * odd_a;
+        v[3] = even_b + splat(POINT_B) * odd_b;
+        v[4] = even_b - splat(POINT_B) * odd_b;
+        v[5] = d[5] - splat(SQUARE_A + SQUARE_B) * d[3] + splat(SQUARE_A * SQUARE_B) * d[1];
     } else if (f == STRIDE_2) {
         v[0] = d[0] - d[2];
         v[1] = d[2];
@@ -110,8 +118,8 @@ INLINE void filter_transform_1d(const scheme_t f, const vec *w, vec *u) /* u = G
         u[2] = ends - middle;
         u[3] = w[2];
     } else if (f == STRIDE_1_LARGE) {
-        const vec ends_a = splat(G_A) * w[0] + splat(G_A * A2) * w[2], middle_a = splat(G_A * A1) * w[1];
-        const vec ends_b = splat(G_B) * w[0] + splat(G_B * B2) * w[2], middle_b = splat(G_B * B1) * w[1];
+        const vec ends_a = splat(G_A) * w[0] + splat(G_A * SQUARE_A) * w[2], middle_a = splat(G_A * POINT_A) * w[1];
+        const vec ends_b = splat(G_B) * w[0] + splat(G_B * SQUARE_B) * w[2], middle_b = splat(G_B * POINT_B) * w[1];
         u[0] = splat(G_0) * w[0];
         u[1] = ends_a + middle_a;
         u[2] = ends_a - middle_a;
@@ -131,8 +139,8 @@ INLINE void filter_transform_transpose_1d(const scheme_t f, const vec *u, vec *w
     if (f == STRIDE_1_LARGE) {
         const vec even_a = u[1] + u[2], odd_a = u[1] - u[2], even_b = u[3] + u[4], odd_b = u[3] - u[4];
         w[0] = splat(G_0) * u[0] + splat(G_A) * even_a + splat(G_B) * even_b;
-        w[1] = splat(G_A * A1) * odd_a + splat(G_B * B1) * odd_b;
-        w[2] = splat(G_A * A2) * even_a + splat(G_B * B2) * even_b + u[5];
+        w[1] = splat(G_A * POINT_A) * odd_a + splat(G_B * POINT_B) * odd_b;
+        w[2] = splat(G_A * SQUARE_A) * even_a + splat(G_B * SQUARE_B) * even_b + u[5];
         return;
     }
     const vec half = splat(0.5f), shared = f == STRIDE_1 ? half * (u[1] + u[2]) : u[1];
@@ -148,9 +156,9 @@ INLINE void output_transform_1d(const scheme_t f, const vec *m, vec *y) /* y = A
     } else if (f == STRIDE_1_LARGE) {
         const vec even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
         y[0] = m[0] + even_a + even_b;
-        y[1] = splat(A1) * odd_a + splat(B1) * odd_b;
-        y[2] = splat(A2) * even_a + splat(B2) * even_b;
-        y[3] = splat(A1 * A2) * odd_a + splat(B1 * B2) * odd_b + m[5];
+        y[1] = splat(POINT_A) * odd_a + splat(POINT_B) * odd_b;
+        y[2] = splat(SQUARE_A) * even_a + splat(SQUARE_B) * even_b;
+        y[3] = splat(POINT_A * SQUARE_A) * odd_a + splat(POINT_B * SQUARE_B) * odd_b + m[5];
     } else if (f == STRIDE_2) {
         y[0] = m[0] + m[1];
         y[1] = m[2] + m[1];
@@ -164,8 +172,8 @@ INLINE void output_transform_1d(const scheme_t f, const vec *m, vec *y) /* y = A
 INLINE void output_transform_transpose_1d(const scheme_t f, const vec *y, vec *m) /* m = A y; forward schemes only */
 {
     if (f == STRIDE_1_LARGE) {
-        const vec even_a = y[0] + splat(A2) * y[2], odd_a = splat(A1) * y[1] + splat(A1 * A2) * y[3];
-        const vec even_b = y[0] + splat(B2) * y[2], odd_b = splat(B1) * y[1] + splat(B1 * B2) * y[3];
+        const vec even_a = y[0] + splat(SQUARE_A) * y[2], odd_a = splat(POINT_A) * y[1] + splat(POINT_A * SQUARE_A) * y[3];
+        const vec even_b = y[0] + splat(SQUARE_B) * y[2], odd_b = splat(POINT_B) * y[1] + splat(POINT_B * SQUARE_B) * y[3];
         m[0] = y[0];
         m[1] = even_a + odd_a;
         m[2] = even_a - odd_a;

@@ -2,12 +2,14 @@
 
    The first layer has few input channels and the largest maps, so memory bounds it: its z alone exceeds the cache.  Forward, a
    band's z is pooled and its moments are taken while it is in L1; backward, a band's z_bar is made in L1, meets its inputs there,
-   and is not stored.  A band's inputs are copied once, with their padding, so all positions share the same runs.  */
+   and is not stored.  A band's inputs are copied with their padding, so all positions share the same runs.
+
+   Hessian products use the plans of conv.h for this layer as for all others.  */
 
 #ifndef RK_BAND_H
 #define RK_BAND_H
 
-#include "network/block.h"
+#include "network/pool.h"
 
 enum {
     BAND_POSITIONS = 512, /* positions of z in a band at most, */
@@ -16,19 +18,7 @@ enum {
     BAND_RUNS = 8         /* rows of the kernel at most */
 };
 
-/* A band: its pooled rows, rows of z, and where these lie in z. */
-typedef struct { int32_t image, line, row, positions; ptrdiff_t z; } band_t;
-
 INLINE int32_t band_width(const conv_t *c) { return (c->x.n - 1) * c->x.stride + c->x.taps; } /* in pixels, with padding */
-INLINE int32_t bands(const block_t *k) { return k->shape.pool_height * (k->pooled / k->image); }
-
-INLINE band_t band_at(const block_t *k, int32_t i)
-{
-    const rk_block *s = &k->shape;
-    const int32_t image = i / s->pool_height, line = (i - image * s->pool_height) * s->pool, width = s->conv.out_width;
-    return (band_t){image, line, i * s->pool_width, min_i(s->pool, s->conv.out_height - line) * width,
-                    ((ptrdiff_t)image * s->conv.out_height + line) * width * k->channels};
-}
 
 /* Whether a first block goes band by band: its bands are small, and its windows begin in the corner of the image. */
 LOCAL int banded(const block_t *k)
@@ -42,7 +32,7 @@ LOCAL int banded(const block_t *k)
 
 /* The inputs of a band: in (lines, band_width, channels), zeros in the padding; base: the first input of each position; and the
    runs of all positions.  Only `in` differs from band to band. */
-typedef struct { float in[BAND_X + LANES]; int32_t base[BAND_POSITIONS], to[BAND_POSITIONS]; run_t run[BAND_RUNS]; } band_inputs_t;
+typedef struct { float in[BAND_X]; int32_t base[BAND_POSITIONS], to[BAND_POSITIONS]; run_t run[BAND_RUNS]; } band_inputs_t;
 
 LOCAL void band_layout(const block_t *k, band_inputs_t *to)
 {
@@ -72,7 +62,8 @@ LOCAL void band_inputs(const block_t *k, band_t b, const float *x, band_inputs_t
     }
 }
 
-/* Item i of the forward map: the bands from BANDS i on: z, u, argmax and their partial moments. */
+/* Item i of the forward pass, which is the bands from BANDS i on: their z, u, argmax and partial moments.  The next band's z is fetched
+   before it is written. */
 enum { BANDS = 7 };
 INLINE int32_t band_items(const block_t *k) { return ceil_div(bands(k), BANDS); }
 LOCAL void band_forward(const block_t *k, int32_t i, const float *x)
@@ -80,12 +71,13 @@ LOCAL void band_forward(const block_t *k, int32_t i, const float *x)
     band_inputs_t from;
     band_layout(k, &from);
     for (int32_t band = i * BANDS; band < min_i((i + 1) * BANDS, bands(k)); band++) {
-        const band_t b = band_at(k, band);
+        const band_t b = band_at(k, band), next = band_at(k, min_i(band + 1, bands(k) - 1));
         const int32_t pieces = ceil_div(b.positions, ROWS);
         band_inputs(k, b, x, &from);
         for (int32_t c = 0; c < k->channels; c += PANEL) {
             for (int32_t piece = 0, row = 0, end; piece < pieces; piece++, row = end) {
                 end = b.positions * (piece + 1) / pieces;
+                for (int32_t q = row; q < min_i(end, next.positions); q++) __builtin_prefetch(k->z + next.z + (ptrdiff_t)q * k->channels + c, 1, 2);
                 gemm(end - row, from.in, from.base + row, from.run, k->conv.y.taps, k->conv.packed + (ptrdiff_t)c * k->conv.depth,
                      FROM_BIAS, k->bias + c, k->z + b.z + c, from.to + row);
             }
@@ -101,7 +93,7 @@ LOCAL void band_forward(const block_t *k, int32_t i, const float *x)
     }
 }
 
-/* Ask for part `part` of `parts` of n floats, which are read soon. */
+/* Bring part `part` of `parts` of n floats into the cache: the next band's are fetched while this one is multiplied. */
 INLINE void prefetch(const float *from, ptrdiff_t n, int32_t part, int32_t parts)
 {
     for (ptrdiff_t i = n * part / parts; i < n * (part + 1) / parts; i += 16) __builtin_prefetch(from + i, 0, 2);
@@ -116,16 +108,12 @@ LOCAL void band_weight(const block_t *k, int32_t i, const float *x)
     memset(w_bar, 0, sizeof(float) * partial_size(c));
     band_layout(k, &from);
     for (int32_t j = split_start(bands(k), i, c->splits); j < split_start(bands(k), i + 1, c->splits); j++) {
-        const band_t b = band_at(k, j);
+        const band_t b = band_at(k, j), next = band_at(k, min_i(j + 1, bands(k) - 1));
         band_inputs(k, b, x, &from);
         block_back_pooled(k, b.row, b.row + k->shape.pool_width, b.z, z_bar);
-        const band_t next = band_at(k, min_i(j + 1, bands(k) - 1));
         for (int32_t r = 0; r < c->y.taps; r++) {
             const ptrdiff_t at = (ptrdiff_t)next.row * k->channels, n = (ptrdiff_t)k->shape.pool_width * k->channels;
             prefetch(k->z + next.z, (ptrdiff_t)next.positions * k->channels, r, c->y.taps);
-            prefetch(x + ((ptrdiff_t)next.image * c->y.sources + next.line * c->y.stride) * c->x.sources * c->in,
-                     (ptrdiff_t)c->y.stride * k->shape.pool * c->x.sources * c->in, r, c->y.taps);
-            prefetch(k->u + at, n, r, c->y.taps);
             prefetch(k->a_bar + at, n, r, c->y.taps);
             prefetch((const float *)k->argmax + at, n, r, c->y.taps);
             gemm_transpose(from.run[r].len, from.in + from.run[r].in, from.base, z_bar, c->out, from.to, b.positions, FROM_OUT,

@@ -122,7 +122,7 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     for (int32_t l = 0; l < shape->blocks; l++) { /* two sums per forward chunk, or per chunk that writes a_bar */
         block_t *k = &n->block[l];
         const int32_t forward = max_i(k->conv.forward.chunks, row_chunks(k->rows)), back = conv_above(n, l)->back.chunks;
-        k->partials = take_floats(arena, (size_t)max_i(max_i(forward, back), k->banded ? bands(k) : 0) * 2 * k->channels);
+        k->partials = take_floats(arena, (size_t)max_i(max_i(forward, back), moment_chunks(k)) * 2 * k->channels);
     }
     if (hessian) {
         n->dense_bias_dot = take_floats(arena, ways);
