@@ -56,9 +56,8 @@ INLINE size_t conv_packed_back(const conv_t *c) { return packed_size(c, c->out, 
 INLINE ptrdiff_t partial_size(const conv_t *c) { return (ptrdiff_t)packed_rows(c, c->in) * c->out; }
 
 /* Plan a convolution of `batch` images whose stored channels are `in` and `out`, x's images `gap` floats apart; back: the
-   input adjoint is wanted; large: stride-1 tiles may make 4 x 4 outputs, which are not exact on integers. */
-LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t gap, int32_t out, int back,
-                        int large)
+   input adjoint is wanted. */
+LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t gap, int32_t out, int back)
 {
     conv_t c = {.shape = s, .in = in, .out = out};
     c.y = (axis_t){s.out_height, s.height, s.kernel_height, s.stride, s.pad_top, 0, 0};
@@ -67,7 +66,7 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1, 0};
     c.depth = s.kernel_height * s.kernel_width * in;
     const int32_t positions = batch * s.out_height * s.out_width; /* enough of them pay for transforming the filter */
-    if (large && positions >= LARGE_POSITIONS && s.stride == 1 && large_pays(&c.y, &c.x))
+    if (s.large_tiles && positions >= LARGE_POSITIONS && s.stride == 1 && large_pays(&c.y, &c.x))
         c.y.large = c.x.large = c.back_y.large = c.back_x.large = 1;
     c.winograd = positions >= 64 && in % PANEL == 0 && out % PANEL == 0 && winograd_pays(&c.y, &c.x);
     fill_t *const fill = c.winograd ? winograd_plan_fill : plan_fill;

@@ -36,7 +36,7 @@ LOCAL ptrdiff_t block_build(arena_t *arena, block_t *k, const rk_block *shape, i
     const int32_t c = padded(s->filters);
     k->shape = *shape;
     k->channels = c;
-    k->conv = conv_build(arena, *s, batch, in, first ? 0 : GAP, c, !first, 1);
+    k->conv = conv_build(arena, *s, batch, in, first ? 0 : GAP, c, !first);
     k->rows = batch * s->out_height * s->out_width;
     k->image = shape->pool ? shape->pool_height * shape->pool_width : s->out_height * s->out_width;
     k->pooled = shape->pool ? batch * shape->pool_height * shape->pool_width : k->rows;
@@ -114,7 +114,7 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     const int32_t ways = padded(shape->dense.filters);
     n->dense_offset = n->parameters;
     n->parameters += kernel_size(&shape->dense) + shape->dense.filters;
-    n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1, 0);
+    n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1);
     n->dense_bias = take_floats(arena, ways);
     n->logits = take_floats(arena, (size_t)batch * ways);
     const size_t inputs = (size_t)shape->dense.height * shape->dense.width * in;

@@ -4,8 +4,9 @@
 C (``csrc/``).  Kernels are float32: an entry called with another dtype, or with nothing in an array,
 answers as NumPy's does.  Arrays that are not C-contiguous or not aligned are copied, never refused.
 Calls release the GIL, and results are bitwise the same for any number of threads.  3 × 3 convolutions at
-strides 1 and 2 go by patches where that needs fewer products (``csrc/filter.h``): an infinite input then
-makes its neighbourhood NaN.
+strides 1 and 2 go by Winograd tiles if that needs fewer products (``csrc/conv/winograd.h``): an infinite
+input then makes its neighbourhood NaN.  Single convolutions are exact on small integers; the layers of a
+whole network are not, if large stride-1 maps go by tiles of 4 × 4 outputs: their rounding is bounded.
 
 Verified by ``tests/nn/native/test_maps.py``, ``test_winograd.py``, ``test_argument_checks.py`` and
 ``test_networks.py``.

@@ -39,7 +39,7 @@ def multiply_adds(kind: str, fields: tuple[Any, ...]) -> int:
     _, _, blocks, dense = fields
     total = 0
     for conv in (*(block[0] for block in blocks), dense):
-        _, _, channels, taps_y, taps_x, filters, *_, rows, cols = conv
+        _, _, channels, taps_y, taps_x, filters, _, _, _, rows, cols, *_ = conv
         total += rows * cols * taps_y * taps_x * channels * filters
     return total
 
@@ -78,7 +78,7 @@ def _blocks(model: Any) -> tuple[Any, ...] | None:
 
 
 def _conv(layer: Conv2d, image: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the fields of rk_conv."""
+    """Return the fields of rk_conv; the last: at stride 1, tiles of 4 × 4 outputs are allowed."""
     (top, _), (left, _) = layer.pad(*image[:2])
     return (
         *image,
@@ -89,6 +89,7 @@ def _conv(layer: Conv2d, image: tuple[int, ...]) -> tuple[int, ...]:
         top,
         left,
         *layer.out_size(image)[:2],
+        1,
     )
 
 

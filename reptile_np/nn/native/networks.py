@@ -4,6 +4,9 @@ A twin is planned once per batch size: where every position of every convolution
 out then, and all work arrays are cut from one block.  After that a call allocates nothing but its
 result.  A plan is lent to one call at a time, so a model may be used from several Python threads.
 
+Networks with stride-1 maps of 7 × 7 and more are not exact on integers: their 3 × 3 convolutions may go by
+Winograd tiles of 4 × 4 outputs, which round (single convolutions do not; see `reptile_np.nn.native`).
+
 Verified by ``tests/nn/native/test_networks.py`` (against the layers in float64).
 """
 
@@ -89,9 +92,7 @@ class NativeNetwork:
         loss, grad = self._gradient(phi, batch, point)
         return Linearization(loss, grad, lambda v: self._product(phi, batch, point, v))
 
-    def optimizer_step(
-        self, optimizer: Any, grad: Array, state: Any, phi: Array
-    ) -> tuple[Array, Any] | None:
+    def optimizer_step(self, optimizer: Any, grad: Array, state: Any, phi: Array) -> tuple[Array, Any] | None:
         """Take one step in one pass over memory; None where the optimiser is neither `Sgd` nor `Adam`."""
         rule = self._rule(optimizer, state, 1)
         if rule is None:
