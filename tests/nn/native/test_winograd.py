@@ -157,7 +157,7 @@ def in_rationals(filtering):
 
 
 def test_the_large_tiles_are_the_convolution_exactly_in_rationals():
-    """Both axes have the same one-dimensional filter, which is bilinear: all pairs of unit vectors suffice."""
+    """Both axes have the same one-dimensional filter, which is bilinear: pairs of unit vectors suffice."""
     large = in_rationals(LARGE)
     np.testing.assert_allclose(large.kernel.astype(float), LARGE.kernel, rtol=1e-15)
     for tap, source in np.ndindex(3, 6):
