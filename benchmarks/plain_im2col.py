@@ -4,9 +4,9 @@ im2col by nine slices into one buffer, one BLAS product per convolution and per 
 slices back, batch norm by its formula, Adam on one flat vector; float32.  Nothing is shared with
 `reptile_np`, so that it is an opponent in time and a witness in value (the two agree to 1e-4).
 
-    python -m benchmarks.plain_im2col [--batch 10] [--rounds 40]
+    python benchmarks/plain_im2col.py [--batch 10] [--rounds 40]
 
-times both, interleaved, and prints minima.  Set OPENBLAS_NUM_THREADS=1.
+times both in turns, and prints minima.  Set OPENBLAS_NUM_THREADS=1.
 """
 
 from __future__ import annotations

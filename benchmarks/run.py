@@ -1,9 +1,11 @@
-"""Time reptile_np beside whatever peers are installed, and keep the record.
+"""Time reptile_np beside the other frameworks that are installed, and keep the record.
 
-    python benchmarks/run.py NAME [--seconds 600] [--threads 1 2] [--peers torch_eager …] [--works TEXT]
+    python benchmarks/run.py NAME [--seconds 600] [--threads 1 2] [--peers torch_eager …] [--works GLOB …]
+    python benchmarks/run.py --table benchmarks/results/NAME.json
 
-Everything runs twice: as installed, and with tuned settings (README.md says which).  Writes
-results/NAME.json and prints the tables.
+The first measures everything twice, as installed and with environment settings that make NumPy faster
+(README.md says which), writes results/NAME.json and prints the tables.  The second prints the table of
+ratios of a record.  Verified by ``tests/bench/test_runner.py``.
 """
 
 import argparse
@@ -15,9 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-from reptile_np.bench import measurement as bench
+from reptile_np.bench import machine, report, runner
+from reptile_np.errors import UsageError, printable
+from reptile_np.experiments.backend import kernels_missing
 
-HERE = Path(__file__).resolve().parent
+RESULTS = Path(__file__).resolve().parent / "results"
 PEERS = {
     "torch_eager": "torch",
     "torch_compiled": "torch",
@@ -32,32 +36,59 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
-"""glibc keeps its pages: large arrays are not given back to the system, and faulted in again, each time."""
-
-
-def tuned():
-    """Return the settings that a patient user would find: malloc's, and OpenBLAS's kernels for AVX-512."""
-    return (
-        {**MALLOC, "OPENBLAS_CORETYPE": "SKYLAKEX"} if "avx512f" in bench.machine()["processor"] else MALLOC
-    )
+"""With these, glibc keeps the memory of large arrays instead of returning it to the system after each use."""
 
 
 def main():
+    try:
+        args = parse()
+        if args.table:
+            print(ratios(json.loads(args.table.read_text())))
+            return 0
+        return measure(args)
+    except (UsageError, OSError) as error:
+        print(f"run.py: {printable(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("run.py: stopped; nothing was kept", file=sys.stderr)
+        return 130
+
+
+def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name")
+    parser.add_argument("name", nargs="?", help="of the record: results/NAME.json")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print the ratios of this record")
     parser.add_argument("--seconds", type=float, default=600, help="measuring time of the whole run")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count()])
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, machine.cores()}))
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
-    parser.add_argument("--works", default="", help="only works whose name holds this text")
+    parser.add_argument(
+        "--works", nargs="+", default=[], metavar="GLOB", help="only workloads of these names"
+    )
     args = parser.parse_args()
+    if (args.name is None) == (args.table is None):
+        raise UsageError("give either a NAME or --table FILE")
+    return args
+
+
+def measure(args):
+    """Measure, write the record, print; what cannot succeed is refused before anything is measured."""
+    if missing := kernels_missing():
+        raise UsageError(f"{missing} (with NumPy alone there is nothing to compare)")
+    path = RESULTS / f"{args.name}.json"
+    if path.exists():
+        raise UsageError(f"{path}: exists; choose another name")
+    if not os.access(RESULTS, os.W_OK):
+        raise UsageError(f"{RESULTS}: cannot be written")
     peers = [peer for peer in args.peers if importlib.util.find_spec(PEERS[peer])]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    for peer in args.peers:
+        if peer not in peers:
+            print(f"left out: {peer}, because {PEERS[peer]} is not installed", file=sys.stderr)
 
     record = {"date": time.strftime("%Y-%m-%d"), "packages": versions(peers), "settings": {}}
-    for title, environment in (("as installed", {}), ("tuned", tuned())):
-        result = bench.run(
+    for title, environment in (("as installed", {}), ("with settings", settings())):
+        result = runner.run(
             seconds=args.seconds / 2,
             threads=args.threads,
             peers=[f"peers.{peer}" for peer in peers],
@@ -65,11 +96,16 @@ def main():
             environment=environment,
         )
         record["settings"][title] = {"environment": environment, **result}
-        print(f"==== {title} {environment or ''}\n{bench.format_table(result)}\n", flush=True)
-    path = HERE / "results" / f"{args.name}.json"
+        print(f"==== {title} {environment or ''}\n{report.format_table(result)}\n", flush=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(f"==== ratios\n{ratios(record)}\n\nkept in {path}")
-    return any(result["failures"] for result in record["settings"].values())
+    return int(any(result["failures"] for result in record["settings"].values()))
+
+
+def settings():
+    """Return what makes NumPy faster here: malloc's settings, and OpenBLAS's AVX-512 kernels if they run."""
+    avx512 = "avx512f" in machine.machine()["processor"]
+    return {**MALLOC, "OPENBLAS_CORETYPE": "SKYLAKEX"} if avx512 else MALLOC
 
 
 def versions(peers):
@@ -80,47 +116,38 @@ def versions(peers):
 
 
 def ratios(record):
-    """Return, per work and thread count, our best variant against NumPy and against the best peer.
+    """Return a Markdown table: the default variant against NumPy and against the fastest peer.
 
-    Every ratio is of minima measured in one child process; of the peers' two, as installed and tuned,
-    the smaller counts.
+    The times and shares of the peak are those as installed.  A ratio is of least times measured in one
+    child process.  Of a peer's two ratios, as installed and with settings, the table has the smaller.
     """
-    columns = "work, threads, ours ms, % of peak, x NumPy as installed, x NumPy tuned, x best peer"
-    lines = [f"| {' | '.join(columns.split(', '))} |", "|---|---|---|---|---|---|---|"]
-    tables = [table_of(result["rows"]) for result in record["settings"].values()]
+    columns = "workload, threads, ms, % of peak, × NumPy as installed, × NumPy with settings, × fastest peer"
+    lines = [f"| {columns.replace(', ', ' | ')} |", "|---" * len(columns.split(", ")) + "|"]
+    tables = [by_workload(result["rows"]) for result in record["settings"].values()]
+    default = next(row["variant"] for row in record["settings"]["as installed"]["rows"] if row["default"])
     for key in tables[0]:
         ours, against_numpy, against_peer = [], [], []
         for rows in (table.get(key, {}) for table in tables):
-            own = min((r for v, r in rows.items() if v.startswith("native")), key=least, default=None)
-            if own is None:
+            if default not in rows:  # it was wrong there, and not timed
                 continue
+            own = rows[default]
             ours.append(own)
             against_numpy.append(f"{own['vs_numpy']:.2f}" if own["vs_numpy"] else "-")
             others = [r for v, r in rows.items() if v != "numpy" and not v.startswith("native")]
             against_peer += [(r["ms_min"] / own["ms_min"], r["variant"]) for r in others]
-        if ours:
-            best = "{:.2f} ({})".format(*min(against_peer)) if against_peer else "-"
-            cells = [
-                key[0],
-                key[1],
-                f"{ours[0]['ms_min']:.3f}",
-                f"{ours[0]['peak_share']:.0%}",
-                *against_numpy,
-                best,
-            ]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        if len(ours) == len(tables):
+            ms, share = report.milliseconds(ours[0]["ms_min"]), f"{ours[0]['peak_share']:.0%}"
+            peer = "{:.2f} ({})".format(*min(against_peer)) if against_peer else "-"
+            lines.append(f"| {' | '.join(map(str, [*key, ms, share, *against_numpy, peer]))} |")
+    return "\n".join([f"Default variant: {default}", "", *lines])
 
 
-def table_of(rows):
+def by_workload(rows):
+    """Return (workload, threads) ↦ variant ↦ row."""
     table = {}
     for row in rows:
         table.setdefault((row["work"], row["threads"]), {})[row["variant"]] = row
     return table
-
-
-def least(row):
-    return row["ms_min"]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 ``setup.py`` names this file.  cffi reads interface.h without its # lines.
 """
 
-import platform
+import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from cffi import FFI
@@ -11,11 +13,16 @@ from cffi import FFI
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
-SOURCES = ["dispatch.c", "core/team.c", "variants/portable.c", "variants/portable16.c"]
-if platform.machine().lower() in ("x86_64", "amd64"):
-    SOURCES += ["variants/avx2.c", "variants/avx512.c"]
-elif platform.machine().lower() in ("aarch64", "arm64"):
-    SOURCES += ["variants/neon.c"]
+SOURCES = [
+    "dispatch.c",
+    "core/team.c",
+    "variants/portable.c",
+    "variants/portable16.c",
+    "variants/avx2.c",
+    "variants/avx512.c",
+    "variants/neon.c",
+]
+"""Files for another processor compile to nothing: universal binaries of macOS compile each file twice."""
 
 FLAGS = [
     "-std=c11",
@@ -35,6 +42,21 @@ def declarations() -> str:
     return "\n".join(line for line in lines if not line.startswith("#"))
 
 
+def options(platform: str, environment: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the compile flags, link flags and libraries for `platform`, a value of ``sys.platform``.
+
+    Python's own flags often ask for debug information, three quarters of the file's size.  It is left out
+    unless ``CFLAGS`` asks for it.  Symbol names stay: profilers show them.
+    """
+    wanted = any(flag.startswith("-g") for flag in environment.get("CFLAGS", "").split())
+    apple = platform == "darwin"  # threads and mathematics are in its system library
+    return {
+        "extra_compile_args": FLAGS if wanted else [*FLAGS, "-g0"],
+        "extra_link_args": [] if apple else ["-pthread"],
+        "libraries": [] if apple else ["m"],
+    }
+
+
 ffi = FFI()
 ffi.cdef(declarations())
 ffi.set_source(
@@ -43,8 +65,6 @@ ffi.set_source(
     sources=[str((HERE / name).relative_to(ROOT)) for name in SOURCES],
     include_dirs=[str(HERE.relative_to(ROOT))],
     depends=[str(header.relative_to(ROOT)) for header in sorted(HERE.rglob("*.h"))],
-    extra_compile_args=FLAGS,
-    extra_link_args=["-pthread"],
-    libraries=["m"],
     optional=True,  # without a C compiler the package is pure NumPy, and `reptile-np list` says so
+    **options(sys.platform, os.environ),
 )

@@ -5,27 +5,15 @@
 #include "network/hvp.h"
 #include "network/inner_loop.h"
 
-static int64_t ISA(network_parameters)(const rk_network *shape)
+static int64_t ISA(network_parameters)(const void *shape)
 {
-    int64_t total = kernel_size(&shape->dense) + shape->dense.filters;
-    for (int32_t l = 0; l < shape->blocks; l++) total += kernel_size(&shape->block[l].conv) + 3 * shape->block[l].conv.filters;
+    const rk_network *s = shape;
+    int64_t total = kernel_size(&s->dense) + s->dense.filters;
+    for (int32_t l = 0; l < s->blocks; l++) total += kernel_size(&s->block[l].conv) + 3 * s->block[l].conv.filters;
     return total;
 }
 
-static int64_t ISA(network_widest)(const rk_network *shape)
-{
-    int64_t widest = padded(shape->dense.filters);
-    for (int32_t l = 0; l < shape->blocks; l++) {
-        const rk_conv *s = &shape->block[l].conv;
-        const int64_t out = (int64_t)s->out_height * s->out_width * padded(s->filters);
-        const int64_t in = (int64_t)s->height * s->width * s->channels;
-        widest = out > widest ? out : widest;
-        widest = in > widest ? in : widest;
-    }
-    return widest;
-}
-
-static size_t ISA(network_size)(const rk_network *shape, int32_t batch, int32_t hessian)
+static size_t ISA(network_plan_size)(const void *shape, int32_t batch, int32_t hessian)
 {
     arena_t arena = {0};
     network_t n;
@@ -34,17 +22,17 @@ static size_t ISA(network_size)(const rk_network *shape, int32_t batch, int32_t 
     return arena.used;
 }
 
-static size_t ISA(network_point)(const rk_network *shape, int32_t batch)
+static size_t ISA(network_saved_size)(const void *shape, int32_t batch)
 {
-    arena_t arena = {0}, saved = {0};
+    arena_t arena = {0}, residuals = {0};
     network_t n;
     if (!network_fits(shape, batch)) return 0;
     network_build(&arena, &n, shape, batch, 1);
-    network_layout_saved(&n, &saved);
-    return saved.used;
+    network_layout_saved(&n, &residuals);
+    return residuals.used;
 }
 
-static void ISA(network_plan)(const rk_network *shape, int32_t batch, int32_t hessian, void *memory)
+static void ISA(network_plan)(const void *shape, int32_t batch, int32_t hessian, void *memory)
 {
     arena_t arena = {memory, 0};
     network_t n;
@@ -80,14 +68,14 @@ static void ISA(gradient_body)(void *argument, team_t *team)
 {
     network_task_t *t = argument;
     network_pack(t->network, t->phi, 1, team);
-    network_gradient(t->network, t->x, t->labels, t->out, team);
+    network_gradient(t->network, t->x, t->labels, t->out, NULL, team);
 }
 
-static double ISA(network_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point,
+static double ISA(network_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *saved,
                                          float *grad, int32_t threads)
 {
     network_task_t t = {.network = memory, .phi = phi, .x = x, .labels = targets, .out = grad};
-    network_use_saved(memory, point);
+    network_use_saved(memory, saved);
     rk_team_run(threads, ISA(gradient_body), &t);
     return t.network->loss;
 }
@@ -99,15 +87,15 @@ static void ISA(hvp_body)(void *argument, team_t *team)
     if (t->saved)
         network_recompute(t->network, team);
     else
-        network_gradient(t->network, t->x, t->labels, NULL, team);
+        network_gradient(t->network, t->x, t->labels, NULL, NULL, team);
     network_hessian_product(t->network, t->x, t->labels, t->v, t->out, team);
 }
 
-static void ISA(network_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v,
+static void ISA(network_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *saved, const float *v,
                              float *hv, int32_t threads)
 {
-    network_task_t t = {.network = memory, .phi = phi, .x = x, .labels = targets, .saved = point != NULL, .v = v, .out = hv};
-    network_use_saved(memory, point);
+    network_task_t t = {.network = memory, .phi = phi, .x = x, .labels = targets, .saved = saved != NULL, .v = v, .out = hv};
+    network_use_saved(memory, saved);
     rk_team_run(threads, ISA(hvp_body), &t);
 }
 
@@ -124,31 +112,25 @@ static void ISA(network_loop)(void *memory, rk_optimizer *optimizer, const rk_lo
     optimizer->t += loop->steps;
 }
 
-static int64_t ISA(mlp_parameters)(const rk_mlp *shape)
+static int64_t ISA(mlp_parameters)(const void *shape)
 {
+    const rk_mlp *s = shape;
     int64_t total = 0;
-    for (int32_t l = 0; l < shape->layers; l++) total += (shape->units[l] + (int64_t)1) * shape->units[l + 1];
+    for (int32_t l = 0; l < s->layers; l++) total += (s->units[l] + (int64_t)1) * s->units[l + 1];
     return total;
 }
 
-static int64_t ISA(mlp_widest)(const rk_mlp *shape)
+static size_t ISA(mlp_saved_size)(const void *shape, int32_t batch)
 {
-    int32_t widest = shape->units[0];
-    for (int32_t l = 1; l <= shape->layers; l++) widest = max_i(widest, padded(shape->units[l]));
-    return widest;
-}
-
-static size_t ISA(mlp_point)(const rk_mlp *shape, int32_t batch)
-{
-    arena_t arena = {0}, saved = {0};
+    arena_t arena = {0}, residuals = {0};
     mlp_t m;
     if (!mlp_fits(shape, batch)) return 0;
     mlp_build(&arena, &m, shape, batch, 1);
-    mlp_layout_saved(&m, &saved);
-    return saved.used;
+    mlp_layout_saved(&m, &residuals);
+    return residuals.used;
 }
 
-static size_t ISA(mlp_size)(const rk_mlp *shape, int32_t batch, int32_t hessian)
+static size_t ISA(mlp_plan_size)(const void *shape, int32_t batch, int32_t hessian)
 {
     arena_t arena = {0};
     mlp_t m;
@@ -157,7 +139,7 @@ static size_t ISA(mlp_size)(const rk_mlp *shape, int32_t batch, int32_t hessian)
     return arena.used;
 }
 
-static void ISA(mlp_plan)(const rk_mlp *shape, int32_t batch, int32_t hessian, void *memory)
+static void ISA(mlp_plan)(const void *shape, int32_t batch, int32_t hessian, void *memory)
 {
     arena_t arena = {memory, 0};
     mlp_t m;
@@ -175,25 +157,25 @@ static void ISA(mlp_predict)(void *memory, const float *phi, const float *x, flo
     restride(last->y, last->out_stored, y, last->out, m->batch);
 }
 
-static double ISA(mlp_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point, float *grad,
+static double ISA(mlp_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *saved, float *grad,
                                      int32_t threads)
 {
     mlp_t *m = memory;
     (void)threads;
-    mlp_use_saved(m, point);
+    mlp_use_saved(m, saved);
     mlp_pack(m, phi);
     mlp_gradient(m, x, targets, grad);
     return m->loss;
 }
 
-static void ISA(mlp_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v,
+static void ISA(mlp_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *saved, const float *v,
                          float *hv, int32_t threads)
 {
     mlp_t *m = memory;
     (void)threads;
-    mlp_use_saved(m, point);
+    mlp_use_saved(m, saved);
     mlp_pack(m, phi);
-    if (!point) mlp_gradient(m, x, targets, NULL);
+    if (!saved) mlp_gradient(m, x, targets, NULL);
     mlp_hessian_product(m, x, v, hv);
 }
 
@@ -206,18 +188,22 @@ static void ISA(mlp_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *
 
 static void ISA(update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int32_t n)
 {
-    const step_t step = step_of(optimizer, optimizer->t + 1, 1, phi_in, phi, grad, NULL);
-    update_range(&step, 0, n);
+    const step_t step = step_of(optimizer, optimizer->t + 1, 1, phi_in, phi);
+    update_range(&step, 0, n, grad);
 }
 
 const rk_table ISA(rk_table) = {
     .name = RK_STRING(RK_NAME), .lanes = LANES, .rows = ROWS,
     .conv_size = single_size, .conv = single_forward, .conv_input = single_input, .conv_weight = single_weight,
-    .network_parameters = ISA(network_parameters), .network_widest = ISA(network_widest), .network_size = ISA(network_size),
-    .network_point = ISA(network_point), .network_plan = ISA(network_plan), .network_predict = ISA(network_predict),
-    .network_loss_and_grad = ISA(network_loss_and_grad), .network_hvp = ISA(network_hvp), .network_loop = ISA(network_loop),
-    .mlp_parameters = ISA(mlp_parameters), .mlp_widest = ISA(mlp_widest), .mlp_size = ISA(mlp_size), .mlp_point = ISA(mlp_point),
-    .mlp_plan = ISA(mlp_plan), .mlp_predict = ISA(mlp_predict), .mlp_loss_and_grad = ISA(mlp_loss_and_grad),
-    .mlp_hvp = ISA(mlp_hvp), .mlp_loop = ISA(mlp_loop),
+    .network = {
+        .parameters = ISA(network_parameters), .plan_size = ISA(network_plan_size), .saved_size = ISA(network_saved_size),
+        .plan = ISA(network_plan), .predict = ISA(network_predict), .loss_and_grad = ISA(network_loss_and_grad),
+        .hvp = ISA(network_hvp), .loop = ISA(network_loop),
+    },
+    .mlp = {
+        .parameters = ISA(mlp_parameters), .plan_size = ISA(mlp_plan_size), .saved_size = ISA(mlp_saved_size),
+        .plan = ISA(mlp_plan), .predict = ISA(mlp_predict), .loss_and_grad = ISA(mlp_loss_and_grad), .hvp = ISA(mlp_hvp),
+        .loop = ISA(mlp_loop),
+    },
     .update = ISA(update), .fma_peak = multiply_adds,
 };

@@ -80,14 +80,29 @@ typedef struct {
     double *losses;        /* (steps,) out */
 } rk_loop;
 
-/* Functions that are the same for network_* and mlp_* are described once, at network_*.
+/* The functions for one kind of network; `shape` points to its rk_network or rk_mlp.
 
-   The memory of a plan is laid out once for a batch size by *_plan.  hessian: the plan also serves *_hvp.
-   *_size and *_point return 0 if an offset of this shape and batch does not fit in int32: then nothing else may be called.
+   The memory of a plan is laid out once for a batch size by `plan`.  hessian: the plan also serves hvp.
+   plan_size and saved_size return bytes; 0 if an offset of this shape and batch does not fit in int32: then nothing else may be
+   called.
 
-   point: residuals, that is activations and adjoints that loss_and_grad keeps for later hvp calls at the same phi and
-   minibatch.  Its memory belongs to the caller, is 64-byte aligned and has *_point bytes.  loss_and_grad with NULL keeps
-   nothing; hvp with NULL runs the passes of the gradient first. */
+   targets: labels int32 (B,), or for an MLP float32 (B, outputs).
+   saved: residuals, that is activations and adjoints that loss_and_grad keeps for later hvp calls at the same phi and
+   minibatch.  Its memory belongs to the caller, is 64-byte aligned and has saved_size bytes.  loss_and_grad with NULL keeps
+   nothing; hvp with NULL runs the passes of the gradient first.  An MLP uses one thread: its work is too small for more. */
+typedef struct {
+    int64_t (*parameters)(const void *shape);
+    size_t (*plan_size)(const void *shape, int32_t batch, int32_t hessian);
+    size_t (*saved_size)(const void *shape, int32_t batch);
+    void (*plan)(const void *shape, int32_t batch, int32_t hessian, void *memory);
+    void (*predict)(void *memory, const float *phi, const float *x, float *y, int32_t threads);
+    double (*loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *saved, float *grad,
+                            int32_t threads);
+    void (*hvp)(void *memory, const float *phi, const float *x, const void *targets, float *saved, const float *v, float *hv,
+                int32_t threads);
+    void (*loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads);
+} rk_entries;
+
 typedef struct {
     const char *name;
     int32_t lanes, rows; /* floats in a register; rows of the micro-kernel (its columns are 2 lanes) */
@@ -100,30 +115,7 @@ typedef struct {
     void (*conv_weight)(const rk_conv *shape, int32_t batch, const float *x, const float *y_bar, float *w_bar, void *memory,
                         int32_t threads);
 
-    int64_t (*network_parameters)(const rk_network *shape);
-    int64_t (*network_widest)(const rk_network *shape); /* elements of the largest activation of one example, as stored */
-    size_t (*network_size)(const rk_network *shape, int32_t batch, int32_t hessian);
-    size_t (*network_point)(const rk_network *shape, int32_t batch); /* bytes */
-    void (*network_plan)(const rk_network *shape, int32_t batch, int32_t hessian, void *memory);
-    void (*network_predict)(void *memory, const float *phi, const float *x, float *y, int32_t threads);
-    double (*network_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point,
-                                    float *grad, int32_t threads);
-    void (*network_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v,
-                        float *hv, int32_t threads);
-    void (*network_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads);
-
-    /* targets: float32 (B, outputs).  One thread: the work is too small for more. */
-    int64_t (*mlp_parameters)(const rk_mlp *shape);
-    int64_t (*mlp_widest)(const rk_mlp *shape);
-    size_t (*mlp_size)(const rk_mlp *shape, int32_t batch, int32_t hessian);
-    size_t (*mlp_point)(const rk_mlp *shape, int32_t batch);
-    void (*mlp_plan)(const rk_mlp *shape, int32_t batch, int32_t hessian, void *memory);
-    void (*mlp_predict)(void *memory, const float *phi, const float *x, float *y, int32_t threads);
-    double (*mlp_loss_and_grad)(void *memory, const float *phi, const float *x, const void *targets, float *point,
-                                float *grad, int32_t threads);
-    void (*mlp_hvp)(void *memory, const float *phi, const float *x, const void *targets, float *point, const float *v,
-                    float *hv, int32_t threads);
-    void (*mlp_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads);
+    rk_entries network, mlp;
 
     /* One optimiser step, from phi_in to phi, which may be phi_in.  Sgd at rate epsilon on phi - W is the outer loop's
        interpolation phi + epsilon (W - phi). */

@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises."""
+"""The one exception a user's mistake raises, and the form in which text is safe to print."""
 
 
 class UsageError(ValueError):
@@ -7,3 +7,12 @@ class UsageError(ValueError):
     The command line prints the line and exits with 2; nothing has been
     overwritten.  Verified by ``tests/test_cli.py``.
     """
+
+
+def printable(text: str) -> str:
+    r"""Return `text` in one line, every control character written as its escape, such as ``\n`` or ``\x1b``.
+
+    File names and answers of servers may hold line breaks and terminal commands.  Verified by
+    ``tests/test_cli.py``.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,30 +1,61 @@
-"""Where data is kept between runs, how a file is written whole or not at all, and by one process only."""
+"""Files that are written whole or not at all, files that one process holds at a time, and the cache folder.
+
+Verified by ``tests/test_files.py``.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from reptile_np.errors import UsageError
+
+fcntl: Any
+msvcrt: Any
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
+try:
+    import msvcrt
+except ImportError:  # everywhere else
+    msvcrt = None
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+"""Errors with which a file system says that it has no locks, or cannot synchronise a folder."""
 
 
 def cache_directory() -> Path:
-    """Return the user's cache folder for this program: $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reptile_np"
+    """Return the user's cache folder for this program: $XDG_CACHE_HOME or ~/.cache.
+
+    Raises
+    ------
+    UsageError
+        If neither the environment nor the system names a home folder.
+    """
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "reptile_np"
+    try:
+        return Path.home() / ".cache" / "reptile_np"
+    except RuntimeError:
+        raise UsageError("no home folder is known here; set XDG_CACHE_HOME to a folder for data") from None
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` only once it is whole and on disk.
+    """Open a file that takes the place of `path` once it is whole and on disk.
 
-    A kill or an exception in between leaves `path` as it was.  Verified by
-    ``tests/test_files.py``.
+    A kill or an exception before that does not change `path`.  After the rename the folder is
+    synchronised too, so that a power cut cannot bring the old file back.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -34,28 +65,78 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        _synchronise_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold an existing file, as only one process can; the system lets go when that ends, however it ends.
+def remove_partial_files(folder: Path) -> None:
+    """Remove the files that a killed `replacing` did not finish; nobody may be writing in `folder`.
 
-    Nobody is kept out on Windows, or on a file system without locks.  Verified by
-    ``tests/test_files.py``.
+    Raises
+    ------
+    OSError
+        If one of these files cannot be removed.
+    """
+    for partial in partial_files(folder):
+        partial.unlink(missing_ok=True)
+
+
+def partial_files(folder: Path) -> list[Path]:
+    """Return the unfinished files of `replacing` in a folder."""
+    return list(folder.glob(".*.tmp"))
+
+
+def _synchronise_folder(folder: Path) -> None:
+    """Write a folder's entries to disk; Windows cannot, and does so by itself."""
+    if fcntl is None:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, which is created if it is missing and is never removed.
+
+    One process holds it at a time.  The operating system frees the lock when that process ends, however it
+    ends: with ``flock``, or on Windows with ``msvcrt.locking`` of the first byte.  A file system without
+    locks keeps nobody out.  The file has no content and nothing else may use it: a program that rewrites a
+    locked file puts a new, unlocked one in its place.
 
     Raises
     ------
     BlockingIOError
-        If another process, or another part of this one, holds it.
+        If another process, or another part of this one, holds the lock.
+    OSError
+        If the file cannot be created.
     """
-    with path.open("rb") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise
-            except OSError:  # no locks here
-                pass
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _lock(descriptor)
         yield
+    finally:
+        os.close(descriptor)  # frees the lock
+
+
+def _lock(descriptor: int) -> None:
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+    elif msvcrt is not None:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EDEADLK):
+                raise BlockingIOError(error.errno, "the file is locked") from None
+            if error.errno not in NO_LOCKS:
+                raise

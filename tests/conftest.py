@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from reptile_np.nn.native.threads import PERIOD
+from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY
+from tests import native_kernels
 
 # deadlines measure the machine's other load, not the code
 settings.register_profile("dev", max_examples=15, deadline=None)
@@ -22,15 +23,6 @@ settings.load_profile(
     or os.environ.get("HYPOTHESIS_PROFILE")
     or ("ci" if os.environ.get("CI") else "dev")
 )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def every_call_runs_on_a_team():
-    """Else only the largest tests would see more than one thread, and not always."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reptile_np.nn.native.WORTH_A_TEAM", 0)
-        patch.setattr("reptile_np.nn.native.threads.TRIAL", PERIOD)
-        yield
 
 
 def folder(variable):
@@ -60,12 +52,8 @@ def data():
 
 
 def tables():
-    """NUMPY and every native variant that this machine can run."""
-    try:
-        from reptile_np.nn import native
-    except ImportError:
-        return [NUMPY]
-    return [NUMPY, *map(native.load, native.available())]
+    """NUMPY and every native variant that this machine can run, small calls on all threads too."""
+    return [NUMPY, *map(native_kernels.load, native.available())]
 
 
 @pytest.fixture(scope="session", params=tables(), ids=lambda table: table.name)

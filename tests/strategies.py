@@ -144,15 +144,23 @@ image_layers = st.one_of(
         stride=st.integers(1, 3),
         padding=st.sampled_from(["SAME", ((1, 0), (2, 1))]),
     ),
-    st.builds(BatchNorm, st.sampled_from([1e-3, 0.1])),
-    st.builds(MaxPool, size=st.integers(1, 3), stride=st.integers(1, 3)),
+    st.builds(BatchNorm, st.sampled_from([1e-3, 0.1]), st.booleans()),
+    st.builds(
+        MaxPool,
+        size=st.integers(1, 3),
+        stride=st.integers(1, 3),
+        padding=st.sampled_from(["SAME", "VALID"]),
+    ),
     st.builds(Relu),
     st.builds(Tanh),
     st.builds(Flatten),
     st.builds(SpatialMean),
 )
 vector_layers = st.one_of(
-    st.builds(Dense, st.integers(1, 4)), st.builds(BatchNorm), st.builds(Relu), st.builds(Tanh)
+    st.builds(Dense, st.integers(1, 4)),
+    st.builds(BatchNorm, scale=st.booleans()),
+    st.builds(Relu),
+    st.builds(Tanh),
 )
 
 
@@ -176,9 +184,9 @@ def placed(layer, size, batch, rng):
     return Placed(layer, theta, x, theta_dot, x_dot, y_bar, y_bar_dot)
 
 
-def block(filters, stride, pooled):
-    convolution = Conv2d(filters=filters, stride=stride, centred=True)
-    return [convolution, BatchNorm(0.1), *([MaxPool()] if pooled else []), Relu()]
+def block(filters, stride, pooled, scale=True):
+    convolution = Conv2d(filters=filters, stride=stride, before_batch_norm=True)
+    return [convolution, BatchNorm(0.1, scale), *([MaxPool()] if pooled else []), Relu()]
 
 
 @st.composite
@@ -189,7 +197,9 @@ def networks(draw):
         size = (*draw(st.tuples(st.integers(3, 6), st.integers(3, 6))), draw(st.integers(1, 2)))
         layers = []
         for _ in range(draw(st.integers(1, 2))):
-            layers += block(draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.booleans()))
+            layers += block(
+                draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.booleans()), draw(st.booleans())
+            )
         layers.append(draw(st.sampled_from([Flatten(), SpatialMean()])))
     else:
         size, layers = (draw(st.integers(1, 4)),), []

@@ -1,18 +1,25 @@
 """The command line: the contract's keys and exit codes, and one clear line for every mistake."""
 
 import json
-import signal
+import math
+import re
 import subprocess
 import sys
-import time
 
 import pytest
 
 from reptile_np.cli import main
+from reptile_np.cli.training import interval
+from reptile_np.experiments import presets, targets
+from reptile_np.nn.native.threads import MOST_THREADS
 
+SMALL = ("outer.steps=2", "outer.meta_batch=1", "evaluation.tasks=2", "filters=2", "tasks.classes=50")
 GLYPHS = ["train", "glyphs-5way", "--ops", "numpy"]
-for setting in ("outer.steps=2", "outer.meta_batch=1", "evaluation.tasks=2", "filters=2", "tasks.classes=50"):
+for setting in SMALL:
     GLYPHS += ["--set", setting]
+
+
+OURS = "Not in the paper"
 
 
 def last_json(capsys):
@@ -35,6 +42,17 @@ def test_train_without_json_ends_with_before_and_after(capsys):
     assert after.strip().startswith("meta-trained:")
 
 
+def test_quiet_leaves_only_the_result(capsys, tmp_path):
+    out = str(tmp_path / "run")
+    assert main([*GLYPHS, "--out", out, "--quiet"]) == 0
+    assert main(["evaluate", out, "--tasks", "2", "--ops", "numpy", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out
+    assert main([*GLYPHS]) == 0
+    assert "train glyphs-5way: 2/2" in capsys.readouterr().err
+
+
 def test_evaluate_prints_both_modes_with_intervals(capsys, tmp_path):
     out = str(tmp_path / "run")
     assert main([*GLYPHS, "--out", out]) == 0
@@ -44,71 +62,186 @@ def test_evaluate_prints_both_modes_with_intervals(capsys, tmp_path):
     assert all(set(value) == {"mean", "ci95"} for value in result["accuracy"].values())
 
 
-def test_list_names_every_preset_and_the_kernels(capsys):
-    assert main(["list"]) == 0
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (0.9554, 0.0018, "95.54% ± 0.18%"),
+        (0.99, 0.0196, "99.00% (97.04% to 100.00%)"),
+        (0.01, 0.0196, "1.00% (0.00% to 2.96%)"),
+        (0.8, math.nan, "80.00% (one task: no interval)"),
+        (0.8, None, "80.00% (one task: no interval)"),
+    ],
+)
+def test_no_interval_reaches_beyond_0_or_100_percent(mean, half, text):
+    assert interval(mean, half, 2) == text
+
+
+def test_without_a_command_it_helps(capsys):
+    assert main([]) == 0
+    assert "reptile-np train glyphs-5way" in capsys.readouterr().out
+
+
+def test_the_help_of_train_names_presets_and_keys(capsys):
+    assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out
-    assert "omniglot-5way" in out
-    assert "kernels: numpy" in out
+    assert all(name in out for name in [*presets.PRESETS, *presets.setting_keys()])
+    assert max(map(len, out.splitlines())) <= 88  # the last example
+
+
+def test_list_names_every_preset_and_the_kernels_in_80_columns(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name, preset in presets.PRESETS.items():
+        row = next(line for line in lines if line.startswith(f"  {name} "))
+        assert row.endswith(preset.cost)
+        above = lines[: lines.index(row)]
+        heading = [line for line in above if line and not line.startswith(" ")][-1]
+        (target,) = [t for t in targets.TARGETS.values() if name in t.presets] or [None]
+        assert heading == (f"{target.title} (reptile-np reproduce {target.name})" if target else OURS)
+    assert any(line.startswith("  same-k-glyphs-maml-k1…8 ") for line in lines)
+    assert any(line.startswith("kernels: numpy") for line in lines)
     assert main(["list", "--json"]) == 0
-    assert len(last_json(capsys)["presets"]) == 16
+    assert len(last_json(capsys)["presets"]) == len(presets.PRESETS)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
-def test_a_run_that_is_stopped_saves_its_state_and_says_how_to_go_on(tmp_path, stop):
-    if signal.getsignal(stop) is signal.SIG_IGN:
-        pytest.skip("this process was told to ignore that signal, and so are its children")
-    command = [sys.executable, "-m", "reptile_np", *GLYPHS, "--set", "outer.steps=100000", "--out", "run"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
-        while not (tmp_path / "run" / "records.jsonl").exists():
-            assert run.poll() is None
-            time.sleep(0.05)
-        run.send_signal(stop)
-        message = run.communicate(timeout=60)[1].splitlines()[-1]
-    assert (run.returncode, message) == (130, "reptile-np: stopped; a run with --out goes on with --resume")
-    assert (tmp_path / "run" / "checkpoint.npz").exists()
+def test_show_prints_every_value_of_a_preset_in_80_columns(capsys):
+    assert main(["show", "omniglot-5way", "--json"]) == 0
+    values = last_json(capsys)
+    assert main(["show", "omniglot-5way"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split() == ["outer.steps", "100000"] for line in lines)
+    for section, value in values.items():
+        keys = [f"{section}.{key}" for key in value] if isinstance(value, dict) else [section]
+        assert all(any(line.split()[0] == key for line in lines) for key in keys)
 
 
-def test_a_run_goes_on_from_the_command_line(capsys, tmp_path):
+def test_verify_exits_with_1_if_one_claim_of_many_fails(capsys, monkeypatch):
+    from reptile_np.theory import claims
+    from reptile_np.theory.claims.claim import Claim
+
+    def claim(holds):
+        values = {"claim": "1 = 1", "source": "eq. (1)", "stated": "1", "measured": "1", "tolerance": 0.0}
+        return Claim(**values, holds=holds)
+
+    for answers, code in (([True, False, True], 1), ([True, True], 0)):
+        monkeypatch.setattr(claims, "verify", lambda answers=answers: [claim(a) for a in answers])
+        assert main(["verify"]) == code
+        assert main(["verify", "--json"]) == code
+        assert [c["holds"] for c in last_json(capsys)["claims"]] == answers
+
+
+def test_a_run_goes_on_with_nothing_but_its_directory(capsys, tmp_path):
     out = str(tmp_path / "run")
-    assert main([*GLYPHS, "--out", out]) == 0
+    assert main([*GLYPHS, "--out", out, "--seed", "3", "--json"]) == 0
+    first = last_json(capsys)
     assert main([*GLYPHS, "--out", out]) == 2
     assert "--resume" in capsys.readouterr().err
-    assert main([*GLYPHS, "--out", out, "--resume"]) == 0
+    assert main(["train", "--out", out, "--resume", "--ops", "numpy", "--json"]) == 0
+    again = last_json(capsys)
+    assert (again["preset"], again["seed"], again["accuracy"]) == ("glyphs-5way", 3, first["accuracy"])
+    assert main([*GLYPHS, "--out", out, "--seed", "3", "--resume"]) == 0  # all said again, all the same
 
 
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ([], "required"),
+        (["sine-maml"], "holds a run of glyphs-5way"),
+        (["glyphs-5way", "--seed", "4"], "seed 0"),
+        (["--set", "outer.steps=9"], "other settings"),
+    ],
+)
+def test_a_run_does_not_go_on_as_another_one(capsys, tmp_path, args, says):
+    out = str(tmp_path / "run")
+    assert main([*GLYPHS, "--out", out]) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    capsys.readouterr()
+    assert main(["train", *args, "--out", out, "--resume", "--ops", "numpy"]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert says in error
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("args", "announced"),
+    [
+        (["omniglot-5way"], True),
+        (["omniglot-5way", "--set", "outer.steps=100"], False),
+        (["omniglot-5way", "--out", "run"], False),
+        (["sine-joint"], False),
+    ],
+)
+def test_a_long_run_without_out_first_says_what_is_lost(capsys, monkeypatch, tmp_path, args, announced):
+    from reptile_np.experiments import runs
+
+    def train(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *args, "--ops", "numpy"]) == 130
+    first = capsys.readouterr().err.splitlines()[0]
+    assert ("add: --out runs/omniglot-5way-seed0" in first) == announced
+
+
+def test_more_threads_than_any_table_takes_are_refused(capsys):
+    for ops in ("numpy", "auto"):
+        assert main(["train", "sine-maml", "--ops", ops, "--threads", str(MOST_THREADS + 1)]) == 2
+        assert f"1 to {MOST_THREADS}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
         (["fly"], "invalid choice"),
         (["train"], "preset"),
         (["train", "omniglot-6way"], "did you mean"),
+        (["train", "omni\nglot\x1b[31m"], r"omni\nglot\x1b[31m"),
+        (["show", "omniglot-6way"], "did you mean"),
         (["train", "sine-maml", "--set", "outer.stops=3"], "no such key"),
+        (["train", "sine-maml", "--set", "outer.steps=\nx\u2028"], r"outer.steps=\nx\u2028"),
         (["train", "sine-maml", "--seed", "-1"], "at least 0"),
         (["train", "sine-maml", "--seed", "one"], "integer"),
         (["train", "sine-maml", "--ops", "cuda"], "--ops"),
         (["train", "sine-maml", "--ops", "native-vax"], "vax"),
         (["train", "sine-maml", "--threads", "0"], "at least 1"),
         (["train", "sine-maml", "--resume"], "--out"),
-        (["train", "omniglot-5way", "--data", "/nowhere"], "/nowhere"),
+        (["train", "omniglot-5way", "--set", "outer.steps=9", "--data", "/nowhere"], "/nowhere"),
+        (["train", "omniglot-5way", "--data", "~nosuchuser/images"], "no such user"),
         (["train", "sine-maml", "--out", "/proc/nowhere"], "--out"),
+        (["train", "sine-maml", "--out", "x" * 300], "too long"),
         (["evaluate", "/nowhere"], "/nowhere"),
+        (["evaluate", "y" * 300], "y" * 300),
         (["evaluate", "/nowhere", "--tasks", "0"], "at least 1"),
+        (["runs", "/nowhere"], "/nowhere"),
+        (["runs", ".", "--compare", "nowhere", "nobody"], "nowhere"),
+        (["bench", "--json", "/nowhere/bench.json"], "/nowhere"),
+        (["bench", "--json", "/proc"], "/proc"),
+        (["bench", "--works", "no such work"], "matches no workload"),
+        (["bench", "--threads", "100000"], "cores"),
+        (["bench", "--seconds", "nan"], "positive"),
         (["data", "cifar"], "invalid choice"),
         (["data", "omniglot", "--from", "/nowhere"], "/nowhere"),
+        (["data", "omniglot", "--from", "z" * 300], "z" * 300),
+        (["data", "omniglot", "--from", "~nosuchuser"], "no such user"),
+        (["data", "omniglot", "--from", "http://localhost:1/\n\x1b]0;x\x07"], r"\n\x1b]0;x\x07"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(capsys, args, says):
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, monkeypatch, tmp_path, args, says):
+    monkeypatch.chdir(tmp_path)
     assert main(args) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1
     assert says in captured.err
+    assert captured.err.rstrip("\n").isprintable()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_python_m_reptile_np_is_the_same_program():
     run = subprocess.run(
         [sys.executable, "-m", "reptile_np", "--version"], capture_output=True, text=True, check=True
     )
-    assert run.stdout.startswith("reptile-np ")
+    assert re.fullmatch(r"reptile-np \d+\.\d+\.\d+\n", run.stdout)

@@ -1,13 +1,21 @@
-"""A file is written whole or not at all, and held by one process only."""
+"""A file is written whole or not at all, and a lock is held by one process only."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from reptile_np.files import cache_directory, held, replacing
+from reptile_np import files
+from reptile_np.errors import UsageError
+from reptile_np.files import cache_directory, locked, partial_files, remove_partial_files, replacing
+
+
+def write(path, content=b"new"):
+    with replacing(path) as file:
+        file.write(content)
 
 
 def test_the_file_appears_with_its_last_byte(tmp_path):
@@ -34,43 +42,157 @@ def test_an_interruption_leaves_the_old_file_and_no_other(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failing_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def failing(*args):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, call, failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        write(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_folder_is_synchronised_after_the_rename(tmp_path, monkeypatch):
+    path, calls = tmp_path / "file", []
+    fsync, replace = os.fsync, os.replace
+
+    def recording_fsync(descriptor):
+        calls.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")
+        fsync(descriptor)
+
+    def recording_replace(*args):
+        calls.append("rename")
+        replace(*args)
+
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(os, "replace", recording_replace)
+    write(path)
+    assert calls == ["file", "rename", "folder"]
+
+
+@pytest.mark.parametrize(("code", "accepted"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_file_system_that_cannot_synchronise_folders_is_accepted(tmp_path, monkeypatch, code, accepted):
+    fsync = os.fsync
+
+    def no_folders(descriptor):
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_folders)
+    if accepted:
+        write(tmp_path / "file")
+        assert (tmp_path / "file").read_bytes() == b"new"
+    else:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            write(tmp_path / "file")
+
+
+WRITER = """
+import os, pathlib, sys
+from reptile_np.files import replacing
+with replacing(pathlib.Path(sys.argv[1])) as file:
+    file.write(b"half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no kill -9")
+def test_what_a_killed_writer_leaves_can_be_found_and_removed(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    subprocess.run([sys.executable, "-c", WRITER, path])
+    assert len(partial_files(tmp_path)) == 1
+    remove_partial_files(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
+
+
 HOLDER = """
 import sys, pathlib
-from reptile_np.files import held
-with held(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
+from reptile_np.files import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("locked", flush=True)
     sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock: nobody is kept out there")
-def test_a_file_is_held_by_one_process_until_that_is_killed(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"x")
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
+def test_a_lock_is_held_by_one_process_until_that_is_killed(tmp_path):
+    path = tmp_path / "lock"
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
-        assert other.stdout.readline() == b"held\n"
-        with pytest.raises(BlockingIOError), held(path):
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(BlockingIOError), locked(path):
             pass
         other.kill()
         other.wait()
-    with held(path), pytest.raises(BlockingIOError), held(path):
+    with locked(path), pytest.raises(BlockingIOError), locked(path):
         pass
-    with held(path):
+    with locked(path):
         pass
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
-def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", sorted(files.NO_LOCKS))
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, code):
+    if files.fcntl is None:
+        pytest.skip("flock")
+
     def flock(file, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    path = tmp_path / "file"
-    path.write_bytes(b"x")
-    with held(path), held(path):
+    path = tmp_path / "lock"
+    with locked(path), locked(path):
         pass
+
+
+def test_an_error_of_the_disk_while_locking_is_not_hidden(tmp_path, monkeypatch):
+    if files.fcntl is None:
+        pytest.skip("flock")
+
+    def flock(file, operation):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / "lock"):
+        pass
+
+
+class Msvcrt:
+    """Windows' locks: one holder for each file, EACCES for everyone else."""
+
+    LK_NBLCK = 2
+
+    def __init__(self, code=errno.EACCES):
+        self.code, self.held = code, {}
+
+    def locking(self, descriptor, mode, count):
+        assert (mode, count) == (self.LK_NBLCK, 1)
+        file = os.fstat(descriptor).st_ino
+        holder = self.held.get(file)
+        if holder not in (None, descriptor) and os.path.exists(f"/proc/self/fd/{holder}"):
+            raise OSError(self.code, os.strerror(self.code))
+        self.held[file] = descriptor
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="stands in for Windows on Linux")
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EDEADLK])
+def test_on_windows_the_first_byte_is_locked_and_folders_are_not_synchronised(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(files, "msvcrt", Msvcrt(code))
+    path = tmp_path / "lock"
+    with locked(path), pytest.raises(BlockingIOError), locked(path):
+        pass
+    with locked(path):
+        write(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 def test_the_cache_is_where_xdg_says(monkeypatch):
@@ -78,3 +200,13 @@ def test_the_cache_is_where_xdg_says(monkeypatch):
     assert cache_directory() == Path("/somewhere/reptile_np")
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     assert cache_directory() == Path.home() / ".cache" / "reptile_np"
+
+
+def test_without_any_home_folder_the_cache_is_asked_for_in_one_line(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(UsageError, match="XDG_CACHE_HOME"):
+        cache_directory()

@@ -121,7 +121,7 @@ def test_a_wrong_convolution_differs_from_the_naive_one(kernel_of, padding, rng)
 class ForgetfulBatchNorm(BatchNorm):
     """Treats the batch's statistics as constants in the vjp."""
 
-    def backward(self, at, y_bar, ops, input_too=True):
+    def backward(self, at, y_bar, ops, want_x_bar=True):
         gamma, _, r = at
         return gamma * r * y_bar, super().backward(at, y_bar, ops)[1]
 
@@ -129,15 +129,15 @@ class ForgetfulBatchNorm(BatchNorm):
 class FirstOrderBatchNorm(BatchNorm):
     """Drops the second-order term."""
 
-    def backward_dot(self, at, dot, y_bar, y_bar_dot, ops, input_too=True):
+    def backward_dot(self, at, dot, y_bar, y_bar_dot, ops, want_x_bar=True):
         return self.backward(at, y_bar_dot, ops)
 
 
 class FirstOrderConv2d(Conv2d):
     """Drops the second-order terms."""
 
-    def backward_dot(self, at, dot, y_bar, y_bar_dot, ops, input_too=True):
-        return self.backward(at, y_bar_dot, ops, input_too)
+    def backward_dot(self, at, dot, y_bar, y_bar_dot, ops, want_x_bar=True):
+        return self.backward(at, y_bar_dot, ops, want_x_bar)
 
 
 class ScaledTanh(Tanh):
@@ -151,8 +151,8 @@ class ScaledTanh(Tanh):
 class FirstOrderTanh(Tanh):
     """Drops the second-order term."""
 
-    def backward_dot(self, at, dot, y_bar, y_bar_dot, ops, input_too=True):
-        return self.backward(at, y_bar_dot, ops, input_too)
+    def backward_dot(self, at, dot, y_bar, y_bar_dot, ops, want_x_bar=True):
+        return self.backward(at, y_bar_dot, ops, want_x_bar)
 
 
 @pytest.mark.parametrize(

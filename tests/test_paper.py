@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reptile_np.checks.strategies import problems, rational_vectors, small_fractions
+from reptile_np.checks.strategies import rational_vectors, small_fractions, task_families
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn.layers import Dense
 from reptile_np.nn.losses import SquaredError
@@ -32,6 +32,7 @@ from reptile_np.theory.claims.network import complex_step_error
 from reptile_np.theory.expansions import METHODS, distinct, independent, stated, stated_sum, weighted_gradient
 from reptile_np.theory.manifolds import Affine, alternate, cycle_limit, distance_gradient, move, nearest_point
 from reptile_np.theory.rational import exact_gradient, rationals
+from tests.theory.exact import combination
 
 samplers = pytest.mark.parametrize("sampler", [distinct, independent])
 nonzero = small_fractions().filter(bool)
@@ -64,35 +65,35 @@ def test_erratum_2_the_batched_step_is_divided_by_the_number_of_tasks_not_of_ste
     assert_rows_hold(algorithm.outer_loop, "erratum 2")
 
 
-@given(problems(tasks=1, batches=3), nonzero, small_fractions())
-def test_reptile_as_a_gradient_into_sgd_is_algorithm_1(problem, alpha, epsilon):
-    t = expansions.run(problem.model, problem.phi, problem.tasks[0], alpha)
-    moved, _ = Sgd(epsilon).update(expansions.reptile(t), (), problem.phi)
-    assert (moved == problem.phi + epsilon * (t.phis[-1] - problem.phi)).all()
+@given(task_families(tasks=1, batches=3), nonzero, small_fractions())
+def test_reptile_as_a_gradient_into_sgd_is_algorithm_1(family, alpha, epsilon):
+    t = expansions.run(family.model, family.phi, family.tasks[0], alpha)
+    moved, _ = Sgd(epsilon).update(expansions.reptile(t), (), family.phi)
+    assert (moved == family.phi + epsilon * (t.phis[-1] - family.phi)).all()
 
 
-@given(problems())
-def test_eq_1_the_expected_gradient_is_the_gradient_of_the_expected_loss(problem):
-    losses = [task_loss(task) for task in problem.tasks]
+@given(task_families())
+def test_eq_1_the_expected_gradient_is_the_gradient_of_the_expected_loss(family):
+    losses = [task_loss(task) for task in family.tasks]
 
     def expected_loss(phi):
-        return sum(problem.model.loss_and_grad(phi, loss)[0] for loss in losses) / len(losses)
+        return sum(family.model.loss_and_grad(phi, loss)[0] for loss in losses) / len(losses)
 
-    gradient = exact_gradient(expected_loss, problem.phi, problem.model.degree)
-    assert (sum(map(problem.grad, losses)) / len(losses) == gradient).all()
-
-
-@given(problems())
-def test_eq_2_one_step_on_average_is_the_step_on_the_average(problem):
-    assert (average_update_gap(problem, 1) == 0).all()
+    gradient = exact_gradient(expected_loss, family.phi, family.model.degree)
+    assert (sum(map(family.grad, losses)) / len(losses) == gradient).all()
 
 
-@given(problems(batches=1), st.integers(2, 3))
-def test_eq_2_fails_for_more_steps_by_the_covariance_of_curvature_and_gradient(problem, k):
-    zeroth, first, second, *_ = average_update_gap(problem, k)
+@given(task_families())
+def test_eq_2_one_step_on_average_is_the_step_on_the_average(family):
+    assert (average_update_gap(family, 1) == 0).all()
+
+
+@given(task_families(batches=1), st.integers(2, 3))
+def test_eq_2_fails_for_more_steps_by_the_covariance_of_curvature_and_gradient(family, k):
+    zeroth, first, second, *_ = average_update_gap(family, k)
     assert (zeroth == 0).all()
     assert (first == 0).all()
-    assert (second == Fraction(k * (k - 1), 2) * curvature_covariance(problem)).all()
+    assert (second == Fraction(k * (k - 1), 2) * curvature_covariance(family)).all()
 
 
 # Section 3: sine waves
@@ -112,39 +113,39 @@ def test_section_3_the_wave_of_the_opposite_phase_cancels_a_wave(amplitude, phas
 # Section 4.1: leading-order expansions.  One task, L_0 then L_1
 
 
-@given(problems(tasks=1, batches=2), small_fractions())
-def test_eqs_4_to_6_two_steps_of_sgd(problem, alpha):
-    (zero, one), phi = problem.tasks[0], problem.phi
-    t = expansions.run(problem.model, phi, [zero, one], alpha)
-    phi_1 = phi - alpha * problem.grad(zero)
-    phi_2 = phi_1 - alpha * replace(problem, phi=phi_1).grad(one)
+@given(task_families(tasks=1, batches=2), small_fractions())
+def test_eqs_4_to_6_two_steps_of_sgd(family, alpha):
+    (zero, one), phi = family.tasks[0], family.phi
+    t = expansions.run(family.model, phi, [zero, one], alpha)
+    phi_1 = phi - alpha * family.grad(zero)
+    phi_2 = phi_1 - alpha * replace(family, phi=phi_1).grad(one)
     assert (np.stack(t.phis) == np.stack([phi, phi_1, phi_2])).all()
 
 
-@given(problems(tasks=1, batches=2))
-def test_eqs_7_and_8_the_second_gradient_at_the_adapted_point(problem):
-    g0, _, h1g0, _ = two(problem)
-    zeroth, first, second = one_order(problem, weighted_gradient([0, 1]))
-    assert (zeroth == problem.grad(problem.tasks[0][1])).all()
+@given(task_families(tasks=1, batches=2))
+def test_eqs_7_and_8_the_second_gradient_at_the_adapted_point(family):
+    g0, _, h1g0, _ = two(family)
+    zeroth, first, second = one_order(family, weighted_gradient([0, 1]))
+    assert (zeroth == family.grad(family.tasks[0][1])).all()
     assert (first == -h1g0).all()
-    assert (second == problem.model.third(problem.phi, problem.tasks[0][1], g0, g0) / 2).all()
+    assert (second == family.model.third(family.phi, family.tasks[0][1], g0, g0) / 2).all()
 
 
-@given(problems(tasks=1, batches=2))
-def test_eqs_9_and_10_the_reptile_gradient(problem):
-    g0, g1, h1g0, _ = two(problem)
-    zeroth, first, _ = one_order(problem, METHODS["Reptile"])
+@given(task_families(tasks=1, batches=2))
+def test_eqs_9_and_10_the_reptile_gradient(family):
+    g0, g1, h1g0, _ = two(family)
+    zeroth, first, _ = one_order(family, METHODS["Reptile"])
     assert (zeroth == g0 + g1).all()
     assert (first == -h1g0).all()
 
 
-@given(st.integers(1, 3).flatmap(lambda k: problems(tasks=1, batches=k)), small_fractions())
-def test_eq_11_maml_is_the_gradient_of_the_adapted_loss(problem, alpha):
-    model, batches = problem.model, problem.tasks[0]
-    gradient = METHODS["MAML"](model, alpha)(expansions.run(model, problem.phi, batches, alpha))
+@given(st.integers(1, 3).flatmap(lambda k: task_families(tasks=1, batches=k)), small_fractions())
+def test_eq_11_maml_is_the_gradient_of_the_adapted_loss(family, alpha):
+    model, batches = family.model, family.tasks[0]
+    gradient = METHODS["MAML"](model, alpha)(expansions.run(model, family.phi, batches, alpha))
     degree = model.degree * (model.degree - 1) ** (len(batches) - 1)
     adapted_loss = exact_gradient(
-        lambda phi: expansions.run(model, phi, batches, alpha).losses[-1], problem.phi, degree
+        lambda phi: expansions.run(model, phi, batches, alpha).losses[-1], family.phi, degree
     )
     assert (gradient == adapted_loss).all()
 
@@ -171,18 +172,18 @@ def test_eq_11_maml_on_a_network_is_the_complex_step_through_the_whole_inner_loo
     assert complex_step_error(model, phi, batches, alpha=1e-3) <= 1e-12
 
 
-@given(problems(tasks=1, batches=2))
-def test_eqs_12_and_13_the_maml_gradient(problem):
-    _, g1, h1g0, h0g1 = two(problem)
-    zeroth, first, _ = one_order(problem, METHODS["MAML"])
+@given(task_families(tasks=1, batches=2))
+def test_eqs_12_and_13_the_maml_gradient(family):
+    _, g1, h1g0, h0g1 = two(family)
+    zeroth, first, _ = one_order(family, METHODS["MAML"])
     assert (zeroth == g1).all()
     assert (first == -h1g0 - h0g1).all()
 
 
-@given(problems(tasks=1, batches=2))
-def test_eq_14_the_fomaml_gradient(problem):
-    _, g1, h1g0, _ = two(problem)
-    zeroth, first, _ = one_order(problem, METHODS["FOMAML"])
+@given(task_families(tasks=1, batches=2))
+def test_eq_14_the_fomaml_gradient(family):
+    _, g1, h1g0, _ = two(family)
+    zeroth, first, _ = one_order(family, METHODS["FOMAML"])
     assert (zeroth == g1).all()
     assert (first == -h1g0).all()
 
@@ -197,15 +198,15 @@ def test_eqs_4_to_14_the_measured_coefficients_are_those_stated():
 @samplers
 @given(st.data())
 def test_avg_grad_inner_is_half_the_gradient_of_the_expected_inner_product(sampler, data):
-    problem = data.draw(problems(sampler=sampler))
+    family = data.draw(task_families(sampler=sampler))
 
     def product(phi):
-        here = replace(problem, phi=phi)
+        here = replace(family, phi=phi)
         return here.mean(lambda one, two: here.grad(one) @ here.grad(two), 2)
 
-    inner = problem.avg_grad_inner()
-    assert (inner == exact_gradient(product, problem.phi, degree=4) / 2).all()
-    assert (inner == problem.mean(lambda one, two: problem.hvp(two, problem.grad(one)), 2)).all()
+    inner = family.avg_grad_inner()
+    assert (inner == exact_gradient(product, family.phi, degree=4) / 2).all()
+    assert (inner == family.mean(lambda one, two: family.hvp(two, family.grad(one)), 2)).all()
 
 
 def test_erratum_1_plus_avg_grad_inner_increases_the_inner_product():
@@ -215,28 +216,28 @@ def test_erratum_1_plus_avg_grad_inner_increases_the_inner_product():
 @samplers
 @given(st.data())
 def test_eq_15_expected_reptile_gradient(sampler, data):
-    problem = data.draw(problems(sampler=sampler))
-    zeroth, first, _ = one_order(problem, METHODS["Reptile"])
-    assert (zeroth == 2 * problem.avg_grad()).all()
-    assert (first == -problem.avg_grad_inner()).all()
+    family = data.draw(task_families(sampler=sampler))
+    zeroth, first, _ = one_order(family, METHODS["Reptile"])
+    assert (zeroth == 2 * family.avg_grad()).all()
+    assert (first == -family.avg_grad_inner()).all()
 
 
 @samplers
 @given(st.data())
 def test_eq_16_expected_maml_gradient(sampler, data):
-    problem = data.draw(problems(sampler=sampler))
-    zeroth, first, _ = one_order(problem, METHODS["MAML"])
-    assert (zeroth == problem.avg_grad()).all()
-    assert (first == -2 * problem.avg_grad_inner()).all()
+    family = data.draw(task_families(sampler=sampler))
+    zeroth, first, _ = one_order(family, METHODS["MAML"])
+    assert (zeroth == family.avg_grad()).all()
+    assert (first == -2 * family.avg_grad_inner()).all()
 
 
 @samplers
 @given(st.data())
 def test_eq_17_expected_fomaml_gradient(sampler, data):
-    problem = data.draw(problems(sampler=sampler))
-    zeroth, first, _ = one_order(problem, METHODS["FOMAML"])
-    assert (zeroth == problem.avg_grad()).all()
-    assert (first == -problem.avg_grad_inner()).all()
+    family = data.draw(task_families(sampler=sampler))
+    zeroth, first, _ = one_order(family, METHODS["FOMAML"])
+    assert (zeroth == family.avg_grad()).all()
+    assert (first == -family.avg_grad_inner()).all()
 
 
 def test_eqs_15_to_17_for_one_to_five_steps():
@@ -249,18 +250,18 @@ def test_eqs_15_to_17_for_one_to_five_steps():
 @pytest.mark.parametrize("k", [1, 2, 3])
 @given(st.data())
 def test_eqs_15_to_17_for_any_number_of_steps_and_one_order_beyond(sampler, k, data):
-    problem = data.draw(
-        problems(sampler=sampler, variables=1, tasks=1, batches=3 if sampler is distinct else 2)
+    family = data.draw(
+        task_families(sampler=sampler, variables=1, tasks=1, batches=3 if sampler is distinct else 2)
     )
-    expansion = problem.expansion(METHODS, k)
+    expansion = family.expansion(METHODS, k)
     for i, method in enumerate(METHODS):
-        assert (expansion[:, i] == problem.combine(stated(method, k))).all()
+        assert (expansion[:, i] == combination(family, stated(method, k))).all()
 
 
-@given(problems(tasks=1), st.lists(small_fractions(), min_size=1, max_size=3))
-def test_section_5_2_any_weighted_sum_of_inner_gradients(problem, w):
-    expansion = problem.expansion({"w": weighted_gradient(w)}, len(w))
-    assert (expansion[:, 0] == problem.combine(stated_sum(w))).all()
+@given(task_families(tasks=1), st.lists(small_fractions(), min_size=1, max_size=3))
+def test_section_5_2_any_weighted_sum_of_inner_gradients(family, w):
+    expansion = family.expansion({"w": weighted_gradient(w)}, len(w))
+    assert (expansion[:, 0] == combination(family, stated_sum(w))).all()
 
 
 def test_section_5_2_fixed_weights_of_both_signs():
@@ -271,10 +272,10 @@ def test_erratum_4_two_step_reptile_and_fomaml_differ_in_the_ratio_of_the_two_te
     assert_rows_hold(expansion.general_weights, "erratum 4")
 
 
-@given(problems(), nonzero)
-def test_reading_notes_for_one_step_all_methods_coincide(problem, alpha):
-    directions = problem.expected({**METHODS, "w": weighted_gradient([1])}, 1, alpha)
-    assert (directions == problem.avg_grad()).all()
+@given(task_families(), nonzero)
+def test_reading_notes_for_one_step_all_methods_coincide(family, alpha):
+    directions = family.expected({**METHODS, "w": weighted_gradient([1])}, 1, alpha)
+    assert (directions == family.avg_grad()).all()
 
 
 def test_beyond_the_paper_the_coefficients_of_alpha_squared():
@@ -401,15 +402,15 @@ def test_erratum_5_pooling_before_normalising_is_another_network():
     assert_rows_hold(breakdown.architectures, "erratum 5")
 
 
-def two(problem):
+def two(family):
     """L_0', L_1', L_1'' L_0', L_0'' L_1' at the initial point."""
-    zero, one = problem.tasks[0]
-    g0, g1 = problem.grad(zero), problem.grad(one)
-    return g0, g1, problem.hvp(one, g0), problem.hvp(zero, g1)
+    zero, one = family.tasks[0]
+    g0, g1 = family.grad(zero), family.grad(one)
+    return g0, g1, family.hvp(one, g0), family.hvp(zero, g1)
 
 
-def one_order(problem, method):
+def one_order(family, method):
     """The coefficients of α⁰, α¹, α² after two steps; for a single pair, in the order given."""
-    if len(problem.tasks[0]) == 2 and problem.sampler is distinct:
-        problem = replace(problem, sampler=lambda task, k: [tuple(task)])
-    return problem.expansion({"it": method}, 2)[:, 0]
+    if len(family.tasks[0]) == 2 and family.sampler is distinct:
+        family = replace(family, sampler=lambda task, k: [tuple(task)])
+    return family.expansion({"it": method}, 2)[:, 0]

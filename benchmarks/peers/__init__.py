@@ -1,4 +1,4 @@
-"""Other people's tools on the benchmark's works: optional, never a dependency of reptile_np.
+"""Other people's tools on the benchmark's workloads: optional, never a dependency of reptile_np.
 
 Each module has ``variants(threads)``, which `reptile_np.bench.measurement` asks for contenders.
 """

@@ -25,7 +25,7 @@ from reptile_np.bench.workloads import (
     InnerLoop,
     MetaGradient,
     MetaIteration,
-    Work,
+    Workload,
 )
 from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
@@ -36,16 +36,16 @@ Convolution = Callable  # (x NHWC, kernel HWIO, stride, padding) -> y
 LONGEST_UNROLLED = 5
 
 
-def contender(work: Work, convolve: Convolution, scan: bool) -> Contender | None:
-    match work:
+def contender(workload: Workload, convolve: Convolution, scan: bool) -> Contender | None:
+    match workload:
         case InnerLoop():
-            return inner_loop(work, convolve)
+            return inner_loop(workload, convolve)
         case MetaIteration():
-            return meta_iteration(work, convolve)
+            return meta_iteration(workload, convolve)
         case HessianProduct():
-            return hessian_product(work, convolve)
-        case MetaGradient() if scan or len(work.batches) - 1 <= LONGEST_UNROLLED:
-            return meta_gradient(work, convolve)
+            return hessian_product(workload, convolve)
+        case MetaGradient() if scan or len(workload.batches) - 1 <= LONGEST_UNROLLED:
+            return meta_gradient(workload, convolve)
     return None
 
 
@@ -96,8 +96,8 @@ def vector(pieces):
     return np.concatenate([np.ravel(piece) for piece in pieces])
 
 
-def batches_of(work):
-    return [(jnp.array(x), jnp.array(y)) for x, y in work.batches]
+def batches_of(workload):
+    return [(jnp.array(x), jnp.array(y)) for x, y in workload.batches]
 
 
 def value_and_grad(model, convolve):
@@ -136,12 +136,12 @@ def stepper(model, convolve, optimizer):
     return adam if isinstance(optimizer, Adam) else sgd
 
 
-def start_state(work, model):
-    return (split(model, work.state.v), jnp.float32(work.state.t)) if work.state else ()
+def start_state(workload, model):
+    return (split(model, workload.state.v), jnp.float32(workload.state.t)) if workload.state else ()
 
 
-def inner_loop(work: InnerLoop, convolve: Convolution) -> Contender:
-    step = stepper(work.model, convolve, work.optimizer)
+def inner_loop(workload: InnerLoop, convolve: Convolution) -> Contender:
+    step = stepper(workload.model, convolve, workload.optimizer)
 
     @jax.jit
     def loop(parameters, state, batches):
@@ -151,36 +151,36 @@ def inner_loop(work: InnerLoop, convolve: Convolution) -> Contender:
             losses.append(value)
         return parameters, state, jnp.stack(losses)
 
-    batches, state = batches_of(work), start_state(work, work.model)
-    parameters = split(work.model, work.phi)
+    batches, state = batches_of(workload), start_state(workload, workload.model)
+    parameters = split(workload.model, workload.phi)
 
     def run():
         return jax.block_until_ready(loop(parameters, state, batches))
 
     def read(result):
-        return Answer(np.array(result[2], float), vector(result[0]) - work.phi)
+        return Answer(np.array(result[2], float), vector(result[0]) - workload.phi)
 
     return Contender(run, read)
 
 
-def meta_iteration(work: MetaIteration, convolve: Convolution) -> Contender:
-    model, tasks = work.model, work.problem.preset.outer.meta_batch
-    step = jax.jit(stepper(model, convolve, work.inner))
+def meta_iteration(workload: MetaIteration, convolve: Convolution) -> Contender:
+    model, tasks = workload.model, workload.episodes.preset.outer.meta_batch
+    step = jax.jit(stepper(model, convolve, workload.inner))
     add = jax.jit(lambda total, parameters: [a + b for a, b in zip(total, parameters, strict=True)])
 
     @jax.jit
     def interpolate(total, parameters):
-        rate = work.rate
+        rate = workload.rate
         return [(1 - rate) * p + rate / tasks * w for p, w in zip(parameters, total, strict=True)]
 
-    start, state = split(model, work.phi), start_state(work, model)
+    start, state = split(model, workload.phi), start_state(workload, model)
 
     def run():
         total, inner, first, last = None, state, [], []
         for j in range(tasks):
             parameters = start
             losses = []
-            for x, y in work.problem.episode(0, j):
+            for x, y in workload.episodes.training(0, j):
                 parameters, inner, value = step(parameters, inner, x, y.astype(np.int32))
                 losses.append(value)
             total = parameters if total is None else add(total, parameters)
@@ -190,52 +190,54 @@ def meta_iteration(work: MetaIteration, convolve: Convolution) -> Contender:
 
     def read(result):
         phi, first, last = result
-        return Answer(np.array([np.mean(first), np.mean(last)], float), vector(phi) - work.phi)
+        return Answer(np.array([np.mean(first), np.mean(last)], float), vector(phi) - workload.phi)
 
     return Contender(run, read)
 
 
-def hessian_product(work: HessianProduct, convolve: Convolution) -> Contender:
-    gradient = value_and_grad(work.model, convolve)
-    x, y = jnp.array(work.batch[0]), jnp.array(work.batch[1])
+def hessian_product(workload: HessianProduct, convolve: Convolution) -> Contender:
+    gradient = value_and_grad(workload.model, convolve)
+    x, y = jnp.array(workload.batch[0]), jnp.array(workload.batch[1])
 
     @jax.jit
     def product(parameters, v):
         return jax.jvp(lambda p: gradient(p, x, y)[1], (parameters,), (v,))[1]
 
-    parameters, v = split(work.model, work.phi), split(work.model, work.v)
+    parameters, v = split(workload.model, workload.phi), split(workload.model, workload.v)
     return Contender(
         lambda: jax.block_until_ready(product(parameters, v)), lambda hv: Answer(np.zeros(0), vector(hv))
     )
 
 
-def meta_gradient(work: MetaGradient, convolve: Convolution) -> Contender:
-    gradient = value_and_grad(work.model, convolve)
-    steps = len(work.batches) - 1
+def meta_gradient(workload: MetaGradient, convolve: Convolution, checkpoint: bool | None = None) -> Contender:
+    """Scan the steps, rematerialised or not; by default unroll a few, and rematerialise many."""
+    unroll = checkpoint is None and len(workload.batches) - 1 <= LONGEST_UNROLLED
+    gradient = value_and_grad(workload.model, convolve)
 
     def step(parameters, batch):
         value, grads = gradient(parameters, *batch)
-        return [p - work.alpha * g for p, g in zip(parameters, grads, strict=True)], value
+        return [p - workload.alpha * g for p, g in zip(parameters, grads, strict=True)], value
 
     def query_loss(parameters, batches, query):
         losses = []
-        if steps <= LONGEST_UNROLLED:
+        if unroll:
             for batch in batches:
                 parameters, value = step(parameters, batch)
                 losses.append(value)
         else:
             stacked = jax.tree.map(lambda *a: jnp.stack(a), *batches)
-            parameters, losses = lax.scan(jax.checkpoint(step), parameters, stacked)
-        value = loss(work.model, convolve, parameters, *query)
+            again = step if checkpoint is False else jax.checkpoint(step)
+            parameters, losses = lax.scan(again, parameters, stacked)
+        value = loss(workload.model, convolve, parameters, *query)
         return value, jnp.append(jnp.array(losses), value)
 
-    *support, query = batches_of(work)
-    whole = jax.jit(jax.grad(query_loss, has_aux=True))
-    parameters = split(work.model, work.phi)
+    *support, query = batches_of(workload)
+    parameters = split(workload.model, workload.phi)
+    whole = jax.jit(jax.grad(query_loss, has_aux=True)).lower(parameters, support, query).compile()
 
     def read(result):
         grads, losses = result
-        names = work.model.layout.shapes
+        names = workload.model.layout.shapes
         pieces = [
             np.zeros(s) if n.startswith("conv") and n.endswith("bias") else g
             for (n, s), g in zip(names.items(), grads, strict=True)

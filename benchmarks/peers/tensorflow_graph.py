@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from reptile_np.bench.workloads import Answer, Contender, InnerLoop, MetaIteration, Work
+from reptile_np.bench.workloads import Answer, Contender, InnerLoop, MetaIteration, Workload
 from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu
@@ -21,15 +21,15 @@ v1 = tf.compat.v1
 
 
 def variants(threads):
-    return {"tensorflow": lambda work: contender(work, threads)}
+    return {"tensorflow": lambda workload: contender(workload, threads)}
 
 
-def contender(work: Work, threads: int) -> Contender | None:
-    match work:
+def contender(workload: Workload, threads: int) -> Contender | None:
+    match workload:
         case InnerLoop(optimizer=Adam()):
-            return inner_loop(work, Graph(work.model, work.optimizer, threads))
+            return inner_loop(workload, Graph(workload.model, workload.optimizer, threads))
         case MetaIteration():
-            return meta_iteration(work, Graph(work.model, work.inner, threads))
+            return meta_iteration(workload, Graph(workload.model, workload.inner, threads))
     return None
 
 
@@ -87,11 +87,11 @@ class Graph:
         """Return φ's pieces."""
         return list(self.model.layout.views(phi).values())
 
-    def reset(self, work):
-        """Go back to the work's start."""
-        self.set(self.load_parameters, self.split(work.phi))
-        power = np.float32(0.999 ** (work.state.t + 1))
-        self.set(self.load_moments, [*self.split(work.state.v), power])
+    def reset(self, workload):
+        """Go back to the workload's start."""
+        self.set(self.load_parameters, self.split(workload.phi))
+        power = np.float32(0.999 ** (workload.state.t + 1))
+        self.set(self.load_moments, [*self.split(workload.state.v), power])
 
     def step(self, batch):
         """Take one training step; return the loss before it."""
@@ -111,34 +111,34 @@ def _loader(variables):
     return placeholders, tf.group(*(v.assign(p) for v, p in zip(variables, placeholders, strict=True)))
 
 
-def inner_loop(work: InnerLoop, graph: Graph) -> Contender:
+def inner_loop(workload: InnerLoop, graph: Graph) -> Contender:
     def run():
-        return [graph.step(batch) for batch in work.batches]
+        return [graph.step(batch) for batch in workload.batches]
 
     def read(losses):
         arrays = graph.session.run(graph.parameters)
-        return Answer(np.array(losses, float), graph.displacement(arrays, work.phi))
+        return Answer(np.array(losses, float), graph.displacement(arrays, workload.phi))
 
-    return Contender(run, read, lambda: graph.reset(work))
+    return Contender(run, read, lambda: graph.reset(workload))
 
 
-def meta_iteration(work: MetaIteration, graph: Graph) -> Contender:
+def meta_iteration(workload: MetaIteration, graph: Graph) -> Contender:
     """As the released program: parameters are exported and imported around each inner loop."""
-    start, tasks = graph.split(work.phi), work.problem.preset.outer.meta_batch
+    start, tasks = graph.split(workload.phi), workload.episodes.preset.outer.meta_batch
 
     def run():
         total, first, last = [0 * a for a in start], 0.0, 0.0
         for j in range(tasks):
             graph.set(graph.load_parameters, start)
-            losses = [graph.step(batch) for batch in work.problem.episode(0, j)]
+            losses = [graph.step(batch) for batch in workload.episodes.training(0, j)]
             first, last = first + losses[0], last + losses[-1]
             for a, b in zip(total, graph.session.run(graph.parameters), strict=True):
                 a += b
-        phi = [p + work.rate * (a / tasks - p) for p, a in zip(start, total, strict=True)]
+        phi = [p + workload.rate * (a / tasks - p) for p, a in zip(start, total, strict=True)]
         return first / tasks, last / tasks, phi
 
     def read(result):
         first, last, phi = result
-        return Answer(np.array([first, last], float), graph.displacement(phi, work.phi))
+        return Answer(np.array([first, last], float), graph.displacement(phi, workload.phi))
 
-    return Contender(run, read, lambda: graph.reset(work))
+    return Contender(run, read, lambda: graph.reset(workload))

@@ -8,11 +8,11 @@ from reptile_np.bench.workloads import InnerLoop, MetaIteration
 
 def variants(threads):
     torch.set_num_threads(threads)
-    torch._dynamo.config.recompile_limit = 256  # one function for all works; past it: uncompiled
+    torch._dynamo.config.recompile_limit = 256  # one function for all workloads; past it: uncompiled
     return {
-        "torch-compiled": lambda work: contender(work, torch.contiguous_format),
-        "torch-compiled-channels-last": lambda work: (
-            contender(work, torch.channels_last) if torch_eager.is_images(work) else None
+        "torch-compiled": lambda workload: contender(workload, torch.contiguous_format),
+        "torch-compiled-channels-last": lambda workload: (
+            contender(workload, torch.channels_last) if torch_eager.is_images(workload) else None
         ),
     }
 
@@ -25,9 +25,9 @@ class CompiledNet(torch_eager.Net):
         self.loss = torch.compile(super().loss, dynamic=False)
 
 
-def contender(work, memory_format):
-    if isinstance(work, InnerLoop):
-        return torch_eager.inner_loop(work, CompiledNet(work.model, memory_format))
-    if isinstance(work, MetaIteration):
-        return torch_eager.meta_iteration(work, CompiledNet(work.model, memory_format))
+def contender(workload, memory_format):
+    if isinstance(workload, InnerLoop):
+        return torch_eager.inner_loop(workload, CompiledNet(workload.model, memory_format))
+    if isinstance(workload, MetaIteration):
+        return torch_eager.meta_iteration(workload, CompiledNet(workload.model, memory_format))
     return None

@@ -20,7 +20,7 @@ from reptile_np.bench.workloads import (
     InnerLoop,
     MetaGradient,
     MetaIteration,
-    Work,
+    Workload,
 )
 from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
@@ -28,28 +28,30 @@ from reptile_np.nn.losses import SquaredError
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
 
 
-def variants(threads: int) -> dict[str, Callable[[Work], Contender | None]]:
+def variants(threads: int) -> dict[str, Callable[[Workload], Contender | None]]:
     torch.set_num_threads(threads)
     return {
-        "torch-eager": lambda work: contender(work, torch.contiguous_format),
-        "torch-channels-last": lambda work: contender(work, torch.channels_last) if is_images(work) else None,
+        "torch-eager": lambda workload: contender(workload, torch.contiguous_format),
+        "torch-channels-last": lambda workload: (
+            contender(workload, torch.channels_last) if is_images(workload) else None
+        ),
     }
 
 
-def is_images(work):
-    model = getattr(work, "model", None)
+def is_images(workload):
+    model = getattr(workload, "model", None)
     return model is not None and len(model.input_shape) == 3
 
 
-def contender(work: Work, memory_format: torch.memory_format) -> Contender | None:
+def contender(workload: Workload, memory_format: torch.memory_format) -> Contender | None:
     kinds = {
         InnerLoop: inner_loop,
         MetaIteration: meta_iteration,
         HessianProduct: hessian_product,
         MetaGradient: meta_gradient,
     }
-    make = kinds.get(type(work))
-    return make(work, Net(work.model, memory_format)) if make else None
+    make = kinds.get(type(workload))
+    return make(workload, Net(workload.model, memory_format)) if make else None
 
 
 class Net:
@@ -176,22 +178,22 @@ class Trainer:
         return loss.item()
 
 
-def inner_loop(work: InnerLoop, net: Net) -> Contender:
-    trainer = Trainer(net, work.optimizer, work.phi, work.state)
-    batches = [net.batch(batch) for batch in work.batches]
+def inner_loop(workload: InnerLoop, net: Net) -> Contender:
+    trainer = Trainer(net, workload.optimizer, workload.phi, workload.state)
+    batches = [net.batch(batch) for batch in workload.batches]
 
     def run():
         return [trainer.step(batch) for batch in batches]
 
     def read(losses):
-        return Answer(np.array(losses), net.vector(trainer.parameters) - work.phi)
+        return Answer(np.array(losses), net.vector(trainer.parameters) - workload.phi)
 
     return Contender(run, read, trainer.reset)
 
 
-def meta_iteration(work: MetaIteration, net: Net) -> Contender:
-    trainer = Trainer(net, work.inner, work.phi, work.state)
-    preset = work.problem.preset
+def meta_iteration(workload: MetaIteration, net: Net) -> Contender:
+    trainer = Trainer(net, workload.inner, workload.phi, workload.state)
+    preset = workload.episodes.preset
     tasks = preset.outer.meta_batch
 
     def run():
@@ -199,24 +201,24 @@ def meta_iteration(work: MetaIteration, net: Net) -> Contender:
         first = last = 0.0
         for j in range(tasks):
             trainer.load(trainer.start)
-            losses = [trainer.step(net.batch(batch)) for batch in work.problem.episode(0, j)]
+            losses = [trainer.step(net.batch(batch)) for batch in workload.episodes.training(0, j)]
             first, last = first + losses[0], last + losses[-1]
             with torch.no_grad():
                 torch._foreach_add_(total, trainer.parameters)
         with torch.no_grad():
-            torch._foreach_mul_(total, work.rate / tasks)
-            torch._foreach_add_(total, trainer.start, alpha=1 - work.rate)
+            torch._foreach_mul_(total, workload.rate / tasks)
+            torch._foreach_add_(total, trainer.start, alpha=1 - workload.rate)
         return first / tasks, last / tasks, total
 
     def read(result):
         first, last, phi = result
-        return Answer(np.array([first, last]), net.vector(phi) - work.phi)
+        return Answer(np.array([first, last]), net.vector(phi) - workload.phi)
 
     return Contender(run, read, trainer.reset)
 
 
-def hessian_product(work: HessianProduct, net: Net) -> Contender:
-    parameters, v, batch = net.parameters(work.phi), net.parameters(work.v), net.batch(work.batch)
+def hessian_product(workload: HessianProduct, net: Net) -> Contender:
+    parameters, v, batch = net.parameters(workload.phi), net.parameters(workload.v), net.batch(workload.batch)
     wanted = [i for i, p in enumerate(parameters) if p.requires_grad]
     v = [v[i].detach() for i in wanted]
 
@@ -228,10 +230,10 @@ def hessian_product(work: HessianProduct, net: Net) -> Contender:
     return Contender(run, lambda hv: Answer(np.zeros(0), _scatter(net, wanted, hv)))
 
 
-def meta_gradient(work: MetaGradient, net: Net) -> Contender:
-    start = net.parameters(work.phi)
+def meta_gradient(workload: MetaGradient, net: Net) -> Contender:
+    start = net.parameters(workload.phi)
     wanted = [i for i, p in enumerate(start) if p.requires_grad]
-    batches = [net.batch(batch) for batch in work.batches]
+    batches = [net.batch(batch) for batch in workload.batches]
 
     def run():
         parameters, losses = list(start), []
@@ -239,7 +241,7 @@ def meta_gradient(work: MetaGradient, net: Net) -> Contender:
             loss = net.loss(parameters, batch)
             grads = torch.autograd.grad(loss, [parameters[i] for i in wanted], create_graph=True)
             for i, grad in zip(wanted, grads, strict=True):
-                parameters[i] = parameters[i] - work.alpha * grad
+                parameters[i] = parameters[i] - workload.alpha * grad
             losses.append(loss)
         losses.append(net.loss(parameters, batches[-1]))
         return losses, torch.autograd.grad(losses[-1], [start[i] for i in wanted])

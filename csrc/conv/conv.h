@@ -160,10 +160,12 @@ INLINE int32_t conv_weight_items(const conv_t *c, int32_t pieces)
 }
 LOCAL void conv_weight_item(const conv_t *c, int32_t i, int32_t pieces, const float *x, const float *y_bar, int add, float *w_bar)
 {
-    if (c->splits)
+    if (c->splits) {
         weight_partial(c, i / pieces, c->in / pieces * (i % pieces), c->in / pieces * (i % pieces + 1), x, y_bar, add);
-    else
-        direct_weight_strip(&c->forward, i, x, y_bar, c->out, add, w_bar);
+        return;
+    }
+    const strip_item_t s = strip_item_at(&c->forward, i, c->out);
+    direct_weight_strip(&c->forward, s, x, y_bar, add, w_bar + (ptrdiff_t)s.row * c->out + s.column, c->out);
 }
 
 /* LANES elements of all partial sums, added in order. */
@@ -175,21 +177,20 @@ INLINE vec sum_partials(const conv_t *c, ptrdiff_t i)
     return sum;
 }
 
-/* Items of adding up the partial sums: FINISH elements of all weight rows, or of one tap for Winograd tiles; 0: nothing to do. */
-enum { FINISH = 1024 };
-INLINE ptrdiff_t finish_size(const conv_t *c) { return (ptrdiff_t)(c->winograd ? c->in : c->depth) * c->out; }
-INLINE int32_t conv_finish_items(const conv_t *c) { return c->splits ? (int32_t)((finish_size(c) + FINISH - 1) / FINISH) : 0; }
+/* Add up the partial sums of LANES input channels: item i of pack_items. */
+INLINE int32_t pack_items(const conv_t *c) { return ceil_div(c->in, LANES); }
 LOCAL void conv_weight_finish(const conv_t *c, int32_t item, float *w_bar)
 {
-    const ptrdiff_t size = finish_size(c), from = (ptrdiff_t)item * FINISH, end = from + FINISH < size ? from + FINISH : size;
+    const ptrdiff_t tap = (ptrdiff_t)c->in * c->out;
+    const ptrdiff_t from = (ptrdiff_t)item * LANES * c->out, end = (ptrdiff_t)min_i(item * LANES + LANES, c->in) * c->out;
     for (ptrdiff_t i = from; i < end; i += LANES) {
         if (c->winograd) {
             const int32_t points = TRANSFORMS[c->forward.scheme].points;
             vec u_bar[MOST][MOST];
-            for (int32_t t = 0; t < points * points; t++) u_bar[t / points][t % points] = sum_partials(c, t * size + i);
-            winograd_filter_transpose(c->forward.scheme, u_bar, w_bar + i, size);
+            for (int32_t t = 0; t < points * points; t++) u_bar[t / points][t % points] = sum_partials(c, t * tap + i);
+            winograd_filter_transpose(c->forward.scheme, u_bar, w_bar + i, tap);
         } else {
-            store(w_bar + i, sum_partials(c, i));
+            for (int32_t t = 0; t < c->y.taps * c->x.taps; t++) store(w_bar + t * tap + i, sum_partials(c, t * tap + i));
         }
     }
 }

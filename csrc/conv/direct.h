@@ -74,24 +74,32 @@ LOCAL void direct_weight_split(const plan_t *p, int32_t from, int32_t end, const
     }
 }
 
-/* Item i: one strip and at most STRIP_PANELS panels, over all positions.  The positions come a chunk at a time, so that their
-   inputs and their output adjoints stay in L1 until every pair of them has met. */
+/* An item of the weight adjoint: one strip and at most STRIP_PANELS panels, over all positions. */
+typedef struct { const strip_t *strip; int32_t row, rows, column, columns; } strip_item_t;
 INLINE int32_t strip_columns(int32_t out) { return ceil_div(out, STRIP_PANELS * PANEL); }
-LOCAL void direct_weight_strip(const plan_t *p, int32_t i, const float *x, const float *y_bar, int32_t out, int add, float *w_bar)
+INLINE strip_item_t strip_item_at(const plan_t *p, int32_t i, int32_t out)
 {
     const strip_t *s = p->strip + i / strip_columns(out);
-    const int32_t column = i % strip_columns(out) * STRIP_PANELS * PANEL, columns = min_i(STRIP_PANELS * PANEL, out - column);
-    int32_t base[CHUNK], to[CHUNK], count = 0, left = s->positions;
+    const int32_t column = i % strip_columns(out) * STRIP_PANELS * PANEL;
+    return (strip_item_t){s, s->row, s->rows, column, min_i(STRIP_PANELS * PANEL, out - column)};
+}
+
+/* to (rows, columns), rows `stride` floats apart = or += the item's products.  The positions come a chunk at a time, so that their
+   inputs and their output adjoints stay in L1 until every pair of them has met. */
+LOCAL void direct_weight_strip(const plan_t *p, strip_item_t item, const float *x, const float *y_bar, int add, float *to,
+                               ptrdiff_t stride)
+{
+    const strip_t *s = item.strip;
+    int32_t base[CHUNK], y_bar_row[CHUNK], count = 0, left = s->positions;
     const int32_t piece = even_piece(max_i(left, 1), CHUNK);
-    w_bar += (ptrdiff_t)s->row * out + column; /* w_bar[row, column] */
-    for (int32_t k = 0; !add && k < s->rows; k++) memset(w_bar + (ptrdiff_t)k * out, 0, sizeof(float) * columns);
+    for (int32_t k = 0; !add && k < s->rows; k++) memset(to + k * stride, 0, sizeof(float) * item.columns);
     for (const range_t *range = p->range + s->range; range < p->range + s->range + s->ranges; range++) {
         for (int32_t k = range->position; k < range->position + range->positions; k++) {
             base[count] = p->base[k] + s->in;
-            to[count++] = p->to[k];
+            y_bar_row[count++] = p->to[k];
             left--;
             if (count < piece && left > 0) continue;
-            gemm_transpose(s->rows, x, base, y_bar + column, columns, to, count, FROM_OUT, w_bar, out);
+            gemm_transpose(s->rows, x, base, y_bar + item.column, item.columns, y_bar_row, count, FROM_OUT, to, stride);
             count = 0;
         }
     }

@@ -7,9 +7,6 @@
 
 #include "conv/conv.h"
 
-/* An item of packing: LANES input channels of a kernel, all taps and filters. */
-INLINE int32_t pack_items(const conv_t *c) { return ceil_div(c->in, LANES); }
-
 /* Rows (n, filters) of one panel of w, of which `given` exist: to (n, PANEL), zeros elsewhere; w points to the first row. */
 LOCAL void pack_rows(const float *w, int32_t filters, int32_t panel, int32_t n, int32_t given, float *to)
 {
@@ -43,56 +40,60 @@ INLINE void transposed(const float *w, ptrdiff_t stride, int32_t rows, int32_t c
     transpose(square);
 }
 
-/* The same of a convolution as the input adjoint reads it: filters o .. as rows, channels i .. as columns, tap t of the adjoint. */
-INLINE void transposed_tap(const conv_t *c, const float *w, int32_t t, int32_t i, int32_t o, vec square[LANES])
-{
-    const int32_t channels = c->shape.channels, filters = c->shape.filters;
-    const int32_t tap = tap_of(&c->back_y, t / c->x.taps) * c->x.taps + tap_of(&c->back_x, t % c->x.taps);
-    transposed(w + ((ptrdiff_t)tap * channels + i) * filters + o, filters, channels - i, filters - o, square); /* w[tap, i:, o:] */
-}
-
-/* Pack an item for the forward map; for Winograd tiles the filter's transform. */
+/* Pack an item of packing, LANES input channels of all taps and filters, for the forward map; for Winograd tiles the filter's
+   transform. */
 LOCAL void conv_pack(const conv_t *c, const float *w, int32_t item, float *packed)
 {
     const int32_t from = item * LANES, rows = min_i(LANES, c->in - from), given = min_i(rows, c->shape.channels - from);
-    const ptrdiff_t distance = (ptrdiff_t)c->in * PANEL; /* of two taps, or points, in packed */
-    const ptrdiff_t tap = (ptrdiff_t)c->shape.channels * c->shape.filters;
+    const int32_t filters = c->shape.filters;
+    const ptrdiff_t tap = (ptrdiff_t)c->shape.channels * filters, distance = (ptrdiff_t)c->in * PANEL; /* of taps in w, in packed */
+    const int whole = given == rows && filters == c->out;
     float of_taps[9 * LANES * PANEL];
-    w += (ptrdiff_t)from * c->shape.filters; /* w[0, from, :] */
+    w += (ptrdiff_t)from * filters; /* w[0, from, :] */
     for (int32_t panel = 0; panel < conv_panels(c); panel++) {
         float *to = packed + ((ptrdiff_t)panel * packed_rows(c, c->in) + from) * PANEL; /* packed[panel, 0, from, :] */
+        for (int32_t i = 0; c->winograd && whole && i < rows; i++)
+            winograd_filter(c->forward.scheme, w + (ptrdiff_t)i * filters + panel * PANEL, tap, PANEL, to + i * PANEL, distance);
+        if (c->winograd && whole) continue;
         for (int32_t t = 0; t < c->y.taps * c->x.taps; t++)
-            pack_rows(w + t * tap, c->shape.filters, panel, rows, given, c->winograd ? of_taps + t * LANES * PANEL : to + t * distance);
+            pack_rows(w + t * tap, filters, panel, rows, given, c->winograd ? of_taps + t * LANES * PANEL : to + t * distance);
         if (c->winograd) winograd_filter(c->forward.scheme, of_taps, LANES * PANEL, LANES * PANEL, to, distance);
     }
 }
 
-/* Pack an item for the input adjoint: LANES columns of one panel. */
+/* Pack an item for the input adjoint, channels and filters exchanged, taps in the adjoint's order: LANES columns of one panel. */
 LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *packed)
 {
-    const int32_t i = item * LANES, taps = c->y.taps * c->x.taps;
+    const int32_t i = item * LANES, channels = c->shape.channels, filters = c->shape.filters;
+    const ptrdiff_t distance = (ptrdiff_t)c->out * PANEL; /* of taps, or points, in packed */
     float *const panel = packed + (ptrdiff_t)(i / PANEL) * packed_rows(c, c->out) * PANEL + i % PANEL; /* packed[panel, 0, 0, i:] */
-    for (int32_t o = 0; o < c->out; o += LANES) {
+    const float *of_tap[9];
+    float of_taps[9 * LANES * LANES];
+    for (int32_t t = 0; t < c->y.taps * c->x.taps; t++) {
+        const int32_t tap = tap_of(&c->back_y, t / c->x.taps) * c->x.taps + tap_of(&c->back_x, t % c->x.taps);
+        const float *from = w + ((ptrdiff_t)tap * channels + i) * filters; /* w[tap, i, 0] */
         if (c->winograd) {
-            float rows[9 * LANES * LANES];
-            for (int32_t t = 0; t < 9; t++) {
-                vec square[LANES];
-                transposed_tap(c, w, t, i, o, square);
-                RK_UNROLL
-                for (int k = 0; k < LANES; k++) store(rows + (t * LANES + k) * LANES, square[k]);
-            }
-            for (int k = 0; k < LANES; k++)
-                winograd_filter(c->back.scheme, rows + k * LANES, LANES * LANES, LANES, panel + (ptrdiff_t)(o + k) * PANEL,
-                                (ptrdiff_t)c->out * PANEL);
-        } else {
-            for (int32_t t = 0; t < taps; t++) {
-                vec square[LANES];
-                transposed_tap(c, w, t, i, o, square);
-                float *to = panel + ((ptrdiff_t)t * c->out + o) * PANEL; /* packed[panel, t, o:, i:] */
-                RK_UNROLL
-                for (int k = 0; k < LANES; k++) store(to + k * PANEL, square[k]);
-            }
+            of_tap[t] = from;
+            continue;
         }
+        for (int32_t o = 0; o < c->out; o += LANES) {
+            float *to = panel + t * distance + (ptrdiff_t)o * PANEL; /* packed[panel, t, o:, i:] */
+            vec square[LANES];
+            transposed(from + o, filters, channels - i, filters - o, square);
+            RK_UNROLL
+            for (int k = 0; k < LANES; k++) store(to + k * PANEL, square[k]);
+        }
+    }
+    for (int32_t o = 0; c->winograd && o < c->out; o += LANES) {
+        for (int32_t t = 0; t < 9; t++) {
+            vec square[LANES];
+            transposed(of_tap[t] + o, filters, channels - i, filters - o, square);
+            RK_UNROLL
+            for (int k = 0; k < LANES; k++) store(of_taps + (t * LANES + k) * LANES, square[k]);
+        }
+        for (int k = 0; k < LANES; k++)
+            winograd_filter(c->back.scheme, of_taps + k * LANES, LANES * LANES, LANES, panel + (ptrdiff_t)(o + k) * PANEL,
+                            distance);
     }
 }
 

@@ -87,7 +87,7 @@ LOCAL void weight_body(void *argument, team_t *team)
     const int32_t pieces = weight_pieces(&t->conv, team->shared->members);
     EACH(i, conv_weight_items(&t->conv, pieces)) conv_weight_item(&t->conv, i, pieces, t->x, t->y_bar, 0, t->out);
     barrier(team);
-    EACH(i, conv_finish_items(&t->conv)) conv_weight_finish(&t->conv, i, t->out);
+    EACH(i, t->conv.splits ? pack_items(&t->conv) : 0) conv_weight_finish(&t->conv, i, t->out);
     barrier(team);
 }
 

@@ -1,6 +1,6 @@
 /* Names that a profiler or debugger shows carry their instruction set: gemm is the symbol gemm_avx2 in variants/avx2.c.
 
-   Every function that is not always inlined is listed here; tests/nn/native/test_symbols.py finds one that is missing.  */
+   Every function that is not always inlined is listed here; tests/nn/native/test_profiler_symbols.py finds one that is missing.  */
 
 #ifndef RK_SYMBOLS_H
 #define RK_SYMBOLS_H
@@ -112,8 +112,19 @@
 #define network_build ISA(network_build)
 #define network_pack_items ISA(network_pack_items)
 #define pack_item_at ISA(pack_item_at)
-#define network_pack_item ISA(network_pack_item)
+#define pad_layer ISA(pad_layer)
 #define network_pack ISA(network_pack)
+
+/* network/optimizer.h */
+#define step_of ISA(step_of)
+#define update_range ISA(update_range)
+
+/* network/finish.h */
+#define block_weight_item ISA(block_weight_item)
+#define finished_whole ISA(finished_whole)
+#define update_channels ISA(update_channels)
+#define finish_items ISA(finish_items)
+#define finish_item ISA(finish_item)
 
 /* network/gradient.h */
 #define finish_statistics ISA(finish_statistics)
@@ -121,13 +132,8 @@
 #define network_loss ISA(network_loss)
 #define block_below_item ISA(block_below_item)
 #define finish_merge ISA(finish_merge)
-#define finish_items ISA(finish_items)
-#define finish_item ISA(finish_item)
 #define dense_backward ISA(dense_backward)
 #define vector_gradients ISA(vector_gradients)
-#define above_items ISA(above_items)
-#define above_item ISA(above_item)
-#define finish_first ISA(finish_first)
 #define block_backward ISA(block_backward)
 #define network_gradient ISA(network_gradient)
 
@@ -164,12 +170,8 @@
 #define mlp_gradient ISA(mlp_gradient)
 #define mlp_hessian_product ISA(mlp_hessian_product)
 
-/* network/optimizer.h */
-#define step_of ISA(step_of)
-#define update_range ISA(update_range)
-
 /* network/inner_loop.h */
-#define update_item ISA(update_item)
+#define loop_step ISA(loop_step)
 #define network_inner_loop ISA(network_inner_loop)
 #define mlp_inner_loop ISA(mlp_inner_loop)
 

@@ -71,7 +71,8 @@ static inline int32_t claim(team_t *t, int list, int32_t items)
     shared_t *s = t->shared;
     for (int k = 0; s->members > 1 && k < s->members; k++) {
         const int owner = (t->member + k) % s->members;
-        const int32_t first = (int32_t)((int64_t)items * owner / s->members), end = (int32_t)((int64_t)items * (owner + 1) / s->members);
+        const int32_t first = (int32_t)((int64_t)items * owner / s->members);
+        const int32_t end = (int32_t)((int64_t)items * (owner + 1) / s->members);
         atomic_int *claimed = &s->share[owner].claimed[list];
         if (k > 0 && first + atomic_load_explicit(claimed, memory_order_relaxed) >= end) continue; /* do not take the cache line */
         const int32_t item = first + atomic_fetch_add_explicit(claimed, 1, memory_order_relaxed);
@@ -82,8 +83,8 @@ static inline int32_t claim(team_t *t, int list, int32_t items)
     return t->claimed[list] < items ? t->claimed[list]++ : -1;
 }
 
-/* Wait until every member is here; the last to arrive runs finish(argument), unless finish is NULL, while the others wait.  All that
-   any of them wrote before is then seen by all, and claims start from 0 again. */
+/* Wait until every member is here; the last to arrive runs finish(argument), unless finish is NULL, while the others wait.  All
+   that any of them wrote before is then seen by all, and no item of the next phase is claimed. */
 static inline void barrier_then(team_t *t, void (*finish)(void *argument), void *argument)
 {
 #ifdef RK_THREADS

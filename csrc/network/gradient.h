@@ -6,7 +6,7 @@
 #ifndef RK_GRADIENT_H
 #define RK_GRADIENT_H
 
-#include "network/network.h"
+#include "network/finish.h"
 
 /* For barrier_then: all statistics of a block. */
 LOCAL void finish_statistics(void *block)
@@ -88,18 +88,6 @@ LOCAL void finish_merge(void *task)
     for (int32_t c = 0; c < t->block->channels; c += LANES) block_merge(t->block, t->chunks, c, t->to);
 }
 
-/* A layer's kernel gradient after its weight items: add partial sums, drop padding. */
-LOCAL int32_t finish_items(const conv_t *c, const float *w_bar) { return w_bar ? 1 : conv_finish_items(c); }
-LOCAL void finish_item(const conv_t *c, int32_t i, float *w_bar, float *grad)
-{
-    if (!w_bar) {
-        conv_weight_finish(c, i, grad);
-        return;
-    }
-    for (int32_t j = 0; j < conv_finish_items(c); j++) conv_weight_finish(c, j, w_bar);
-    unpad_kernel(c, w_bar, grad);
-}
-
 /* The dense layer backward: the last block's a_bar and m1, m2 and, unless grad is NULL, w_bar. */
 LOCAL void dense_backward(network_t *n, const float *grad, team_t *team)
 {
@@ -112,7 +100,7 @@ LOCAL void dense_backward(network_t *n, const float *grad, team_t *team)
     barrier_then(team, finish_merge, &merge);
 }
 
-/* The gradients of the vectors of block k.  The convolution's bias has a gradient of exactly zero, because batch norm removes it. */
+/* The gradients of the vectors of block k.  The convolution's bias has a gradient of exactly zero: batch norm removes it. */
 LOCAL void vector_gradients(const block_t *k, const float *beta_bar, const float *gamma_bar, float *grad)
 {
     const int32_t f = k->shape.conv.filters;
@@ -122,44 +110,18 @@ LOCAL void vector_gradients(const block_t *k, const float *beta_bar, const float
     memcpy(bias_bar + 2 * f, beta_bar, sizeof(float) * f);
 }
 
-/* The gradient of the layer above block l, after its weight items: the items of finishing it. */
-LOCAL int32_t above_items(const network_t *n, int32_t l)
-{
-    return l + 1 == n->shape.blocks ? 1 : finish_items(&n->block[l + 1].conv, n->block[l + 1].w_bar);
-}
-LOCAL void above_item(const network_t *n, int32_t l, int32_t i, const float *delta, float *grad)
-{
-    if (l + 1 == n->shape.blocks) {
-        for (int32_t j = 0; j < conv_finish_items(&n->dense); j++) conv_weight_finish(&n->dense, j, n->dense_w_bar);
-        dense_gradient(&n->dense, n->dense_w_bar, delta, n->batch, grad + n->dense_offset);
-    } else {
-        const block_t *above = &n->block[l + 1];
-        finish_item(&above->conv, i, above->w_bar, grad + above->offset);
-    }
-}
-
-/* For barrier_then: finish the first layer's kernel gradient. */
-typedef struct { const block_t *block; float *grad; } first_task_t;
-LOCAL void finish_first(void *task)
-{
-    const block_t *k = ((first_task_t *)task)->block;
-    for (int32_t i = 0; i < finish_items(&k->conv, k->w_bar); i++)
-        finish_item(&k->conv, i, k->w_bar, ((first_task_t *)task)->grad + k->offset);
-}
-
-/* Block l backward from its a_bar, m1 and m2: its part of grad, unless that is NULL, and a_bar, m1 and m2 of the block below.  Its
-   kernel gradient is finished while the block below goes through its first phase. */
-LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, team_t *team)
+/* Block l backward from its a_bar, m1 and m2: its part of grad, unless that is NULL, and a_bar, m1 and m2 of the block below.
+   Meanwhile the gradient of the layer above is finished. */
+LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, const step_t *step, team_t *team)
 {
     const block_t *k = &n->block[l], *below = l ? &n->block[l - 1] : NULL;
-    EACH(i, grad ? above_items(n, l) : 0) above_item(n, l, i, n->delta, grad);
-    if (k->banded) {
-        first_task_t first = {k, grad};
+    EACH(i, grad ? finish_items(n, l + 1, step) : 0) finish_item(n, l + 1, i, n->delta, grad, step);
+    if (k->banded) { /* the first block, with grad */
         EACH_ALSO(i, k->conv.splits) {
             band_weight(k, i, x);
             if (i == 0) vector_gradients(k, k->m1, k->m2, grad);
         }
-        barrier_then(team, finish_first, &first);
+        barrier(team);
         return;
     }
     EACH_ALSO(i, row_chunks(k->pooled)) {
@@ -168,26 +130,24 @@ LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, 
     }
     barrier(team);
     const int32_t pieces = weight_pieces(&k->conv, team->shared->members);
-    EACH(i, grad ? conv_weight_items(&k->conv, pieces) : 0)
-        conv_weight_item(&k->conv, i, pieces, x, k->z_bar, 0, k->w_bar ? k->w_bar : grad + k->offset);
-    if (below) {
-        merge_task_t merge = {below, k->conv.back.chunks, {below->m1, below->m2}};
-        EACH_ALSO(i, conv_back_items(&k->conv)) block_below_item(below, &k->conv, i, k->z_bar);
-        barrier_then(team, finish_merge, &merge);
-    } else {
-        first_task_t first = {k, grad};
-        barrier_then(team, finish_first, &first);
-    }
+    merge_task_t merge = {below, k->conv.back.chunks, {below ? below->m1 : NULL, below ? below->m2 : NULL}};
+    EACH(i, grad ? conv_weight_items(&k->conv, pieces) : 0) block_weight_item(k, i, pieces, x, grad, step);
+    EACH_ALSO(i, below ? conv_back_items(&k->conv) : 0) block_below_item(below, &k->conv, i, k->z_bar);
+    barrier_then(team, below ? finish_merge : NULL, &merge);
 }
 
-/* The loss of the minibatch (x, labels), in n->loss, and unless grad is NULL its gradient (n,), at the phi that is packed. */
-LOCAL void network_gradient(network_t *n, const float *x, const int32_t *labels, float *grad, team_t *team)
+/* The loss of the minibatch (x, labels), in n->loss, and unless grad is NULL its gradient (n,), at the phi that is packed.
+   With a step, phi is updated and packed instead; grad is scratch. */
+LOCAL void network_gradient(network_t *n, const float *x, const int32_t *labels, float *grad, const step_t *step, team_t *team)
 {
     loss_task_t loss = {n, labels};
     network_forward(n, x, team, network_loss, &loss);
     dense_backward(n, grad, team);
     for (int32_t l = n->shape.blocks - 1; l >= (grad ? 0 : 1); l--)
-        block_backward(n, l, l ? n->block[l - 1].a : x, grad, team);
+        block_backward(n, l, l ? n->block[l - 1].a : x, grad, step, team);
+    if (!grad) return;
+    EACH(i, finish_items(n, 0, step)) finish_item(n, 0, i, n->delta, grad, step);
+    barrier(team);
 }
 
 #endif

@@ -2,8 +2,7 @@
 
    The gradient ran before and saved z and a_bar of every block (network_layout_saved).  Tangents (_dot) follow it forward and
    backward: six products per layer, two forward, two for the weights, two for the input.  Shapes as in block.h.
-   For batch norm, with slope = mean(xhat z_dot):
-     xhat_dot = r (z_dot - mean(z_dot) - xhat slope),  r_dot = -r^2 slope.
+   Batch norm, slope = mean(xhat z_dot): xhat_dot = r (z_dot - mean(z_dot) - xhat slope), r_dot = -r^2 slope.
    Terms marked * are second order: the adjoint is held fixed while weights, activations and statistics vary.  */
 
 #ifndef RK_HVP_H
@@ -99,7 +98,7 @@ LOCAL void block_activate_dot(const block_t *k, int32_t from, int32_t to)
             const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
             const norm_dot_t s = norm_dot_at(k, c);
             const vec u = load(k->u + at), xhat = xhat_of(&s, u);
-            const vec y_dot = s.gamma * xhat_dot_of(&s, xhat, load(k->u_dot + at)) + s.gamma_dot * xhat + s.beta_dot;
+            const vec xhat_dot = xhat_dot_of(&s, xhat, load(k->u_dot + at)), y_dot = s.gamma * xhat_dot + s.gamma_dot * xhat + s.beta_dot;
             store(a_dot + c, keep(norm_y(&s.norm, u) > zero(), y_dot));
         }
     }
@@ -262,7 +261,7 @@ LOCAL void conv_adjoints_dot(const conv_t *c, const float *x, const float *x_dot
 LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv, team_t *team)
 {
     const block_t *k = &n->block[l], *below = l ? &n->block[l - 1] : NULL;
-    EACH(i, above_items(n, l)) above_item(n, l, i, n->delta_dot, hv);
+    EACH(i, finish_items(n, l + 1, NULL)) finish_item(n, l + 1, i, n->delta_dot, hv, NULL);
     EACH_ALSO(i, row_chunks(k->pooled)) {
         block_back_dot(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
         if (i == 0) vector_gradients(k, k->m1_dot, k->m2_dot, hv);
@@ -270,9 +269,6 @@ LOCAL void block_backward_dot(network_t *n, int32_t l, const float *x, float *hv
     barrier(team);
     float *w_bar = k->w_bar ? k->w_bar : hv + k->offset;
     conv_adjoints_dot(&k->conv, x, l ? below->a_dot : NULL, k->z_bar, k->z_dot, k->packed_back_dot, w_bar, below, team);
-    if (below) return;
-    EACH(i, finish_items(&k->conv, k->w_bar)) finish_item(&k->conv, i, k->w_bar, hv + k->offset);
-    barrier(team);
 }
 
 /* Recompute the activations from saved z; phi is packed. */
@@ -281,9 +277,8 @@ LOCAL void network_recompute(network_t *n, team_t *team)
     for (int32_t l = 0; l < n->shape.blocks; l++) {
         const block_t *k = &n->block[l];
         EACH(i, row_chunks(k->pooled)) {
-            const int32_t from = i * CHUNK_ROWS, to = min_i(from + CHUNK_ROWS, k->pooled);
-            if (pools(k)) block_pool(k, from, to);
-            block_activate(k, from, to);
+            if (pools(k)) block_pool(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
+            block_activate(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
         }
         barrier(team);
     }
@@ -295,9 +290,11 @@ LOCAL void network_hessian_product(network_t *n, const float *x, const int32_t *
     const block_t *last = &n->block[n->shape.blocks - 1];
     network_pack_dot(n, v, team);
     network_forward_dot(n, x, labels, team);
-    conv_adjoints_dot(&n->dense, last->a, last->a_dot, n->delta, n->delta_dot, n->dense_packed_back_dot, n->dense_w_bar,
-                      last, team);
+    conv_adjoints_dot(&n->dense, last->a, last->a_dot, n->delta, n->delta_dot, n->dense_packed_back_dot, n->dense_w_bar, last,
+                      team);
     for (int32_t l = n->shape.blocks - 1; l >= 0; l--) block_backward_dot(n, l, l ? n->block[l - 1].a : x, hv, team);
+    EACH(i, finish_items(n, 0, NULL)) finish_item(n, 0, i, n->delta_dot, hv, NULL);
+    barrier(team);
 }
 
 #endif

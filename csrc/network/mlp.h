@@ -128,8 +128,8 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
     return stored;
 }
 
-/* One layer's weights and bias from phi, or from a direction v: where they are, or copied if `copy` is given; and transposed for the
-   input adjoint unless packed_back is NULL.  One output: the kernel is its own transpose. */
+/* One layer's weights and bias from phi, or from a direction v: where they are, or copied if `copy` is given; and transposed for
+   the input adjoint unless packed_back is NULL.  One output: the kernel is its own transpose. */
 LOCAL weights_t dense_weights(const dense_t *k, const float *phi, float *copy, float *packed_back)
 {
     const float *w = phi + k->offset;
@@ -189,8 +189,8 @@ LOCAL void dense_sums(const dense_t *k, int32_t batch, const float *x, const flo
 }
 
 /* A layer's gradient at `grad`, kernel then bias; with x2 the kernel's is the sum of two products. */
-LOCAL void dense_gradients(const dense_t *k, int32_t batch, const float *x, const float *y_bar, const float *x2, const float *y_bar2,
-                           float *grad)
+LOCAL void dense_gradients(const dense_t *k, int32_t batch, const float *x, const float *y_bar, const float *x2,
+                           const float *y_bar2, float *grad)
 {
     float *sums = k->w_bar ? k->w_bar : grad;
     const ptrdiff_t size = (ptrdiff_t)k->in * k->out;
@@ -282,7 +282,8 @@ LOCAL void mlp_hessian_product(mlp_t *m, const float *x, const float *v, float *
         store(m->layer[last].y_bar_dot + i, load(m->layer[last].z_dot + i) * scale);
     for (int32_t l = last; l >= 0; l--) {
         dense_t *k = &m->layer[l], *below = l ? &m->layer[l - 1] : NULL;
-        dense_gradients(k, m->batch, l ? below->y : x, k->y_bar_dot, l ? below->y_dot : NULL, k->y_bar, hv + k->offset); /* second: * */
+        const float *x_dot = l ? below->y_dot : NULL;
+        dense_gradients(k, m->batch, l ? below->y : x, k->y_bar_dot, x_dot, k->y_bar, hv + k->offset); /* second product: * */
         if (l == 0) break;
         dense_input(k, m->batch, k->y_bar_dot, &k->weights, FROM_ZERO, below->y_bar_dot);
         dense_input(k, m->batch, k->y_bar, &dot[l], FROM_OUT, below->y_bar_dot); /* * */

@@ -155,27 +155,33 @@ LOCAL pack_item_t pack_item_at(const network_t *n, int32_t i)
     return (pack_item_t){l, i};
 }
 
-/* Pack an item of phi, forward and, if the layer has an input adjoint, backward; with a layer's first item its vectors. */
-LOCAL void network_pack_item(network_t *n, pack_item_t i, const float *phi, int back)
+/* Copy the vectors of layer l from phi, padded. */
+LOCAL void pad_layer(const network_t *n, int32_t l, const float *phi)
 {
-    const conv_t *c = layer_conv(n, i.layer);
-    const float *w = phi + layer_offset(n, i.layer), *vectors = w + kernel_size(&c->shape);
+    const conv_t *c = layer_conv(n, l);
+    const float *vectors = phi + layer_offset(n, l) + kernel_size(&c->shape);
     const int32_t f = c->shape.filters;
-    conv_pack(c, w, i.item, c->packed);
-    if (back && c->packed_back) conv_pack_back(c, w, i.item, c->packed_back);
-    if (i.item > 0) return;
-    if (i.layer == n->shape.blocks) {
+    if (l == n->shape.blocks) {
         pad_vector(n->dense_bias, vectors, f, c->out);
         return;
     }
-    const block_t *k = &n->block[i.layer];
+    const block_t *k = &n->block[l];
     pad_vector(k->bias, vectors, f, c->out);
     pad_vector(k->gamma, vectors + f, f, c->out);
     pad_vector(k->beta, vectors + 2 * f, f, c->out);
 }
+
+/* Pack phi, forward and, if back, for the input adjoints. */
 LOCAL void network_pack(network_t *n, const float *phi, int back, team_t *team)
 {
-    EACH(i, network_pack_items(n)) network_pack_item(n, pack_item_at(n, i), phi, back);
+    EACH(i, network_pack_items(n)) {
+        const pack_item_t p = pack_item_at(n, i);
+        const conv_t *c = layer_conv(n, p.layer);
+        const float *w = phi + layer_offset(n, p.layer);
+        conv_pack(c, w, p.item, c->packed);
+        if (back && c->packed_back) conv_pack_back(c, w, p.item, c->packed_back);
+        if (p.item == 0) pad_layer(n, p.layer, phi);
+    }
     barrier(team);
 }
 

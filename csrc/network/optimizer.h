@@ -7,18 +7,18 @@
 #include "interface.h"
 
 /* A step of an optimiser: its coefficients, and where phi and the moments come from and go to.
-   first: the moments are still in m_in, v_in.  before: unless NULL, receives phi_in, which may be phi. */
+   before: unless NULL, receives phi_in, which may be phi.  last: no step follows. */
 typedef struct {
-    int adam;
+    int adam, last;
     float rate, b1, g1, b2, g2, epsilon;
-    const float *phi_in, *m_in, *v_in, *grad;
+    const float *phi_in, *m_in, *v_in;
     float *phi, *m, *v, *before;
 } step_t;
 
-/* The step with number t: 1, 2, ... */
-LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi, const float *grad, float *before)
+/* The step with number t: 1, 2, ...; first: the moments are still in m_in, v_in. */
+LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi)
 {
-    step_t s = {.adam = o->adam, .phi_in = phi_in, .phi = phi, .grad = grad, .before = before};
+    step_t s = {.adam = o->adam, .phi_in = phi_in, .phi = phi};
     s.rate = (float)o->learning_rate;
     if (!o->adam) return s;
     s.rate = (float)(o->learning_rate * sqrt(1.0 - pow(o->beta2, t)) / (1.0 - pow(o->beta1, t)));
@@ -34,29 +34,30 @@ LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *p
     return s;
 }
 
-/* Compute phi[from .. end - 1].  Adam in TensorFlow's form: m, v are running means of g and g^2;
+/* Compute phi[from .. end - 1] from their gradient grad[0 .. end - from - 1].
+   Adam in TensorFlow's form: m, v are running means of g and g^2;
    phi -= learning_rate sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon). */
-LOCAL void update_range(const step_t *s, ptrdiff_t from, ptrdiff_t end)
+LOCAL void update_range(const step_t *s, ptrdiff_t from, ptrdiff_t end, const float *grad)
 {
-    const float *phi_in = s->phi_in, *m_in = s->m_in, *v_in = s->v_in, *grad = s->grad;
+    const float *phi_in = s->phi_in, *m_in = s->m_in, *v_in = s->v_in;
     float *phi = s->phi, *m = s->m, *v = s->v;
     const float rate = s->rate, b1 = s->b1, g1 = s->g1, b2 = s->b2, g2 = s->g2, epsilon = s->epsilon;
     if (s->before) memcpy(s->before + from, phi_in + from, sizeof(float) * (end - from));
     if (!s->adam) {
         RK_INDEPENDENT
-        for (ptrdiff_t i = from; i < end; i++) phi[i] = phi_in[i] - rate * grad[i];
+        for (ptrdiff_t i = from; i < end; i++) phi[i] = phi_in[i] - rate * grad[i - from];
     } else if (m) {
         RK_INDEPENDENT
         for (ptrdiff_t i = from; i < end; i++) {
-            v[i] = b2 * v_in[i] + g2 * (grad[i] * grad[i]);
-            m[i] = b1 * m_in[i] + g1 * grad[i];
+            v[i] = b2 * v_in[i] + g2 * (grad[i - from] * grad[i - from]);
+            m[i] = b1 * m_in[i] + g1 * grad[i - from];
             phi[i] = phi_in[i] - rate * m[i] / (sqrtf(v[i]) + epsilon);
         }
     } else {
         RK_INDEPENDENT
         for (ptrdiff_t i = from; i < end; i++) {
-            v[i] = b2 * v_in[i] + g2 * (grad[i] * grad[i]);
-            phi[i] = phi_in[i] - rate * grad[i] / (sqrtf(v[i]) + epsilon);
+            v[i] = b2 * v_in[i] + g2 * (grad[i - from] * grad[i - from]);
+            phi[i] = phi_in[i] - rate * grad[i - from] / (sqrtf(v[i]) + epsilon);
         }
     }
 }

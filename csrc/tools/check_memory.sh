@@ -33,7 +33,7 @@ build "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 # detect_leaks=0: NumPy and the interpreter do not free everything at exit
 LD_PRELOAD="$(library libasan.so) $(library libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
     PYTHONMALLOC=malloc "$python" -m pytest -q -p no:cacheprovider tests/nn/native/test_maps.py tests/nn/native/test_argument_checks.py \
-    tests/nn/native/test_winograd.py tests/nn/native/test_networks.py
+    tests/nn/native/test_winograd.py tests/nn/native/test_networks.py tests/nn/native/test_inner_loops.py tests/nn/native/test_plans.py
 
 rm -rf build reptile_np/nn/native/_kernels*
 build ""

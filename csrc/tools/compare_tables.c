@@ -76,7 +76,8 @@ static void convolutions(int trials)
         s.out_height = (s.height + s.pad_top + below(2) - s.kernel_height) / s.stride + 1;
         s.out_width = (s.width + s.pad_left + below(2) - s.kernel_width) / s.stride + 1;
         const int batch = 1 + below(5), nx = batch * s.height * s.width * s.channels;
-        const int nw = s.kernel_height * s.kernel_width * s.channels * s.filters, ny = batch * s.out_height * s.out_width * s.filters;
+        const int nw = s.kernel_height * s.kernel_width * s.channels * s.filters;
+        const int ny = batch * s.out_height * s.out_width * s.filters;
         float *x = integers(nx), *w = integers(nw), *y_bar = integers(ny);
         float *y = zeros(4 * (size_t)ny), *x_bar = zeros(4 * (size_t)nx), *w_bar = zeros(4 * (size_t)nw);
         for (int i = 0; i < ny; i++) {
@@ -138,18 +139,19 @@ static void network(const char *name, int side, int channels, int filters, int s
         s.block[l].pool_height = s.block[l].pool_width = side;
     }
     s.dense = conv_shape(side, channels, side, WAYS, 1, 0, 1);
-    const int n = TABLE(RK_A).network_parameters(&s);
+    const int n = TABLE(RK_A).network.parameters(&s);
     const int32_t labels[BATCH] = {0, 3, 4};
     float *phi = reals(n, 0.3f), *v = reals(n, 1.0f), *got[2][4];
     const rk_table *tables[2] = {&TABLE(RK_A), &TABLE(RK_B)};
     for (int t = 0; t < 2; t++) {
-        void *memory = zeros(tables[t]->network_size(&s, BATCH, 1)), *saved = zeros(tables[t]->network_point(&s, BATCH));
-        tables[t]->network_plan(&s, BATCH, 1, memory);
+        const rk_entries *e = &tables[t]->network;
+        void *memory = zeros(e->plan_size(&s, BATCH, 1)), *saved = zeros(e->saved_size(&s, BATCH));
+        e->plan(&s, BATCH, 1, memory);
         for (int i = 0; i < 4; i++) got[t][i] = zeros(sizeof(float) * n);
-        tables[t]->network_predict(memory, phi, x, got[t][0], 1);
-        tables[t]->network_loss_and_grad(memory, phi, x, labels, saved, got[t][1], 1);
-        tables[t]->network_hvp(memory, phi, x, labels, NULL, v, got[t][2], 1);
-        tables[t]->network_hvp(memory, phi, x, labels, saved, v, got[t][3], 1);
+        e->predict(memory, phi, x, got[t][0], 1);
+        e->loss_and_grad(memory, phi, x, labels, saved, got[t][1], 1);
+        e->hvp(memory, phi, x, labels, NULL, v, got[t][2], 1);
+        e->hvp(memory, phi, x, labels, saved, v, got[t][3], 1);
     }
     const char *const what[4] = {"logits", "gradient", "Hessian product", "Hessian product from saved residuals"};
     for (int i = 0; i < 4; i++) {

@@ -1,5 +1,7 @@
 /* AVX2 + FMA: 16 registers of 8 floats; a micro-kernel of 6 rows x 16 columns is 12 sums, 2 weights, 1 input. */
 
+#if defined(__x86_64__) /* empty elsewhere, so that one source list serves every processor */
+
 #define RK_NAME avx2
 #define RK_LANES 8
 #define RK_ROWS 6
@@ -11,4 +13,6 @@
 #include "entries.h"
 #if defined(__clang__)
 #pragma clang attribute pop
+#endif
+
 #endif

@@ -1,5 +1,7 @@
 /* AVX-512: 32 registers of 16 floats; a micro-kernel of 12 rows x 32 columns is 24 sums, 2 weights, 1 input. */
 
+#if defined(__x86_64__) /* empty elsewhere, so that one source list serves every processor */
+
 #define RK_NAME avx512
 #define RK_LANES 16
 #define RK_ROWS 12
@@ -11,4 +13,6 @@
 #include "entries.h"
 #if defined(__clang__)
 #pragma clang attribute pop
+#endif
+
 #endif

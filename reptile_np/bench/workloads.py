@@ -1,12 +1,12 @@
-"""The kinds of work that the benchmark times, and how many floating-point operations each counts.
+"""The kinds of workload that the benchmark times, and how many floating-point operations each counts.
 
 FLOPs are *naive* counts, the same for every contender: a multiply-add is 2, a convolution is direct and
-multiplies its padding too, and only products and convolutions count.  So a share of the peak says how
-long the work takes in units of the least time a direct method needs; a method that skips padding, or
-multiplies less (Winograd), is rewarded, not corrected for.
+multiplies its padding too, and only products and convolutions count.  A share of the peak compares the
+time with the least time of a direct method; a method that skips the padding, or multiplies less
+(Winograd), shows a larger share.
 
     forward             F = Σ_layers 2 · b · positions · |kernel|
-    gradient            G = 3 F - F_first      value, weight adjoint, input adjoint; the images want none
+    gradient            G = 3 F - F_first      value, weight adjoint, input adjoint (none of the images)
     Hessian product     2 G                    the tangents of G; the values beside them are not counted
     MAML, K steps       (K + 1) G + K · 2 G
 
@@ -22,18 +22,18 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from reptile_np.experiments.problems import FewShotProblem
+from reptile_np.experiments.episodes import FewShotEpisodes
 from reptile_np.meta import evaluation, meta_gradients
-from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.inner_loop import Batch, adapt
 from reptile_np.meta.optimizers import Adam, AdamState, Sgd
 from reptile_np.meta.training import Step, meta_train
 from reptile_np.nn.layers import Bilinear
 from reptile_np.nn.models import Model
-from reptile_np.nn.ops import Array, Batch, Ops
+from reptile_np.nn.ops import Array, Ops
 
 
 class Answer(NamedTuple):
-    """What contenders must agree on: losses (k,), and the result proper, flat."""
+    """What contenders must agree on: losses (k,), and the result as one vector."""
 
     losses: Array
     vector: Array
@@ -41,10 +41,10 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do a work: `run` is timed and returns when the work is done; `read` is not timed.
+    """One way to do a workload: `run` is timed and returns when it is done; `read` is not timed.
 
-    `reset` goes back to the start; it is called before `run` is called a few times in a row, for
-    contenders that update parameters in place.
+    `reset` restores the starting point, for contenders that update parameters in place; it is called
+    before each series of calls of `run`.
     """
 
     run: Callable[[], Any]
@@ -52,22 +52,22 @@ class Contender:
     reset: Callable[[], None] = lambda: None
 
 
-class Work(Protocol):
+class Workload(Protocol):
     """Something to time."""
 
     @property
     def name(self) -> str:
-        """What a row of the table calls it."""
+        """The name in the table, at most 46 characters."""
 
     @property
     def flops(self) -> int:
         """The naive count."""
 
     def contender(self, ops: Ops, dtype: Any = np.float32) -> Contender:
-        """Return our own way to do it, on a table of kernels; float64 is what everyone is judged by."""
+        """Return our own way to do it with the kernels of `ops`; float64 NumPy is the reference for all."""
 
     def pieces(self, vector: Array) -> Mapping[str, Array]:
-        """Return the pieces of an answer's vector that are compared one by one: small ones count too."""
+        """Return the pieces of an answer's vector, which are compared one by one as well."""
 
 
 def forward_flops(model: Model, batch: int) -> int:
@@ -96,7 +96,7 @@ def _layer_flops(model: Model, batch: int) -> Iterator[int]:
 
 
 @dataclass(frozen=True)
-class Op:
+class Operation:
     """One entry of `Ops` on one layer's shapes."""
 
     name: str
@@ -116,7 +116,7 @@ class Op:
 
 
 class InParameters:
-    """A work whose answer is a vector like φ."""
+    """A workload whose answer is a vector like φ."""
 
     model: Model
 
@@ -131,9 +131,9 @@ class InnerLoop(InParameters):
 
     name: str
     model: Model
-    optimizer: Any
+    optimizer: Adam | Sgd
     phi: Array
-    state: Any
+    state: AdamState | tuple[()]
     batches: tuple[Batch, ...]
 
     @property
@@ -156,7 +156,7 @@ class MetaIteration(InParameters):
 
     name: str
     model: Model
-    problem: FewShotProblem
+    episodes: FewShotEpisodes
     phi: Array
     state: AdamState
     inner: Adam = field(default=Adam(1e-3))
@@ -165,7 +165,7 @@ class MetaIteration(InParameters):
     @property
     def flops(self) -> int:
         """The meta-batch's inner gradients."""
-        preset = self.problem.preset
+        preset = self.episodes.preset
         steps = preset.outer.meta_batch * preset.inner.steps
         return steps * gradient_flops(self.model, preset.inner.batch)
 
@@ -178,13 +178,13 @@ class MetaIteration(InParameters):
             steps = meta_train(
                 model,
                 start,
-                self.problem.episode,
+                self.episodes.training,
                 meta_gradient=meta_gradients.reptile,
                 inner=self.inner,
-                outer=Sgd(self.rate),
-                rate=lambda i: self.rate,
+                outer=lambda i: Sgd(self.rate),
+                keep="ends",
                 outer_steps=1,
-                meta_batch=self.problem.preset.outer.meta_batch,
+                meta_batch=self.episodes.preset.outer.meta_batch,
             )
             return next(steps)
 
@@ -263,7 +263,7 @@ class Evaluation:
         return tuning + passes
 
     def contender(self, ops: Ops, dtype: Any = np.float32) -> Contender:
-        """Do what `evaluation.correct` does, but for the last argmax; the vector is all logits."""
+        """Fine-tune, then do what `evaluation.accuracy` does before its argmax; the vector is all logits."""
         model, phi, state = self.model.with_ops(ops), self.phi.astype(dtype), _cast(self.state, dtype)
         support, query = self.episode.support[0].astype(dtype), self.episode.query[0].astype(dtype)
 
@@ -275,4 +275,5 @@ class Evaluation:
 
 
 def _cast(state: Any, dtype: Any) -> Any:
+    """Return an optimiser's state in another dtype; () stays ()."""
     return state._replace(m=state.m.astype(dtype), v=state.v.astype(dtype)) if state else state

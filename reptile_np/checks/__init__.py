@@ -1,1 +1,34 @@
-"""Checks for other people's models: gradients, Hessian products, Taylor orders, meta-gradients."""
+"""Checks for other people's models: gradients, Hessian products, meta-gradients.
+
+    from reptile_np.checks import check_grad, check_hvp, meta_gradient_expansion
+
+``check_grad``               the gradient against slopes of the loss, piece by piece
+``check_hvp``                a Hessian-vector product against slopes of the gradient; is it linear?
+``check_adjoint``            the transpose of a linear map
+``check_taylor_order``       both derivatives by the order of the Taylor remainder
+``meta_gradient_expansion``  MAML, FOMAML or Reptile?  The two terms of the paper's section 4.1, measured
+``MetaExpansion``            what the last one returns
+``Report``                   what the others return: worst direction, relative error, suspected cause
+``CheckFailure``             raised by a check that does not hold; an `AssertionError` with a `Report`
+
+Arguments that a check cannot use raise `reptile_np.errors.UsageError`, with one line that says what is
+wrong.  ``reptile_np.checks.strategies`` (Hypothesis strategies) is imported by itself: it needs
+hypothesis, which ``pip install "reptile_np[test]"`` brings.
+"""
+
+from reptile_np.checks.adjoints import check_adjoint
+from reptile_np.checks.gradients import check_grad, check_hvp
+from reptile_np.checks.meta_gradients import MetaExpansion, meta_gradient_expansion
+from reptile_np.checks.report import CheckFailure, Report
+from reptile_np.checks.taylor import check_taylor_order
+
+__all__ = [  # noqa: RUF022 - in reading order
+    "check_grad",
+    "check_hvp",
+    "check_adjoint",
+    "check_taylor_order",
+    "meta_gradient_expansion",
+    "MetaExpansion",
+    "Report",
+    "CheckFailure",
+]

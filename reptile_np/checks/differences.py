@@ -1,43 +1,107 @@
 """The derivative of a black box along a line, with an estimate of its own error.
 
-Verified by ``tests/checks/test_checks.py``.
+Verified by ``tests/checks/test_differences.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 
+ENOUGH = 1e-10
+"""Two estimates that agree to this relative accuracy end the halving of the step."""
+TINY = (1e-7, 1.3e-7, 1.7e-7)
+"""Of the first step: second differences so near show neither curvature nor kinks, only rounding errors."""
 
-class Slope(NamedTuple):
-    """A derivative (a scalar's or an array's) and how far it is to be trusted, in the same unit."""
+
+@dataclass(frozen=True)
+class Slope:
+    """A measured derivative of a scalar or of an array.
+
+    Attributes
+    ----------
+    value : Array
+        The derivative.
+    uncertainty : float
+        How far the best estimate is from its neighbours, or its rounding error if that is larger; in
+        the unit of `value`.
+    rounding : float
+        The rounding error of `value`.
+    jump : float
+        The derivative from the right less that from the left, as a norm; 0 if none is seen.
+    """
 
     value: Array
     uncertainty: float
+    rounding: float = 0.0
+    jump: float = 0.0
 
 
-def slope(f: Callable[[float], Any], step: float = 1e-2, levels: int = 7) -> Slope:
-    """Return f'(0) by central differences at `step`, step/2, …, extrapolated to 0 (Ridders, 1982).
+@dataclass
+class _Limit:
+    """The limit, as h → 0, of a quantity with the error ``c_1 h^p_1 + c_2 h^p_2 + …`` (Ridders, 1982).
 
-    The difference at step h errs by c_2 h² + c_4 h⁴ + …; each column of the tableau removes one power.
-    Of all entries the one that agrees best with its neighbours is returned: larger steps suffer from
-    curvature and kinks, smaller ones from rounding.
+    Each column of the tableau removes one power.  Of all entries the one that agrees best with its
+    neighbours is kept: larger steps suffer from curvature and kinks, smaller ones from rounding.
     """
-    best = Slope(np.asarray(np.nan), np.inf)
-    row: list[Array] = []
+
+    powers: Callable[[int], int]
+    value: Array
+    uncertainty: float = np.inf
+    rounding: float = np.inf
+    row: tuple[Array, ...] = ()
+
+    def add(self, measured: Array, rounding: float) -> None:
+        """Take the quantity at half the step before, and its rounding error."""
+        column = [measured]
+        for order, coarser in enumerate(self.row, start=1):
+            column.append(column[-1] + (column[-1] - coarser) / (2 ** self.powers(order) - 1))
+            change = max(_norm(column[-1] - column[-2]), _norm(column[-1] - coarser))
+            if max(change, rounding) <= self.uncertainty:
+                self.value, self.uncertainty, self.rounding = column[-1], max(change, rounding), rounding
+        self.row = tuple(column)
+
+
+def slope(
+    f: Callable[[float], Any],
+    step: float = 1e-2,
+    levels: int = 10,
+    precision: float = float(np.finfo(float).eps),
+) -> Slope:
+    """Return f'(0) from the values of f at ±`step`, ±step/2, ±step/4, …: at most 2 `levels` + 7 values.
+
+    The central difference errs by even powers of h.  The difference of the two one-sided slopes has odd
+    powers only, and its limit is the jump of the derivative at 0: a kink exactly there, which the
+    central difference does not show.  The rounding error of f is taken to be the largest second
+    difference at three tiny steps, and at least `precision` times |f|.
+    """
+    middle = np.array(f(0.0))
+
+    def sides(h: float) -> tuple[Array, Array]:
+        return np.array(f(h)), np.array(f(-h))  # copies: f may return the same memory again
+
+    noise = precision * _norm(middle)
+    for h in TINY:
+        right, left = sides(h * step)
+        noise = max(noise, _norm(right - middle - (middle - left)))
+    central = _Limit(lambda order: 2 * order, np.full_like(middle, np.nan, dtype=float))
+    jump = _Limit(lambda order: 2 * order - 1, central.value)
     for level in range(levels):
         h = step / 2**level
-        column = [(np.asarray(f(h)) - np.asarray(f(-h))) / (2 * h)]
-        for order, coarser in enumerate(row, start=1):
-            column.append(column[-1] + (column[-1] - coarser) / (4**order - 1))
-            change = max(
-                float(np.linalg.norm(column[-1] - column[-2])), float(np.linalg.norm(column[-1] - coarser))
-            )
-            if change <= best.uncertainty:
-                best = Slope(column[-1], change)
-        row = column
-    return best
+        right, left = sides(h)
+        central.add((right - left) / (2 * h), noise / h)
+        jump.add((right - middle - (middle - left)) / h, 4 * noise / h)
+        enough = max(ENOUGH * _norm(central.value), 2 * central.rounding)
+        if level >= 3 and central.uncertainty <= enough and jump.uncertainty <= 100 * enough:
+            break
+    seen = _norm(jump.value) if jump.uncertainty <= 0.1 * _norm(jump.value) else 0.0
+    return Slope(central.value, central.uncertainty, central.rounding, seen)
+
+
+def _norm(x: Array) -> float:
+    return float(np.linalg.norm(x))

@@ -1,4 +1,4 @@
-"""Put your own model to the tests of this project: any library, any parametrisation.
+"""Check the gradient and the Hessian product of your own model: any library, any parametrisation.
 
 A model is two plain functions of a flat float64 vector φ (n,) and a batch of any type::
 
@@ -7,6 +7,7 @@ A model is two plain functions of a flat float64 vector φ (n,) and a batch of a
 Each check returns a `Report`, or raises `CheckFailure`, whose message says in which direction the
 derivative is wrong, by how much, and what is probably missing.
 
+>>> from reptile_np.checks import CheckFailure, check_grad, check_hvp
 >>> def loss_and_grad(phi, batch):                      # Σ r⁴ / 4 for the residuals r = x φ - y
 ...     x, y = batch
 ...     r = x @ phi - y
@@ -41,39 +42,27 @@ With PyTorch, for a loss ``f(p, batch)`` of a flat float64 tensor (for JAX see `
         at, along = torch.tensor(phi), torch.tensor(v)
         return torch.autograd.functional.hvp(lambda p: f(p, batch), at, along)[1].numpy()
 
+Steps are 1 % of the norm of φ (of the piece, if a direction is in one piece) and smaller, so that the
+scale of the parameters does not matter.  A slope that a kink disturbs at every step cannot be measured:
+a network with very many ReLUs is checked at a smaller size (fewer filters, smaller images).
+
 Verified by ``tests/checks/test_checks.py``: right functions pass, planted errors are caught and named.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from reptile_np.checks.differences import Slope, slope
-from reptile_np.checks.meta_gradients import MetaExpansion, meta_gradient_expansion
-from reptile_np.checks.report import CheckFailure, Report, passed
+from reptile_np.checks.comparisons import Comparison, Judge
+from reptile_np.checks.differences import slope
+from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, Shapes, check_phi, piece_slices
+from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
-
-__all__ = [
-    "CheckFailure",
-    "MetaExpansion",
-    "Report",
-    "check_adjoint",
-    "check_grad",
-    "check_hvp",
-    "check_taylor_order",
-    "meta_gradient_expansion",
-]
-
-LossAndGrad: TypeAlias = Callable[[Array, Batch], tuple[Any, Array]]
-Hvp: TypeAlias = Callable[[Array, Batch, Array], Array]
-Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
-"""Names and shapes of the pieces of φ, in order: ``model.layout.shapes``; to say *where* an error is."""
 
 
 def check_grad(
@@ -88,21 +77,45 @@ def check_grad(
 ) -> Report:
     """Compare the gradient with the slopes of the loss, along random directions and in each piece of φ.
 
+    Parameters
+    ----------
+    loss_and_grad
+        ``(phi, batch) -> (loss, gradient (n,))``, in float64 inside.  A model that computes in float32
+        needs a larger tolerance, about 1e-2.
+    phi : (n,) float64
+        Where to check.
+    batch
+        Anything; it is handed on.
+    shapes
+        Names and shapes of the pieces of φ, in order.  Each piece is then checked by itself, relative
+        to its own slope, and a wrong one is named.
+    directions, seed
+        How many random directions over all of φ, and the seed that draws them.
+    tolerance
+        The largest accepted relative error.
+
     Raises
     ------
     CheckFailure
-        If a slope differs by more than `tolerance` times the slopes' typical size, or cannot be
-        measured that well (a kink at φ).
+        If a slope differs from the gradient's by more than `tolerance` times the slopes' typical size,
+        cannot be measured that well (a kink near φ), or jumps at φ (a kink exactly there).
     UsageError
-        If φ is not a float64 vector, or the gradient not of its shape.
+        If φ is not a float64 vector, the loss not one number, the gradient not of φ's shape, or if
+        `shapes` does not add up to n.
     """
-    loss, grad = _loss_and_grad(loss_and_grad, phi, batch)
+    model, chosen = _start(loss_and_grad, None, phi, batch, shapes, directions, seed)
+    grad = model.grad(phi, batch)
     comparisons = []
-    for name, v in _directions(phi, shapes, directions, seed):
-        measured = slope(lambda t, v=v: loss_and_grad(phi + t * v, batch)[0])  # type: ignore[misc]
-        comparisons.append(_Comparison(name, np.asarray(grad @ v), measured))
-    hint = "a missing term, or a kink (ReLU, maximum) within 1e-4 of φ"
-    return _judge("gradient", comparisons, tolerance, "the slope of the loss", hint, floor=abs(loss))
+    for d in chosen:
+        measured = slope(
+            lambda t, v=d.v: model.loss(phi + t * v, batch),  # type: ignore[misc]
+            d.step,
+            precision=model.precision,
+        )
+        typical = None if d.piece is None else _norm(grad[d.piece]) / math.sqrt(np.count_nonzero(d.v))
+        comparisons.append(Comparison(d.name, np.asarray(grad @ d.v), measured, typical))
+    judge = Judge("gradient", "the slope of the loss", tolerance, model.single)
+    return judge.verdict(comparisons, "a missing term, or a kink (ReLU, maximum) close to φ")
 
 
 def check_hvp(
@@ -116,192 +129,101 @@ def check_hvp(
     tolerance: float = 1e-6,
     seed: int = 0,
 ) -> Report:
-    """Compare ``H v`` with the slope of the gradient along v, for random v and v in each piece of φ.
+    """Check that `hvp` is linear in v, and compare ``H v`` with the slope of the gradient along v.
+
+    Parameters
+    ----------
+    hvp
+        ``(phi, batch, v) -> H v (n,)``.
+    loss_and_grad, phi, batch, shapes, directions, tolerance, seed
+        As in `check_grad`.
 
     Raises
     ------
     CheckFailure, UsageError
-        As `check_grad`.
+        As `check_grad`; also if ``H (2u - 3v)`` is not ``2 H u - 3 H v``.
     """
-    _, grad = _loss_and_grad(loss_and_grad, phi, batch)
+    model, chosen = _start(loss_and_grad, hvp, phi, batch, shapes, directions, seed)
+    u, v = (d.v for d in _directions(phi, {}, 2, seed))
+    hu, hv, both = (model.hvp(phi, batch, x) for x in (u, v, 2 * u - 3 * v))
+    rounded = 100 * model.precision
+    _check_linear(both, 2 * hu - 3 * hv, 2 * _norm(hu) + 3 * _norm(hv), max(tolerance, rounded))
     comparisons = []
-    for name, v in _directions(phi, shapes, directions, seed):
-        measured = slope(lambda t, v=v: loss_and_grad(phi + t * v, batch)[1])  # type: ignore[misc]
-        comparisons.append(_Comparison(name, np.asarray(hvp(phi, batch, v)), measured))
-    u, v = (v for _, v in list(_directions(phi, None, 2, seed)))
-    one, other = u @ hvp(phi, batch, v), v @ hvp(phi, batch, u)
+    for d in chosen:
+        measured = slope(
+            lambda t, v=d.v: model.grad(phi + t * v, batch),  # type: ignore[misc]
+            d.step,
+            precision=model.precision,
+        )
+        stated = model.hvp(phi, batch, d.v)
+        typical = None if d.piece is None else _norm(stated)
+        comparisons.append(Comparison(d.name, stated, measured, typical))
+    one, other = u @ hv, v @ hu
     asymmetric = abs(one - other) > tolerance * max(abs(one), abs(other))
     hint = "H is symmetric but wrong: a term that is symmetric by itself is missing (Gauss-Newton?)"
     if asymmetric:
         hint = "H is not symmetric: a second-order term is missing from some layer"
-    floor = float(np.linalg.norm(grad))
-    return _judge("Hessian product", comparisons, tolerance, "the slope of the gradient", hint, floor)
+    judge = Judge("Hessian product", "the slope of the gradient", tolerance, model.single)
+    return judge.verdict(comparisons, hint)
 
 
-def check_adjoint(
-    forward: Callable[[Array], Array],
-    adjoint: Callable[[Array], Array],
-    x: Array,
-    *,
-    directions: int = 4,
-    tolerance: float = 1e-12,
-    seed: int = 0,
-) -> Report:
-    """Check ``<y, A x> = <Aᵀ y, x>`` for a linear map `forward` and what should be its adjoint.
-
-    `x`, of any shape, only says what the inputs look like; they are drawn.
-
-    Raises
-    ------
-    CheckFailure
-        If the two inner products differ, or the adjoint's shape is not that of x.
-    """
-    rng = np.random.default_rng(seed)
-    comparisons = []
-    for i in range(directions):
-        x_dot = _normal(rng, x)
-        y = forward(x_dot)
-        y_bar = _normal(rng, y)
-        x_bar = adjoint(y_bar)
-        if x_bar.shape != x.shape:
-            suspect = f"the adjoint has shape {x_bar.shape}, its input's space {x.shape}"
-            raise CheckFailure(Report("adjoint", f"random direction {i}", math.inf, tolerance, suspect))
-        exact = Slope(np.asarray((y_bar * y).sum()), 0.0)
-        comparisons.append(_Comparison(f"random direction {i}", np.asarray((x_bar * x_dot).sum()), exact))
-    return _judge("adjoint", comparisons, tolerance, "the transpose")
+def _check_linear(found: Array, expected: Array, size: float, tolerance: float) -> None:
+    """Raise CheckFailure if H (2u - 3v) is finite and not 2 H u - 3 H v."""
+    error = _norm(found - expected) / max(size, 1e-300)
+    if error > tolerance:
+        suspect = "H v is not linear in v: is v normalised, or its norm a factor?"
+        raise CheckFailure(Report("Hessian product", "2u - 3v, u and v random", error, tolerance, suspect))
 
 
-def check_taylor_order(
+class Direction(NamedTuple):
+    """A unit vector v (n,), the piece of φ that it is in (None: all of φ), and the first step along it."""
+
+    name: str
+    v: Array
+    piece: slice | None
+    step: float
+
+
+def _start(
     loss_and_grad: LossAndGrad,
+    hvp: Hvp | None,
     phi: Array,
     batch: Batch,
-    *,
-    hvp: Hvp | None = None,
-    directions: int = 4,
-    tolerance: float = 0.1,
-    seed: int = 0,
-) -> Report:
-    """Check that the Taylor polynomial leaves a remainder of its order: slope 2, with an `hvp` slope 3.
-
-    With R(t) the root mean square, over ±v for each direction v, of
-    ``L(φ + tv) - L - t g·v (- t² v·Hv / 2)``, a right derivative keeps ``R / t^order`` bounded; a wrong
-    one makes it grow as t falls.  (Along one v alone the next two orders can cancel at some t, and R
-    then seems to grow below it; over ±v they cannot.)  The slope is the order less the growth (in
-    log-log) from the upper half of the steps at which R stands out of the rounding to the lower half.
-    The report's error is what is missing to the order; an R that is all rounding passes.
-
-    Raises
-    ------
-    CheckFailure
-        If the slope is less than the order by more than `tolerance`.
-    """
-    loss, grad = _loss_and_grad(loss_and_grad, phi, batch)
-    order, name = (3 if hvp else 2), f"{directions} random directions"
-    steps = np.logspace(-1, -7, 25)
-    remainders, largest = [], 0.0
-    for _, v in _directions(phi, None, directions, seed):
-        curve = v @ hvp(phi, batch, v) if hvp else 0.0
-        for t in (steps, -steps):
-            values = np.array([float(loss_and_grad(phi + ti * v, batch)[0]) for ti in t])
-            remainders.append(values - loss - t * (grad @ v) - t**2 * curve / 2)
-            largest = max(largest, float(np.abs(values).max()))
-    left = np.sqrt(np.mean(np.square(remainders), axis=0))
-    if not np.isfinite(left).all():
-        raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, "a value is not finite"))
-    visible = int(np.argmin([*(left > 1e-11 * largest), False]))  # up to the first that is not
-    if visible < 4:
-        return Report("Taylor order", name, 0.0, tolerance)
-    half, last = visible // 2, visible - 1
-    scaled = left[:visible] / steps[:visible] ** order
-    growth = float(scaled[half:].max() / scaled[:half].max())
-    found = order - math.log(growth) / math.log(steps[half - 1] / steps[last])
-    culprit = "gradient" if found < 1.5 or not hvp else "Hessian product"
-    suspect = f"the remainder falls like t^{found:.2f}, not t^{order}: the {culprit} is wrong"
-    error = max(order - found, 0.0)
-    return passed(Report("Taylor order", name, error, tolerance, suspect if error > tolerance else ""))
+    shapes: Shapes | None,
+    count: int,
+    seed: int,
+) -> tuple[Functions, list[Direction]]:
+    """Return the functions, after a few calls that show their precision, and the directions."""
+    check_phi(phi)
+    if count < 1:
+        raise UsageError(f"directions is {count}; give at least 1")
+    pieces = piece_slices(shapes, len(phi))
+    model, chosen = Functions(loss_and_grad, hvp), list(_directions(phi, pieces, count, seed))
+    for d in chosen[:count]:
+        model.loss(phi + d.step * d.v, batch)
+    return model, chosen
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """A stated derivative against a measured one."""
-
-    direction: str
-    stated: Array
-    measured: Slope
-
-    @property
-    def error(self) -> float:
-        """What is wrong, or cannot be known."""
-        distance = float(np.linalg.norm(self.stated - self.measured.value))
-        return math.inf if math.isnan(distance) else max(distance, self.measured.uncertainty)
-
-
-def _judge(
-    check: str,
-    comparisons: list[_Comparison],
-    tolerance: float,
-    truth: str,
-    hint: str = "",
-    floor: float = 0.0,
-) -> Report:
-    """Return the report on the worst comparison, or raise.
-
-    Errors are relative to the root mean square of the measured derivatives; where these vanish, to 1e-6
-    times the `floor`, the size of what was differentiated.
-    """
-    squares = [float(np.linalg.norm(c.measured.value)) ** 2 for c in comparisons]
-    size = max(math.sqrt(sum(squares) / len(squares)), 1e-6 * floor, 1e-300)
-    worst = max(comparisons, key=lambda c: c.error)
-    error = worst.error / size
-    suspect = ""
-    if not error <= tolerance:
-        wrong = [c.direction for c in comparisons if not c.error <= tolerance * size]
-        suspect = _explanation(check, comparisons, wrong, truth) or hint
-        error = math.inf if math.isnan(error) else error
-    return passed(Report(check, worst.direction, error, tolerance, suspect))
-
-
-def _explanation(check: str, comparisons: list[_Comparison], wrong: list[str], truth: str) -> str:
-    """Return the first explanation that fits all comparisons, or nothing."""
-    stated = np.concatenate([np.ravel(c.stated) for c in comparisons])
-    truths = np.concatenate([np.ravel(c.measured.value) for c in comparisons])
-    if not np.isfinite(stated).all():
-        return f"the {check} is not finite"
-    if not stated.any():
-        return f"the {check} is zero"
-    factor = float(stated @ truths / (truths @ truths)) if truths.any() else 0.0
-    if np.linalg.norm(stated - factor * truths) <= 1e-4 * np.linalg.norm(stated):
-        return f"the {check} is {factor:.4g} times {truth}: a mean in one and a sum in the other?"
-    pieces = [c.direction for c in comparisons if c.direction.startswith("piece")]
-    wrong_pieces = [name for name in pieces if name in wrong]
-    return f"only {', '.join(wrong_pieces)}" if 0 < len(wrong_pieces) < len(pieces) else ""
-
-
-def _loss_and_grad(loss_and_grad: LossAndGrad, phi: Array, batch: Batch) -> tuple[float, Array]:
-    if phi.ndim != 1 or phi.dtype != np.float64:
-        raise UsageError(f"phi is {phi.dtype} {phi.shape}; checks need a float64 vector (n,)")
-    loss, grad = loss_and_grad(phi, batch)
-    grad = np.asarray(grad)
-    if grad.shape != phi.shape:
-        raise UsageError(f"the gradient has shape {grad.shape}; phi has {phi.shape}")
-    return float(loss), grad
-
-
-def _normal(rng: np.random.Generator, like: Array) -> Array:
-    shape: tuple[int, ...] = like.shape
-    return rng.standard_normal(shape)
-
-
-def _directions(phi: Array, shapes: Shapes | None, count: int, seed: int) -> Iterator[tuple[str, Array]]:
+def _directions(phi: Array, pieces: dict[str, slice], count: int, seed: int) -> Iterator[Direction]:
     """Yield unit vectors with entries of one size: over all of φ, then over each piece."""
     rng = np.random.default_rng(seed)
     signs = rng.choice([-1.0, 1.0], size=(count, len(phi)))
+    rms = _norm(phi) / math.sqrt(len(phi)) or 1.0
     for i in range(count):
-        yield f"random direction {i}", signs[i] / math.sqrt(len(phi))
-    start = 0
-    for name, shape in (shapes or {}).items():
-        size = math.prod(shape)
+        v = signs[i] / math.sqrt(len(phi))
+        yield Direction(f"random direction {i}", v, None, 1e-2 * rms * math.sqrt(len(phi)))
+    for name, piece in pieces.items():
+        size = piece.stop - piece.start
         v = np.zeros(len(phi))
-        v[start : start + size] = rng.choice([-1.0, 1.0], size=size) / math.sqrt(size)
-        start += size
-        yield f"piece {name}", v
+        v[piece] = rng.choice([-1.0, 1.0], size=size) / math.sqrt(size)
+        own = _norm(phi[piece]) or rms * math.sqrt(size)
+        yield Direction(f"piece {name}", v, piece, 1e-2 * own)
+
+
+def random_directions(phi: Array, count: int, seed: int) -> list[Array]:
+    """Return `count` random unit vectors (n,) with entries of one size."""
+    return [d.v for d in _directions(phi, {}, count, seed)]
+
+
+def _norm(x: Array) -> float:
+    return float(np.linalg.norm(x))

@@ -1,49 +1,69 @@
 """Which meta-gradient is it?  The expansion of section 4.1, measured on somebody else's code.
 
-Verified by ``tests/checks/test_checks.py``.
+Verified by ``tests/checks/test_meta_expansion.py``.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, check_phi, vector
 from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
-from reptile_np.theory.expansions import METHODS, Problem, Sampler, Task, distinct, stated
+from reptile_np.theory.expansions import METHODS, Sampler, Task, TaskFamily, distinct, run, stated
 
 MetaGradientFunction = Callable[[Array, Sequence[Batch], float], Array]
 """(φ (n,), the k minibatches of a task, α) ↦ a direction (n,), in units of a gradient."""
+
+ANY, NONE = "any of them", "none of them"
+EXACT = 1e-6
+"""Relative difference below which two float64 programs compute the same direction."""
 
 
 class MetaExpansion(NamedTuple):
     """``E[g] = avg_grad AvgGrad + avg_grad_inner α AvgGradInner + O(α²)``, as measured.
 
-    `angle` (radian): how far the first order is from the span of the two.  `method`: whose ratio of the
-    two coefficients it is, up to 1 %; "none of them" if nobody's; "any of them" at k = 1, where all agree.
+    Attributes
+    ----------
+    avg_grad, avg_grad_inner : float
+        The two coefficients.
+    angle_0, angle_1 : float
+        In radians: how far the order α⁰ is from the direction of AvgGrad (π if it is opposite), and how
+        far the order α¹ is from the span of AvgGrad and AvgGradInner.
+    method : str
+        The method whose ratio of the two coefficients it is, up to the tolerance: true to order α, and
+        on average over the minibatches.  "none of them" if it is nobody's; "any of them" at k = 1, where
+        all are AvgGrad.
+    exact : bool
+        Whether the direction is also, on single tuples of minibatches and at a larger α, a constant
+        times that method's.  If not, the two agree to order α only.
     """
 
     avg_grad: float
     avg_grad_inner: float
-    angle: float
+    angle_0: float
+    angle_1: float
     method: str
+    exact: bool
 
 
 def meta_gradient_expansion(
     meta_gradient: MetaGradientFunction,
-    loss_and_grad: Callable[[Array, Batch], tuple[Any, Array]],
-    hvp: Callable[[Array, Batch, Array], Array],
+    loss_and_grad: LossAndGrad,
+    hvp: Hvp,
     phi: Array,
     tasks: Sequence[Task],
     k: int,
     *,
     expect: str | None = None,
     sampler: Sampler = distinct,
-    alpha: float = 1e-5,
+    alpha: float | None = None,
     tolerance: float = 1e-2,
 ) -> MetaExpansion:
     """Measure the coefficients of AvgGrad and AvgGradInner in any implementation of a meta-gradient.
@@ -51,58 +71,109 @@ def meta_gradient_expansion(
     Parameters
     ----------
     meta_gradient
-        Must be smooth in α around 0, of either sign.  A displacement is to be divided by α, or by any
-        constant times α: the method is recognised by the *ratio* of the coefficients.
+        ``(phi, batches, alpha) -> direction (n,)``: k steps of size alpha on ``batches[0]``, …,
+        ``batches[k-1]`` in this order, the last of which MAML and FOMAML test on.  Must be smooth in
+        alpha around 0, of either sign.  A displacement is to be divided by alpha, or by a positive
+        constant times alpha: the method is recognised by the *ratio* of the coefficients.
     loss_and_grad, hvp
-        The model's, already checked (`check_grad`, `check_hvp`).
+        The model's, already checked (`check_grad`, `check_hvp`), in float64.
+    phi : (n,) float64
+        Where to measure.
     tasks
-        Of each task at least k minibatches, small in number: every tuple the `sampler` can draw is run.
+        Of each task at least k minibatches, and at least 2; few of them, because every tuple that the
+        `sampler` can draw is run.
+    k
+        The number of inner steps.
     expect : {"MAML", "FOMAML", "Reptile"}, optional
-        Raise unless this is the method found.
+        Raise unless this is the method found, exactly.
+    sampler
+        How the k minibatches of a task are drawn: `distinct` or `independent` of
+        `reptile_np.theory.expansions`.
     alpha
-        The step of the central difference; α times the largest curvature is to be small.
+        The step of the central difference; the default is 1e-4 over the largest curvature.
+    tolerance
+        The largest accepted relative error of the ratio, and angle in radians.
 
     Raises
     ------
     CheckFailure
-        If the method found is not the one expected.
+        If the method found is not the one expected, or agrees with it to order α only.
     UsageError
-        If φ is not float64, k too large for the tasks, or `expect` unknown.
+        If φ is not float64, k too large for the tasks, `expect` unknown, or a result of a function not
+        a vector (n,).
 
     Examples
     --------
     See ``theory/README.md``: "this MAML is FOMAML".
     """
     _check_arguments(phi, tasks, k, expect)
-    problem = Problem(_Functions(loss_and_grad, hvp), tasks, phi, sampler)
-    span = np.stack([problem.avg_grad(), problem.avg_grad_inner()], axis=1)
+    family = TaskFamily(Functions(loss_and_grad, hvp), tasks, phi, sampler)
+    curvature = family.curvature() or 1.0
+    step = 1e-4 / curvature if alpha is None else alpha
 
-    def expected(step: float) -> Array:
-        return problem.mean(lambda *batches: np.asarray(meta_gradient(phi, batches, step)), k)
+    def direction(batches: Sequence[Batch], size: float) -> Array:
+        return vector(meta_gradient(phi.copy(), batches, size), len(phi), "the meta-gradient").astype(float)
 
-    up, down = expected(alpha), expected(-alpha)
-    order_0, order_1 = (up + down) / 2, (up - down) / (2 * alpha)
-    c_0 = float(np.linalg.lstsq(span[:, :1], order_0)[0][0])
-    (_, c_1) = fit = np.linalg.lstsq(span, order_1)[0]
-    size = float(np.linalg.norm(order_1))
-    # below this, the first order is what rounding leaves of the zeroth
-    noise = 1e-12 * float(np.linalg.norm(order_0)) / alpha
-    angle = math.asin(min(1.0, float(np.linalg.norm(order_1 - span @ fit)) / size)) if size > noise else 0.0
-    found = MetaExpansion(c_0, float(c_1), angle, _recognise(c_0, float(c_1), angle, k, tolerance))
-    if expect is not None and found.method not in (expect, "any of them"):
+    found = _expansion(family, direction, k, step, tolerance)
+    if found.method != NONE:
+        found = found._replace(exact=_is_exact(family, direction, k, 0.3 / curvature, found))
+    if expect is not None and (found.method not in (expect, ANY) or not found.exact):
         raise CheckFailure(_report(found, expect, k, tolerance))
     return found
 
 
-def _recognise(c_0: float, c_1: float, angle: float, k: int, tolerance: float) -> str:
+def _expansion(
+    family: TaskFamily,
+    direction: Callable[[Sequence[Batch], float], Array],
+    k: int,
+    step: float,
+    tolerance: float,
+) -> MetaExpansion:
+    """Return the two orders in the span of the two terms, and the method that has this ratio."""
+    grad, inner = family.avg_grad(), family.avg_grad_inner()
+    up, down = (family.mean(lambda *batches, a=a: direction(batches, a), k) for a in (step, -step))
+    order_0, order_1 = (up + down) / 2, (up - down) / (2 * step)
+    if not (np.isfinite(order_0).all() and np.isfinite(order_1).all()):
+        raise UsageError(f"the meta-gradient is not finite at alpha = ±{step:.3g}")
+    # a first order smaller than this is the rounding error of the zeroth
+    noise = 1e-12 * _norm(order_0) / step
+    span = np.stack([grad, inner], axis=1)
+    c_0 = float(np.linalg.lstsq(span[:, :1], order_0)[0][0])
+    fit = np.linalg.lstsq(span, order_1)[0]
+    angle_0 = math.atan2(_norm(order_0 - c_0 * grad), c_0 * _norm(grad)) if order_0.any() else 0.0
+    size = _norm(order_1)
+    angle_1 = math.asin(min(1.0, _norm(order_1 - span @ fit) / size)) if size > noise else 0.0
+    found = MetaExpansion(c_0, float(fit[1]), angle_0, angle_1, NONE, False)
     if k == 1:
-        return "any of them"
-    if c_0 != 0 and angle <= tolerance:
+        constant = _norm(order_1) <= max(noise, tolerance * abs(c_0) * _norm(inner))
+        fits = c_0 > 0 and angle_0 <= tolerance and constant
+        return found._replace(method=ANY) if fits else found
+    return found._replace(method=_recognise(found, k, tolerance))
+
+
+def _recognise(found: MetaExpansion, k: int, tolerance: float) -> str:
+    if found.avg_grad > 0 and max(found.angle_0, found.angle_1) <= tolerance:
         for name in METHODS:
             ratio = _ratio(name, k)
-            if abs(c_1 / c_0 - ratio) <= tolerance * abs(ratio):
+            if abs(found.avg_grad_inner / found.avg_grad - ratio) <= tolerance * abs(ratio):
                 return name
-    return "none of them"
+    return NONE
+
+
+def _is_exact(
+    family: TaskFamily,
+    direction: Callable[[Sequence[Batch], float], Array],
+    k: int,
+    alpha: float,
+    found: MetaExpansion,
+) -> bool:
+    """Return whether the direction is a constant times the method's own on a few tuples of minibatches."""
+    method = METHODS["Reptile" if found.method == ANY else found.method](family.model, alpha)
+    tuples = [t for task in family.tasks[:2] for t in itertools.islice(family.sampler(task, k), 3)]
+    right = np.concatenate([method(run(family.model, family.phi, t, alpha)) for t in tuples])
+    theirs = np.concatenate([direction(t, alpha) for t in tuples])
+    constant = float(theirs @ right) / (float(right @ right) or 1.0)
+    return bool(_norm(theirs - constant * right) <= EXACT * _norm(theirs))
 
 
 def _ratio(method: str, k: int) -> float:
@@ -113,34 +184,53 @@ def _ratio(method: str, k: int) -> float:
 def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Report:
     ratio = found.avg_grad_inner / found.avg_grad if found.avg_grad else math.inf
     wanted = _ratio(expect, k)
-    if found.method == "FOMAML" and expect == "MAML":
-        suspect = "this is FOMAML: the factors I - α H_i are missing"
-    elif found.method == "none of them" and found.angle > tolerance:
+    measured = f"AvgGradInner : AvgGrad (measured {ratio:.4g}, {expect} has {wanted:.4g})"
+    error = abs(ratio - wanted) / (abs(wanted) or 1.0)
+    if found.method in (expect, ANY):
+        measured, error = "single tuples of minibatches at a larger α", math.inf
         suspect = (
-            f"the first order is {found.angle:.2g} rad off AvgGrad and AvgGradInner: "
+            f"true to order α only: on average this is {expect}, minibatch by minibatch it is not "
+            "(I - α Σ H_i for the product, factors or minibatches in another order, a wrong iterate)"
+        )
+    elif found.avg_grad <= 0 and found.angle_0 == 0:
+        measured, error, suspect = "AvgGrad (order α⁰)", 1.0, "the meta-gradient is zero"
+    elif found.angle_0 > tolerance:
+        measured, error = "AvgGrad (order α⁰)", found.angle_0
+        off = f"the order α⁰ is {found.angle_0:.2g} rad off AvgGrad"
+        suspect = f"{off}: something is added, or a gradient is wrong"
+        if found.angle_0 >= math.pi - tolerance:
+            suspect = "its sign: subtracted from φ, this direction ascends"
+    elif k == 1:
+        measured = "α¹ (at k = 1 the direction does not depend on α)"
+        error, suspect = math.inf, "at k = 1 every method is the gradient at φ, whatever α"
+    elif found.method == "FOMAML" and expect == "MAML":
+        suspect = "this is FOMAML: the factors I - α H_i are missing"
+    elif found.method == NONE and found.angle_1 > tolerance:
+        suspect = (
+            f"the first order is {found.angle_1:.2g} rad off AvgGrad and AvgGradInner: "
             "not plain SGD inside, or minibatches that are not exchangeable"
         )
-    elif found.method == "none of them":
+    elif found.method == NONE:
         suspect = "no known method's ratio: too few or too many factors I - α H_i, or a wrong iterate"
     else:
         suspect = f"this is {found.method}"
-    measured = f"AvgGradInner : AvgGrad (measured {ratio:.4g}, {expect} has {wanted:.4g})"
-    return Report("meta-gradient", measured, abs(ratio - wanted) / abs(wanted), tolerance, suspect)
+    return Report("meta-gradient", measured, error, tolerance, suspect)
 
 
-def _check_arguments(phi: Array, tasks: Sequence[Task], k: int, expect: str | None) -> None:
-    if phi.ndim != 1 or phi.dtype != np.float64:
-        raise UsageError(f"phi is {phi.dtype} {phi.shape}; checks need a float64 vector (n,)")
-    if not 1 <= k <= min(map(len, tasks)):
-        raise UsageError(f"k = {k}, but a task has {min(map(len, tasks))} minibatches; give at least k")
-    if min(map(len, tasks)) < 2:
+def _check_arguments(phi: Any, tasks: Any, k: Any, expect: str | None) -> None:
+    check_phi(phi)
+    if not isinstance(tasks, Sequence) or not tasks or not all(hasattr(task, "__len__") for task in tasks):
+        raise UsageError("tasks must be a list of tasks, each a list of minibatches; it is empty or not one")
+    if not isinstance(k, int | np.integer):
+        raise UsageError(f"k is {k!r}; give the number of inner steps")
+    fewest = min(map(len, tasks))
+    if not 1 <= k <= fewest:
+        raise UsageError(f"k = {k}, but a task has {fewest} minibatches; give at least k, and k ≥ 1")
+    if fewest < 2:
         raise UsageError("a task has one minibatch; AvgGradInner needs two")
     if expect is not None and expect not in METHODS:
         raise UsageError(f"method {expect!r} is unknown; expect one of {', '.join(METHODS)}")
 
 
-class _Functions(NamedTuple):
-    """Plain functions as a model."""
-
-    loss_and_grad: Callable[[Array, Batch], tuple[Any, Array]]
-    hvp: Callable[[Array, Batch, Array], Array]
+def _norm(x: Array) -> float:
+    return float(np.linalg.norm(x))

@@ -1,4 +1,4 @@
-"""What a check says: the worst direction, how wrong, and which term is suspected."""
+"""The result of a check: the worst direction, the relative error there, and the suspected cause."""
 
 from __future__ import annotations
 
@@ -7,13 +7,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a check: its worst direction, the relative error there, and a suspicion."""
+    """The result of a check.
+
+    Attributes
+    ----------
+    check : str
+        What was checked.
+    direction : str
+        The worst direction.
+    error, tolerance : float
+        The relative error in that direction, and the largest that is accepted.
+    suspect : str
+        The suspected cause of the error; empty if the check holds.
+    unmeasured : tuple of str
+        Directions about which the check says nothing: the whole derivative there is smaller than the
+        rounding error of what was differentiated.
+    """
 
     check: str
     direction: str
     error: float
     tolerance: float
     suspect: str = ""
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -23,9 +39,15 @@ class Report:
     def __str__(self) -> str:
         """Return the report as text."""
         verdict = "right, worst" if self.holds else "wrong"
-        text = f"{self.check}: {verdict} along {self.direction}, relative error {self.error:.0e}"
-        text = f"{text} (tolerance {self.tolerance:.0e})"
-        return f"{text}\n  suspect: {self.suspect}" if self.suspect else text
+        lines = [
+            f"{self.check}: {verdict} along {self.direction}, relative error {self.error:.0e} "
+            f"(tolerance {self.tolerance:.0e})"
+        ]
+        if self.suspect:
+            lines.append(f"  suspect: {self.suspect}")
+        if self.unmeasured:
+            lines.append(f"  not measured, smaller than rounding errors: {', '.join(self.unmeasured)}")
+        return "\n".join(lines)
 
 
 class CheckFailure(AssertionError):

@@ -1,15 +1,16 @@
-"""Hypothesis strategies: exact problems, and shapes, minibatches and trajectories for any model.
+"""Hypothesis strategies: exact families of tasks, and shapes, minibatches and trajectories for any model.
 
-The only module of the product that imports Hypothesis (``pip install hypothesis``).
+The only module of the package that imports Hypothesis: ``pip install hypothesis``, or the extra `test`
+of this package, which brings it.
 
     from hypothesis import given
-    from reptile_np.checks import gradients as checks, strategies
+    from reptile_np.checks import check_grad, strategies
 
     @given(strategies.batches((28, 28, 1), ways=5), strategies.vectors(model.layout.size))
     def test_my_gradient(batch, phi):
-        checks.check_grad(model.loss_and_grad, phi, batch)
+        check_grad(model.loss_and_grad, phi, batch)
 
-Large arrays are drawn from a drawn seed: their shapes shrink, their entries do not.
+Large arrays are made from a drawn seed: Hypothesis shrinks their shapes, not their entries.
 
 Verified by ``tests/checks/test_strategies.py``.
 """
@@ -25,11 +26,14 @@ import numpy as np
 try:
     from hypothesis import strategies as st
 except ImportError as error:  # pragma: no cover - a message, not a behaviour
-    raise ImportError("reptile_np.checks.strategies needs hypothesis: pip install hypothesis") from error
+    raise ImportError(
+        "reptile_np.checks.strategies needs hypothesis: "
+        'pip install hypothesis, or pip install "reptile_np[test]"'
+    ) from error
 
 from reptile_np.meta.inner_loop import Array, Trajectory, adapt
 from reptile_np.meta.optimizers import Sgd
-from reptile_np.theory.expansions import Problem, Sampler, distinct
+from reptile_np.theory.expansions import Sampler, TaskFamily, distinct
 from reptile_np.theory.polynomials import Polynomials
 from reptile_np.theory.rational import rationals
 
@@ -45,7 +49,7 @@ def rational_vectors(n: int) -> st.SearchStrategy[Array]:
 
 
 @st.composite
-def problems(
+def task_families(
     draw: st.DrawFn,
     *,
     variables: int = 2,
@@ -53,13 +57,15 @@ def problems(
     tasks: int = 2,
     batches: int = 3,
     sampler: Sampler = distinct,
-) -> Problem:
+) -> TaskFamily:
     """Draw a finite task distribution of polynomial losses, and a point; everything rational."""
     model = Polynomials(variables, degree)
     size = tasks * batches * model.terms
     top = draw(st.lists(st.integers(-3, 3), min_size=size, max_size=size))
     coefficients = rationals(top).reshape(tasks, batches, model.terms) / draw(st.integers(1, 3))
-    return Problem(model, [list(task) for task in coefficients], draw(rational_vectors(variables)), sampler)
+    return TaskFamily(
+        model, [list(task) for task in coefficients], draw(rational_vectors(variables)), sampler
+    )
 
 
 def generators() -> st.SearchStrategy[np.random.Generator]:

@@ -1,1 +1,1 @@
-"""From a preset's name to a result: frozen presets, their problems, run directories, progress."""
+"""From a preset's name to a result: presets, experiments made of them, run directories, runs."""

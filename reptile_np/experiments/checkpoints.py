@@ -1,65 +1,187 @@
-"""The state of a run in one file, which is whole or not there.
+"""The state of a run in one file with its own checksum, and the file before it.
 
-Verified by ``tests/experiments/test_checkpoints.py`` (kills in the middle of a write, files cut short).
+    format        1
+    sha256        of the names, types, shapes and bytes of all other arrays
+    done          outer steps done
+    phi           the parameters (n,), float32
+    inner_…       the inner optimiser's state: inner_m, inner_v (n,) and inner_t for Adam
+    outer_…       the outer optimiser's state
+
+Empty arrays (the m of Adam with beta1 = 0) are not stored.  Files of format 0, which have neither checksum
+nor names (``inner/0``, …), can still be read.
+
+Verified by ``tests/experiments/test_checkpoints.py`` (kills in the middle of a write, damaged files).
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from reptile_np.errors import UsageError
 from reptile_np.files import replacing
+from reptile_np.meta.inner_loop import Array
 from reptile_np.meta.training import Step
 
-
-def save_step(path: Path, step: Step) -> None:
-    """Write a run's state to one .npz: φ, both optimisers' states, the number of outer steps done."""
-    arrays = {"done": np.array(step.done), "phi": step.phi}
-    for name, state in (("inner", step.inner_state), ("outer", step.outer_state)):
-        arrays.update({f"{name}/{i}": np.asarray(value) for i, value in enumerate(state)})
-    with replacing(path) as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+FORMAT = 1
+NEWEST, BEFORE, DAMAGED = "checkpoint.npz", "checkpoint-before.npz", "checkpoint-damaged.npz"
 
 
-def load_step(path: Path, template: Step) -> Step:
-    """Return what `save_step` wrote; `template` gives the optimisers' kinds and the size of φ.
+def save_step(folder: Path, step: Step) -> None:
+    """Write a run's state; the newest checkpoint until now becomes the one before.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the newest checkpoint is then unchanged.
+    """
+    arrays = {"done": np.array(step.done), "phi": step.phi, **_state_arrays(step)}
+    arrays = {name: array for name, array in arrays.items() if array.size}
+    newest = folder / NEWEST
+    with replacing(newest) as file:
+        np.savez(file, format=np.array(FORMAT), sha256=np.array(_checksum(arrays)), **arrays)  # type: ignore[arg-type]
+        if newest.exists():
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(newest, folder / BEFORE)
+
+
+def load_newest(folder: Path, template: Step, fallback: Callable[[str], None]) -> Step:
+    """Return the newest state that is whole; a damaged newest file falls back to the one before.
+
+    `template` gives the kinds of optimiser states and the size of φ; `fallback` is told in one line.
 
     Raises
     ------
     UsageError
-        If the file is missing, cut short, altered, or of another network or optimiser.
+        If there is no checkpoint, or none that is whole and belongs to `template`.
     """
-    if not path.exists():
-        raise UsageError(f"{path}: no such checkpoint; the run has not saved one yet")
+    newest, before = folder / NEWEST, folder / BEFORE
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            phi = arrays["phi"]
-            inner = _state(template.inner_state, [arrays[f"inner/{i}"] for i in _range(arrays, "inner")])
-            outer = _state(template.outer_state, [arrays[f"outer/{i}"] for i in _range(arrays, "outer")])
-            step = Step(int(arrays["done"]), phi, inner, outer)
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, TypeError) as error:
-        raise UsageError(f"{path}: not a whole checkpoint ({error}); start again in a new --out") from None
-    if phi.shape != template.phi.shape or phi.dtype != template.phi.dtype:
-        raise UsageError(
-            f"{path}: {phi.dtype} {phi.shape} parameters, but the run's config.json describes "
-            f"{template.phi.dtype} {template.phi.shape}; checkpoint and config do not belong together"
-        )
-    return step
+        return load_step(newest, template)
+    except UsageError as error:
+        try:
+            step = load_step(before, template)
+        except UsageError:
+            raise UsageError(f"{error}; start again in a new --out") from None
+        fallback(f"{error}; using {BEFORE}, outer step {step.done}, instead")
+        return step
 
 
-def _range(arrays: Any, name: str) -> range:
-    return range(sum(key.startswith(f"{name}/") for key in arrays.files))
+def set_damaged_aside(folder: Path) -> None:
+    """Make the checkpoint before the newest the newest, after `load_newest` fell back to it.
+
+    Otherwise the next `save_step` would replace the one good file by the damaged one.
+
+    Raises
+    ------
+    OSError
+        If the files cannot be renamed.
+    """
+    if os.path.lexists(folder / NEWEST):
+        os.replace(folder / NEWEST, folder / DAMAGED)
+    os.replace(folder / BEFORE, folder / NEWEST)
 
 
-def _state(template: Any, values: list[Any]) -> Any:
-    """Return `values` as a state of the template's kind: a named tuple, or () for none."""
-    if len(values) != len(template):
-        raise ValueError(f"{len(values)} optimiser arrays instead of {len(template)}")
-    values = [
-        int(value) if isinstance(like, int) else value for value, like in zip(values, template, strict=True)
-    ]
-    return type(template)(*values)
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a run has saved a state, whole or damaged."""
+    return any(os.path.lexists(folder / name) for name in (NEWEST, BEFORE))
+
+
+def load_step(path: Path, template: Step) -> Step:
+    """Return what `save_step` wrote to one file; `template` as in `load_newest`.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing, damaged, altered, or of another network or optimiser.
+    """
+    if not os.path.lexists(path):
+        raise UsageError(f"{path}: no such checkpoint; the run has not saved one yet")
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise UsageError(f"{path}: not a file")
+    try:
+        arrays = _read(path)
+        if "inner/0" in arrays or "format" not in arrays:
+            arrays = _named_as_format_1(arrays, template)
+        elif arrays["format"].item() != FORMAT:
+            raise ValueError(f"format {arrays['format'].item()} is not known to this version of reptile_np")
+        elif arrays["sha256"].item() != _checksum(_content(arrays)):
+            raise ValueError("its content does not have its checksum")
+        return _step(_content(arrays), template)
+    except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{path}: not a whole checkpoint of this run ({reason})") from None
+
+
+def _read(path: Path) -> dict[str, Array]:
+    with path.open("rb") as file:
+        with zipfile.ZipFile(file) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("it is compressed, and reptile_np does not compress checkpoints")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+
+def _content(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array for name, array in arrays.items() if name not in ("format", "sha256")}
+
+
+def _checksum(arrays: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _state_arrays(step: Step) -> dict[str, Array]:
+    """Return name → array for every field of both optimisers' states, empty ones included."""
+    return {
+        f"{loop}_{field}": np.asarray(value)
+        for loop, state in (("inner", step.inner_state), ("outer", step.outer_state))
+        for field, value in zip(getattr(state, "_fields", ()), state, strict=True)
+    }
+
+
+def _named_as_format_1(arrays: Mapping[str, Array], template: Step) -> dict[str, Array]:
+    """Return the arrays of format 0, which numbered the fields of a state, under their names."""
+    named = {name: arrays[name] for name in ("done", "phi")}
+    for loop, state in (("inner", template.inner_state), ("outer", template.outer_state)):
+        numbered = [name for name in arrays if name.startswith(f"{loop}/")]
+        if len(numbered) != len(state):
+            raise ValueError(f"{len(numbered)} arrays of the {loop} optimiser instead of {len(state)}")
+        for i, field in enumerate(getattr(state, "_fields", ())):
+            named[f"{loop}_{field}"] = arrays[f"{loop}/{i}"]
+    return {name: array for name, array in named.items() if array.size}
+
+
+def _step(arrays: dict[str, Array], template: Step) -> Step:
+    """Return the step in `arrays`, each checked: shape, dtype, sign, finite; nothing missing or left over."""
+    expected = {"done": np.array(0), "phi": template.phi, **_state_arrays(template)}
+    expected = {name: like for name, like in expected.items() if like.size}
+    if arrays.keys() != expected.keys():
+        difference = ", ".join(sorted(arrays.keys() ^ expected.keys()))
+        raise ValueError(f"another optimiser's state: {difference}")
+    for name, like in expected.items():
+        array = arrays[name]
+        if array.shape != like.shape or array.dtype != like.dtype:
+            raise ValueError(f"{name} is {array.dtype} {array.shape} instead of {like.dtype} {like.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
+        if name.endswith(("_v", "_t", "done")) and (array < 0).any():
+            raise ValueError(f"{name} is negative")
+    states = []
+    for loop, state in (("inner", template.inner_state), ("outer", template.outer_state)):
+        values = {}
+        for field, like in zip(getattr(state, "_fields", ()), state, strict=True):
+            value = arrays.get(f"{loop}_{field}", like)
+            values[field] = int(value) if isinstance(like, int) else value
+        states.append(type(state)(**values))
+    return Step(int(arrays["done"]), arrays["phi"], *states)

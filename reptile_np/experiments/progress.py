@@ -1,21 +1,38 @@
 """What a person sees while a run is under way: a bar on a terminal, plain lines elsewhere.
 
 Losses are shown as running means: the loss of one task says more about the task than about the run.
+
+Verified by ``tests/experiments/test_progress.py``.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from reptile_np.errors import printable
+
+Item = TypeVar("Item")
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, the rounds done, and all rounds; a second way to learn of them."""
 
 LINE_EVERY = 10.0  # seconds between plain lines
-MEMORY = 100  # outer steps that the running mean looks back, roughly
+BAR = "{desc}: {percentage:.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
+"""A tenth of 80 columns and more is left for the bar itself."""
+MEMORY = 100  # outer steps that the running mean averages, roughly
+
+
+def notice(text: str) -> None:
+    """Say one line on standard error that the user must not miss."""
+    print(f"reptile-np: {text}", file=sys.stderr, flush=True)
 
 
 class RunningMean:
-    """An exponential moving average, corrected for its start: exact for constant input from step one."""
+    """An exponential moving average without bias at its start: a constant input gives that constant."""
 
     def __init__(self, memory: int = MEMORY) -> None:
         self._keep = 1 - 1 / memory
@@ -29,17 +46,32 @@ class RunningMean:
 
 
 class Progress:
-    """Report on a loop of `total` rounds to standard error, and say when it should be done."""
+    """Report on a loop of `total` rounds to standard error, and say when it should be done.
 
-    def __init__(self, what: str, total: int, done: int = 0, quiet: bool = False) -> None:
-        self._what, self._total, self._start, self._quiet = what, total, done, quiet
+    A standard error that is closed, or that cannot be written any more, ends the reports, not the loop.
+    """
+
+    def __init__(
+        self, what: str, total: int, done: int = 0, quiet: bool = False, report: Report | None = None
+    ) -> None:
+        self._report = report
+        self._what, self._total, self._start = printable(what), total, done
+        self._quiet = quiet or sys.stderr is None
         self._began = self._last_line = time.monotonic()
-        self._bar = None if quiet else _tqdm(what, total, done)
+        self._bar = None if self._quiet else _tqdm(self._what, total, done)
 
     def update(self, done: int, note: str = "") -> None:
         """Say that `done` rounds are done."""
+        if self._report is not None:
+            self._report(self._what, done, self._total)
         if self._quiet:
             return
+        try:
+            self._show(done, note)
+        except OSError:
+            self._quiet = True
+
+    def _show(self, done: int, note: str) -> None:
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(done - self._bar.n)
@@ -49,27 +81,27 @@ class Progress:
             return
         self._last_line = now
         left = (now - self._began) / max(done - self._start, 1) * (self._total - done)
-        print(
-            f"{self._what}: {done}/{self._total}  {note}  {duration(left)} to go",
-            file=sys.stderr,
-            flush=True,
-        )
+        parts = [f"{self._what}: {done}/{self._total}", *([note] if note else []), f"{duration(left)} to go"]
+        print("  ".join(parts), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Finish the bar's line."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
-    def over(self, items: Iterable[Any]) -> Iterator[Any]:
+    def over(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items, counting them."""
-        for done, item in enumerate(items, start=1):
-            yield item
-            self.update(done)
-        self.close()
+        try:
+            for done, item in enumerate(items, start=1):
+                yield item
+                self.update(done)
+        finally:
+            self.close()
 
 
 class Reporter:
-    """Show several jobs one after another: called with (what, done, total), total None where unknown."""
+    """Show several jobs one after another: called with (what, done, total), total None if not known."""
 
     def __init__(self) -> None:
         self._what = ""
@@ -94,11 +126,11 @@ def duration(seconds: float) -> str:
 
 
 def _tqdm(what: str, total: int, done: int) -> Any:
-    """Return a bar where tqdm is installed and standard error is a terminal, else None."""
+    """Return a bar if tqdm is installed and standard error is a terminal, else None."""
     if not sys.stderr.isatty():
         return None
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(desc=what, total=total, initial=done, dynamic_ncols=True)
+    return tqdm(desc=what, total=total, initial=done, dynamic_ncols=True, bar_format=BAR)

@@ -1,160 +1,36 @@
-"""A run and its directory: train, checkpoint, record, resume, evaluate.
+"""Runs: train a preset, stop and resume, evaluate.
 
-    DIR/config.json       the preset as it ran, the seed, the version; held while a run is at work
-    DIR/checkpoint.npz    the state after the last saved outer step; replaced atomically
-    DIR/records.jsonl     one line per logged outer step, and one per evaluation
-    DIR/result.json       the scores, once the run is done
-
-A run that was killed goes on from its checkpoint and ends with the same φ, to the bit.
-Verified by ``tests/experiments/test_runs.py``.
+A run that was stopped or killed continues from its checkpoint and ends with bitwise the same φ as one that
+was not.  Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments/test_reliability.py``.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import reptile_np
+import numpy as np
+
 from reptile_np.errors import UsageError
-from reptile_np.experiments import presets, problems
-from reptile_np.experiments.checkpoints import load_step, save_step
-from reptile_np.experiments.presets import Preset
-from reptile_np.experiments.problems import Problem, Scores
-from reptile_np.experiments.progress import Progress, RunningMean
-from reptile_np.experiments.streams import Streams
-from reptile_np.files import held, replacing
-from reptile_np.meta.optimizers import linear_annealing
-from reptile_np.meta.training import Step, begin, meta_train
+from reptile_np.experiments import environment
+from reptile_np.experiments.episodes import Split
+from reptile_np.experiments.experiment import Experiment, make_experiment
+from reptile_np.experiments.parallel import job_count, processes
+from reptile_np.experiments.progress import Progress, Report, RunningMean, notice
+from reptile_np.experiments.run_directory import RESULT, RunDirectory, SavedRun
+from reptile_np.experiments.scores import Scores
+from reptile_np.experiments.specs import Preset
+from reptile_np.experiments.watching import watcher
+from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 
 SAVE_EVERY = 30.0  # seconds between checkpoints
 RECORDS = 200  # lines that a whole run writes
-
-
-@dataclass(frozen=True)
-class RunDirectory:
-    """The files of one run."""
-
-    path: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where the state is."""
-        return self.path / "checkpoint.npz"
-
-    @property
-    def records(self) -> Path:
-        """Where the lines are."""
-        return self.path / "records.jsonl"
-
-    def create(self, preset: Preset, seed: int) -> None:
-        """Make the directory and say what runs in it.
-
-        Raises
-        ------
-        UsageError
-            If it exists and is not empty: nothing is ever overwritten.
-        """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise UsageError(f"--out {self.path}: exists; choose another, or go on with --resume")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.write_json(
-                "config.json",
-                {"preset": presets.to_json(preset), "seed": seed, "version": reptile_np.__version__},
-            )
-        except OSError as error:
-            raise UsageError(f"--out {self.path}: cannot be written ({error.strerror})") from None
-
-    def config(self) -> tuple[Preset, int]:
-        """Return the preset and the seed of the run.
-
-        Raises
-        ------
-        UsageError
-            If there is no run here, or its config.json is not whole.
-        """
-        path = self.path / "config.json"
-        try:
-            values = json.loads(path.read_text())
-            return presets.from_json(values["preset"]), int(values["seed"])
-        except OSError:
-            raise UsageError(f"{self.path}: no run here (no config.json); train with --out first") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UsageError(f"{path}: not a whole config.json; start again in a new --out") from None
-
-    @contextmanager
-    def occupied(self) -> Iterator[None]:
-        """Keep other runs out, until this one ends or is killed.
-
-        Raises
-        ------
-        UsageError
-            If another run is at work here.
-        """
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(held(self.path / "config.json"))
-            except BlockingIOError:
-                raise UsageError(
-                    f"--out {self.path}: another run is at work there; wait for it or stop it"
-                ) from None
-            yield
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Add one line to the records."""
-        with self.records.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def forget_after(self, done: int) -> None:
-        """Drop the records of outer steps that the checkpoint does not have; they will be made again."""
-        if not self.records.exists():
-            return
-        kept = [line for line in self.records.read_text().splitlines() if _step_of(line) <= done]
-        text = "".join(line + "\n" for line in kept)
-        with replacing(self.records) as file:
-            file.write(text.encode())
-
-    def write_json(self, name: str, values: dict[str, Any]) -> None:
-        """Write one JSON file, whole or not at all."""
-        text = json.dumps(values, indent=2) + "\n"
-        with replacing(self.path / name) as file:
-            file.write(text.encode())
-
-
-def _step_of(line: str) -> float:
-    """Return the outer step of a record; a line cut short by a kill belongs to none."""
-    try:
-        return float(json.loads(line)["outer_step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
-
-
-def initial_step(problem: Problem, preset: Preset, streams: Streams) -> Step:
-    """Return the state of a run before its first outer step."""
-    phi = problem.model.init(streams.rng("init"))
-    return begin(phi, problems.inner_optimizer(preset), problems.outer_optimizer(preset))
-
-
-def outer_steps(problem: Problem, preset: Preset, start: Step) -> Iterator[Step]:
-    """Yield the outer steps of a preset from `start` on: `meta_train` with the preset's values."""
-    outer = preset.outer
-    return meta_train(
-        problem.model,
-        start,
-        problem.episode,
-        meta_gradient=problems.meta_gradient(preset, problem.model),
-        inner=problems.inner_optimizer(preset),
-        outer=problems.outer_optimizer(preset),
-        rate=linear_annealing(outer.rate, outer.final_rate, outer.steps),
-        outer_steps=outer.steps,
-        meta_batch=outer.meta_batch,
-    )
 
 
 def train(
@@ -166,139 +42,229 @@ def train(
     out: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
-) -> Scores:
+    report: Report | None = None,
+) -> dict[str, Any]:
     """Run a preset to its end and return the result, JSON-ready.
+
+    A new run evaluates the untrained initialisation first, so that an evaluation that cannot work is found
+    out before the training.  A resumed run, which did this before, evaluates it after the training.
 
     Parameters
     ----------
+    data
+        Folder of the images, for presets that read images (default: the imported cache).
     out
-        The run's directory; None keeps nothing.
+        The run's directory; None keeps nothing, not even the trained parameters.
+    report
+        Told of every outer step and evaluation task, as a bar is.
     resume
-        Go on in `out`; preset and seed are then the directory's own, and must be the given ones.
+        Continue the run in `out`, whose preset and seed must be the given ones.  Kernels of another
+        instruction set round differently: they are accepted with a notice and recorded.
+
+    Returns
+    -------
+    dict
+        ``outer_steps``; ``seconds`` of training over all sittings; the headline of the scores, for the
+        trained state and, with the suffix ``_untrained``, for the initialisation.
 
     Raises
     ------
     UsageError
-        For data, directories or settings that cannot be used; nothing is overwritten.
+        For data, directories or settings that cannot be used, and for a run that diverges; nothing that
+        was saved before is lost.
     KeyboardInterrupt
         On Ctrl-C, after the state has been saved.
     """
-    directory = RunDirectory(out) if out else None
+    directory = RunDirectory(out) if out is not None else None
     if resume:
         if directory is None:
             raise UsageError("--resume needs --out DIR, the directory of the run to go on with")
         if directory.config() != (preset, seed):
             raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
-    streams = Streams(seed)
-    problem = problems.bind(preset, streams, ops, data)
-    untrained = step = initial_step(problem, preset, streams)
-    if directory is not None and not resume:
-        directory.create(preset, seed)
-    with directory.occupied() if directory is not None else nullcontext():
+    experiment = make_experiment(preset, seed, ops, data)
+    untrained = step = experiment.start()
+    sitting = Sitting(directory, environment.describe(ops))
+    with ExitStack() as stack:
         if directory is not None and resume:
-            if directory.checkpoint.exists():
-                step = load_step(directory.checkpoint, step)
-            directory.forget_after(step.done)
-
-        began = time.monotonic()
-        step = _train(problem, preset, step, directory, quiet)
-        seconds = time.monotonic() - began
-
-        scores = {
-            name: problem.scores(
-                point.phi,
-                point.inner_state,
-                preset.evaluation,
-                progress=Progress(f"evaluate {name}", preset.evaluation.tasks, quiet=quiet).over,
-            )
-            for name, point in (("trained", step), ("untrained", untrained))
+            stack.enter_context(directory.resume())
+            step = sitting.resumed(untrained)
+        elif directory is not None:
+            stack.enter_context(directory.begin(preset, seed))
+        score = partial(_evaluate, experiment, quiet, report)
+        before = None if resume else score("untrained", untrained)
+        step = _train(experiment, step, sitting, quiet, report)
+        before = before or score("untrained", untrained)
+        after = score("trained", step)
+        result = {
+            "outer_steps": step.done,
+            "seconds": sitting.total_seconds(),
+            **after.headline(""),
+            **before.headline("_untrained"),
         }
-        result = {"outer_steps": step.done, "seconds": seconds, **_headline(scores)}
         if directory is not None:
-            directory.write_json("result.json", result)
+            directory.write_json(RESULT, result)
         return result
 
 
-def _train(
-    problem: Problem, preset: Preset, step: Step, directory: RunDirectory | None, quiet: bool
-) -> Step:
-    """Run the outer steps that are left; record, save, and show them."""
-    total = preset.outer.steps
-    every = max(total // RECORDS, 1)
-    progress = Progress(f"train {preset.name}", total, step.done, quiet)
-    first, last = RunningMean(), RunningMean()
-    saved = time.monotonic()
-    try:
-        for done in outer_steps(problem, preset, step):
-            step = done
-            assert step.first_loss is not None
-            assert step.last_loss is not None
-            note = f"loss {first.add(step.first_loss):.3f} → {last.add(step.last_loss):.3f}"
-            progress.update(step.done, note)
-            if directory is None:
-                continue
-            if step.done % every == 0 or step.done == total:
-                losses = {"first_loss": step.first_loss, "last_loss": step.last_loss}
-                directory.append({"outer_step": step.done, **losses})
-            if time.monotonic() - saved > SAVE_EVERY or step.done == total:
-                save_step(directory.checkpoint, step)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        if directory is not None:
-            save_step(directory.checkpoint, step)
-        raise
-    finally:
-        progress.close()
-    return step
-
-
-def _headline(scores: dict[str, Scores]) -> Scores:
-    """Return the contract's keys: `accuracy…` as fractions per mode, or `error…` for a regression."""
-    headline: Scores = {}
-    for suffix, name in (("", "trained"), ("_untrained", "untrained")):
-        values = scores[name]
-        if "error" in values:
-            headline.update({f"{key}{suffix}": value for key, value in values.items()})
-        else:
-            headline[f"accuracy{suffix}"] = {mode: value["mean"] for mode, value in values.items()}
-            headline[f"ci95{suffix}"] = {mode: value["ci95"] for mode, value in values.items()}
-    return headline
-
-
 def evaluate(
-    path: Path,
+    run: Path | SavedRun,
     ops: Ops,
     *,
     data: Path | None = None,
     tasks: int = 10_000,
     shots: int | None = None,
-    split: str = "test",
+    split: Split = "test",
+    curve: bool = False,
+    jobs: int | None = None,
+    executor: Executor | None = None,
     quiet: bool = False,
-) -> Scores:
-    """Evaluate the checkpoint of a run in both modes, JSON-ready; the result is added to its records.
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Evaluate the checkpoint of a run, JSON-ready; the result is added to the run's records.
+
+    Parameters
+    ----------
+    run
+        The directory of a run, or what can be read like one.
+    curve
+        Whether to record the accuracy, or the error, after each inner step too.
+    jobs
+        Processes of one thread each (default: every core that the tasks keep busy); 1 runs in this process.
+        The result is the same for any number.  Processes are spawned: a script needs
+        ``if __name__ == "__main__":``.
+    executor
+        Any `concurrent.futures.Executor` instead of `jobs` processes.
 
     Raises
     ------
     UsageError
-        If there is no run, or no checkpoint, in `path`.
+        If there is no run, no checkpoint, or the data cannot give such tasks.
     """
-    directory = RunDirectory(path)
+    directory = RunDirectory(run) if isinstance(run, Path) else run
     preset, seed = directory.config()
-    streams = Streams(seed)
-    problem = problems.bind(preset, streams, ops, data)
-    step = load_step(directory.checkpoint, initial_step(problem, preset, streams))
-    spec = replace(preset.evaluation, tasks=tasks, shots=shots or preset.evaluation.shots)
-    progress = Progress("evaluate", tasks, quiet=quiet).over
-    scores = problem.scores(step.phi, step.inner_state, spec, split, progress=progress)
+    changes = {"tasks": tasks, **({} if shots is None else {"shots": shots})}
+    preset = replace(preset, evaluation=replace(preset.evaluation, **changes))
+    experiment = make_experiment(preset, seed, ops, data)
+    experiment.check_evaluation(preset.evaluation, split)
+    step = directory.load(experiment.start())
+    with ExitStack() as stack:
+        if executor is None:
+            executor = stack.enter_context(processes(job_count(jobs, tasks)))
+        progress = Progress("evaluate", tasks, quiet=quiet, report=report).over
+        scores = experiment.evaluate(step, split=split, curve=curve, executor=executor, progress=progress)
     result = {
         "preset": preset.name,
         "seed": seed,
         "outer_steps": step.done,
         "split": split,
         "tasks": tasks,
-        "shots": spec.shots,
+        "shots": preset.evaluation.shots,
         "ways": preset.tasks.ways,
-        **({"accuracy": scores} if "error" not in scores else scores),
+        **scores.to_json(),
     }
-    directory.append({"outer_step": step.done, "evaluation": result})
+    try:
+        directory.append({"outer_step": step.done, "evaluation": result})
+    except UsageError as error:
+        notice(f"{error}; this evaluation is not in its records")
     return result
+
+
+class Sitting:
+    """One uninterrupted part of a run: saves states, and counts steps and seconds beside the environment.
+
+    Without a directory nothing is saved.
+    """
+
+    def __init__(self, directory: RunDirectory | None, environment: dict[str, Any]) -> None:
+        self.directory = directory
+        self._environment = environment
+        self._earlier: list[dict[str, Any]] = []
+        self._first: int | None = None
+        self._began = self._saved = 0.0
+        self._seconds = 0.0
+
+    def resumed(self, untrained: Step) -> Step:
+        """Return the state to go on from; say so if the kernels are not those of the sitting before."""
+        assert self.directory is not None
+        self._earlier = self.directory.sittings()
+        started = self.directory.has_checkpoint()
+        step = self.directory.load_to_continue(untrained) if started else untrained
+        self.directory.forget_after(step.done)
+        kernels = self._environment["kernels"]
+        if self._earlier and (before := self._earlier[-1]["kernels"]) != kernels:
+            notice(
+                f"{self.directory.path}: ran with {before} kernels until now and goes on with {kernels}, "
+                f"which round differently; for bitwise the same result use --ops {before}"
+            )
+        return step
+
+    def begin(self, step: Step) -> None:
+        """Start the clock."""
+        self._first = step.done
+        self._began = self._saved = time.monotonic()
+
+    def save(self, step: Step) -> None:
+        """Save a state and what this sitting has done."""
+        self._seconds = time.monotonic() - self._began
+        if self.directory is not None:
+            steps = {"from_step": self._first, "to_step": step.done, "seconds": round(self._seconds, 3)}
+            self.directory.save(step, [*self._earlier, {**steps, **self._environment}])
+        self._saved = time.monotonic()
+
+    def save_if_due(self, step: Step) -> None:
+        """Save a state if the last one is older than `SAVE_EVERY`."""
+        if time.monotonic() - self._saved > SAVE_EVERY:
+            self.save(step)
+
+    def total_seconds(self) -> float:
+        """Return the seconds of training up to the last save, over all sittings."""
+        return float(sum(sitting["seconds"] for sitting in self._earlier)) + self._seconds
+
+
+def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool, report: Report | None) -> Step:
+    """Run the outer steps that are left; record, save, and show them."""
+    preset, total = experiment.preset, experiment.preset.outer.steps
+    every = max(total // RECORDS, 1)
+    progress = Progress(f"train {preset.name}", total, step.done, quiet, report)
+    first, last = RunningMean(), RunningMean()
+    watched = watcher(experiment)
+    sitting.begin(step)
+    if step.done >= total:
+        return step
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # reported in one line
+            for done in experiment.outer_steps(step):
+                _check_finite(done)
+                first_loss, last_loss = done.first_loss, done.last_loss
+                assert first_loss is not None
+                assert last_loss is not None
+                if sitting.directory:
+                    if done.done % every == 0 or done.done == total:
+                        losses = {"first_loss": first_loss, "last_loss": last_loss}
+                        sitting.directory.append({"outer_step": done.done, **losses})
+                    if record := watched(done):
+                        sitting.directory.append(record)
+                step = done  # now: a step that is interrupted before is made, and recorded, again
+                note = f"loss {first.add(first_loss):.3f} → {last.add(last_loss):.3f}"
+                progress.update(step.done, note)
+                sitting.save_if_due(step)
+        sitting.save(step)
+    except KeyboardInterrupt:
+        sitting.save(step)
+        raise
+    finally:
+        progress.close()
+    return step
+
+
+def _check_finite(step: Step) -> None:
+    if not np.isfinite(step.phi).all():
+        raise UsageError(
+            f"outer step {step.done}: the parameters are not finite; lower outer.rate or inner.learning_rate"
+        )
+
+
+def _evaluate(experiment: Experiment, quiet: bool, report: Report | None, what: str, step: Step) -> Scores:
+    tasks = experiment.preset.evaluation.tasks
+    progress = Progress(f"evaluate {what}", tasks, quiet=quiet, report=report)
+    return experiment.evaluate(step, progress=progress.over)

@@ -1,8 +1,8 @@
 """Independent random streams from one seed.
 
 Every draw of a run belongs to a named stream and a place in it, ``rng("tasks", i, j)``, which is a
-leaf of one `numpy.random.SeedSequence` tree.  Nothing is drawn "next": a run that stops and goes on,
-or evaluates more often, sees the same numbers at the same places.
+leaf of one `numpy.random.SeedSequence` tree.  No generator is kept between places: a run that is stopped
+and resumed, or that evaluates more often, draws the same numbers at the same places.
 
 Verified by ``tests/experiments/test_streams.py``.
 """
@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-Name = Literal["split", "init", "tasks", "batches", "evaluation", "classes"]
+Name = Literal["split", "init", "tasks", "batches", "evaluation", "classes", "watch"]
 _KEYS: dict[Name, int] = {
     "split": 0,
     "init": 1,
@@ -22,6 +22,7 @@ _KEYS: dict[Name, int] = {
     "batches": 3,
     "evaluation": 4,
     "classes": 5,
+    "watch": 6,
 }
 
 

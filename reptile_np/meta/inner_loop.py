@@ -1,43 +1,93 @@
 """The inner loop ``W = U_τ^k(φ)``: k optimiser steps on the minibatches of one task.
 
+This is the lowest file of the package: it imports nothing but NumPy.  It also defines what the loop needs of
+a model (`Differentiable`) and of an optimiser (`Optimizer`), and the one interface by which a model may run
+inner loops itself (`RunsInnerLoops`), for example in C.
+
 Verified by ``tests/meta/test_inner_loop.py`` and, in exact arithmetic, ``tests/theory``.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from reptile_np.meta.optimizers import Optimizer
+__all__ = [
+    "Array",
+    "Batch",
+    "Differentiable",
+    "Keep",
+    "Linearization",
+    "Optimizer",
+    "RunsInnerLoops",
+    "Segment",
+    "Trajectory",
+    "adapt",
+    "optimizer_step",
+    "plain_loop",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Batch = Any
-Keep = Literal["ends", "all", "hessians"]
-"""What a trajectory keeps, each more than the one before."""
+"""Whatever the model's loss takes; the networks of `reptile_np.nn` take (x, y)."""
+Keep = Literal["ends", "sqrt", "all", "hessians"]
+"""What a trajectory keeps, each more than the one before; `adapt` says what."""
 
 
 class Differentiable(Protocol):
-    """All that the inner loop asks of a model: a function of φ (n,) and a minibatch."""
+    """All that the inner loop needs of a model: a function of φ (n,) and a minibatch."""
 
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[Any, Array]:
         """Return the loss and its gradient (n,)."""
 
 
+class Optimizer(Protocol):
+    """What `adapt` and `meta_train` need of an optimiser; see `reptile_np.meta.optimizers`."""
+
+    def init(self, phi: Array) -> Any:
+        """Return the state before the first step."""
+
+    def update(self, grad: Array, state: Any, phi: Array) -> tuple[Array, Any]:
+        """Return φ and the state after one step."""
+
+
+class Linearization(NamedTuple):
+    """A minibatch's loss at φ, its gradient g (n,), and the gradient's derivative v ↦ H(φ) v."""
+
+    loss: Any
+    grad: Array
+    hvp: Callable[[Array], Array]
+
+
+class Segment(NamedTuple):
+    """Consecutive steps of an inner loop that can be run again: their start, and their minibatches."""
+
+    phi: Array
+    state: Any
+    batches: tuple[Batch, ...]
+
+
 @dataclass(frozen=True)
 class Trajectory:
-    """What k steps leave behind; every meta-gradient is a function of it.
+    """The points, gradients and losses of k steps; every meta-gradient is a function of it.
 
     With the paper's indices, for minibatches L_1 … L_k::
 
         phis      φ_1, φ_2, …, φ_{k+1}      k + 1 points (n,); phis[0] is the initialisation
         grads     g_1, …, g_k               g_i = L_i'(φ_i), each (n,)
+        states    s_1, …, s_k               the optimiser's state before each step
         losses    L_1(φ_1), …, L_k(φ_k)
-        hessians  v ↦ H_1 v, …, v ↦ H_k v   H_i = L_i''(φ_i), where they were kept
+        state     s_{k+1}                   the optimiser's state after the last step
+        hessians  v ↦ H_1 v, …, v ↦ H_k v   H_i = L_i''(φ_i), if they were kept
+        segments  the loop in ⌈k / ⌈√k⌉⌉ pieces, if it was adapted with ``keep="sqrt"``
 
-    A loop adapted with ``keep="ends"`` has only ``phis = (φ_1, φ_k, φ_{k+1})`` and no grads.
+    A loop adapted with ``keep="ends"`` or "sqrt" has the three points ``phis = (φ_1, φ_k, φ_{k+1})`` for
+    every k (for k = 1, φ_1 twice), no grads and no states.
     """
 
     phis: tuple[Array, ...]
@@ -46,6 +96,27 @@ class Trajectory:
     losses: tuple[Any, ...]
     state: Any
     hessians: tuple[Callable[[Array], Array], ...] = ()
+    states: tuple[Any, ...] = ()
+    segments: tuple[Segment, ...] = ()
+
+
+class RunsInnerLoops:
+    """A model that may run inner loops and optimiser steps itself.
+
+    `adapt` and `meta_train` ask every model that derives from this class first.  The answer None means "not
+    this optimiser, dtype or `keep`"; Python then does the work.  An answer must be what Python would compute,
+    up to rounding, and must not change its arguments.
+    """
+
+    def adapt(
+        self, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any, keep: Keep
+    ) -> Trajectory | None:
+        """Return the trajectory of the inner loop from `phi` (n,), or None; `keep` is never "sqrt"."""
+        return None
+
+    def update(self, optimizer: Optimizer, grad: Array, state: Any, phi: Array) -> tuple[Array, Any] | None:
+        """Return what ``optimizer.update(grad, state, phi)`` returns, or None."""
+        return None
 
 
 def adapt(
@@ -62,16 +133,20 @@ def adapt(
     Parameters
     ----------
     model
-        Gives ``loss_and_grad(phi, batch)``; of any dtype, `fractions.Fraction` in object arrays included.
+        Has ``loss_and_grad(phi, batch)``; of any dtype, `fractions.Fraction` in object arrays included.
     optimizer, state
-        `state` is the optimiser's from an earlier loop (default: a fresh one) and is not changed.
+        `state` is the optimiser's from an earlier loop (default: a new one) and is not changed.
     batches
         The k ≥ 1 minibatches of one task, in order.
     keep
-        "all" keeps every iterate and gradient, O(k n) memory.  "ends" keeps what Reptile and FOMAML
-        read, and lets a model with an `inner_loop` of its own run all k steps in place.  "hessians"
-        keeps, beyond "all", each step's activations where the model has `linearize`: exact MAML's
-        Hessian products then need not make them again.
+        What is kept does not change any point, nor any meta-gradient, bitwise.
+
+        * "ends" keeps what Reptile and FOMAML need: O(n) memory.
+        * "sqrt" keeps every ⌈√k⌉-th point, and the optimiser's state there: O(√k n).  Exact MAML runs each of
+          the segments between them once more, one at a time.
+        * "all" keeps every point, gradient and state: O(k n).
+        * "hessians" keeps, beyond "all", each step's activations if the model can (as
+          `reptile_np.nn.models.Model` can): exact MAML then does not compute the activations again.
 
     Raises
     ------
@@ -82,33 +157,58 @@ def adapt(
         raise ValueError("adapt needs at least one minibatch")
     if state is None:
         state = optimizer.init(phi)
-    phis, grads, losses, hessians = [phi], [], [], []
-    linearize = getattr(model, "linearize", None) if keep == "hessians" else None
-    fused = getattr(model, "inner_loop", None) if keep == "ends" else None
-    ends = fused(optimizer, phi, batches, state) if fused else None
-    if ends is not None:
-        phis += [ends.phi_before_last, ends.phi_last]
-        losses, state = list(ends.losses), ends.state
-    else:
-        for batch in batches:
-            if linearize:
-                loss, grad, hessian = linearize(phis[-1], batch)
-                hessians.append(hessian)
-            else:
-                loss, grad = model.loss_and_grad(phis[-1], batch)
-            phi, state = optimizer_step(model, optimizer, grad, state, phis[-1])
-            losses.append(loss)
-            phis.append(phi)
-            if keep == "ends":
-                del phis[1:-2]
-            else:
-                grads.append(grad)
-    return Trajectory(tuple(phis), tuple(grads), tuple(batches), tuple(losses), state, tuple(hessians))
+    if keep == "sqrt":
+        return _loop_in_segments(model, optimizer, phi, batches, state)
+    if isinstance(model, RunsInnerLoops):
+        trajectory = model.adapt(optimizer, phi, batches, state, keep)
+        if trajectory is not None:
+            return trajectory
+    return plain_loop(model, optimizer, phi, batches, state, keep)
+
+
+def plain_loop(
+    model: Differentiable, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any, keep: Keep
+) -> Trajectory:
+    """Run the inner loop step by step, with the model's gradients and the optimiser's updates.
+
+    The arguments are `adapt`'s.  No Hessians are kept: this loop knows nothing of a model but its gradient.
+    """
+    points, steps = (2, 0) if keep == "ends" else (None, None)  # how many are kept: the last ones, or all
+    phis, grads, states, losses = deque([phi], points), deque[Array]([], steps), deque[Any]([], steps), []
+    for batch in batches:
+        loss, grad = model.loss_and_grad(phis[-1], batch)
+        states.append(state)
+        next_phi, state = optimizer.update(grad, state, phis[-1])
+        phis.append(next_phi)
+        grads.append(grad)
+        losses.append(loss)
+    kept = (phi, *phis) if keep == "ends" else tuple(phis)
+    return Trajectory(kept, tuple(grads), tuple(batches), tuple(losses), state, states=tuple(states))
+
+
+def _loop_in_segments(
+    model: Differentiable, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any
+) -> Trajectory:
+    """Run the inner loop in segments of ⌈√k⌉ steps, and keep the start of each."""
+    length = math.isqrt(len(batches) - 1) + 1
+    segments: list[Segment] = []
+    losses: list[Any] = []
+    start = phi
+    for i in range(0, len(batches), length):
+        segments.append(Segment(phi, state, tuple(batches[i : i + length])))
+        t = adapt(model, optimizer, phi, segments[-1].batches, state, keep="ends")
+        losses += t.losses
+        phi, state = t.phis[-1], t.state
+    phis = (start, *t.phis[1:])
+    return Trajectory(phis, (), tuple(batches), tuple(losses), state, segments=tuple(segments))
 
 
 def optimizer_step(
     model: Differentiable, optimizer: Optimizer, grad: Array, state: Any, phi: Array
 ) -> tuple[Array, Any]:
-    """Return what ``optimizer.update(grad, state, phi)`` does; a model may have a faster way of its own."""
-    step = getattr(model, "optimizer_step", None)
-    return step(optimizer, grad, state, phi) if step else optimizer.update(grad, state, phi)
+    """Return ``optimizer.update(grad, state, phi)``, computed by the model if it can.
+
+    `meta_train` takes its outer steps so: a model in C rounds an update once less than NumPy does.
+    """
+    answer = model.update(optimizer, grad, state, phi) if isinstance(model, RunsInnerLoops) else None
+    return optimizer.update(grad, state, phi) if answer is None else answer

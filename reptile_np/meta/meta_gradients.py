@@ -1,95 +1,149 @@
 """The algorithms: each is one function from the inner loop's `Trajectory` to a direction (n,).
 
-Everything here, subtracted from φ, descends.  They differ by one line:
+Sign convention: every direction is *subtracted* from φ to decrease the loss.  The algorithms differ by one
+line.  The last column says how much of the trajectory each needs, which is `meta_train`'s argument `keep`::
 
-    reptile         φ_1 - φ_{k+1}                                  (with SGD: α Σ g_i)
-    fomaml          φ_k - φ_{k+1}                                  (with SGD: α g_k)
-    maml            (I - α H_1) (I - α H_2) … (I - α H_{k-1}) g_k
-    gradient_sum    Σ w_i g_i
+    reptile         φ_1 - φ_{k+1}                          (with SGD: α Σ g_i)     "ends"
+    fomaml          φ_k - φ_{k+1}                          (with SGD: α g_k)       "ends"
+    maml            (I - α H_1) … (I - α H_{k-1}) g_k      (with SGD)              "sqrt", "all", "hessians"
+    gradient_sum    Σ w_i g_i                                                      "all"
 
 Reptile and FOMAML are *displacements*, which is what the released program steps by: differs from the
 paper's analysis, whose g_Reptile and g_FOMAML are these divided by α.  MAML and gradient sums are
 gradients.  In section 5.2's terms Reptile is w = (1, …, 1) and FOMAML is w = e_k.
 
-Verified by ``tests/meta/test_meta_gradients.py`` (complex step through the whole loop) and
-``tests/test_paper.py`` (exact rational arithmetic).
+Verified by ``tests/meta/test_meta_gradients.py`` and ``tests/meta/test_unrolled.py`` (complex step through
+the whole loop, exact rational arithmetic), and ``tests/test_paper.py`` (exact rational arithmetic).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from numbers import Number
+from typing import Any, NamedTuple, Protocol
 
-from reptile_np.meta.inner_loop import Array, Batch, Keep, Trajectory
+import numpy as np
+
+from reptile_np.meta.inner_loop import Array, Batch, Differentiable, Optimizer, Trajectory, adapt
+from reptile_np.meta.optimizers import Sgd
+
+__all__ = [
+    "DifferentiableOptimizer",
+    "MetaGradient",
+    "TwiceDifferentiable",
+    "fomaml",
+    "gradient_sum",
+    "maml",
+    "reptile",
+]
 
 MetaGradient = Callable[[Trajectory], Array]
 
 
-class TwiceDifferentiable(Protocol):
+class DifferentiableOptimizer(Optimizer, Protocol):
+    """An optimiser with the adjoint of its `update`; see `reptile_np.meta.optimizers`."""
+
+    def update_bar(
+        self, phi_bar: Array, state_bar: Any, grad: Array, state: Any, phi: Array
+    ) -> tuple[Array, Any, Array]:
+        """Return the adjoints of the gradient (n,), the state and φ (n,)."""
+
+
+class TwiceDifferentiable(Differentiable, Protocol):
     """A model that also has Hessian-vector products."""
 
     def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
         """Return ``L''(φ) v`` (n,)."""
 
 
-def reads(what: Keep) -> Callable[[MetaGradient], MetaGradient]:
-    """Say what a meta-gradient reads of its trajectory, so that `meta_train` keeps that and no more."""
-
-    def mark(meta_gradient: MetaGradient) -> MetaGradient:
-        vars(meta_gradient)["reads"] = what
-        return meta_gradient
-
-    return mark
-
-
-def read_by(meta_gradient: MetaGradient) -> Keep:
-    """Return what `reads` said of it, else "all"."""
-    return getattr(meta_gradient, "reads", "all")
-
-
-@reads("ends")
 def reptile(t: Trajectory) -> Array:
     """Return ``φ_1 - φ_{k+1}``: Algorithm 1 moves φ against it by ε, towards ``W = φ_{k+1}``."""
     return t.phis[0] - t.phis[-1]
 
 
-@reads("ends")
 def fomaml(t: Trajectory) -> Array:
     """Return ``φ_k - φ_{k+1}``, the last displacement.
 
-    The tail is *separate* if the last minibatch holds examples kept out of the others, *shared* if
-    not; that is the sampler's choice (`reptile_np.tasks.few_shot`).
+    The tail is *separate* if no other minibatch contains the examples of the last one, else *shared*; the
+    sampler decides this (`reptile_np.tasks.few_shot`).
     """
     return t.phis[-2] - t.phis[-1]
 
 
-def maml(model: TwiceDifferentiable, alpha: Any) -> MetaGradient:
-    """Return the exact gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))`` at φ_1, for inner SGD of rate `alpha`.
+def maml(
+    model: TwiceDifferentiable, alpha: Any | DifferentiableOptimizer, weights: Sequence[Any] | None = None
+) -> MetaGradient:
+    """Return the exact gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))`` at φ_1.
 
-    The Jacobian of one step ``φ_{i+1} = φ_i - α L_i'(φ_i)`` is ``I - α H_i``, symmetric; so the chain
-    rule reads, from the last step back, ``u ← u - α H_i u``.  Memory: the trajectory, O(k n), and the
-    activations of one step; of every step, for cheaper products, where the trajectory was adapted with
-    ``keep="hessians"``, as `meta_train` does unless given ``reads("all")(maml(…))``.
+    The Jacobian of one step of SGD, ``φ_{i+1} = φ_i - α L_i'(φ_i)``, is ``I - α H_i``, symmetric if α is a
+    number; so the chain rule gives, from the last step back, ``u ← u - α H_i u`` from ``u = g_k``.  For other
+    optimisers `update_bar` returns the adjoints of the gradient g_i, the state and φ_i; g_i depends on φ_i
+    too, through H_i: ``u ← φ̄ + H_i ḡ``.  (With a vector of rates: ``u ← u - H_i (α ∘ u)``.)  The optimiser's
+    state before the loop is a constant.
+
+    The direction is bitwise the same for every `keep` of `reptile_np.meta.inner_loop.adapt` but "ends".
+
+    Parameters
+    ----------
+    model
+        Has `loss_and_grad` and `hvp`.
+    alpha
+        The rate α of inner SGD, a number or one per parameter (n,); or the optimiser of the inner loop.
+    weights
+        k numbers w: differentiate ``Σ_i w_i L_k(φ_i)``, the loss of the last minibatch (the query) after 0,
+        …, k - 1 steps, in place of ``L_k(φ_k)``.  (Antoniou et al., *How to train your MAML*, section 4.)
 
     Raises
     ------
     ValueError
-        If the trajectory kept only its ends.
+        If the trajectory kept only its ends, or has not as many steps as there are weights.
     """
+    optimizer = Sgd(alpha) if isinstance(alpha, Number | np.ndarray) else alpha
+    return partial(_through_the_loop, model, optimizer, None if weights is None else tuple(weights))
 
-    @reads("hessians")
-    def direction(t: Trajectory) -> Array:
-        _need_gradients(t)
-        hessians = t.hessians or [
-            partial(model.hvp, phi, batch) for phi, batch in zip(t.phis, t.batches, strict=False)
-        ]
-        u = t.grads[-1]
-        for hessian in reversed(hessians[:-1]):
-            u = u - alpha * hessian(u)
-        return u
 
-    return direction
+def _through_the_loop(
+    model: TwiceDifferentiable, optimizer: Any, weights: tuple[Any, ...] | None, t: Trajectory
+) -> Array:
+    """Return `maml`'s direction; a function that can be pickled, as executors of processes need."""
+    steps, k = _steps_backwards(model, optimizer, t), len(t.batches)
+    if weights is not None and len(weights) != k:
+        raise ValueError(f"{len(weights)} weights for {k} inner steps")
+    one_rate = type(optimizer) is Sgd and np.ndim(optimizer.learning_rate) == 0
+    u = next(steps).grad if weights is None else weights[-1] * next(steps).grad
+    state_bar = optimizer.init(0 * u)
+    for i, step in zip(reversed(range(k - 1)), steps, strict=True):
+        if one_rate:
+            u = u - optimizer.learning_rate * step.hessian(u)
+        else:
+            g_bar, state_bar, phi_bar = optimizer.update_bar(u, state_bar, step.grad, step.state, step.phi)
+            u = phi_bar + step.hessian(g_bar)
+        if weights is not None and weights[i] != 0:
+            u = u + weights[i] * model.loss_and_grad(step.phi, t.batches[-1])[1]
+    return u
+
+
+class _InnerStep(NamedTuple):
+    """Step i: φ_i, g_i, the optimiser's state before the step, and v ↦ H_i v."""
+
+    phi: Array
+    grad: Array
+    state: Any
+    hessian: Callable[[Array], Array]
+
+
+def _steps_backwards(model: TwiceDifferentiable, optimizer: Any, t: Trajectory) -> Iterator[_InnerStep]:
+    """Yield the steps, the last one first; segments are run again, one at a time."""
+    for segment in reversed(t.segments):
+        again = adapt(model, optimizer, segment.phi, segment.batches, segment.state, keep="all")
+        yield from _steps_backwards(model, optimizer, again)
+    if t.segments:
+        return
+    _need_gradients(t)
+    for i in reversed(range(len(t.grads))):
+        hessian = t.hessians[i] if t.hessians else partial(model.hvp, t.phis[i], t.batches[i])
+        yield _InnerStep(t.phis[i], t.grads[i], t.states[i], hessian)
 
 
 def gradient_sum(w: Sequence[Any]) -> MetaGradient:
@@ -115,4 +169,4 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
 
 def _need_gradients(t: Trajectory) -> None:
     if not t.grads:
-        raise ValueError('this meta-gradient reads every step: adapt with keep="all"')
+        raise ValueError('this meta-gradient needs every step: use keep="all" in adapt or meta_train')

@@ -3,11 +3,21 @@
     state = optimizer.init(phi)
     phi, state = optimizer.update(grad, state, phi)
 
-Nothing is mutated, so "never reset in training, put back after evaluation" (the released program's
-rule for Adam's moments) needs no code: keep the value, or do not.  A "gradient" is anything that,
-subtracted from φ, descends; the outer loop feeds ``φ - W`` to the same optimisers.
+Nothing is mutated.  So the released program's rule for Adam's moments, "never reset in training, restored
+after evaluation", needs no code: a caller keeps the state, or does not.
 
-Verified by ``tests/meta/test_optimizers.py``.
+Sign convention: every direction is *subtracted* from φ to decrease the loss.  The outer loop gives ``φ - W``
+to the same optimisers.
+
+Exact MAML differentiates the inner loop's updates too, so an inner optimiser also has the adjoint of
+`update`, written by hand (a bar is an adjoint: the gradient of a later loss with respect to that value)::
+
+    grad_bar, state_bar, phi_bar = optimizer.update_bar(phi_bar, state_bar, grad, state, phi)
+
+The arguments ``phi_bar, state_bar`` belong to the results of ``update(grad, state, phi)``, and the adjoint of
+a state is a state: a value of the same type, of zeros at the end of the loop (``optimizer.init(0 * phi)``).
+
+Verified by ``tests/meta/test_optimizers.py`` and, through whole loops, ``tests/meta/test_unrolled.py``.
 """
 
 from __future__ import annotations
@@ -15,40 +25,51 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import Array, Optimizer
 
-
-class Optimizer(Protocol):
-    """What `adapt` and `meta_train` ask of an optimiser; it is a frozen dataclass with a rate."""
-
-    @property
-    def learning_rate(self) -> Any:
-        """The step size."""
-
-    def init(self, phi: Array) -> Any:
-        """Return the state before the first step."""
-
-    def update(self, grad: Array, state: Any, phi: Array) -> tuple[Array, Any]:
-        """Return φ and the state after one step."""
+__all__ = ["Adam", "AdamState", "Clipped", "HeavyBall", "Momentum", "Sgd", "linear_annealing"]
 
 
 @dataclass(frozen=True)
 class Sgd:
-    """``φ ← φ - α g``.  On ``g = φ - W`` with rate ε this *is* Algorithm 1: ``φ ← φ + ε (W - φ)``."""
+    """``φ ← φ - α g``.  On ``g = φ - W`` with rate ε this *is* Algorithm 1: ``φ ← φ + ε (W - φ)``.
+
+    `learning_rate` is a number, or a vector (n,) of one rate per parameter, in φ's dtype.  Parameters of rate
+    0 keep their values: a mask on what an inner loop may change.
+    """
 
     learning_rate: Any
 
     def init(self, phi: Array) -> tuple[()]:
-        """No state."""
+        """Return no state.
+
+        Raises
+        ------
+        UsageError
+            If the rates are a vector that does not fit φ.
+        """
+        rates = self.learning_rate
+        if np.ndim(rates) and (rates.shape != phi.shape or np.result_type(rates, phi) != phi.dtype):
+            raise UsageError(
+                f"Sgd: the rates are {rates.dtype} {rates.shape}, phi is {phi.dtype} {phi.shape}; "
+                "give one rate per parameter, in phi's dtype"
+            )
         return ()
 
     def update(self, grad: Array, state: tuple[()], phi: Array) -> tuple[Array, tuple[()]]:
         """Take one step."""
         return phi - self.learning_rate * grad, state
+
+    def update_bar(
+        self, phi_bar: Array, state_bar: tuple[()], grad: Array, state: tuple[()], phi: Array
+    ) -> tuple[Array, tuple[()], Array]:
+        """``ḡ = -α φ̄``; φ̄ stays."""
+        return -self.learning_rate * phi_bar, state_bar, phi_bar
 
 
 class Momentum(NamedTuple):
@@ -65,7 +86,7 @@ class HeavyBall:
     momentum: Any = 0.9
 
     def init(self, phi: Array) -> Momentum:
-        """Start at rest."""
+        """Return the velocity zero."""
         return Momentum(0 * phi)
 
     def update(self, grad: Array, state: Momentum, phi: Array) -> tuple[Array, Momentum]:
@@ -73,9 +94,16 @@ class HeavyBall:
         velocity = self.momentum * state.velocity + grad
         return phi - self.learning_rate * velocity, Momentum(velocity)
 
+    def update_bar(
+        self, phi_bar: Array, state_bar: Momentum, grad: Array, state: Momentum, phi: Array
+    ) -> tuple[Array, Momentum, Array]:
+        """``ḡ = ū - α φ̄``, then ``ū ← μ ḡ``; φ̄ stays."""
+        grad_bar = state_bar.velocity - self.learning_rate * phi_bar
+        return grad_bar, Momentum(self.momentum * grad_bar), phi_bar
+
 
 class AdamState(NamedTuple):
-    """First and second moment (n,) and the number of steps taken; m is empty where beta1 = 0."""
+    """First and second moment (n,) and the number of steps taken; m has shape (0,) if beta1 = 0."""
 
     m: Array
     v: Array
@@ -91,6 +119,11 @@ class Adam:
 
     Differs from Kingma & Ba's Algorithm 1 (and PyTorch): ε is added to the *uncorrected* √v, the form
     "just before Section 2.1" of their paper ("epsilon hat").
+
+    Raises
+    ------
+    UsageError
+        Unless 0 ≤ beta1 < 1, 0 ≤ beta2 < 1 and epsilon > 0: other values divide by zero.
     """  # noqa: D400
 
     learning_rate: float
@@ -98,18 +131,67 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
+    def __post_init__(self) -> None:
+        for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
+            if not 0 <= beta < 1:
+                raise UsageError(f"Adam: {name} is {beta}; it must be at least 0 and less than 1")
+        if not self.epsilon > 0:
+            raise UsageError(f"Adam: epsilon is {self.epsilon}; it must be greater than 0")
+
     def init(self, phi: Array) -> AdamState:
-        """Start with zero moments."""
+        """Return moments of zero."""
         return AdamState(0 * phi if self.beta1 else phi[:0].copy(), 0 * phi, 0)
 
     def update(self, grad: Array, state: AdamState, phi: Array) -> tuple[Array, AdamState]:
         """Take one step."""
-        t = state.t + 1
-        m = self.beta1 * state.m + (1 - self.beta1) * grad if self.beta1 else grad
-        v = self.beta2 * state.v + (1 - self.beta2) * grad**2
-        rate = self.learning_rate * math.sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
-        phi = phi - rate * m / (np.sqrt(v) + self.epsilon)
+        m, v, t = self._moments(grad, state)
+        phi = phi - self._rate(t) * m / (np.sqrt(v) + self.epsilon)
         return phi, AdamState(m if self.beta1 else state.m, v, t)
+
+    def update_bar(
+        self, phi_bar: Array, state_bar: AdamState, grad: Array, state: AdamState, phi: Array
+    ) -> tuple[Array, AdamState, Array]:
+        """Differentiate the step ``-r m / (√v + ε)`` by m and by v, then m and v by g; φ̄ stays.
+
+        √v has no derivative at v = 0.  The term through v is taken to be 0 there.  If the moments began at 0,
+        then v = 0 means that every gradient of that entry was 0 until now, so m = 0 too: m and √v are both of
+        the first order in the gradients, the step is ``-r m / ε`` up to the second order, and its derivative
+        is the term through m alone.  (The step ``-r g / (√(1 - β2) |g| + ε)`` has the slope -r / ε at g = 0.)
+        """
+        m, v, t = self._moments(grad, state)
+        rate, root = self._rate(t), np.sqrt(v)
+        bottom = root + self.epsilon
+        m_bar = state_bar.m - rate * phi_bar / bottom if self.beta1 else -rate * phi_bar / bottom
+        inverse_root = np.divide(1, root, out=0 * root, where=root != 0)
+        v_bar = state_bar.v + rate * phi_bar * (m * inverse_root) / (2 * bottom**2)
+        grad_bar = (1 - self.beta1) * m_bar + 2 * (1 - self.beta2) * grad * v_bar
+        earlier = self.beta1 * m_bar if self.beta1 else state_bar.m
+        return grad_bar, AdamState(earlier, self.beta2 * v_bar, state.t), phi_bar
+
+    def _moments(self, grad: Array, state: AdamState) -> tuple[Array, Array, int]:
+        """Return m, v and t after one more gradient."""
+        m = self.beta1 * state.m + (1 - self.beta1) * grad if self.beta1 else grad
+        return m, self.beta2 * state.v + (1 - self.beta2) * grad**2, state.t + 1
+
+    def _rate(self, t: int) -> float:
+        """Return α √(1 - β2ᵗ) / (1 - β1ᵗ)."""
+        return self.learning_rate * math.sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """An outer optimiser that is given each entry of the gradient cut to [-bound, bound]."""
+
+    optimizer: Optimizer
+    bound: float
+
+    def init(self, phi: Array) -> Any:
+        """Return the optimiser's state."""
+        return self.optimizer.init(phi)
+
+    def update(self, grad: Array, state: Any, phi: Array) -> tuple[Array, Any]:
+        """Cut, then take one step."""
+        return self.optimizer.update(np.clip(grad, -self.bound, self.bound), state, phi)
 
 
 def linear_annealing(first: float, last: float, steps: int) -> Callable[[int], float]:

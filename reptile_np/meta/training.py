@@ -6,28 +6,39 @@ Verified by ``tests/meta/test_training.py`` and, against the released program, `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reptile_np.errors import UsageError
-from reptile_np.meta.inner_loop import Array, Batch, Differentiable, adapt, optimizer_step
-from reptile_np.meta.meta_gradients import MetaGradient, read_by
-from reptile_np.meta.optimizers import Optimizer
+from reptile_np.meta.inner_loop import (
+    Array,
+    Batch,
+    Differentiable,
+    Keep,
+    Optimizer,
+    adapt,
+    optimizer_step,
+)
+from reptile_np.meta.meta_gradients import MetaGradient
+
+__all__ = ["Episodes", "Step", "begin", "meta_train"]
 
 Episodes = Callable[[int, int], Sequence[Batch]]
-"""(outer step, place in the meta-batch) ↦ the minibatches of one task.
+"""(outer step, index in the meta-batch) ↦ the minibatches of one task; a pure function.
 
-A pure function, so that a run may stop after any outer step and go on to the bit: there is no
-generator whose position would have to be saved.
+A run can be resumed after any outer step with bitwise identical results, because no generator state has to be
+saved.
 """
 
 
 @dataclass(frozen=True)
 class Step:
-    """The state of a run after `done` outer steps: all that is needed to go on from there.
+    """The state of a run after `done` outer steps: all that is needed to resume it.
 
     `first_loss` and `last_loss` are the losses of the first and the last inner minibatch, each before
     its update, averaged over the meta-batch; None before the first outer step.
@@ -42,7 +53,7 @@ class Step:
 
 
 def begin(phi: Array, inner: Optimizer, outer: Optimizer) -> Step:
-    """Return the state before the first outer step."""
+    """Return the state before the first outer step; `outer` is the outer optimiser of any step."""
     return Step(0, phi, inner.init(phi), outer.init(phi))
 
 
@@ -53,46 +64,131 @@ def meta_train(
     *,
     meta_gradient: MetaGradient,
     inner: Optimizer,
-    outer: Any,
-    rate: Callable[[int], Any],
+    outer: Callable[[int], Optimizer],
     outer_steps: int,
     meta_batch: int = 1,
+    keep: Keep = "all",
+    executor: Executor | None = None,
 ) -> Iterator[Step]:
     """Yield the run's state after each outer step, from ``start.done + 1`` to `outer_steps`.
 
-    One outer step is Algorithm 2 (Algorithm 1 for ``meta_batch = 1``): n tasks, every inner loop from
-    the *same* φ; the mean of their directions goes to the outer optimiser with learning rate
-    ``rate(i)``.  With ``outer = Sgd`` and `reptile` that is ``φ ← φ + ε_i · (1/n) Σ (W_j - φ)``.
+    One outer step is Algorithm 2 (Algorithm 1 for ``meta_batch = 1``): n inner loops, all from the *same* φ;
+    then the outer optimiser ``outer(i)`` takes one step along the mean of their directions.  With `reptile`
+    and ``outer = lambda i: Sgd(ε(i))`` that is ``φ ← φ + ε_i · (1/n) Σ (W_j - φ)``.
 
-    The inner optimiser's state runs on from task to task and step to step (the tasks of a meta-batch
-    are in order because of it); only the parameters go back to φ.
+    The inner optimiser's state continues from task to task and from step to step, so the order of the tasks
+    of a meta-batch matters; only the parameters return to φ.  If the inner optimiser has no state, as `Sgd`,
+    the tasks do not depend on each other and may run at the same time.
 
-    Differs from the paper as printed: Algorithm 2 there divides by k; 1/n is meant, and runs.
+    Parameters
+    ----------
+    model, start
+        The function of φ, and the state to begin with: of `begin`, or of an earlier run.
+    episodes
+        ``episodes(i, j)`` is the list of minibatches of task j of outer step i.
+    meta_gradient
+        A function of `reptile_np.meta.meta_gradients`, or any function from a trajectory to a direction (n,).
+    inner
+        The optimiser of the inner loops.
+    outer
+        ``outer(i)`` is the optimiser of outer step i = 0, 1, …: a schedule changes its learning rate.  All
+        must share one kind of state.
+    keep
+        How much of each trajectory `meta_gradient` needs: "ends" for Reptile and FOMAML (faster, less
+        memory), "all" for any, "hessians" for exact MAML (faster, more memory), "sqrt" for exact MAML through
+        many steps (slower, less memory).  Results do not depend on it.
+    executor
+        Any `concurrent.futures.Executor`, to run the tasks of a meta-batch at the same time.  The results are
+        added in the tasks' order, so they are bitwise those without an executor, for any number of workers.
+        Threads are enough for networks in C (``native.load(threads=1)``), whose calls let other threads run;
+        for processes all arguments must be picklable.
+
+    Differs from the paper as printed: Algorithm 2 there divides by k; 1/n is meant, and used.
 
     Raises
     ------
     UsageError
-        If a loss is not finite.
+        If a loss, or φ after an outer step, is not finite; if there is an executor and the inner optimiser
+        has a state.
     """
-    keep = read_by(meta_gradient)
+    if executor is not None and start.inner_state != ():
+        raise UsageError(
+            f"meta_train: the state of {type(inner).__name__} continues from task to task, so the tasks of a "
+            "meta-batch cannot run at the same time: leave out executor, or use Sgd inside"
+        )
     step = start
     for i in range(start.done, outer_steps):
-        state, total = step.inner_state, 0 * step.phi
-        first = last = 0.0
-        for j in range(meta_batch):
-            with np.errstate(over="ignore", invalid="ignore"):  # reported below, with its place
-                t = adapt(model, inner, step.phi, episodes(i, j), state, keep=keep)
-            _check_finite(t.losses, i, j)
-            state = t.state
-            total += meta_gradient(t)
-            first, last = first + t.losses[0], last + t.losses[-1]
-        now = replace(outer, learning_rate=rate(i))
-        phi, outer_state = optimizer_step(model, now, total / meta_batch, step.outer_state, step.phi)
-        step = Step(i + 1, phi, state, outer_state, first / meta_batch, last / meta_batch)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what they mean is raised below
+            task = partial(_task, model, step.phi, episodes, meta_gradient, inner, keep, i)
+            step = _outer_step(model, step, task, outer(i), meta_batch, executor)
         yield step
 
 
-def _check_finite(losses: Sequence[float], i: int, j: int) -> None:
+class _TaskResult(NamedTuple):
+    """One task's direction (n,), its first and last loss, and the inner optimiser's state after it."""
+
+    direction: Array
+    first_loss: float
+    last_loss: float
+    state: Any
+
+
+def _task(
+    model: Differentiable,
+    phi: Array,
+    episodes: Episodes,
+    meta_gradient: MetaGradient,
+    inner: Optimizer,
+    keep: Keep,
+    i: int,
+    j: int,
+    state: Any,
+) -> _TaskResult:
+    """Run task j of outer step i."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what they mean is raised
+        t = adapt(model, inner, phi, episodes(i, j), state, keep=keep)
+        _check_losses(t.losses, i, j)
+        return _TaskResult(meta_gradient(t), t.losses[0], t.losses[-1], t.state)
+
+
+def _outer_step(
+    model: Differentiable,
+    step: Step,
+    task: Callable[[int, Any], _TaskResult],
+    outer: Optimizer,
+    meta_batch: int,
+    executor: Executor | None,
+) -> Step:
+    """Return the state after one more outer step; `outer` is the optimiser of this step."""
+    state, total = step.inner_state, 0 * step.phi
+    first = last = 0.0
+    results: Iterable[_TaskResult]
+    if executor is None:
+        results = _one_after_another(task, state, meta_batch)
+    else:
+        results = executor.map(task, range(meta_batch), [state] * meta_batch)
+    for direction, first_loss, last_loss, after in results:
+        total += direction
+        first, last, state = first + first_loss, last + last_loss, after
+    phi, outer_state = optimizer_step(model, outer, total / meta_batch, step.outer_state, step.phi)
+    if phi.dtype.kind == "f" and not np.isfinite(phi).all():
+        raise UsageError(
+            f"outer step {step.done + 1}: the parameters are not finite; lower the outer learning rate"
+        )
+    return Step(step.done + 1, phi, state, outer_state, first / meta_batch, last / meta_batch)
+
+
+def _one_after_another(
+    task: Callable[[int, Any], _TaskResult], state: Any, meta_batch: int
+) -> Iterator[_TaskResult]:
+    """Yield the results of the tasks; the state of each continues in the next."""
+    for j in range(meta_batch):
+        result = task(j, state)
+        yield result
+        state = result.state
+
+
+def _check_losses(losses: Sequence[float], i: int, j: int) -> None:
     for k, loss in enumerate(losses):
         if not math.isfinite(loss):
             raise UsageError(

@@ -1,1 +1,1 @@
-"""The differentiable network: ops, layout, layers, losses, models; `native` holds the C twins."""
+"""The differentiable network: ops, layout, layers, losses, models; `native` computes them in C."""

@@ -1,7 +1,7 @@
 """Names and shapes against one flat parameter vector.
 
 The paper is vector algebra on φ, so all parameters of a network are *one* vector (n,).
-A `Layout` names its pieces; the views it hands out share memory with the vector.
+A `Layout` names its pieces; the views that it returns share memory with the vector.
 
 Verified by ``tests/nn/test_layout.py``.
 """
@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 
@@ -68,3 +70,30 @@ class Layout:
             if np.shape(pieces[name]) != shape:
                 raise ValueError(f"{name} has shape {np.shape(pieces[name])}; this layout needs {shape}")
         return np.concatenate([np.ravel(pieces[name]) for name in self.shapes])
+
+    def fill(self, values: Mapping[str, Any], dtype: Any = np.float32) -> Array:
+        """Return a vector (n,) with one value for each piece, as the rates of an inner loop.
+
+        The keys are names or patterns of names ("*": any characters); of the keys that match a name the last
+        one counts.  A rate of 0 keeps a piece as it is in the inner loop.
+
+        Raises
+        ------
+        ValueError
+            If a key matches no name, or a name no key.
+
+        Examples
+        --------
+        >>> Layout({"conv/kernel": (2,), "norm/beta": (1,), "dense/bias": (1,)}).fill({"*": 0.4, "*/beta": 0})
+        array([0.4, 0.4, 0. , 0.4], dtype=float32)
+        """
+        for key in values:
+            if not any(fnmatchcase(name, key) for name in self.shapes):
+                raise ValueError(f"{key!r} matches none of {', '.join(self.shapes)}")
+        vector = np.empty(self.size, dtype)
+        for name, view in self.views(vector).items():
+            matching = [value for key, value in values.items() if fnmatchcase(name, key)]
+            if not matching:
+                raise ValueError(f"no value for {name}")
+            view[...] = matching[-1]
+        return vector

@@ -1,8 +1,8 @@
 """Losses of a minibatch, with their adjoint and its tangent.
 
-The reduction over the minibatch is always said.  It matters: the released program **sums** the
-cross-entropy over the minibatch, and under plain SGD a mean in its place divides the learning rate by
-the batch size (Differs from what most ports do).
+The reduction over the minibatch has no default, because it changes the result: the released program **sums**
+the cross-entropy over the minibatch.  With a mean in its place, plain SGD takes steps divided by the batch
+size.  Differs from most ports of the program, which take the mean.
 
 Verified by ``tests/nn/test_losses.py``.
 """
@@ -85,11 +85,11 @@ class SquaredError:
         return ((z - y) ** 2).sum(1) / z.shape[1]
 
     def adjoint(self, z: Array, y: Array) -> Array:
-        """``2 (z - y)``, divided by what was averaged over."""
+        """``2 (z - y)``, divided by the number of terms of the mean."""
         return 2 * (z - y) / self._averaged(z)
 
     def adjoint_dot(self, z: Array, z_dot: Array, y: Array) -> Array:
-        """``2 z_dot``, divided by what was averaged over."""
+        """``2 z_dot``, divided by the number of terms of the mean."""
         return 2 * z_dot / self._averaged(z)
 
     def _averaged(self, z: Array) -> int:

@@ -1,78 +1,46 @@
-"""The seam between mathematics and machine: two bilinear maps, each with its two adjoints.
+"""The six maps that take nearly all the time of a network: two bilinear maps, each with its two adjoints.
 
-Everything heavy in a network is a matrix product or a convolution.  Both are bilinear,
-``y = x ∗ w``, so four directions of differentiation need no more than three maps:
+Everything heavy in a network is a matrix product or a convolution.  Both are bilinear, ``y = x ∗ w``, so all
+four faces of a layer (`reptile_np.nn.layers`) need only three maps of each:
 
     value            y     = x ∗ w
     input adjoint    x_bar = the map with <y_bar, x ∗ w> = <x_bar, x>
     weight adjoint   w_bar = the map with <y_bar, x ∗ w> = <w_bar, w>
 
-`NUMPY` is the reference table.  A native table starts as a copy of it and overrides entries
-(`reptile_np.nn.native`); every entry keeps the contract written here.
+`NUMPY` is the reference table.  Another table starts as a copy and replaces some entries by faster ones
+(`reptile_np.nn.native`); every entry must do what is written here.
 
 Verified by ``tests/nn/test_ops.py`` (against nested loops, adjoint identities, exactness on integers).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-Array = np.ndarray[Any, np.dtype[Any]]
-Batch = tuple[Array, Array]
+from reptile_np.meta.inner_loop import Array
+
+__all__ = [
+    "NUMPY",
+    "Array",
+    "Ops",
+    "Padding",
+    "conv2d",
+    "conv2d_input",
+    "conv2d_weight",
+    "matmul",
+    "matmul_input",
+    "matmul_weight",
+    "resolve_padding",
+]
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Rows and columns of zeros around an image: ((top, bottom), (left, right))."""
-
-
-class InnerLoop(NamedTuple):
-    """What is left of an inner loop of k steps when only its end is wanted."""
-
-    phi_before_last: Array
-    phi_last: Array
-    state: Any
-    losses: Sequence[float]
-
-
-class Linearization(NamedTuple):
-    """A minibatch as seen from φ: its loss, its gradient g (n,), and g's derivative v ↦ H(φ) v."""
-
-    loss: float
-    grad: Array
-    hvp: Callable[[Array], Array]
-
-
-class Network(Protocol):
-    """A whole network in one call: the float32 twin that a native table may offer for a model."""
-
-    def predict(self, phi: Array, x: Array) -> Array:
-        """Return the logits."""
-
-    def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
-        """Return the loss and its gradient."""
-
-    def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
-        """Return the Hessian-vector product."""
-
-    def linearize(self, phi: Array, batch: Batch) -> Linearization:
-        """Return the loss, its gradient and its Hessian as a map."""
-
-    def optimizer_step(
-        self, optimizer: Any, grad: Array, state: Any, phi: Array
-    ) -> tuple[Array, Any] | None:
-        """Return (φ, state) after one step, or None where this optimiser has no native twin."""
-
-    def inner_loop(
-        self, optimizer: Any, phi: Array, batches: Sequence[Batch], state: Any
-    ) -> InnerLoop | None:
-        """Run k optimiser steps, or return None where this optimiser has no native twin."""
-
-
-def no_network(model: Any) -> None:
-    """Return None: no model has a twin.  A lambda would keep models out of a process pool."""
+AModel = TypeVar("AModel")
 
 
 @dataclass(frozen=True)
@@ -91,8 +59,15 @@ class Ops:
     conv2d: Callable[[Array, Array, int, Padding], Array]
     conv2d_input: Callable[[Array, Array, int, Padding, tuple[int, int]], Array]
     conv2d_weight: Callable[[Array, Array, int, Padding, tuple[int, int]], Array]
-    network: Callable[[Any], Network | None] = no_network
     threads: int = 1
+
+    def specialize(self, model: AModel) -> AModel:
+        """Return `model`, or the same function computed faster by code for this table and this very model."""
+        return model
+
+    def describe(self, model: Any) -> str:
+        """Return one line: what this table computes of `model`."""
+        return f"{self.name}: every layer in NumPy"
 
 
 def matmul(x: Array, w: Array) -> Array:
@@ -115,10 +90,10 @@ def conv2d(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
 
     One strided window view, one copy, one BLAS product.
     """
-    kh, kw, _, filters = kernel.shape
+    kh, kw, channels, filters = kernel.shape
     windows = _windows(x, (kh, kw), stride, padding)
     batch, rows, cols = windows.shape[:3]
-    y = windows.reshape(batch * rows * cols, -1) @ kernel.reshape(-1, filters)
+    y = windows.reshape(batch * rows * cols, kh * kw * channels) @ kernel.reshape(-1, filters)
     return y.reshape(batch, rows, cols, filters)
 
 
@@ -126,7 +101,7 @@ def conv2d_input(y_bar: Array, kernel: Array, stride: int, padding: Padding, siz
     """Return the input adjoint, of shape (b, *size, c).
 
     ``x_bar[b, s i + u - top, s j + v - left, c] += Σ_f y_bar[b, i, j, f] kernel[u, v, c, f]``:
-    one BLAS product, then each of the kh·kw taps is added where it was read.
+    one BLAS product, then the results of each of the kh·kw taps are added to that tap's inputs.
     """
     (top, bottom), (left, right) = padding
     batch, rows, cols, filters = y_bar.shape
@@ -146,14 +121,15 @@ def conv2d_weight(x: Array, y_bar: Array, stride: int, padding: Padding, taps: t
 
     ``kernel_bar[u, v, c, f] = Σ_{b, i, j} x[b, s i + u - top, s j + v - left, c] y_bar[b, i, j, f]``.
     """
-    filters = y_bar.shape[-1]
+    batch, rows, cols, filters = y_bar.shape
     windows = _windows(x, taps, stride, padding)
-    windows = windows.reshape(y_bar.size // filters, -1)
+    windows = windows.reshape(batch * rows * cols, taps[0] * taps[1] * x.shape[-1])
     return (windows.T @ y_bar.reshape(-1, filters)).reshape(*taps, x.shape[-1], filters)
 
 
 def _windows(x: Array, taps: tuple[int, int], stride: int, padding: Padding) -> Array:
-    """Return the view (b, oh, ow, kh, kw, c) of the zero-padded x: what each output position sees."""
+    """Return the view (b, oh, ow, kh, kw, c) of the zero-padded x: the window of each output position."""
+    x = np.asarray(x)  # a subclass may have a `strides` of its own
     if padding != ((0, 0), (0, 0)):
         (top, bottom), (left, right) = padding
         batch, height, width, channels = x.shape
@@ -186,9 +162,7 @@ def resolve_padding(
         If the window does not fit the padded image.
     """
     if padding == "SAME":
-        totals = [
-            max((-(-n // stride) - 1) * stride + k - n, 0) for n, k in zip(size, taps, strict=True)
-        ]
+        totals = [max((-(-n // stride) - 1) * stride + k - n, 0) for n, k in zip(size, taps, strict=True)]
         resolved = tuple((total // 2, total - total // 2) for total in totals)
     elif padding == "VALID":
         resolved = ((0, 0), (0, 0))

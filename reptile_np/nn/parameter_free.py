@@ -1,9 +1,9 @@
 """Layers without parameters: shape changes, means, maxima, and the nonlinearities.
 
-`Flatten`, `SpatialMean`, `MaxPool` and `Relu` are *locally linear*: once `forward` has seen where x
-is, y is a fixed linear map of x.  Their second-order term is zero away from the kinks (at a kink it
-does not exist; the side taken there is stated), so each gives only its map and the map's adjoint.
-`Tanh` bends, and has a second-order term.
+`Flatten`, `SpatialMean`, `MaxPool` and `Relu` are *locally linear*: near any x that is not a kink, y is a
+fixed linear map of x.  Their second-order term is zero there (at a kink it does not exist; which side counts
+is stated), so each defines only its map and the map's adjoint.  `Tanh` is curved, and has a second-order
+term.
 
 Verified by ``tests/nn/test_layers.py``.
 """
@@ -18,35 +18,38 @@ from typing import Any
 
 import numpy as np
 
-from reptile_np.nn.layers import Adjoints, Arrays, Layer, Shape, Windowed
+from reptile_np.nn.faces import Adjoints, Arrays, Layer, Shape
+from reptile_np.nn.layers import Windowed
 from reptile_np.nn.ops import Array, Ops
+
+__all__ = ["Flatten", "LocallyLinear", "MaxPool", "Relu", "SpatialMean", "Tanh"]
 
 
 class LocallyLinear(Layer):
-    """Subclasses give `forward`, the linear map `carry` at that point, and its adjoint `carry_back`."""
+    """Subclasses define `forward`, the linear map `apply` near x, and its adjoint `apply_transpose`."""
 
     @abstractmethod
-    def carry(self, at: Any, x_dot: Array) -> Array:
+    def apply(self, saved: Any, x_dot: Array) -> Array:
         """Return y_dot."""
 
     @abstractmethod
-    def carry_back(self, at: Any, y_bar: Array) -> Array:
-        """Return x_bar, with <y_bar, carry(x_dot)> = <x_bar, x_dot>."""
+    def apply_transpose(self, saved: Any, y_bar: Array) -> Array:
+        """Return x_bar, with <y_bar, apply(x_dot)> = <x_bar, x_dot>."""
 
-    def backward(self, at: Any, y_bar: Array, ops: Ops, input_too: bool = True) -> Adjoints:
+    def backward(self, saved: Any, y_bar: Array, ops: Ops, want_x_bar: bool = True) -> Adjoints:
         """Apply the adjoint."""
-        return (self.carry_back(at, y_bar) if input_too else None), ()
+        return (self.apply_transpose(saved, y_bar) if want_x_bar else None), ()
 
-    def forward_dot(self, at: Any, theta_dot: Arrays, x_dot: Array | None, ops: Ops) -> tuple[Array, Any]:
+    def forward_dot(self, saved: Any, theta_dot: Arrays, x_dot: Array | None, ops: Ops) -> tuple[Array, Any]:
         """Apply the map."""
         assert x_dot is not None, "a network starts with a dense or a convolution layer"
-        return self.carry(at, x_dot), None
+        return self.apply(saved, x_dot), None
 
     def backward_dot(
-        self, at: Any, dot: Any, y_bar: Array, y_bar_dot: Array, ops: Ops, input_too: bool = True
+        self, saved: Any, dot: Any, y_bar: Array, y_bar_dot: Array, ops: Ops, want_x_bar: bool = True
     ) -> Adjoints:
         """Apply the adjoint; the second-order term is zero."""
-        return self.backward(at, y_bar_dot, ops, input_too)
+        return self.backward(saved, y_bar_dot, ops, want_x_bar)
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,13 @@ class Flatten(LocallyLinear):
         """Reshape."""
         return x.reshape(len(x), -1), x.shape[1:]
 
-    def carry(self, at: Any, x_dot: Array) -> Array:
+    def apply(self, saved: Any, x_dot: Array) -> Array:
         """Reshape."""
         return x_dot.reshape(len(x_dot), -1)
 
-    def carry_back(self, at: Any, y_bar: Array) -> Array:
+    def apply_transpose(self, saved: Any, y_bar: Array) -> Array:
         """Reshape back."""
-        return y_bar.reshape(len(y_bar), *at)
+        return y_bar.reshape(len(y_bar), *saved)
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,15 @@ class SpatialMean(LocallyLinear):
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
         """Take the mean."""
-        return self.carry(None, x), x.shape[1:3]
+        return self.apply(None, x), x.shape[1:3]
 
-    def carry(self, at: Any, x_dot: Array) -> Array:
+    def apply(self, saved: Any, x_dot: Array) -> Array:
         """Take the mean."""
         return x_dot.sum((1, 2)) / (x_dot.shape[1] * x_dot.shape[2])
 
-    def carry_back(self, at: Any, y_bar: Array) -> Array:
-        """Share each mean's adjoint out."""
-        rows, cols = at
+    def apply_transpose(self, saved: Any, y_bar: Array) -> Array:
+        """Divide each mean's adjoint equally among its rows and columns."""
+        rows, cols = saved
         share = (y_bar / (rows * cols))[:, None, None, :]
         return np.broadcast_to(share, (len(y_bar), rows, cols, y_bar.shape[1]))
 
@@ -98,22 +101,22 @@ class Relu(LocallyLinear):
     """``y = max(x, 0)``, with relu'(0) = 0."""
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
-        """Keep where x > 0."""
+        """Multiply by 1 where x > 0, by 0 elsewhere."""
         positive = x.real > 0
         return x * positive, positive
 
-    def carry(self, at: Any, x_dot: Array) -> Array:
-        """Keep where x > 0."""
-        return x_dot * at
+    def apply(self, saved: Any, x_dot: Array) -> Array:
+        """Multiply by 1 where x > 0, by 0 elsewhere."""
+        return x_dot * saved
 
-    def carry_back(self, at: Any, y_bar: Array) -> Array:
-        """Keep where x > 0."""
-        return y_bar * at
+    def apply_transpose(self, saved: Any, y_bar: Array) -> Array:
+        """Multiply by 1 where x > 0, by 0 elsewhere."""
+        return y_bar * saved
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaxPool(Windowed, LocallyLinear):
-    """The maximum of each window; padding never wins; of equal entries the first (row, column) wins."""
+    """The maximum of each window; padding never counts; of equal entries the first (row, column) counts."""
 
     size: int = 2
     stride: int = 2
@@ -123,7 +126,7 @@ class MaxPool(Windowed, LocallyLinear):
         return (*self.counts(size[0], size[1]), size[2])
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
-        """Take each window's maximum; remember which tap it came from."""
+        """Take each window's maximum; save the index of its tap."""
         taps = self._taps(self._padded(x, -np.inf), x.shape)
         y = next(taps).copy()
         winner = np.zeros(y.shape, np.min_scalar_type(self.size**2))
@@ -133,17 +136,17 @@ class MaxPool(Windowed, LocallyLinear):
             winner[larger] = index
         return y, (winner, x.shape)
 
-    def carry(self, at: Any, x_dot: Array) -> Array:
-        """Read the winners."""
-        winner, shape = at
+    def apply(self, saved: Any, x_dot: Array) -> Array:
+        """Take the entries at the saved taps."""
+        winner, shape = saved
         y_dot = np.zeros(winner.shape, x_dot.dtype)
         for index, tap in enumerate(self._taps(self._padded(x_dot, 0), shape)):
             np.copyto(y_dot, tap, where=winner == index)
         return y_dot
 
-    def carry_back(self, at: Any, y_bar: Array) -> Array:
-        """Add to the winners."""
-        winner, shape = at
+    def apply_transpose(self, saved: Any, y_bar: Array) -> Array:
+        """Add each adjoint to the entry at the saved tap."""
+        winner, shape = saved
         (top, bottom), (left, right) = self.pad(*shape[1:3])
         batch, rows, cols, channels = shape
         padded = np.zeros((batch, rows + top + bottom, cols + left + right, channels), y_bar.dtype)
@@ -158,7 +161,7 @@ class MaxPool(Windowed, LocallyLinear):
         return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
 
     def _taps(self, padded: Array, shape: Shape) -> Iterator[Array]:
-        """Yield, for each place in the window, the view (b, oh, ow, c) of what all windows have there."""
+        """Yield, for each tap of the window, the view (b, oh, ow, c) of that tap's entries in all windows."""
         rows, cols = self.counts(*shape[1:3])
         step = self.stride
         for u in range(self.size):
@@ -175,21 +178,21 @@ class Tanh(Layer):
         y = np.tanh(x)
         return y, y
 
-    def backward(self, at: Any, y_bar: Array, ops: Ops, input_too: bool = True) -> Adjoints:
+    def backward(self, saved: Any, y_bar: Array, ops: Ops, want_x_bar: bool = True) -> Adjoints:
         """``x_bar = y_bar (1 - y²)``."""
-        return (y_bar * (1 - at * at) if input_too else None), ()
+        return (y_bar * (1 - saved * saved) if want_x_bar else None), ()
 
-    def forward_dot(self, at: Any, theta_dot: Arrays, x_dot: Array | None, ops: Ops) -> tuple[Array, Any]:
+    def forward_dot(self, saved: Any, theta_dot: Arrays, x_dot: Array | None, ops: Ops) -> tuple[Array, Any]:
         """``y_dot = (1 - y²) x_dot``."""
         assert x_dot is not None, "a network starts with a dense or a convolution layer"
-        y_dot = (1 - at * at) * x_dot
+        y_dot = (1 - saved * saved) * x_dot
         return y_dot, y_dot
 
     def backward_dot(
-        self, at: Any, dot: Any, y_bar: Array, y_bar_dot: Array, ops: Ops, input_too: bool = True
+        self, saved: Any, dot: Any, y_bar: Array, y_bar_dot: Array, ops: Ops, want_x_bar: bool = True
     ) -> Adjoints:
         """``x_bar_dot = y_bar_dot (1 - y²) - 2 y_bar y y_dot``."""
-        if not input_too:
+        if not want_x_bar:
             return None, ()
-        second = -2 * y_bar * at * dot  # second-order term
-        return y_bar_dot * (1 - at * at) + second, ()
+        second = -2 * y_bar * saved * dot  # second-order term
+        return y_bar_dot * (1 - saved * saved) + second, ()

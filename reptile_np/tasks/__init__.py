@@ -1,1 +1,1 @@
-"""Where tasks come from: few-shot samplers, sine waves, glyphs, Omniglot."""
+"""Where tasks come from: few-shot samplers, sine waves, glyphs, Omniglot, Mini-ImageNet, own images."""

@@ -11,23 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reptile_np.errors import UsageError
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is going on, how much is done, and of how much (None: not known)."""
+from reptile_np.tasks.reports import ProgressCallback, no_progress, one_line, reason
 
 CHUNK = 1 << 16
 TIMEOUT_SECONDS = 60.0
 
 
-def silent(what: str, done: int, total: int | None) -> None:
-    """Report no progress."""
+def fetch(
+    url: str, path: Path, check: Callable[[Path], None], progress: ProgressCallback = no_progress
+) -> None:
+    """Download `url` to `path`, which exists only once it is whole.
 
-
-def fetch(url: str, path: Path, check: Callable[[Path], None], progress: Progress = silent) -> None:
-    """Download `url` to `path`, which appears only when it is whole.
-
-    Until then the bytes are in `path` + ".part", which the next call continues
-    (HTTP Range) if the server supports it and starts afresh otherwise.
+    Until then the bytes are in `path` + ".part".  The next call continues that file (HTTP Range) if the
+    server supports it, and starts again otherwise.
 
     Parameters
     ----------
@@ -36,10 +32,10 @@ def fetch(url: str, path: Path, check: Callable[[Path], None], progress: Progres
     path : Path
         Must not exist; its folder must.
     check : callable
-        Given the finished ".part"; raises `UsageError` if it is not what was
-        wanted, which also deletes it: there is nothing to resume.
+        Called with the finished ".part"; raises `UsageError` if the file is not the expected one, and the
+        file is then deleted.
     progress : callable
-        Counts bytes.
+        Counts the bytes.
 
     Raises
     ------
@@ -48,13 +44,15 @@ def fetch(url: str, path: Path, check: Callable[[Path], None], progress: Progres
 
     Notes
     -----
-    Verified by ``tests/tasks/test_download.py`` against a server that cuts.
+    Verified by ``tests/tasks/test_download.py`` against a server that cuts connections.
     """
     part = path.with_name(path.name + ".part")
     try:
         _continue(url, part, progress)
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
-        raise UsageError(f"{url}: {_reason(error)}; try again, or pass --from with a folder") from error
+        raise UsageError(
+            f"{one_line(url)}: {_reason(error)}; try again, or pass --from with a folder"
+        ) from error
     try:
         check(part)
     except UsageError:
@@ -63,8 +61,8 @@ def fetch(url: str, path: Path, check: Callable[[Path], None], progress: Progres
     os.replace(part, path)
 
 
-def _continue(url: str, part: Path, progress: Progress) -> None:
-    """Append to `part` what is missing of it."""
+def _continue(url: str, part: Path, progress: ProgressCallback) -> None:
+    """Append the missing bytes to `part`."""
     have = part.stat().st_size if part.exists() else 0
     try:
         response = _open(url, have)
@@ -73,7 +71,7 @@ def _continue(url: str, part: Path, progress: Progress) -> None:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
         if error.headers.get("Content-Range") == f"bytes */{have}":
-            return  # cut between the last byte and the renaming
+            return  # whole: a kill came between the last byte and the renaming
         part.unlink()
         have, response = 0, _open(url, 0)
     with response:
@@ -82,7 +80,8 @@ def _continue(url: str, part: Path, progress: Progress) -> None:
             have = 0
         length = response.headers.get("Content-Length")
         total = None if length is None else have + int(length)
-        with part.open("ab" if have else "wb", buffering=0) as file:  # a kill keeps what has come
+        # Unbuffered: the bytes received before a kill are in the file.
+        with part.open("ab" if have else "wb", buffering=0) as file:
             while chunk := response.read1(CHUNK):
                 file.write(chunk)
                 have += len(chunk)
@@ -102,5 +101,5 @@ def _open(url: str, start: int) -> http.client.HTTPResponse:
 def _reason(error: Exception) -> str:
     """Return the error in one line."""
     if type(error) is urllib.error.URLError:
-        return f"cannot connect ({error.reason})"
-    return " ".join(str(error).split()) or type(error).__name__
+        return f"cannot connect ({one_line(error.reason)})"
+    return reason(error)

@@ -1,54 +1,62 @@
 """Few-shot tasks and the minibatches of an inner loop.
 
-Every sampler takes the `numpy.random.Generator` it draws from and nothing
-else that is random: the same generator state gives the same bits.  Arrays
-returned are read-only.
+All randomness of a sampler comes from the `numpy.random.Generator` that it is given: the same generator state
+gives bitwise identical results.  The arrays returned are read-only.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reptile_np.errors import UsageError
-from reptile_np.tasks.image_classes import ImageClasses
-
-Batch = tuple[NDArray[Any], NDArray[Any]]
-"""Inputs (b, ...) and their labels (b,) or targets (b, outputs)."""
+from reptile_np.meta.inner_loop import Array, Batch
+from reptile_np.tasks.image_classes import ImageClasses, turned
 
 
 class Task(NamedTuple):
-    """Examples to learn from, and disjoint examples to be judged by."""
+    """Examples to learn from (support), and disjoint examples to measure the result with (query).
+
+    Both are batches: inputs (b, ...) and their labels (b,) or targets (b, outputs).
+    """
 
     support: Batch
     query: Batch
 
 
 def sample_task(
-    rng: np.random.Generator, classes: ImageClasses, ways: int, shots: int, queries: int = 1
+    rng: np.random.Generator,
+    classes: ImageClasses,
+    ways: int,
+    shots: int,
+    queries: int = 1,
+    turn: bool = False,
 ) -> Task:
     """Draw an N-way K-shot task (section 5.1 of the paper).
 
     Parameters
     ----------
     ways : int
-        N: classes drawn without replacement; labelled 0 ... N-1 as drawn.
+        N: classes drawn without replacement, labelled 0 ... N-1 in the order in which they are drawn.
     shots, queries : int
         Images per class in the support and in the query set.
+    turn : bool
+        Turn all images of a class by the same random multiple of 90 degrees, drawn for this task.  Finn's
+        program does so, for the tasks of training and of test; the images must be square.
 
     Returns
     -------
     Task
-        Support x (ways * shots, h, w, channels) float32 and y (ways * shots,)
-        int64; query likewise.  Grouped by class, in label order.
+        Support x (ways * shots, h, w, channels) float32 and y (ways * shots,) int64; query likewise.  The
+        examples are grouped by class, in the order of the labels.
 
     Raises
     ------
     UsageError
-        Fewer classes than `ways`, or a class with fewer images than
-        `shots` + `queries`.
+        Fewer classes than `ways`, a class with fewer images than `shots` + `queries`, or `turn` with images
+        that are not square.
 
     Notes
     -----
@@ -58,8 +66,12 @@ def sample_task(
         raise UsageError(f"task: {ways} ways, {shots} shots, {queries} queries; give at least 1, 1, 0")
     if ways > len(classes):
         raise UsageError(f"task: {ways} ways from {len(classes)} classes; ask for fewer ways")
-    support, query = [], []
-    for c in rng.choice(len(classes), ways, replace=False).tolist():
+    height, width, _ = classes.image_shape
+    if turn and height != width:
+        raise UsageError(f"task: images are {height} x {width}; only square images can be turned")
+    # Filled class by class: joining arrays of one class each would touch new memory for every task.
+    support, query = (np.empty((ways, n, *classes.image_shape), np.float32) for n in (shots, queries))
+    for label, c in enumerate(rng.choice(len(classes), ways, replace=False).tolist()):
         count = classes.count(c)
         if count < shots + queries:
             raise UsageError(
@@ -67,24 +79,24 @@ def sample_task(
                 f"need {shots + queries}; ask for fewer shots"
             )
         images = classes.images(c, rng.permutation(count)[: queries + shots])
-        query.append(images[:queries])
-        support.append(images[queries:])
+        if turn:
+            images = turned(images, int(rng.integers(4)))
+        query[label], support[label] = images[:queries], images[queries:]
     return Task(_labelled(support), _labelled(query))
 
 
-def _labelled(images_per_class: list[NDArray[np.float32]]) -> Batch:
-    """Return all the images, each labelled by its position in the list."""
-    y = np.repeat(np.arange(len(images_per_class)), len(images_per_class[0]))
-    return _frozen(np.concatenate(images_per_class)), _frozen(y)
+def _labelled(images: NDArray[np.float32]) -> Batch:
+    """Return the images (ways, n, h, w, channels) in one row, each labelled by its class."""
+    ways, n, *shape = images.shape
+    return _frozen(images).reshape(ways * n, *shape), _frozen(np.repeat(np.arange(ways), n))
 
 
 def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps: int) -> list[Batch]:
     """Cut shuffled epochs of `support` into `steps` batches of `batch_size`.
 
-    Epochs follow each other without a gap: a batch that an epoch cannot fill
-    carries over the reshuffle.  So batches are always full, every run of n
-    examples that starts at a multiple of n is one whole epoch, and a batch may
-    hold an example twice.
+    An epoch is a permutation of all n examples; epochs follow each other without a gap.  A batch that begins
+    near the end of an epoch is filled from the next one: every batch is full, and an example may be in it
+    twice.
 
     Returns
     -------
@@ -98,8 +110,7 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
 
     Notes
     -----
-    Verified by ``tests/tasks/test_few_shot.py`` against a queue that hands out
-    one example at a time.
+    Verified by ``tests/tasks/test_few_shot.py`` against a queue that returns one example at a time.
     """
     n = _check_batches(support, batch_size, steps)
     examples = batch_size * steps
@@ -110,10 +121,18 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
 def minibatches_with_replacement(
     rng: np.random.Generator, support: Batch, batch_size: int, steps: int
 ) -> list[Batch]:
-    """Draw `steps` independent batches, each without replacement inside itself.
+    """Draw `steps` independent batches, each of `batch_size` different examples.
 
-    Parameters, result and errors as `minibatches`; moreover a `UsageError`
-    where `batch_size` exceeds the number of examples.
+    Parameters and result as for `minibatches`.
+
+    Raises
+    ------
+    UsageError
+        As `minibatches`, and if `batch_size` is larger than the number of examples.
+
+    Notes
+    -----
+    Verified by ``tests/tasks/test_few_shot.py``.
     """
     n = _check_batches(support, batch_size, steps)
     if batch_size > n:
@@ -122,12 +141,12 @@ def minibatches_with_replacement(
 
 
 def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> tuple[Batch, Batch]:
-    """Keep `tail_shots` random examples of each class back for FOMAML's last step.
+    """Reserve `tail_shots` random examples of each class for FOMAML's last step.
 
     Returns
     -------
     rest, tail : Batch
-        The examples for the first k-1 steps, and the batch of the last one.
+        The examples for the first k-1 steps, and the batch of the last step.
 
     Raises
     ------
@@ -140,12 +159,12 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
     """
     x, y = support
     order = rng.permutation(len(y))
-    order = order[np.argsort(y[order], kind="stable")]  # grouped by class, shuffled within
+    order = order[np.argsort(y[order], kind="stable")]  # grouped by class, in random order within each
     _, first, count = np.unique(y[order], return_index=True, return_counts=True)
     if not 1 <= tail_shots < count.min(initial=len(y)):
         raise UsageError(
             f"separate tail: {tail_shots} of {count.min(initial=len(y))} examples per class; "
-            "keep at least 1 back and leave at least 1"
+            "reserve at least 1 and leave at least 1"
         )
     in_tail = np.arange(len(y)) - np.repeat(first, count) < tail_shots
     rest, tail = order[~in_tail], order[in_tail]
@@ -172,6 +191,6 @@ def _gather(support: Batch, order: NDArray[np.intp]) -> list[Batch]:
     return list(zip(_frozen(x.take(order, axis=0)), _frozen(y.take(order, axis=0)), strict=True))
 
 
-def _frozen(a: NDArray[Any]) -> NDArray[Any]:
+def _frozen(a: Array) -> Array:
     a.setflags(write=False)
     return a

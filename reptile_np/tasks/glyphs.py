@@ -1,8 +1,9 @@
-"""Glyphs: a family of invented characters, drawn by a pen that is never steady.
+"""Glyphs: invented characters and random drawings of them.
 
-A stand-in for Omniglot with nothing to download.  A character is one to three
-smooth strokes; each drawing of it moves the strokes' knots, slants, turns,
-scales and shifts the whole, and takes another pen.
+A stand-in for Omniglot with nothing to download.  A character is one to three smooth strokes.  Each drawing
+of it moves the strokes' knots, applies a random linear map and shift, and has its own pen width.
+
+Verified by ``tests/tasks/test_glyphs.py``.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from reptile_np.errors import UsageError
 from reptile_np.tasks.image_classes import ArrayClasses
 
 SIDE = 28
-STROKES = 3  # at most
+STROKES = 3  # largest number
 KNOTS = 5  # of each stroke
-SAMPLES_PER_SPAN = 12  # enough for the nib to close the line, but for dots in the fastest strokes
+SAMPLES_PER_SPAN = 12  # lines are closed, except in the longest spans
 
-# The size of a character is 2: its knots fill [-1, 1] in the longer direction.
+# The size of a character is 2: its knots span [-1, 1] in the longer direction.
 UNIT = 10.0  # pixels
-STEP = 0.9  # standard deviation from a knot to the next, before the size is made 2
-# Standard deviations of what differs from drawing to drawing:
+STEP = 0.9  # standard deviation of the step from one knot to the next, before the size is scaled to 2
+# Standard deviations of the differences between drawings:
 KNOT_NOISE = 0.07
 LINEAR_NOISE = 0.09  # each entry of the 2 x 2 matrix: turn, slant, stretch
 SHIFT_NOISE = 0.8  # pixels
@@ -32,9 +33,9 @@ _NIB = np.concatenate([np.zeros((1, 2)), np.stack([np.cos(_ANGLES), np.sin(_ANGL
 
 
 def _catmull_rom() -> NDArray[np.float64]:
-    """Return the matrix (samples, knots) of the smooth curve through the knots.
+    """Return the matrix (samples, knots) that maps the knots to points of a smooth curve through them.
 
-    The uniform Catmull-Rom spline; the end knots are doubled.
+    The uniform Catmull-Rom spline; the first and the last knot count twice.
     """
     t = np.linspace(0, 1, SAMPLES_PER_SPAN)
     weights = np.stack(
@@ -53,8 +54,8 @@ _CURVE = _catmull_rom()
 def draw(classes: int, drawings: int, rng: np.random.Generator) -> ArrayClasses:
     """Return `classes` invented characters, `drawings` of each: (28, 28, 1), paper 1, ink 0.
 
-    One number drawn from `rng` names the family.  Drawing d of character c of a
-    family is always the same, however many are asked for.
+    One number drawn from `rng` determines all characters.  For a given number, drawing d of character c does
+    not depend on `classes` and `drawings`.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def draw(classes: int, drawings: int, rng: np.random.Generator) -> ArrayClasses:
 
 
 def _character(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the knots (strokes, knots, 2) of a new character, centred, of size 2."""
+    """Return the knots (strokes, 5, 2) of a new character, centred, of size 2."""
     count = rng.integers(1, STROKES, endpoint=True)
     start = rng.uniform(-1, 1, (count, 1, 2))
     steps = rng.normal(0, STEP, (count, KNOTS - 1, 2))
@@ -90,8 +91,8 @@ def _character(rng: np.random.Generator) -> NDArray[np.float64]:
 def _pen_paths(
     rng: np.random.Generator, character: NDArray[np.float64], drawings: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return where the pen went (drawings, points, 2) and its radius (drawings,), in pixels."""
-    # One row of random numbers per drawing, so that asking for more keeps the first ones.
+    """Return the path of the pen (drawings, points, 2) and its radius (drawings,), in pixels."""
+    # One row of random numbers per drawing: more drawings do not change the first ones.
     noise = rng.standard_normal((drawings, character.size + 7))
     knots = character + KNOT_NOISE * noise[:, 7:].reshape(drawings, *character.shape)
     linear = UNIT * (np.eye(2) + LINEAR_NOISE * noise[:, :4].reshape(drawings, 2, 2))
@@ -102,13 +103,13 @@ def _pen_paths(
 
 
 def _ink(path: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return the drawings (drawings, 28, 28): False wherever the nib touched a pixel.
+    """Return the drawings (drawings, 28, 28): False at every pixel that the nib touches.
 
-    The nib is the centre and eight points of a circle; what leaves the paper is lost.
+    The nib is a point and eight points of a circle around it; points outside the paper are ignored.
     """
     touched = path[:, :, np.newaxis] + radius[:, np.newaxis, np.newaxis, np.newaxis] * _NIB
     pixel = np.floor(touched).astype(np.intp).reshape(len(path), -1, 2) + 1
-    framed = np.ones((len(path), SIDE + 2, SIDE + 2), bool)  # a frame catches what is outside
+    framed = np.ones((len(path), SIDE + 2, SIDE + 2), bool)  # the frame receives the points outside
     row, column = np.moveaxis(pixel.clip(0, SIDE + 1), -1, 0)
     framed[np.arange(len(path))[:, np.newaxis], row, column] = False
     return framed[:, 1:-1, 1:-1]

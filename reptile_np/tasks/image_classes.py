@@ -1,13 +1,13 @@
 """Classes of images: the source few-shot tasks are drawn from, and views of it.
 
-A view (a part of the classes, their rotations) holds indices, never pixels:
-images become float32 only when a task asks for them.
+A view (some of the classes, or their rotations) holds indices and no pixels: images become float32 only when
+a task asks for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,14 +42,22 @@ class ImageClasses(Protocol):
         ...
 
 
+class Splits(NamedTuple):
+    """Disjoint classes to train on, to choose settings by (None: there are none), and to report on."""
+
+    train: ImageClasses
+    validation: ImageClasses | None
+    test: ImageClasses
+
+
 class ArrayClasses:
-    """Labelled images held in one array: the way to bring your own data.
+    """Labelled images held in one array in memory (images in files: see `folder`).
 
     Parameters
     ----------
     images : (n, h, w, channels) or (n, h, w) array
-        bool is read as {0, 1}, uint8 is divided by 255, floating point is
-        taken as it is.  Kept by reference, never copied to float.
+        bool is read as {0, 1}, uint8 is divided by 255, floating point is used as it is.  The array is
+        not copied.
     labels : (n,) array
         Integers or strings; the classes are their sorted distinct values.
     names : sequence of str, optional
@@ -87,7 +95,6 @@ class ArrayClasses:
         self._pixels = images
         self._rows = np.split(by_class, ends[:-1])
         self._names = [str(label) for label in distinct] if names is None else list(names)
-        self._scale = np.float32(1 / 255) if images.dtype == np.uint8 else None
         self.image_shape: tuple[int, int, int] = images.shape[1:]
 
     def __len__(self) -> int:
@@ -104,8 +111,8 @@ class ArrayClasses:
     def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
         """Return the images of class `c` at `indices` (m,): (m, h, w, channels) float32."""
         pixels = self._pixels.take(self._rows[c][indices], axis=0)
-        if self._scale is not None:
-            return pixels * self._scale
+        if pixels.dtype == np.uint8:
+            return np.divide(pixels, np.float32(255), dtype=np.float32)
         return pixels.astype(np.float32, copy=False)
 
 
@@ -123,7 +130,7 @@ def _check_pixels(images: NDArray[Any]) -> None:
             raise UsageError(f"images[{i}]: NaN or infinity in float32; remove or repair this image")
 
 
-class _Part:
+class _Selected:
     """The classes of `whole` at the given positions, in that order."""
 
     def __init__(self, whole: ImageClasses, positions: Indices) -> None:
@@ -167,23 +174,73 @@ class _Rotated:
         return f"{self._upright.name(c // 4)} turned by {90 * (c % 4)} degrees"
 
     def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
-        x = self._upright.images(c // 4, indices)
-        match c % 4:  # np.rot90 does the same with five times the overhead
-            case 1:
-                return x.swapaxes(1, 2)[:, ::-1]
-            case 2:
-                return x[:, ::-1, ::-1]
-            case 3:
-                return x.swapaxes(1, 2)[:, :, ::-1]
-            case _:
-                return x
+        return turned(self._upright.images(c // 4, indices), c % 4)
+
+
+class _Inverted:
+    """The classes of `whole` with 1 - x in place of each pixel x."""
+
+    def __init__(self, whole: ImageClasses) -> None:
+        self._whole = whole
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self._whole.image_shape
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def count(self, c: int) -> int:
+        return self._whole.count(c)
+
+    def name(self, c: int) -> str:
+        return self._whole.name(c)
+
+    def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
+        return 1 - self._whole.images(c, indices)
+
+
+def turned(images: NDArray[np.float32], quarters: int) -> NDArray[np.float32]:
+    """Return a view of images (b, h, w, channels) turned by 0 to 3 times 90 degrees, as `np.rot90` turns."""
+    match quarters:  # np.rot90 does the same with five times the overhead
+        case 1:
+            return images.swapaxes(1, 2)[:, ::-1]
+        case 2:
+            return images[:, ::-1, ::-1]
+        case 3:
+            return images.swapaxes(1, 2)[:, :, ::-1]
+        case _:
+            return images
+
+
+def inverted(classes: ImageClasses) -> ImageClasses:
+    """Return a view of the classes with 1 - x for each pixel x: Omniglot's ink is then 1, its paper 0.
+
+    Finn's program reads Omniglot so; the released program does not.
+
+    Notes
+    -----
+    Verified by ``tests/tasks/test_image_classes.py``.
+    """
+    return _Inverted(classes)
+
+
+def selected(classes: ImageClasses, positions: Indices) -> ImageClasses:
+    """Return a view of the classes at `positions` (m,), in that order."""
+    return _Selected(classes, positions)
 
 
 def rotated(classes: ImageClasses) -> ImageClasses:
-    """Return four classes for each: its images turned by 0, 90, 180 and 270 degrees.
+    """Return four classes for each class: its images turned by 0, 90, 180 and 270 degrees.
 
-    Raises `UsageError` where the images are not square.  Verified by
-    ``tests/tasks/test_image_classes.py``.
+    Raises
+    ------
+    UsageError
+        The images are not square.
+
+    Notes
+    -----
+    Verified by ``tests/tasks/test_image_classes.py``.
     """
     height, width, _ = classes.image_shape
     if height != width:
@@ -196,10 +253,16 @@ def split_classes(
 ) -> tuple[ImageClasses, ImageClasses]:
     """Shuffle the classes; return the first `train` of them, and the rest.
 
-    Raises `UsageError` unless both parts get at least one class.  Verified by
-    ``tests/tasks/test_image_classes.py``.
+    Raises
+    ------
+    UsageError
+        One of the two parts would be empty.
+
+    Notes
+    -----
+    Verified by ``tests/tasks/test_image_classes.py``.
     """
     if not 0 < train < len(classes):
         raise UsageError(f"split: {train} training classes of {len(classes)}; give 1 to {len(classes) - 1}")
     order = rng.permutation(len(classes))
-    return _Part(classes, order[:train]), _Part(classes, order[train:])
+    return selected(classes, order[:train]), selected(classes, order[train:])

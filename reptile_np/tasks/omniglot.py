@@ -1,35 +1,38 @@
 """Omniglot: 1,623 handwritten characters, 20 drawings of each (Lake et al. 2015).
 
-The drawings are decoded once and kept as bits, 3 MB, with the SHA-256 of their
-content: whatever archive or mirror they came from, and whatever happened to
-the file since, what is loaded is Omniglot bit for bit or an error.
+Whatever archive or mirror the drawings came from, what is loaded has the SHA-256 of the official content.
+
+Verified by ``tests/tasks/test_omniglot.py``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reptile_np.errors import UsageError
-from reptile_np.files import cache_directory, replacing
-from reptile_np.tasks import omniglot_files
-from reptile_np.tasks.download import Progress, fetch, silent
-from reptile_np.tasks.image_classes import ArrayClasses
-from reptile_np.tasks.omniglot_files import SETS, SIDE, Drawings
+from reptile_np.files import cache_directory
+from reptile_np.tasks import image_cache, importing, omniglot_files
+from reptile_np.tasks.decoding import Conversion
+from reptile_np.tasks.download import fetch
+from reptile_np.tasks.image_cache import CachedImages
+from reptile_np.tasks.image_classes import ImageClasses, Splits, split_classes
+from reptile_np.tasks.importing import Plan, PlannedClass
+from reptile_np.tasks.omniglot_files import SETS, SIDE
+from reptile_np.tasks.reports import ProgressCallback, no_progress, one_line
 
 ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
-CACHE_NAME = "omniglot.npz"
+NAME = "omniglot"
+TRAINING_CHARACTERS = 1200  # of 1,623 (released program); the others are tested on
+FORMER_CACHE = "omniglot.npz"  # of versions before the common format
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a set of drawings must amount to: counts, and the SHA-256 of `_digest`."""
+    """What a set of drawings must be: its counts, and the digest of `image_cache.content_digest`."""
 
     characters: int
     drawings_each: int
@@ -39,105 +42,139 @@ class Content:
 OFFICIAL = Content(
     characters=1623,
     drawings_each=20,
-    sha256="4e9a5b6a97bd794ce555af2e012819d2552b5c65ea053707340674caeca41a31",
+    sha256="d01c599b11b37bdf4c5201ce1a9c5a2dab1a7b0218e05d606e0e365f9f1d4c62",
 )
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """Character names, sorted; drawings (n, 98) uint8 in their order; the fingerprint of their files."""
+def splits(rng: np.random.Generator, classes: ImageClasses) -> Splits:
+    """Draw 1,200 characters to train on; the other 423 are the test classes.
 
-    names: NDArray[np.str_]
-    pixels: NDArray[np.uint8]
-    files_sha256: str
+    As in the released program, which keeps no validation classes apart.
+    """
+    train, test = split_classes(rng, classes, TRAINING_CHARACTERS)
+    return Splits(train, None, test)
 
 
-def load(source: str | Path | None = None) -> ArrayClasses:
+def splits_in_three(rng: np.random.Generator, classes: ImageClasses, train: int) -> Splits:
+    """Draw `train` characters to train on, and 423 test classes; what remains of 1,623 is for validation.
+
+    Finn's program trains on 1,100 and has 100 for validation.
+
+    Raises
+    ------
+    UsageError
+        If no character remains for validation.
+    """
+    if not 0 < train < TRAINING_CHARACTERS:
+        raise UsageError(f"Omniglot: {train} training characters; give 1 to {TRAINING_CHARACTERS - 1}")
+    chosen, test = split_classes(rng, classes, TRAINING_CHARACTERS)
+    training, validation = split_classes(rng, chosen, train)
+    return Splits(training, validation, test)
+
+
+def load(source: str | Path | None = None) -> CachedImages:
     """Return the 1,623 characters, sorted by name: (28, 28, 1), paper 1, ink 0.
 
     Parameters
     ----------
     source : path, optional
-        A folder or file made by `import_omniglot`, or Omniglot in any form
-        `omniglot_files.find` knows; decoding that is done once and kept in the
-        user's cache folder, since the source may be read-only.  Without
-        `source`: what is in the cache folder.
+        A folder or manifest made by `import_omniglot`, or Omniglot in any form that `omniglot_files.find`
+        knows, which is then imported into the user's cache folder, once.  Default: what is in that folder.
 
     Raises
     ------
     UsageError
-        No Omniglot there; one that is damaged, incomplete or different; Pillow
-        missing where something must be decoded.
-
-    Notes
-    -----
-    Verified by ``tests/tasks/test_omniglot.py``.
+        No Omniglot there; one that is damaged, incomplete or different; Pillow missing if something must be
+        decoded.
     """
-    cache = cache_directory() / CACHE_NAME
-    if source is None:
-        if not cache.exists():
+    manifest = image_cache.find(source, NAME)
+    if manifest is None:
+        _refuse_former_cache(cache_directory() if source is None else Path(source).expanduser())
+        if source is None:
             raise UsageError("Omniglot: not on this machine; run: reptile-np data omniglot, or pass --data")
-        return _classes(_read(cache))
-    source = Path(source).expanduser()
-    ours = source / CACHE_NAME if source.is_dir() else source
-    if ours.suffix == ".npz" and ours.exists():
-        return _classes(_read(ours))
-    drawings = _read_drawings(source, omniglot_files.find(source))
-    with contextlib.suppress(UsageError):  # no cache, or a damaged one: it is made again
-        kept = _read(cache)
-        if kept.files_sha256 == omniglot_files.fingerprint(drawings):
-            return _classes(kept)
-    decoded = _decode(drawings, source)
-    with contextlib.suppress(OSError):  # a home that cannot be written costs seconds at each start
-        _write(decoded, cache)
-    return _classes(decoded)
+        manifest = import_omniglot(source)
+    images = image_cache.load(manifest)
+    if images.manifest.content_sha256 != OFFICIAL.sha256:
+        raise UsageError(f"{one_line(manifest)}: not Omniglot; run: reptile-np data omniglot")
+    return images
+
+
+def _refuse_former_cache(path: Path) -> None:
+    """Raise `UsageError` if `path` is, or has nothing but, the cache of an earlier version."""
+    former = path / FORMER_CACHE if path.is_dir() else path
+    if former.suffix == ".npz" and former.is_file() and not any(path.glob("*.zip")):
+        raise UsageError(
+            f"{one_line(former)}: made by an earlier version; delete it and run: "
+            f"reptile-np data omniglot --to {one_line(former.parent)}"
+        )
 
 
 def import_omniglot(
-    source: str | Path | None = None, to: str | Path | None = None, progress: Progress = silent
+    source: str | Path | None = None,
+    to: str | Path | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Path:
-    """Fetch, verify and decode Omniglot; return the file that `load` reads.
+    """Fetch, verify and decode Omniglot; return the manifest that `load` reads.
 
     Parameters
     ----------
     source : path or address, optional
-        Any form `omniglot_files.find` knows, or the http(s) address of a zip
-        file or of a folder with the two official ones; by default the official
-        address.  Downloaded zips stay in `to`.
+        Any form that `omniglot_files.find` knows, or the http(s) address of a zip file or of a folder with
+        the two official ones; by default the official address.  Downloaded zips stay in `to`.
     to : path, optional
-        Folder to keep the result in; by default the user's cache folder.
+        Folder for the result; by default the user's cache folder.
     progress : callable
-        Counts bytes fetched, then drawings decoded.
+        Counts bytes fetched, files listed, drawings decoded.
 
     Raises
     ------
     UsageError
-        Anything that is not Omniglot, whole; nothing has then been overwritten.
-
-    Notes
-    -----
-    Verified by ``tests/tasks/test_omniglot.py``.
+        Anything that is not Omniglot, whole.  An earlier cache is then as it was.
     """
-    to = cache_directory() if to is None else Path(to).expanduser()
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{to}: cannot be made ({error.strerror}); choose another --to") from error
     place = ADDRESS if source is None else str(source)
     if place.startswith(("http://", "https://")):
-        parts = _download(place, to, progress)
+        folder = importing.target_folder(to)
+        parts = _download(place, folder, progress)
     else:
         parts = omniglot_files.find(Path(place).expanduser())
-    decoded = _decode(_read_drawings(place, parts), place, progress)
-    try:
-        _write(decoded, to / CACHE_NAME)
-    except OSError as error:
-        raise UsageError(f"{to}: cannot be written ({error.strerror}); choose another --to") from error
-    return to / CACHE_NAME
+        folder = importing.target_folder(to)
+    plan = _plan(place, importing.survey(omniglot_files.read(parts), progress))
+    return importing.write(
+        plan, lambda wanted: omniglot_files.read(parts, wanted), omniglot_files.decode, folder, progress
+    )
 
 
-def _download(place: str, to: Path, progress: Progress) -> list[Path]:
-    """Fetch what is not in `to` yet; return the zip files."""
+def _plan(place: str, digests: dict[str, bytes]) -> Plan:
+    """Return the plan for these drawings, after counting them."""
+    counts = Counter(key.rpartition("/")[0] for key in digests)
+    if len(counts) != OFFICIAL.characters:
+        raise UsageError(
+            f"{one_line(place)}: {len(counts):,} characters, but Omniglot has {OFFICIAL.characters:,}; "
+            "both sets are needed, whole"
+        )
+    for character, count in sorted(counts.items()):
+        if count != OFFICIAL.drawings_each:
+            raise UsageError(
+                f"{one_line(place)}: {count} drawings of {one_line(character)}, but Omniglot has "
+                f"{OFFICIAL.drawings_each}; get it again"
+            )
+    keys = sorted(digests)
+    each = OFFICIAL.drawings_each
+    groups = [tuple(keys[i : i + each]) for i in range(0, len(keys), each)]
+    return Plan(
+        name=NAME,
+        source=place,
+        splits=f"{TRAINING_CHARACTERS:,} training characters drawn by each run's seed",
+        white=1,
+        conversion=Conversion(SIDE, SIDE, 1, "nearest"),
+        classes=tuple(PlannedClass(group[0].rpartition("/")[0], None, group) for group in groups),
+        digests=digests,
+        content_sha256=OFFICIAL.sha256,
+    )
+
+
+def _download(place: str, folder: Path, progress: ProgressCallback) -> list[Path]:
+    """Fetch the zip files that are not in `folder` yet; return their paths."""
     base, _, last = place.rpartition("/")
     if not last or last.removesuffix(".zip") in SETS:
         addresses = [f"{base}/{name}.zip" for name in SETS]
@@ -145,66 +182,8 @@ def _download(place: str, to: Path, progress: Progress) -> list[Path]:
         addresses = [place]
     else:
         addresses = [f"{place}/{name}.zip" for name in SETS]
-    paths = [to / address.rpartition("/")[2] for address in addresses]
+    paths = [folder / address.rpartition("/")[2] for address in addresses]
     for address, path in zip(addresses, paths, strict=True):
         if not path.exists():
             fetch(address, path, omniglot_files.check_zip, progress)
     return paths
-
-
-def _read_drawings(place: str | Path, parts: list[Path]) -> Drawings:
-    """Return the drawings in `parts` after counting them; messages call them `place`."""
-    drawings = omniglot_files.read(parts)
-    counts = Counter(character for character, _ in drawings)
-    if len(counts) != OFFICIAL.characters:
-        raise UsageError(
-            f"{place}: {len(counts):,} characters where Omniglot has {OFFICIAL.characters:,}; "
-            "both sets are needed, whole"
-        )
-    for character, count in counts.items():
-        if count != OFFICIAL.drawings_each:
-            raise UsageError(
-                f"{place}: {count} drawings of {character} where Omniglot has {OFFICIAL.drawings_each}; "
-                "get it again"
-            )
-    return drawings
-
-
-def _decode(drawings: Drawings, place: str | Path, progress: Progress = silent) -> _Decoded:
-    names = np.array(list(dict.fromkeys(character for character, _ in drawings)))
-    pixels = omniglot_files.decode(drawings, progress)
-    if _digest(names, pixels) != OFFICIAL.sha256:
-        raise UsageError(f"{place}: the counts are Omniglot's but the images are not; get it from {ADDRESS}")
-    return _Decoded(names, pixels, omniglot_files.fingerprint(drawings))
-
-
-def _digest(names: NDArray[np.str_], pixels: NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of the names, one a line, and of the packed pixels."""
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode() + pixels.tobytes()).hexdigest()
-
-
-def _read(path: Path) -> _Decoded:
-    """Return what `_write` kept, checked against the official content."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            decoded = _Decoded(kept["names"], kept["pixels"], str(kept["files_sha256"]))
-    except Exception as error:  # a damaged file makes NumPy raise nearly anything
-        reason = "cannot be read as our copy of Omniglot"
-        raise UsageError(f"{path}: {reason}; delete it and run: reptile-np data omniglot") from error
-    if _digest(decoded.names, decoded.pixels) != OFFICIAL.sha256:
-        raise UsageError(f"{path}: has been altered; delete it and run: reptile-np data omniglot")
-    return decoded
-
-
-def _write(decoded: _Decoded, path: Path) -> None:
-    with replacing(path) as file:
-        np.savez(
-            file, names=decoded.names, pixels=decoded.pixels, files_sha256=np.array(decoded.files_sha256)
-        )
-
-
-def _classes(decoded: _Decoded) -> ArrayClasses:
-    images = np.unpackbits(decoded.pixels, axis=1).view(bool).reshape(-1, SIDE, SIDE, 1)
-    return ArrayClasses(
-        images, np.repeat(np.arange(OFFICIAL.characters), OFFICIAL.drawings_each), decoded.names.tolist()
-    )

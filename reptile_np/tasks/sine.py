@@ -1,8 +1,9 @@
 """Regression on sine waves (section 3 of the paper).
 
-A task is a wave f(x) = a sin(x + b), a ~ U[0.1, 5], b ~ U[0, 2 pi]; its error
-is judged on 50 equally spaced points of [-5, 5].  Over tasks E[f(x)] = 0 for
-every x, because the phase goes once around.
+A task is a wave f(x) = a sin(x + b), a ~ U[0.1, 5], b ~ U[0, 2 pi]; its error is measured on 50 equally
+spaced points of [-5, 5].  Over tasks E[f(x)] = 0 for every x, because the phase is uniform over one period.
+
+Verified by ``tests/tasks/test_sine.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from reptile_np.errors import UsageError
-from reptile_np.tasks.few_shot import Batch, Task
+from reptile_np.meta.inner_loop import Batch
+from reptile_np.tasks.few_shot import Task
 
 AMPLITUDES = (0.1, 5.0)
 PHASES = (0.0, 2 * np.pi)
@@ -32,13 +34,13 @@ class Wave:
     phase: float
 
     def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the wave at the points `x`, in their shape."""
+        """Return the wave at the points `x`, an array of the same shape."""
         return self.amplitude * np.sin(x + self.phase)
 
     def batch(self, x: NDArray[np.float64], dtype: DTypeLike = np.float32) -> Batch:
-        """Return the points `x` (b, 1) and the wave there (b, 1), read-only, in `dtype`.
+        """Return the points `x` (b, 1) and the wave at them (b, 1), read-only, in `dtype`.
 
-        The wave is evaluated in float64 and rounded once.
+        The wave is computed in float64 and rounded once.
         """
         inputs, targets = x.astype(dtype), self(x).astype(dtype)
         inputs.setflags(write=False)
@@ -52,16 +54,15 @@ def sample_wave(rng: np.random.Generator) -> Wave:
 
 
 def sample_task(rng: np.random.Generator, points: int | None = None, dtype: DTypeLike = np.float32) -> Task:
-    """Draw a wave and the points it is learned from; its query set is the grid.
+    """Draw a wave and its support points; the query set is the grid.
 
     Parameters
     ----------
     points : int, optional
-        p random points x ~ U[-5, 5] of support.  Without it the support is the
-        whole grid, which the authors' demo cuts into 5 minibatches of 10 per
-        inner loop: ``minibatches(rng, task.support, 10, 5)``.
+        Number of random support points x ~ U[-5, 5].  By default the support is the whole grid, which the
+        authors' demo cuts into 5 minibatches of 10 per inner loop: ``minibatches(rng, task.support, 10, 5)``.
     dtype
-        Of all four arrays: (p, 1) or (50, 1).
+        Of all four arrays, (points, 1) or (50, 1).
 
     Raises
     ------

@@ -1,3 +1,3 @@
-"""The public checks under their former name; they are in `reptile_np.checks.gradients`."""
+"""The public checks under their former name; use `reptile_np.checks`."""
 
-from reptile_np.checks.gradients import *  # noqa: F403
+from reptile_np.checks import *  # noqa: F403

@@ -11,7 +11,7 @@ all there is (`TERMS`):
 
 The paper has the first two orders (equations 15-17 for k = 2; any k in its later versions).  The third
 is derived in ``theory/README.md``.  Every coefficient is verified as an equality of fractions by
-``tests/test_paper.py``; the same functions take a network in float64 (``claims_network.py``).
+``tests/test_paper.py``; the same functions take a network in float64 (``claims/network.py``).
 """
 
 from __future__ import annotations
@@ -85,10 +85,11 @@ def run(model: Any, phi: Array, batches: Sequence[Batch], alpha: Any) -> Traject
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A finite distribution over tasks, a point φ (n,), and how minibatches are drawn.
+class TaskFamily:
+    """A model, finitely many tasks of equal probability, a point φ (n,), and how minibatches are drawn.
 
-    Expectations are complete enumerations: every task, and every tuple the sampler can draw.
+    Expectations are complete enumerations: every task, and every tuple that the sampler can draw.  The
+    tasks' minibatches, φ and the model may be rational (`Polynomials`) or float64 (a network).
     """
 
     model: Any
@@ -157,9 +158,19 @@ class Problem:
         degree = degree_in_alpha(self.model.degree, k)
         return polynomial_coefficients(lambda alpha: self.expected(methods, k, alpha), degree, orders)
 
-    def combine(self, coefficients: Coefficients) -> Array:
-        """Return the vectors (orders, n) that stated coefficients amount to here."""
-        return np.stack([np.array(c, dtype=object) @ self.terms(i) for i, c in enumerate(coefficients)])
+    def curvature(self, iterations: int = 20) -> float:
+        """Return roughly the largest |eigenvalue| of a minibatch's Hessian at φ, by power iteration.
+
+        In floating point only.  0 if the Hessian, or the gradient that the iteration starts from, is 0.
+        """
+        batch = self.tasks[0][0]
+        v = self.grad(batch)
+        for _ in range(iterations):
+            size = np.linalg.norm(v)
+            if size == 0:
+                return 0.0
+            v = self.hvp(batch, v / size)
+        return float(np.linalg.norm(v))
 
 
 def stated_sum(w: Sequence[Any]) -> Coefficients:

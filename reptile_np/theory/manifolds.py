@@ -1,4 +1,4 @@
-"""Section 4.2: Reptile as a walk towards the point nearest to every task's solutions.
+"""Section 4.2: Reptile moves towards the point nearest to every task's solutions.
 
 A manifold W*_τ of solutions has a projection P_τ.  The gradient of ``½ D(φ, W*_τ)²`` is ``φ - P_τ(φ)``,
 although P_τ moves with φ as well: by the envelope theorem its derivative does not contribute.
@@ -20,7 +20,7 @@ from reptile_np.theory.rational import rationals, solve
 
 
 class Manifold(Protocol):
-    """A set of solutions, known by the nearest of them."""
+    """A set of solutions, given by its projection."""
 
     def project(self, phi: Array) -> Array:
         """Return the point (n,) of the set that is nearest to φ (n,)."""
@@ -83,7 +83,7 @@ def alternate(manifolds: Sequence[Manifold], phi: Array, epsilon: Any, sweeps: i
 
 
 def nearest_point(manifolds: Sequence[Affine]) -> Array:
-    """Return the minimiser of the mean squared distance, ``Π̄⁻¹ β̄``: what (18) asks for.
+    """Return the minimiser of the mean squared distance, ``Π̄⁻¹ β̄`` (equation 18).
 
     Raises
     ------

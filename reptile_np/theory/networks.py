@@ -12,10 +12,10 @@ from reptile_np.nn.layers import BatchNorm, Conv2d, Dense, Layer
 from reptile_np.nn.losses import SoftmaxCrossEntropy
 from reptile_np.nn.models import Model, sine_mlp
 from reptile_np.nn.parameter_free import Flatten, Relu
-from reptile_np.theory.expansions import Problem, Task
+from reptile_np.theory.expansions import Task, TaskFamily
 
 
-def sine_waves(tasks: int = 2, batches: int = 3, seed: int = 0) -> Problem:
+def sine_waves(tasks: int = 2, batches: int = 3, seed: int = 0) -> TaskFamily:
     """Return the 1-64-64-1 MLP on `tasks` sine waves, each of `batches` minibatches of 10 points."""
     rng = np.random.default_rng(seed)
     model = sine_mlp()
@@ -25,14 +25,14 @@ def sine_waves(tasks: int = 2, batches: int = 3, seed: int = 0) -> Problem:
         inputs = [rng.uniform(-5, 5, (10, 1)) for _ in range(batches)]
         return [(x, amplitude * np.sin(x + phase)) for x in inputs]
 
-    return Problem(model, [task() for _ in range(tasks)], model.init(rng, np.float64))
+    return TaskFamily(model, [task() for _ in range(tasks)], model.init(rng, np.float64))
 
 
-def small_images(tasks: int = 2, batches: int = 3, seed: int = 0, *, batch_norm: bool = True) -> Problem:
+def small_images(tasks: int = 2, batches: int = 3, seed: int = 0, *, batch_norm: bool = True) -> TaskFamily:
     """Return two blocks of conv, batch norm, ReLU on random 8×8 images, 3-way, minibatches of 6."""
     rng = np.random.default_rng(seed)
     norm: list[Layer] = [BatchNorm()] if batch_norm else []
-    block = [Conv2d(filters=4, stride=2, centred=batch_norm), *norm, Relu()]
+    block = [Conv2d(filters=4, stride=2, before_batch_norm=batch_norm), *norm, Relu()]
     model = Model((*block * 2, Flatten(), Dense(3)), (8, 8, 1), SoftmaxCrossEntropy("sum"))
     labels = np.repeat(np.arange(3), 2)
 
@@ -40,13 +40,4 @@ def small_images(tasks: int = 2, batches: int = 3, seed: int = 0, *, batch_norm:
         classes = rng.standard_normal((3, 8, 8, 1))
         return [(classes[labels] + rng.standard_normal((6, 8, 8, 1)), labels) for _ in range(batches)]
 
-    return Problem(model, [task() for _ in range(tasks)], model.init(rng, np.float64))
-
-
-def curvature(problem: Problem, iterations: int = 20) -> float:
-    """Return roughly the largest |eigenvalue| of a minibatch's Hessian at φ, by power iteration."""
-    batch = problem.tasks[0][0]
-    v = problem.grad(batch)
-    for _ in range(iterations):
-        v = problem.hvp(batch, v / np.linalg.norm(v))
-    return float(np.linalg.norm(v))
+    return TaskFamily(model, [task() for _ in range(tasks)], model.init(rng, np.float64))

@@ -1,7 +1,7 @@
 """Polynomial losses: models on which the code that trains runs in exact arithmetic.
 
-Everything the inner loop makes of a polynomial loss is a polynomial in α and in φ, so what a Taylor
-series says "up to O(α²)" can be read off as an equality of fractions.
+The inner loop on a polynomial loss computes polynomials in α and in φ.  Their coefficients are found
+exactly, so that a Taylor series "up to O(α²)" is checked as an equality of fractions.
 
 Verified by ``tests/theory/test_polynomials.py`` (derivatives from values alone, symmetry).
 """

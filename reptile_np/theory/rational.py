@@ -1,6 +1,6 @@
 """Exact arithmetic: object arrays of `fractions.Fraction`, interpolation and linear systems.
 
-No float enters: a float is refused where an array is made.  Verified by ``tests/theory/test_rational.py``.
+Floats are refused: `rationals` raises TypeError.  Verified by ``tests/theory/test_rational.py``.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def polynomial_coefficients(f: Callable[[Fraction], Array], degree: int, count: 
 def exact_gradient(f: Callable[[Array], Any], phi: Array, degree: int) -> Array:
     """Return the gradient (n,) at φ (n,) of a polynomial f of that degree, from its values alone.
 
-    Shape of the result where f returns (m,): its Jacobian (m, n).  It knows nothing of the chain rule,
-    which makes it the oracle for everything that does.
+    If f returns (m,), the result is its Jacobian (m, n).  The chain rule is not used, so that everything
+    that uses it can be checked against this function.
     """
     axes = rationals(np.eye(len(phi), dtype=int))
     slopes = [

@@ -1,4 +1,4 @@
-"""Each peer that is installed computes the same work, so that its time may stand beside ours."""
+"""Each peer that is installed computes the same workload, so that its time may stand beside ours."""
 
 import importlib
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reptile_np.bench import measurement as bench
-from reptile_np.bench.catalogue import all_works
+from reptile_np.bench.catalogue import all_workloads
 from reptile_np.nn.ops import NUMPY
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -17,23 +17,23 @@ NEEDS = {
     "jax_im2col": "jax",
     "tensorflow_graph": "tensorflow",
 }
-SMALL = [work for work in all_works() if work.flops < 4e8 and not hasattr(work, "entry")]
+SMALL = [workload for workload in all_workloads() if workload.flops < 4e8 and not hasattr(workload, "entry")]
 
 
 @pytest.mark.filterwarnings("ignore")  # other people's
-@pytest.mark.parametrize("work", SMALL, ids=lambda work: work.name)
+@pytest.mark.parametrize("workload", SMALL, ids=lambda workload: workload.name)
 @pytest.mark.parametrize("module", NEEDS)
-def test_a_peer_agrees_with_float64(monkeypatch, module, work):
+def test_a_peer_agrees_with_float64(monkeypatch, module, workload):
     pytest.importorskip(NEEDS[module], exc_type=ImportError)
     monkeypatch.syspath_prepend(BENCHMARKS)
-    exact = work.contender(NUMPY, np.float64)
+    exact = workload.contender(NUMPY, np.float64)
     reference = exact.read(exact.run())
     for variant, make in importlib.import_module(f"peers.{module}").variants(threads=1).items():
-        if (contender := make(work)) is None:
+        if (contender := make(workload)) is None:
             continue
         for _ in range(2):  # from a fresh start each time
             contender.reset()
-            complaint = bench.disagreement(work, contender.read(contender.run()), reference)
+            complaint = bench.disagreement(workload, contender.read(contender.run()), reference)
             assert not complaint, variant
 
 

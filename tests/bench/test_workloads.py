@@ -1,4 +1,4 @@
-"""The benchmark counts its FLOPs as published, and its works compute what they say."""
+"""The benchmark counts its FLOPs as published, and its workloads compute what they say."""
 
 import math
 from dataclasses import replace
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from reptile_np.bench import measurement as bench
-from reptile_np.bench.catalogue import all_works
+from reptile_np.bench.catalogue import all_workloads
 from reptile_np.bench.workloads import forward_flops, gradient_flops, maml_flops
 from reptile_np.nn import models
 from reptile_np.nn.ops import NUMPY
 
-ALL = all_works()
-WORKS = {work.name: work for work in ALL}
+ALL = all_workloads()
+WORKLOADS = {workload.name: workload for workload in ALL}
 
 
 def count_multiply_adds():
@@ -81,34 +81,34 @@ def test_the_counts_are_of_the_products_that_the_layers_ask_for(model):
 
 def test_an_op_counts_what_it_multiplies():
     table, counted = count_multiply_adds()
-    for work in WORKS.values():
-        if hasattr(work, "entry"):
+    for workload in WORKLOADS.values():
+        if hasattr(workload, "entry"):
             counted.clear()
-            work.contender(table).run()
-            assert 2 * sum(counted) == work.flops, work.name
+            workload.contender(table).run()
+            assert 2 * sum(counted) == workload.flops, workload.name
 
 
-def test_work_names_are_distinct():
-    assert len(WORKS) == len(ALL)
+def test_workload_names_are_distinct():
+    assert len(WORKLOADS) == len(ALL)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, work in WORKS.items() if work.flops < 5e8]
+    "name", [name for name, workload in WORKLOADS.items() if workload.flops < 5e8]
 )  # the bench does all
 def test_the_data_keep_clear_of_kinks_so_that_float32_agrees_with_float64(name):
-    work = WORKS[name]
+    workload = WORKLOADS[name]
     answers = []
     for dtype in (np.float32, np.float64):
-        contender = work.contender(NUMPY, dtype)
+        contender = workload.contender(NUMPY, dtype)
         answers.append(contender.read(contender.run()))
-    assert not bench.disagreement(work, *answers)
+    assert not bench.disagreement(workload, *answers)
 
 
 def test_a_meta_gradient_is_not_first_order():
     """Else a contender that dropped the second order would pass."""
-    work = WORKS["Omniglot MAML gradient, K = 1, 5+5 images"]
-    contender = work.contender(NUMPY)
+    workload = WORKLOADS["Omniglot MAML gradient, K = 1, 5+5 images"]
+    contender = workload.contender(NUMPY)
     exact = contender.read(contender.run())
-    phi = work.phi - work.alpha * work.model.loss_and_grad(work.phi, work.batches[0])[1]
-    first_order = exact._replace(vector=work.model.loss_and_grad(phi, work.batches[1])[1])
-    assert bench.disagreement(work, first_order, exact)
+    phi = workload.phi - workload.alpha * workload.model.loss_and_grad(workload.phi, workload.batches[0])[1]
+    first_order = exact._replace(vector=workload.model.loss_and_grad(phi, workload.batches[1])[1])
+    assert bench.disagreement(workload, first_order, exact)

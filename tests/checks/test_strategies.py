@@ -6,15 +6,22 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reptile_np.checks.strategies import batches, problems, rational_vectors, shapes, trajectories, vectors
+from reptile_np.checks.strategies import (
+    batches,
+    rational_vectors,
+    shapes,
+    task_families,
+    trajectories,
+    vectors,
+)
 from reptile_np.nn.models import sine_mlp
 
 
-@given(problems(variables=3, degree=2, tasks=2, batches=4), rational_vectors(3))
-def test_problems_are_rational_and_of_the_size_asked_for(problem, vector):
-    assert [len(task) for task in problem.tasks] == [4, 4]
-    assert all(batch.shape == (problem.model.terms,) for task in problem.tasks for batch in task)
-    entries = [*problem.phi, *problem.tasks[0][0], *vector]
+@given(task_families(variables=3, degree=2, tasks=2, batches=4), rational_vectors(3))
+def test_task_families_are_rational_and_of_the_size_asked_for(family, vector):
+    assert [len(task) for task in family.tasks] == [4, 4]
+    assert all(batch.shape == (family.model.terms,) for task in family.tasks for batch in task)
+    entries = [*family.phi, *family.tasks[0][0], *vector]
     assert all(isinstance(entry, Fraction) for entry in entries)
 
 

@@ -5,6 +5,8 @@ import pytest
 from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.nn import native
+from reptile_np.nn.native import extension
+from reptile_np.nn.native.threads import MOST_THREADS
 from reptile_np.nn.ops import NUMPY
 
 
@@ -24,7 +26,7 @@ def test_a_variant_can_be_named(isa):
 
 
 def test_without_a_compiler_auto_is_numpy_and_native_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(native, "lib", None)
+    monkeypatch.setattr(extension, "lib", None)
     assert choose_ops("auto") is NUMPY
     with pytest.raises(UsageError, match="compiler"):
         choose_ops("native")
@@ -34,3 +36,10 @@ def test_without_a_compiler_auto_is_numpy_and_native_says_what_to_do(monkeypatch
 def test_an_unknown_table_is_refused(name):
     with pytest.raises(UsageError):
         choose_ops(name)
+
+
+@pytest.mark.parametrize("name", ["auto", "numpy", "native"])
+@pytest.mark.parametrize("threads", [0, MOST_THREADS + 1])
+def test_a_number_of_threads_that_no_table_takes_is_refused(name, threads):
+    with pytest.raises(UsageError, match=f"1 to {MOST_THREADS}"):
+        choose_ops(name, threads)

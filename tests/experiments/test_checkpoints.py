@@ -1,10 +1,12 @@
-"""Checkpoints: whole or refused, at whatever byte a file was cut or a process killed."""
+"""Checkpoints: whole or refused, at whatever byte a file was damaged or a process killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -12,9 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments.checkpoints import load_step, save_step
+from reptile_np.experiments.checkpoints import (
+    BEFORE,
+    DAMAGED,
+    NEWEST,
+    load_newest,
+    load_step,
+    save_step,
+    set_damaged_aside,
+)
 from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
 from reptile_np.meta.training import Step, begin
+from reptile_np.nn import models
 
 OPTIMIZERS = [Sgd(0.1), HeavyBall(0.1), Adam(0.1), Adam(0.1, beta1=0.9)]
 optimizers = st.sampled_from(OPTIMIZERS)
@@ -42,35 +53,166 @@ def assert_same(a, b):
             np.testing.assert_array_equal(x, y)
 
 
+def saved(folder, step):
+    save_step(folder, step)
+    return folder / NEWEST
+
+
+def save_format_0(path, step):
+    """Write the file that version 0.1.0 wrote."""
+    arrays = {"done": np.array(step.done), "phi": step.phi}
+    for name, state in (("inner", step.inner_state), ("outer", step.outer_state)):
+        arrays.update({f"{name}/{i}": np.asarray(value) for i, value in enumerate(state)})
+    np.savez(path, **arrays)
+
+
 @given(optimizers, optimizers, st.integers(0, 2**32))
 def test_a_state_comes_back_bit_for_bit(tmp_path_factory, inner, outer, seed):
-    path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.npz"
+    folder = tmp_path_factory.mktemp("run")
     step = some_step(np.random.default_rng(seed), inner, outer)
-    save_step(path, step)
+    save_step(folder, step)
+    assert_same(load_step(folder / NEWEST, begin(step.phi, inner, outer)), step)
+
+
+@given(optimizers, optimizers, st.integers(0, 2**32))
+def test_a_file_of_format_0_is_read(tmp_path_factory, inner, outer, seed):
+    path = tmp_path_factory.mktemp("run") / NEWEST
+    step = some_step(np.random.default_rng(seed), inner, outer)
+    save_format_0(path, step)
     assert_same(load_step(path, begin(step.phi, inner, outer)), step)
 
 
+def test_the_arrays_have_names_and_empty_ones_are_not_stored(tmp_path, rng):
+    for inner, names in (
+        (Adam(0.1), {"inner_v", "inner_t"}),
+        (Adam(0.1, beta1=0.9), {"inner_m", "inner_v", "inner_t"}),
+        (Sgd(0.1), set()),
+    ):
+        with np.load(saved(tmp_path, some_step(rng, inner, HeavyBall(0.1)))) as arrays:
+            assert set(arrays.files) == {"format", "sha256", "done", "phi", "outer_velocity"} | names
+
+
+def test_the_20_way_network_s_state_takes_less_than_a_megabyte(tmp_path, rng):
+    phi = models.omniglot_cnn(20).init(rng)
+    assert len(phi) == 117_076
+    inner = Adam(5e-4)
+    _, state = inner.update(phi, inner.init(phi), phi)
+    assert saved(tmp_path, Step(1, phi, state, ())).stat().st_size < 940_000
+
+
 def test_a_file_cut_anywhere_is_refused_in_one_line(tmp_path, rng):
-    path = tmp_path / "checkpoint.npz"
     step = some_step(rng, Adam(0.1), Sgd(0.1))
-    save_step(path, step)
+    path = saved(tmp_path, step)
     whole = path.read_bytes()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
         with pytest.raises(UsageError, match=r"checkpoint\.npz: not a whole checkpoint") as error:
             load_step(path, step)
-        assert "\n" not in str(error.value)
+        assert str(error.value).isprintable()
 
 
-def test_a_flipped_byte_in_the_parameters_is_refused(tmp_path, rng):
-    path = tmp_path / "checkpoint.npz"
-    step = some_step(rng, Adam(0.1), Sgd(0.1))
-    save_step(path, step)
+@given(st.data())
+def test_a_changed_byte_never_gives_another_state(tmp_path_factory, data):
+    step = some_step(np.random.default_rng(0), Adam(0.1), Sgd(0.1))
+    path = saved(tmp_path_factory.mktemp("run"), step)
     content = bytearray(path.read_bytes())
-    at = content.index(step.phi.tobytes()) + 5
-    content[at] ^= 1
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="not a whole checkpoint"):
+    try:
+        found = load_step(path, step)
+    except UsageError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+        assert_same(found, step)  # a byte that nothing reads, such as a file's date
+    assert refusal.isprintable()
+
+
+def rewritten(path, **changes):
+    """Change arrays of a checkpoint without its checksum; None removes one."""
+    with np.load(path) as file:
+        arrays = {**file, **changes}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def test_a_checkpoint_whose_arrays_were_changed_is_refused_by_its_checksum(tmp_path, rng):
+    step = some_step(rng, Adam(0.1), Sgd(0.1))
+    path = saved(tmp_path, step)
+    rewritten(path, phi=step.phi + 1)
+    with pytest.raises(UsageError, match="does not have its checksum"):
+        load_step(path, step)
+
+
+NAN = np.full(50, np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"inner/1": np.ones(50)}, r"inner_v is float64 \(50,\) instead of float32 \(50,\)"),
+        ({"inner/1": np.ones(49, np.float32)}, r"inner_v is float32 \(49,\)"),
+        ({"inner/1": -np.ones(50, np.float32)}, "inner_v is negative"),
+        ({"inner/1": NAN}, "inner_v is not finite"),
+        ({"phi": NAN}, "phi is not finite"),
+        ({"inner/2": np.array(-1)}, "inner_t is negative"),
+        ({"inner/2": np.array(1.5)}, "inner_t is float64"),
+        ({"inner/2": np.array([1, 2])}, r"inner_t is int64 \(2,\)"),
+        ({"done": np.array(-1)}, "done is negative"),
+        ({"done": np.array(1.0)}, "done is float64"),
+        ({"done": np.array([1])}, r"done is int64 \(1,\)"),
+        ({"done": None}, "done"),
+        ({"inner/0": np.ones(50, np.float32)}, "inner_m"),
+        ({"inner/3": np.ones(50, np.float32)}, "4 arrays of the inner optimiser instead of 3"),
+        ({"phi": np.array([None] * 50, object)}, "pickle|allow"),
+    ],
+)
+def test_hand_made_arrays_are_refused_and_named(tmp_path, rng, changes, says):
+    step = some_step(rng, Adam(0.1), Sgd(0.1))
+    path = tmp_path / NEWEST
+    save_format_0(path, step)
+    rewritten(path, **changes)
+    with pytest.raises(UsageError, match=says) as error:
+        load_step(path, step)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 97])
+def test_a_compressed_file_is_refused(tmp_path, rng, compression):
+    step = some_step(rng, Adam(0.1), Sgd(0.1))
+    path = saved(tmp_path, step)
+    if compression == 97:  # a method that Python does not know, in every header
+        content = path.read_bytes()
+        for header, place in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+            for match in list(re.finditer(re.escape(header), content)):
+                start = match.start() + place
+                content = content[:start] + bytes([97, 0]) + content[start + 2 :]
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path) as file:
+            members = {name: file.read(name) for name in file.namelist()}
+        with zipfile.ZipFile(path, "w", compression) as file:
+            for name, member in members.items():
+                file.writestr(name, member)
+    with pytest.raises(UsageError, match=r"checkpoint\.npz: not a whole checkpoint"):
+        load_step(path, step)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_a_folder_in_place_of_a_checkpoint_is_refused_at_once(tmp_path, rng):
+    step = some_step(rng, Adam(0.1), Sgd(0.1))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(UsageError, match="not a file"):
+            load_step(tmp_path / name, step)
+
+
+def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path, rng):
+    step = some_step(rng, Adam(0.1), Sgd(0.1))
+    path = saved(tmp_path, step)
+    rewritten(path, format=np.array(2))
+    with pytest.raises(UsageError, match="format 2 is not known"):
         load_step(path, step)
 
 
@@ -78,15 +220,50 @@ def test_a_flipped_byte_in_the_parameters_is_refused(tmp_path, rng):
     ("inner", "size"), [(Sgd(0.1), 50), (Adam(0.1), 49)], ids=["other optimiser", "other network"]
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, rng, inner, size):
-    path = tmp_path / "checkpoint.npz"
-    save_step(path, some_step(rng, Adam(0.1), Sgd(0.1)))
+    path = saved(tmp_path, some_step(rng, Adam(0.1), Sgd(0.1)))
     with pytest.raises(UsageError, match=r"checkpoint\.npz"):
         load_step(path, begin(np.zeros(size, np.float32), inner, Sgd(0.1)))
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no such checkpoint"):
-        load_step(tmp_path / "checkpoint.npz", begin(np.zeros(3), Sgd(1), Sgd(1)))
+        load_newest(tmp_path, begin(np.zeros(3), Sgd(1), Sgd(1)), print)
+
+
+def two_generations(folder, rng):
+    step = some_step(rng, Adam(0.1), Sgd(0.1))
+    later = Step(step.done + 1, step.phi + 1, step.inner_state, step.outer_state)
+    save_step(folder, step)
+    save_step(folder, later)
+    return step, later
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_in_one_line(tmp_path, rng, damage):
+    before, newest = two_generations(tmp_path, rng)
+    said = []
+    assert_same(load_newest(tmp_path, before, said.append), newest)
+    assert said == []
+    if damage == "cut":
+        (tmp_path / NEWEST).write_bytes((tmp_path / NEWEST).read_bytes()[:-100])
+    else:
+        (tmp_path / NEWEST).unlink()
+    assert_same(load_newest(tmp_path, before, said.append), before)
+    assert len(said) == 1
+    assert said[0].isprintable()
+    assert "outer step 3" in said[0]
+    set_damaged_aside(tmp_path)
+    assert (tmp_path / DAMAGED).exists() == (damage == "cut")
+    save_step(tmp_path, newest)
+    assert_same(load_step(tmp_path / BEFORE, before), before)
+
+
+def test_two_damaged_checkpoints_are_refused(tmp_path, rng):
+    step, _ = two_generations(tmp_path, rng)
+    for name in (NEWEST, BEFORE):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"checkpoint\.npz: not a whole checkpoint .* new --out"):
+        load_newest(tmp_path, step, print)
 
 
 WRITER = """
@@ -99,15 +276,16 @@ for done in range(1, 10**6):
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no kill -9")
 def test_a_kill_in_the_middle_of_writing_leaves_a_whole_checkpoint(tmp_path):
-    path = tmp_path / "checkpoint.npz"
+    template = begin(np.zeros(200_000, np.float32), Sgd(1), Sgd(1))
     for pause in (0.0, 0.003, 0.011):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()  # one checkpoint is whole; the next is being written
         time.sleep(pause)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        step = load_step(path, begin(np.zeros(200_000, np.float32), Sgd(1), Sgd(1)))
+        step = load_newest(tmp_path, template, lambda message: None)
         np.testing.assert_array_equal(step.phi, np.full(200_000, step.done, np.float32))

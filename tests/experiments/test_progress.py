@@ -39,3 +39,23 @@ def test_without_a_terminal_progress_is_plain_lines(capsys, monkeypatch):
 def test_quiet_progress_prints_nothing(capsys):
     list(Progress("count", 3, quiet=True).over("abc"))
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_standard_error_that_is_closed_or_full_does_not_end_the_loop(monkeypatch):
+    class Full:
+        def isatty(self):
+            return False
+
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+        flush = write
+
+    for stream in (None, Full()):
+        monkeypatch.setattr("sys.stderr", stream)
+        assert list(Progress("count", 3).over("abc")) == ["a", "b", "c"]
+
+
+def test_a_name_from_elsewhere_cannot_command_the_terminal(capsys):
+    list(Progress("\x1b[2Jimages\n.zip", 1).over("a"))
+    assert capsys.readouterr().err.startswith(r"\x1b[2Jimages\n.zip: 1/1")

@@ -1,4 +1,4 @@
-"""Runs: they resume to the bit, keep records, and never overwrite anything."""
+"""Runs: bitwise the same result after any interruption, records kept, nothing overwritten."""
 
 import itertools
 import json
@@ -7,101 +7,137 @@ import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import presets, problems, runs
-from reptile_np.experiments.checkpoints import load_step
-from reptile_np.experiments.runs import RunDirectory
-from reptile_np.experiments.streams import Streams
+from reptile_np.experiments import presets, runs
+from reptile_np.experiments.experiment import Experiment
+from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY
-
-SMALL = {
-    "sine-reptile": ["outer.steps=40", "evaluation.tasks=3"],
-    "sine-maml": ["outer.steps=40", "evaluation.tasks=3"],
-    "sine-fomaml": ["outer.steps=40", "evaluation.tasks=3", "outer.optimizer=momentum"],
-    "sine-joint": ["outer.steps=40", "evaluation.tasks=3"],
-    "glyphs-5way": [
-        "outer.steps=4",
-        "evaluation.tasks=3",
-        "evaluation.steps=4",
-        "filters=3",
-        "tasks.classes=50",
-        "outer.meta_batch=2",
-    ],
-}
+from tests.experiments.small import SMALL, experiment, small
 
 
-def small(name):
-    return presets.with_settings(presets.get(name), SMALL[name])
-
-
-def final_phi(path, preset, seed=0):
-    streams = Streams(seed)
-    problem = problems.bind(preset, streams, NUMPY, None)
-    template = runs.initial_step(problem, preset, streams)
-    return load_step(RunDirectory(path).checkpoint, template).phi
+def final_step(path, name):
+    return RunDirectory(path).load(experiment(name).start())
 
 
 def interrupted_after(monkeypatch, steps):
-    """Let the outer loop be stopped as Ctrl-C would, after so many steps."""
-    original = runs.outer_steps
+    """Let the outer loop be stopped as by Ctrl-C, after `steps` outer steps of a sitting."""
+    original = Experiment.outer_steps
 
-    def stopping(problem, preset, start):
-        yield from itertools.islice(original(problem, preset, start), steps)
+    def stopping(self, start):
+        yield from itertools.islice(original(self, start), steps)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "outer_steps", stopping)
+    monkeypatch.setattr(Experiment, "outer_steps", stopping)
+
+
+def stopped(monkeypatch, preset, out, steps, resume=False):
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, steps)
+        with pytest.raises(KeyboardInterrupt):
+            runs.train(preset, 0, NUMPY, out=out, resume=resume, quiet=True)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_run_that_was_stopped_goes_on_to_the_bit(tmp_path, monkeypatch, name):
-    preset = small(name)
-    whole = runs.train(preset, 0, NUMPY, out=tmp_path / "whole", quiet=True)
-    with monkeypatch.context() as patch:
-        interrupted_after(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            runs.train(preset, 0, NUMPY, out=tmp_path / "stopped", quiet=True)
-    again = runs.train(preset, 0, NUMPY, out=tmp_path / "stopped", resume=True, quiet=True)
-    del whole["seconds"], again["seconds"]
-    assert whole == again
-    np.testing.assert_array_equal(
-        final_phi(tmp_path / "whole", preset), final_phi(tmp_path / "stopped", preset)
-    )
-    assert (tmp_path / "whole/records.jsonl").read_text() == (tmp_path / "stopped/records.jsonl").read_text()
+def test_a_run_that_was_stopped_twice_ends_with_bitwise_the_same_files(tmp_path, monkeypatch, name):
+    preset, whole, parts = small(name), tmp_path / "whole", tmp_path / "parts"
+    expected = runs.train(preset, 0, NUMPY, out=whole, quiet=True)
+    stopped(monkeypatch, preset, parts, 2)
+    stopped(monkeypatch, preset, parts, 1, resume=True)
+    result = runs.train(preset, 0, NUMPY, out=parts, resume=True, quiet=True)
+    del expected["seconds"], result["seconds"]
+    assert expected == result
+    for file in ("checkpoint.npz", "records.jsonl", "config.json"):
+        assert (whole / file).read_bytes() == (parts / file).read_bytes()
+
+
+def test_a_run_of_format_0_is_resumed_with_bitwise_the_same_result(tmp_path, monkeypatch):
+    """The files that version 0.1.0 wrote: no hash, no lock, no environment, numbered arrays."""
+    preset, whole, old = small("glyphs-5way"), tmp_path / "whole", tmp_path / "old"
+    runs.train(preset, 0, NUMPY, out=whole, quiet=True)
+    stopped(monkeypatch, preset, old, 2)
+    with np.load(old / "checkpoint.npz") as arrays:
+        state = {"inner/0": arrays["phi"][:0], "inner/1": arrays["inner_v"], "inner/2": arrays["inner_t"]}
+        state |= {"done": arrays["done"], "phi": arrays["phi"]}
+    np.savez(old / "checkpoint.npz", **state)
+    description = {"about": "x", "source": "y", "cost": "z"}
+    config = {"preset": {**presets.to_json(preset), **description}, "seed": 0, "version": "0.1.0"}
+    (old / "config.json").write_text(json.dumps(config))
+    for name in ("lock", "environment.json"):
+        (old / name).unlink()
+    runs.train(preset, 0, NUMPY, out=old, resume=True, quiet=True)
+    assert (whole / "checkpoint.npz").read_bytes() == (old / "checkpoint.npz").read_bytes()
+
+
+def test_a_damaged_checkpoint_costs_one_generation_and_not_the_run(tmp_path, monkeypatch, capsys):
+    preset, whole, out = small("glyphs-5way"), tmp_path / "whole", tmp_path / "run"
+    runs.train(preset, 0, NUMPY, out=whole, quiet=True)
+    stopped(monkeypatch, preset, out, 1)
+    stopped(monkeypatch, preset, out, 2, resume=True)
+    (out / "checkpoint.npz").write_bytes((out / "checkpoint.npz").read_bytes()[:-1])
+    runs.evaluate(out, NUMPY, tasks=1, quiet=True)
+    assert (out / "checkpoint-before.npz").exists()  # an evaluation moves nothing
+    capsys.readouterr()
+    runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert (out / "checkpoint-damaged.npz").exists()
+    assert (whole / "checkpoint.npz").read_bytes() == (out / "checkpoint.npz").read_bytes()
 
 
 def test_records_that_the_checkpoint_does_not_have_are_dropped_on_resume(tmp_path, monkeypatch):
-    preset = small("sine-reptile")
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        interrupted_after(patch, 7)
-        with pytest.raises(KeyboardInterrupt):
-            runs.train(preset, 0, NUMPY, out=out, quiet=True)
-    with (out / "records.jsonl").open("a") as file:
-        file.write('{"outer_step": 8, "first_loss": 0}\n{"outer_st')  # a kill later, mid-line
+    preset, out = small("sine-reptile"), tmp_path / "run"
+    stopped(monkeypatch, preset, out, 7)
+    with (out / "records.jsonl").open("ab") as file:
+        file.write(b'{"outer_step": 8, "first_loss": 0}\n\xff\n{"outer_st')  # a kill later, mid-line
     runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
     steps = [json.loads(line)["outer_step"] for line in (out / "records.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 41))
 
 
+def test_seconds_and_environments_of_all_sittings_are_kept(tmp_path, monkeypatch):
+    preset, out = small("sine-reptile"), tmp_path / "run"
+    stopped(monkeypatch, preset, out, 7)
+    stopped(monkeypatch, preset, out, 13, resume=True)
+    result = runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
+    sittings = json.loads((out / "environment.json").read_text())["sittings"]
+    assert [(s["from_step"], s["to_step"]) for s in sittings] == [(0, 7), (7, 20), (20, 40)]
+    assert all(s["kernels"] == "numpy" and s["numpy"] == np.__version__ for s in sittings)
+    assert result["seconds"] == pytest.approx(sum(s["seconds"] for s in sittings), abs=2e-3)
+    again = runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
+    assert again["seconds"] == pytest.approx(result["seconds"], abs=2e-3)
+
+
+@pytest.mark.skipif(not native.available(), reason="needs kernels that round differently")
+def test_other_kernels_are_accepted_on_resume_with_one_line_and_recorded(tmp_path, monkeypatch, capsys):
+    preset, out = small("glyphs-5way"), tmp_path / "run"
+    stopped(monkeypatch, preset, out, 2)
+    capsys.readouterr()
+    kernels = native.load()
+    runs.train(preset, 0, kernels, out=out, resume=True, quiet=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "numpy kernels until now" in line
+    assert "--ops numpy" in line
+    sittings = RunDirectory(out).sittings()
+    assert [sitting["kernels"] for sitting in sittings] == ["numpy", kernels.name]
+    runs.train(preset, 0, kernels, out=out, resume=True, quiet=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_evaluating_more_often_does_not_change_training():
-    preset = small("glyphs-5way")
-    streams = Streams(0)
-    problem = problems.bind(preset, streams, NUMPY, None)
+    made = experiment("glyphs-5way")
     quiet, watched = [], []
-    start = runs.initial_step(problem, preset, streams)
-    for step in runs.outer_steps(problem, preset, start):
+    for step in made.outer_steps(made.start()):
         quiet.append(step.phi)
-    for step in runs.outer_steps(problem, preset, start):
-        problem.scores(step.phi, step.inner_state, preset.evaluation)
+    for step in made.outer_steps(made.start()):
+        made.evaluate(step)
         watched.append(step.phi)
     np.testing.assert_array_equal(quiet, watched)
 
 
-def test_the_seed_decides_everything(tmp_path):
+def test_the_seed_decides_everything():
     preset = small("glyphs-5way")
     one, again, other = (runs.train(preset, seed, NUMPY, quiet=True) for seed in (0, 0, 1))
     assert one["accuracy"] == again["accuracy"]
-    streams = [Streams(seed) for seed in (0, 1)]
-    a, b = (problems.bind(preset, s, NUMPY, None).episode(0, 0)[0][0] for s in streams)
+    a, b = (experiment("glyphs-5way", seed=seed).episodes.training(0, 0)[0][0] for seed in (0, 1))
     assert not np.array_equal(a, b)
     assert set(other) == set(one)
 
@@ -138,10 +174,10 @@ def test_an_existing_directory_is_never_overwritten(tmp_path, resume):
 def test_two_runs_are_not_at_work_in_one_directory(tmp_path, monkeypatch):
     """The second is refused and changes nothing; the first goes on, and then the directory is free."""
     preset, out = small("sine-reptile"), tmp_path / "run"
-    original, refused = runs.outer_steps, []
+    original, refused = Experiment.outer_steps, []
 
-    def disturbed(problem, preset, start):
-        for step in original(problem, preset, start):
+    def disturbed(self, start):
+        for step in original(self, start):
             if step.done == 20:
                 before = (out / "records.jsonl").read_bytes()
                 with pytest.raises(UsageError, match="another run is at work there") as error:
@@ -151,7 +187,7 @@ def test_two_runs_are_not_at_work_in_one_directory(tmp_path, monkeypatch):
             yield step
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "outer_steps", disturbed)
+        patch.setattr(Experiment, "outer_steps", disturbed)
         result = runs.train(preset, 0, NUMPY, out=out, quiet=True)
     assert len(refused) == 1
     assert "\n" not in refused[0]
@@ -159,34 +195,27 @@ def test_two_runs_are_not_at_work_in_one_directory(tmp_path, monkeypatch):
     assert again["error"] == result["error"]
 
 
-def test_a_run_is_not_resumed_with_other_settings(tmp_path):
+def test_a_run_is_not_resumed_with_other_settings_or_without_a_directory(tmp_path):
     preset = small("sine-reptile")
     runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
     longer = presets.with_settings(preset, ["outer.steps=50"])
     for other, seed in ((longer, 0), (preset, 1)):
         with pytest.raises(UsageError, match="other settings or another seed"):
             runs.train(other, seed, NUMPY, out=tmp_path / "run", resume=True, quiet=True)
+    with pytest.raises(UsageError, match="--resume needs --out"):
+        runs.train(preset, 0, NUMPY, resume=True, quiet=True)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"seed": 0}', '{"preset": {}, "seed": 0}'])
-def test_a_config_that_is_not_whole_is_refused(tmp_path, text):
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UsageError, match=r"config\.json"):
-        runs.evaluate(tmp_path, NUMPY, tasks=1, quiet=True)
+def test_the_untrained_initialisation_is_evaluated_before_the_training(tmp_path, monkeypatch):
+    """An evaluation that cannot work must not be found out after hours."""
+    asked = []
 
+    def refuse(self, step, *args, **kwargs):
+        asked.append(step.done)
+        raise UsageError("cannot be evaluated")
 
-@pytest.mark.parametrize(
-    ("name", "setting", "says"),
-    [
-        ("sine-maml", "inner.optimizer=adam", "inner.optimizer=sgd"),
-        ("sine-joint", "inner.steps=2", "inner.steps=1"),
-        ("sine-reptile", "inner.batch=0", "at least 1"),
-        ("glyphs-5way", "tasks.images=9", "images"),
-        ("glyphs-5way", "inner.learning_rate=1e30", "inner step"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_in_one_line(name, setting, says):
-    preset = presets.with_settings(small(name), [setting])
-    with pytest.raises(UsageError, match=says) as error:
-        runs.train(preset, 0, NUMPY, quiet=True)
-    assert "\n" not in str(error.value)
+    monkeypatch.setattr(Experiment, "evaluate", refuse)
+    with pytest.raises(UsageError, match="cannot be evaluated"):
+        runs.train(small("sine-reptile"), 0, NUMPY, out=tmp_path / "run", quiet=True)
+    assert asked == [0]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]

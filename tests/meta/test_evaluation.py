@@ -8,14 +8,15 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
+from reptile_np.errors import UsageError
+from reptile_np.meta import evaluation
 from reptile_np.meta.evaluation import (
     MODES,
     Accuracy,
     Episode,
-    correct,
     evaluate,
     non_transductive_logits,
-    squared_errors,
+    squared_error,
     transductive_logits,
 )
 from reptile_np.meta.inner_loop import adapt
@@ -26,7 +27,7 @@ from reptile_np.nn.models import Model, sine_mlp
 from reptile_np.nn.parameter_free import Flatten, Relu
 
 MODEL = Model(
-    (Conv2d(filters=4, stride=2, centred=True), BatchNorm(), Relu(), Flatten(), Dense(3)),
+    (Conv2d(filters=4, stride=2, before_batch_norm=True), BatchNorm(), Relu(), Flatten(), Dense(3)),
     (6, 6, 1),
     SoftmaxCrossEntropy("sum"),
 )
@@ -68,16 +69,16 @@ def literal_fractions(phi, state, i):
 
 
 def test_both_modes_agree_with_the_evaluation_written_out(trained):
-    accuracy = evaluate(MODEL, ADAM, *trained, episode, 12)
-    assert set(accuracy) == {"transductive", "non_transductive"} == set(MODES)
+    fractions = evaluate(MODEL, ADAM, *trained, episode, 12)
+    assert set(fractions) == {"transductive", "non_transductive"} == set(MODES)
     for i in range(12):
         for mode, right in literal_fractions(*trained, i).items():
-            assert accuracy[mode].fractions[i] == right.mean(), (i, mode)
+            assert fractions[mode][i] == right.mean(), (i, mode)
 
 
 def test_the_task_is_neither_hopeless_nor_trivial_so_that_the_counts_say_something(trained):
-    for accuracy in evaluate(MODEL, ADAM, *trained, episode, 12).values():
-        assert 1 / 3 < accuracy.mean < 1
+    for fractions in evaluate(MODEL, ADAM, *trained, episode, 12).values():
+        assert 1 / 3 < fractions.mean() < 1
 
 
 def test_the_two_modes_differ_because_batch_norm_sees_another_batch(trained):
@@ -115,19 +116,19 @@ def test_evaluation_is_a_pure_function_that_writes_to_nothing(trained):
     first = evaluate(MODEL, ADAM, phi, state, tasks.__getitem__, 4)
     second = evaluate(MODEL, ADAM, phi, state, tasks.__getitem__, 4)
     for mode in MODES:
-        np.testing.assert_array_equal(first[mode].fractions, second[mode].fractions)
+        np.testing.assert_array_equal(first[mode], second[mode])
     assert state.t == 5
 
 
-def test_the_state_from_training_is_in_use(trained):
+def test_the_state_from_training_is_used(trained):
     """Adam with a history takes other steps than Adam without one."""
     phi, state = trained
     warm = adapt(MODEL, ADAM, phi, episode(0).batches, state).phis[-1]
     cold = adapt(MODEL, ADAM, phi, episode(0).batches).phis[-1]
     assert np.abs(warm - cold).max() > 1e-3
     support, (queries, labels), _ = episode(0)
-    for mode, count in correct(MODEL, ADAM, phi, state, episode(0)).items():
-        assert count == (MODES[mode](MODEL, warm, support[0], queries).argmax(1) == labels).sum()
+    for mode, (fraction,) in evaluate(MODEL, ADAM, phi, state, episode, 1).items():
+        assert fraction == (MODES[mode](MODEL, warm, support[0], queries).argmax(1) == labels).mean()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_any_executor_gives_the_same_result_in_the_same_order(trained, pool):
     with pool() as executor:
         actual = evaluate(MODEL, ADAM, *trained, episode, 8, executor=executor)
     for mode in MODES:
-        np.testing.assert_array_equal(actual[mode].fractions, expected[mode].fractions)
+        np.testing.assert_array_equal(actual[mode], expected[mode])
 
 
 def test_every_table_of_ops_can_be_sent_to_a_process_and_counts_alike(trained, ops):
@@ -148,7 +149,7 @@ def test_every_table_of_ops_can_be_sent_to_a_process_and_counts_alike(trained, o
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         actual = evaluate(MODEL.with_ops(ops), ADAM, *trained, episode, 4, executor=executor)
     for mode in MODES:
-        np.testing.assert_array_equal(actual[mode].fractions, expected[mode].fractions)
+        np.testing.assert_array_equal(actual[mode], expected[mode])
 
 
 def test_progress_sees_every_task_as_it_is_done(trained):
@@ -163,20 +164,127 @@ def test_progress_sees_every_task_as_it_is_done(trained):
     assert len(seen) == 3
 
 
-def test_the_interval_is_the_normal_one_of_the_mean_over_tasks():
-    accuracy = Accuracy(np.array([0.2, 0.4, 0.6, 0.8]))
-    assert accuracy.mean == pytest.approx(0.5)
-    assert accuracy.ci95 == pytest.approx(1.96 * math.sqrt(0.2 / 3) / 2)  # Σ (x - 0.5)² = 0.2
-    assert math.isnan(Accuracy(np.array([0.5])).ci95)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_get_the_model_once_per_piece_and_give_the_results_of_one_process(workers, monkeypatch):
+    """20 tasks in pieces of 7: the last piece is shorter."""
+    monkeypatch.setattr(evaluation, "CHUNKS", 3)
+    model, tasks = sine_mlp((5,)), partial(wave, 3)
+    phi = model.init(np.random.default_rng(0))
+    arguments = model, Adam(0.01), phi, Adam(0.01).init(phi), tasks, 20
+    expected = evaluate(*arguments, score=squared_error, after=(0, 2, -1))["error"]
+    sent = []
+
+    class Watched(ProcessPoolExecutor):
+        def map(self, function, pieces):
+            sent.extend(pieces)
+            return super().map(function, pieces)
+
+    with Watched(workers, mp_context=get_context("spawn")) as executor:
+        actual = evaluate(*arguments, score=squared_error, after=(0, 2, -1), executor=executor)["error"]
+    np.testing.assert_array_equal(actual, expected)
+    assert actual.shape == (20, 3)
+    assert sent == [range(0, 7), range(7, 14), range(14, 20)]
 
 
-def test_the_squared_errors_are_over_the_queries_before_and_after_the_fine_tuning():
-    model, rng = sine_mlp((5,)), np.random.default_rng(0)
-    phi, optimizer = model.init(rng), Sgd(0.02)
-    x = rng.uniform(-5, 5, (20, 1)).astype(np.float32)
-    wave = x, np.sin(x)
-    before, after = squared_errors(model, optimizer, phi, (), Episode(wave, wave, [wave] * 30))
-    tuned = adapt(model, optimizer, phi, [wave] * 30).phis[-1]
-    assert before == pytest.approx(((model.predict(phi, x) - wave[1]) ** 2).mean())
-    assert after == pytest.approx(((model.predict(tuned, x) - wave[1]) ** 2).mean())
-    assert after < before
+def test_the_mean_is_the_mean_and_not_the_median():
+    assert Accuracy(np.array([0.0, 0.2, 1.0])).mean == pytest.approx(0.4)
+
+
+def test_for_many_tasks_the_interval_is_the_normal_one():
+    fractions = np.tile([0.2, 0.4, 0.6, 0.8], 1000)
+    normal = 1.96 * math.sqrt(0.05) / math.sqrt(4000)  # the variance is Σ (x - 0.5)² / 4 = 0.05
+    accuracy = Accuracy(fractions)
+    assert accuracy.ci95 == pytest.approx(normal, rel=1e-3)
+    low, high = accuracy.interval
+    assert (low + high) / 2 == pytest.approx(0.5)
+
+
+def test_the_interval_is_wilsons_as_tabulated():
+    """8 of 10 right: (0.490, 0.943) (Brown, Cai and DasGupta 2001, by their formula (4))."""
+    accuracy = Accuracy(np.array([1.0] * 8 + [0.0] * 2))
+    assert accuracy.interval == pytest.approx((0.49016, 0.94331), abs=0.006)  # s² has tasks - 1 below: n = 10
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 400])
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_equal_fractions_have_an_interval_that_is_finite_and_not_empty(tasks, fraction):
+    """A single task has no spread either: its interval is that of one trial."""
+    accuracy = Accuracy(np.full(tasks, fraction))
+    assert accuracy.mean == fraction
+    assert accuracy.ci95 == pytest.approx(1.96**2 / (tasks + 1.96**2))
+
+
+@pytest.mark.parametrize(("p", "tasks"), [(0.5, 100), (0.9, 400), (0.99, 100), (0.997, 400), (0.999, 1000)])
+def test_mean_and_ci95_cover_the_true_accuracy_in_95_of_100_runs(p, tasks):
+    """5 queries a task; tasks differ, by a beta distribution, so queries of one task are correlated.
+
+    Of 1,000 runs: 3 standard deviations of the observed share are 0.02.
+    """
+    rng, runs, queries = np.random.default_rng(0), 1000, 5
+    ability = rng.beta(4 * p, 4 * (1 - p), (runs, tasks))
+    fractions = rng.binomial(queries, ability) / queries
+    off = np.abs(fractions.mean(1) - p)
+    assert np.mean([off[i] <= Accuracy(row).ci95 for i, row in enumerate(fractions)]) >= 0.93
+    normal = 1.96 * fractions.std(1, ddof=1) / math.sqrt(tasks)
+    assert (np.mean(off <= normal) >= 0.93) == (p < 0.95)  # why it is not the normal interval
+
+
+def wave(seed, i):
+    """Sine task i: 10 points to fine-tune on and 20 to judge by."""
+    rng = np.random.default_rng([seed, i])
+    amplitude, phase = rng.uniform(1, 5), rng.uniform(0, 6)
+    x = rng.uniform(-5, 5, (30, 1)).astype(np.float32)
+    y = (amplitude * np.sin(x + phase)).astype(np.float32)
+    batch = x[:10], y[:10]
+    return Episode(batch, (x[10:], y[10:]), [batch] * 4)
+
+
+def test_regression_is_scored_at_the_points_asked_for_with_the_state_from_training():
+    """The mean over tasks of the squared error, written out; a new state of Adam's would take other steps."""
+    model, optimizer = sine_mlp((5,)), Adam(0.01, 0.9)
+    trained = adapt(model, optimizer, model.init(np.random.default_rng(0)), wave(1, 0).batches)
+    phi, state = trained.phis[-1], trained.state
+    errors = evaluate(model, optimizer, phi, state, partial(wave, 1), 3, score=squared_error, after=range(5))[
+        "error"
+    ]
+    assert errors.shape == (3, 5)
+    for i in range(3):
+        task = wave(1, i)
+        (x, y), point, moments = task.query, phi, state
+        for k in range(5):
+            assert errors[i, k] == ((model.predict(point, x) - y) ** 2).mean()
+            if k < 4:
+                grad = model.loss_and_grad(point, task.batches[k])[1]
+                point, moments = optimizer.update(grad, moments, point)
+    fresh = evaluate(
+        model, optimizer, phi, optimizer.init(phi), partial(wave, 1), 3, score=squared_error, after=range(5)
+    )["error"]
+    np.testing.assert_array_equal(fresh[:, 0], errors[:, 0])
+    assert (fresh[:, 1:] != errors[:, 1:]).all()
+
+
+def test_a_curve_ends_where_the_evaluation_ends_and_its_points_are_scores_after_each_step(trained, ops):
+    """The accuracy after each inner step, on every table of kernels."""
+    model = MODEL.with_ops(ops)
+    curve = evaluate(model, ADAM, *trained, episode, 4, after=range(6))
+    last = evaluate(model, ADAM, *trained, episode, 4)
+    ends = evaluate(model, ADAM, *trained, episode, 4, after=(0, -1))
+    for mode in MODES:
+        assert curve[mode].shape == (4, 6)
+        np.testing.assert_array_equal(curve[mode][:, -1], last[mode])
+        np.testing.assert_array_equal(curve[mode][:, [0, -1]], ends[mode])
+
+
+def test_parameters_that_are_not_finite_are_not_evaluated(trained):
+    phi, state = trained
+    phi = phi.copy()
+    phi[3] = np.nan
+    with pytest.raises(UsageError, match=r"^phi has entries that are not finite: it cannot be evaluated"):
+        evaluate(MODEL, ADAM, phi, state, episode, 2)
+
+
+def test_a_fine_tuning_that_diverges_is_named_in_one_line():
+    model = sine_mlp((5,))
+    phi = model.init(np.random.default_rng(0))
+    with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged; lower the inner"):
+        evaluate(model, Sgd(1e30), phi, (), partial(wave, 0), 2, score=squared_error)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.inner_loop import RunsInnerLoops, Trajectory, adapt, optimizer_step
 from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
 from tests.oracles import relative_error
@@ -36,7 +36,7 @@ def test_a_trajectory_is_the_loop_written_out(optimizer, setting):
 
 @every
 @given(setting=settings_of_a_task())
-def test_keeping_the_ends_takes_the_same_steps_to_the_bit(optimizer, setting):
+def test_keeping_the_ends_takes_the_same_steps_bitwise(optimizer, setting):
     whole = adapt(setting.model, optimizer, setting.phi, setting.batches)
     ends = adapt(setting.model, optimizer, setting.phi, setting.batches, keep="ends")
     assert ends.losses == whole.losses
@@ -132,14 +132,48 @@ def test_memory_is_k_vectors_twice_over_or_none_at_all(keep, vectors):
     tracemalloc.stop()
     assert vectors <= peak <= vectors + 6
     assert len(t.phis) == (3 if keep == "ends" else 41)
-    assert t.hessians == ()  # a bowl has no `linearize`
+    assert t.hessians == ()  # a bowl has only its gradient
 
 
-def test_one_step_kept_by_its_ends_has_two_points_that_serve_both_meta_gradients():
-    t = adapt(Bowl(), Sgd(0.5), np.ones(2), [None], keep="ends")
-    np.testing.assert_array_equal(t.phis[-2], np.ones(2))
-    np.testing.assert_array_equal(t.phis[-1], np.full(2, 0.5))
-    assert t.phis[0] is not t.phis[-1]
+@pytest.mark.parametrize("k", [1, 2, 3, 7])
+def test_the_ends_are_three_points_for_any_number_of_steps(k):
+    phi = np.ones(2)
+    t = adapt(Bowl(), Sgd(0.5), phi, [None] * k, keep="ends")
+    assert len(t.phis) == 3
+    assert t.phis[0] is phi
+    np.testing.assert_array_equal(t.phis[-2], np.full(2, 0.5 ** (k - 1)))
+    np.testing.assert_array_equal(t.phis[-1], np.full(2, 0.5**k))
+
+
+class Own(Bowl, RunsInnerLoops):
+    """A bowl that runs loops of three steps itself, and the updates of `Sgd`."""
+
+    def adapt(self, optimizer, phi, batches, state, keep):
+        if len(batches) != 3:
+            return None
+        return Trajectory((phi, phi + 1, phi + 2), (), tuple(batches), (1, 2, 3), (keep, state))
+
+    def update(self, optimizer, grad, state, phi):
+        return (phi + 5, state) if isinstance(optimizer, Sgd) else None
+
+
+def test_a_model_that_runs_inner_loops_is_asked_first_and_python_runs_the_rest():
+    phi = np.ones(2)
+    own = adapt(Own(), Sgd(0.5), phi, [None] * 3, keep="ends")
+    np.testing.assert_array_equal(own.phis[-1], phi + 2)
+    assert own.state == ("ends", ())
+    plain = adapt(Own(), Sgd(0.5), phi, [None] * 2)
+    np.testing.assert_array_equal(plain.phis[-1], np.full(2, 0.25))
+    np.testing.assert_array_equal(optimizer_step(Own(), Sgd(0.5), phi, (), phi)[0], phi + 5)
+    ball = HeavyBall(0.5)
+    np.testing.assert_array_equal(optimizer_step(Own(), ball, phi, ball.init(phi), phi)[0], phi / 2)
+    np.testing.assert_array_equal(optimizer_step(Bowl(), Sgd(0.5), phi, (), phi)[0], phi / 2)
+
+
+def test_the_interface_alone_leaves_everything_to_python():
+    model, phi = RunsInnerLoops(), np.ones(2)
+    assert model.adapt(Sgd(0.1), phi, [None], (), "all") is None
+    assert model.update(Sgd(0.1), phi, (), phi) is None
 
 
 def test_no_minibatch_is_refused():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd, linear_annealing
+from reptile_np.errors import UsageError
+from reptile_np.meta.optimizers import Adam, Clipped, HeavyBall, Sgd, linear_annealing
 from tests.oracles import assert_close
 
 numbers = st.floats(-1e3, 1e3)
@@ -135,3 +136,44 @@ def test_annealing_goes_from_first_to_last_in_a_straight_line():
 
 def test_annealing_between_equal_ends_is_constant():
     assert {linear_annealing(0.5, 0.5, 8)(i) for i in range(8)} == {0.5}
+
+
+def test_heavy_ball_starts_at_rest_with_a_momentum_of_0_9():
+    assert HeavyBall(1.0).momentum == 0.9
+    phi, gradient = np.array([3.0, -2.0]), np.array([0.5, 4.0])
+    state = HeavyBall(1.0).init(phi)
+    np.testing.assert_array_equal(state.velocity, [0, 0])
+    first, state = HeavyBall(1.0).update(gradient, state, phi)
+    np.testing.assert_array_equal(first, phi - gradient)
+    second, _ = HeavyBall(1.0).update(gradient, state, first)
+    np.testing.assert_array_equal(second, first - 1.9 * gradient)
+
+
+def test_adam_has_the_released_programs_defaults():
+    assert Adam(1e-3) == Adam(learning_rate=1e-3, beta1=0.0, beta2=0.999, epsilon=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"beta1": 1.0}, "Adam: beta1 is 1.0; it must be at least 0 and less than 1"),
+        ({"beta1": -0.1}, "Adam: beta1 is -0.1; it must be at least 0 and less than 1"),
+        ({"beta2": 1.0}, "Adam: beta2 is 1.0; it must be at least 0 and less than 1"),
+        ({"beta2": math.nan}, "Adam: beta2 is nan; it must be at least 0 and less than 1"),
+        ({"epsilon": 0.0}, "Adam: epsilon is 0.0; it must be greater than 0"),
+    ],
+)
+def test_an_adam_that_would_divide_by_zero_is_refused_in_one_line(options, line):
+    with pytest.raises(UsageError) as error:
+        Adam(1e-3, **options)
+    assert str(error.value) == line
+
+
+def test_a_clipped_optimiser_is_given_each_entry_cut_to_the_bound():
+    phi, grad = np.array([1.0, 2.0, 3.0]), np.array([0.5, -20.0, 30.0])
+    for optimizer in (Sgd(0.1), Adam(0.1), HeavyBall(0.1)):
+        clipped = Clipped(optimizer, 10.0)
+        expected = optimizer.update(np.array([0.5, -10.0, 10.0]), optimizer.init(phi), phi)
+        actual = clipped.update(grad, clipped.init(phi), phi)
+        for a, b in zip((actual[0], *actual[1]), (expected[0], *expected[1]), strict=True):
+            np.testing.assert_array_equal(a, b)

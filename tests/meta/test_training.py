@@ -1,6 +1,9 @@
-"""The outer loop is Algorithms 1 and 2, stops anywhere and goes on to the bit, and names a bad loss."""
+"""The outer loop is Algorithms 1 and 2, can be resumed bitwise after any step, and names a bad loss."""
 
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
+from threading import Event
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from tests.strategies import random_batch
 MODEL = sine_mlp((4,))
 ALPHA = 0.02
 INNERS = [Sgd(ALPHA), Adam(0.01), Adam(0.01, beta1=0.9)]
-OUTERS = [Sgd(1.0), HeavyBall(1.0), Adam(1.0)]  # meta_train sets the rate
+OUTERS = [Sgd(1.0), HeavyBall(1.0), Adam(1.0)]  # `train` sets the rate
 META_GRADIENTS = {
     "reptile": reptile,
     "fomaml": fomaml,
@@ -40,9 +43,14 @@ def phi_0():
 def train(inner=INNERS[1], outer=OUTERS[0], meta_gradient=reptile, steps=4, start=None, **options):
     """Every Step of a run."""
     options = {"rate": lambda i: 0.5, "episodes": episodes, "model": MODEL} | options
-    start = start or begin(phi_0(), inner, outer)
+    rate, start = options.pop("rate"), start or begin(phi_0(), inner, outer)
     run = meta_train(
-        start=start, meta_gradient=meta_gradient, inner=inner, outer=outer, outer_steps=steps, **options
+        start=start,
+        meta_gradient=meta_gradient,
+        inner=inner,
+        outer=lambda i: replace(outer, learning_rate=rate(i)),
+        outer_steps=steps,
+        **options,
     )
     return list(run)
 
@@ -109,7 +117,7 @@ def test_any_outer_optimiser_takes_the_mean_direction_at_the_rate_of_the_step(ou
 @pytest.mark.parametrize("outer", OUTERS, ids=str)
 @pytest.mark.parametrize("inner", INNERS, ids=str)
 @given(stop=st.integers(1, 4))
-def test_a_run_that_stops_after_any_step_goes_on_to_the_bit(inner, outer, stop):
+def test_a_run_that_stops_after_any_step_can_be_resumed_bitwise(inner, outer, stop):
     rate = linear_annealing(1.0, 0.0, 5)
     whole = train(inner, outer, steps=5, rate=rate, meta_batch=2)
     first = train(inner, outer, steps=stop, rate=rate, meta_batch=2)
@@ -171,3 +179,90 @@ def test_a_learning_rate_that_diverges_gives_the_same_line_and_no_warning():
     """The warnings of NumPy's overflows would be errors here."""
     with pytest.raises(UsageError, match=r"^outer step \d+, task 1, inner step \d+: the loss is (nan|inf);"):
         train(Sgd(1e6), steps=100)
+
+
+@pytest.mark.parametrize("outer", OUTERS, ids=str)
+@pytest.mark.parametrize("meta_gradient", META_GRADIENTS)
+def test_what_is_kept_of_a_trajectory_changes_no_result(outer, meta_gradient):
+    direction = META_GRADIENTS[meta_gradient]
+    expected = train(Sgd(ALPHA), outer, direction, meta_batch=2)
+    for keep in ("all", "hessians", *(["ends"] if meta_gradient in ("reptile", "fomaml") else [])):
+        actual = train(Sgd(ALPHA), outer, direction, meta_batch=2, keep=keep)
+        for step, same in zip(actual, expected, strict=True):
+            assert_same_step(step, same)
+
+
+def test_each_outer_step_asks_for_its_own_optimiser_once():
+    asked = []
+
+    def outer(i):
+        asked.append(i)
+        return Sgd(1.0)
+
+    start = begin(phi_0(), Sgd(ALPHA), outer(-1))
+    options = {"meta_gradient": reptile, "inner": Sgd(ALPHA), "outer": outer, "meta_batch": 2}
+    list(meta_train(MODEL, start, episodes, outer_steps=3, **options))
+    assert asked == [-1, 0, 1, 2]
+
+
+def test_an_outer_step_that_overflows_gives_one_line_and_no_warning():
+    with pytest.raises(UsageError, match=r"^outer step 1: the parameters are not finite; lower the outer"):
+        train(Sgd(ALPHA), rate=lambda i: 1e308 * 1e3, steps=1)
+
+
+@pytest.mark.parametrize(
+    "meta_gradient", [reptile, fomaml, maml(MODEL, ALPHA)], ids=["reptile", "fomaml", "maml"]
+)
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_tasks_at_the_same_time_give_bitwise_the_results_of_tasks_one_after_another(meta_gradient, workers):
+    expected = train(INNERS[0], OUTERS[2], meta_gradient, meta_batch=7)
+    with ThreadPoolExecutor(workers) as executor:
+        steps = train(INNERS[0], OUTERS[2], meta_gradient, meta_batch=7, executor=executor)
+    for a, b in zip(expected, steps, strict=True):
+        np.testing.assert_array_equal(a.phi, b.phi)
+        assert_same_state(a.outer_state, b.outer_state)
+        assert (a.done, a.first_loss, a.last_loss) == (b.done, b.first_loss, b.last_loss)
+
+
+def test_the_results_are_added_in_the_tasks_order_even_if_a_later_task_ends_first():
+    """The first tasks wait for the last one; an order of arrival would add other partial sums."""
+    last_has_run = Event()
+
+    def waiting(i, j):
+        if j == 5:
+            last_has_run.set()
+        assert last_has_run.wait(10)
+        return episodes(i, j)
+
+    expected = train(INNERS[0], meta_batch=6, steps=1)
+    with ThreadPoolExecutor(6) as executor:
+        steps = train(INNERS[0], meta_batch=6, steps=1, episodes=waiting, executor=executor)
+    np.testing.assert_array_equal(steps[-1].phi, expected[-1].phi)
+
+
+def test_tasks_may_run_in_processes():
+    with ProcessPoolExecutor(2, get_context("spawn")) as executor:
+        steps = train(INNERS[0], OUTERS[2], maml(MODEL, ALPHA), steps=2, meta_batch=3, executor=executor)
+    expected = train(INNERS[0], OUTERS[2], maml(MODEL, ALPHA), steps=2, meta_batch=3)
+    np.testing.assert_array_equal(steps[-1].phi, expected[-1].phi)
+
+
+@pytest.mark.parametrize("inner", [Adam(0.01), HeavyBall(0.01)], ids=str)
+def test_tasks_that_hand_on_a_state_are_refused_an_executor_in_one_line(inner):
+    with (
+        ThreadPoolExecutor(2) as executor,
+        pytest.raises(UsageError, match=r"^meta_train: the state of (Adam|Heavy)"),
+    ):
+        train(inner, executor=executor)
+
+
+def test_a_bad_loss_is_named_by_its_task_even_if_the_tasks_run_at_the_same_time():
+    def bad(i, j):
+        batches = episodes(i, j)
+        return [(np.full_like(x, np.nan), y) for x, y in batches] if j == 2 else batches
+
+    with (
+        ThreadPoolExecutor(2) as executor,
+        pytest.raises(UsageError, match=r"^outer step 1, task 3, inner step 1: "),
+    ):
+        train(INNERS[0], meta_batch=4, episodes=bad, executor=executor)

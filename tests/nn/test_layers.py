@@ -75,11 +75,11 @@ def test_every_face_of_every_layer_is_the_derivative_of_the_one_before(face, pla
 
 
 @given(place=placed_layers())
-def test_the_input_may_stand_still_and_go_without_an_adjoint(place):
+def test_the_input_may_be_constant_and_its_adjoint_left_out(place):
     layer, zero = place.layer, np.zeros_like(place.x)
     at = layer.forward(place.theta, place.x, NUMPY)[1]
     both = layer.backward(at, place.y_bar, NUMPY)
-    alone = layer.backward(at, place.y_bar, NUMPY, input_too=False)
+    alone = layer.backward(at, place.y_bar, NUMPY, want_x_bar=False)
     for a, b in zip(alone[1], both[1], strict=True):
         np.testing.assert_array_equal(a, b)
     if isinstance(layer, (Dense, Conv2d)):  # the layers a network may start with
@@ -89,7 +89,7 @@ def test_the_input_may_stand_still_and_go_without_an_adjoint(place):
         np.testing.assert_array_equal(still[0], moving[0])
         args = place.y_bar, place.y_bar_dot, NUMPY
         _, expected = layer.backward_dot(at, moving[1], *args)
-        x_bar_dot, theta_bar_dot = layer.backward_dot(at, still[1], *args, input_too=False)
+        x_bar_dot, theta_bar_dot = layer.backward_dot(at, still[1], *args, want_x_bar=False)
         assert x_bar_dot is None
         for a, b in zip(theta_bar_dot, expected, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -169,8 +169,8 @@ def test_a_constant_channel_is_normalised_to_beta():
     np.testing.assert_array_equal(y, np.broadcast_to(GAMMA_BETA[1], (3, 2)))
 
 
-def test_a_centred_convolution_has_a_bias_gradient_of_exactly_zero():
-    place = placed(Conv2d(filters=3, centred=True), (4, 4, 2), 2, np.random.default_rng(0))
+def test_a_convolution_before_a_batch_norm_has_a_bias_gradient_of_exactly_zero():
+    place = placed(Conv2d(filters=3, before_batch_norm=True), (4, 4, 2), 2, np.random.default_rng(0))
     bias_bar = place.vjp(place.theta, place.x, place.y_bar)[2]
     np.testing.assert_array_equal(bias_bar, np.zeros(3))
 

@@ -66,3 +66,22 @@ def test_flatten_refuses_missing_unknown_and_misshapen_pieces():
         layout.flatten(good | {"beta": np.zeros(1)})
     with pytest.raises(ValueError, match=r"^bias has shape \(4,\); this layout needs \(3,\)$"):
         layout.flatten(good | {"bias": np.zeros(4)})
+
+
+LAYOUT = Layout({"conv/kernel": (2, 3), "norm/beta": (3,), "dense/kernel": (3, 2), "dense/bias": (2,)})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fill_gives_each_piece_the_value_of_the_last_key_that_matches_its_name(dtype):
+    vector = LAYOUT.fill({"*": 0.5, "norm/*": 0, "dense/bias": 2}, dtype)
+    assert vector.dtype == dtype
+    assert [set(view.ravel()) for view in LAYOUT.views(vector).values()] == [{0.5}, {0}, {0.5}, {2}]
+
+
+def test_fill_refuses_a_key_without_a_name_and_a_name_without_a_key():
+    with pytest.raises(
+        ValueError, match=r"^'norm/gamma' matches none of conv/kernel, norm/beta, dense/kernel"
+    ):
+        LAYOUT.fill({"*": 1, "norm/gamma": 0})
+    with pytest.raises(ValueError, match=r"^no value for dense/kernel$"):
+        LAYOUT.fill({"conv/*": 1, "norm/*": 0})

@@ -1,5 +1,8 @@
 """A download is whole, resumed or restarted; never half a file under the final name."""
 
+import socket
+import threading
+
 import pytest
 from http_server import Behaviour, serving
 
@@ -92,3 +95,21 @@ def test_no_server_is_one_line_with_the_address(tmp_path):
         pass
     with pytest.raises(UsageError, match=r"file: cannot connect"):
         fetch(address + "file", tmp_path / "file", accept)
+
+
+def test_what_a_server_says_is_shown_without_control_characters(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.0 404 \x1b[31mGone\x07\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(UsageError) as caught:
+            fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/file", tmp_path / "file", accept)
+        thread.join()
+    assert "HTTP Error 404: ?[31mGone?" in str(caught.value)
+    assert str(caught.value).isprintable()

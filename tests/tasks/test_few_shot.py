@@ -42,6 +42,51 @@ def examples(n):
 # Tasks
 
 
+def drawings(classes=6, per_class=6):
+    """Square images of random pixels: no two are alike, turned or not."""
+    x = np.random.default_rng(5).random((classes * per_class, 4, 4, 1), np.float32)
+    return ArrayClasses(x, np.repeat(np.arange(classes), per_class))
+
+
+def quarters_of(batch, originals):
+    """For each example: its class, its image, and by how many quarters it is turned."""
+    found = []
+    for image in batch[0]:
+        turns = [np.rot90(originals, k, axes=(1, 2)) for k in range(4)]
+        ((k, row),) = np.argwhere([[(image == original).all() for original in turn] for turn in turns])
+        found.append((row // 6, row % 6, k))
+    return found
+
+
+@given(seeds)
+def test_all_images_of_a_class_are_turned_alike_in_a_task_that_turns(seed):
+    classes = drawings()
+    originals = np.concatenate([classes.images(c, np.arange(6)) for c in range(6)])
+    task = sample_task(rng(seed), classes, 4, 2, 2, turn=True)
+    support, query = (quarters_of(batch, originals) for batch in task)
+    for label in range(4):
+        pairs = {(c, k) for c, _, k in support[2 * label : 2 * label + 2] + query[2 * label : 2 * label + 2]}
+        assert len(pairs) == 1
+
+
+def test_every_quarter_is_equally_likely_for_every_class_of_a_task():
+    """4,000 turns: each count is within 5 standard deviations (√(4000 · 3/16) = 27) of 1,000."""
+    classes, generator = drawings(), rng()
+    originals = np.concatenate([classes.images(c, np.arange(6)) for c in range(6)])
+    counts = Counter()
+    for _ in range(1000):
+        counts.update(
+            k
+            for _, _, k in quarters_of(sample_task(generator, classes, 4, 1, 0, turn=True).support, originals)
+        )
+    assert all(abs(counts[k] - 1000) <= 5 * 27 for k in range(4))
+
+
+def test_images_that_are_not_square_are_not_turned():
+    with pytest.raises(UsageError, match=r"^task: images are 1 x 2; only square images can be turned$"):
+        sample_task(rng(), numbered_classes(6, 8), 2, 1, turn=True)
+
+
 @given(seeds, st.integers(1, 6), st.integers(1, 5), st.integers(0, 3))
 def test_a_task_holds_shots_and_queries_of_each_of_its_ways(seed, ways, shots, queries):
     task = sample_task(rng(seed), numbered_classes(6, 8), ways, shots, queries)
@@ -90,6 +135,42 @@ def test_every_image_is_equally_likely_to_be_the_query():
     p = 1 / 5
     assert len(counts) == 5
     assert max(abs(n - draws * p) for n in counts.values()) < 5 * (draws * p * (1 - p)) ** 0.5
+
+
+@given(seeds, st.integers(1, 4), st.integers(1, 2), st.integers(0, 1))
+def test_a_task_is_these_draws_of_the_generator(seed, ways, shots, queries):
+    """Records of runs depend on every draw and its order."""
+    counts = [3, 7, 4, 9]
+    task = sample_task(rng(seed), uneven_classes(counts), ways, shots, queries)
+    generator = rng(seed)
+    support, query = [], []
+    for c in generator.choice(4, ways, replace=False):
+        order = generator.permutation(counts[c]).tolist()
+        query += [(c, i) for i in order[:queries]]
+        support += [(c, i) for i in order[queries : queries + shots]]
+    assert identities(task.support) == support
+    assert identities(task.query) == query
+
+
+def uneven_classes(counts):
+    """As `numbered_classes`, with another number of images in each class."""
+    pairs = np.array([(c, i) for c, n in enumerate(counts) for i in range(n)], np.float32)
+    return ArrayClasses(pairs.reshape(-1, 1, 2, 1), pairs[:, 0])
+
+
+def test_every_image_of_every_class_is_drawn_whatever_the_sizes_of_the_other_classes():
+    counts, generator = [3, 7, 4], rng()
+    classes = uneven_classes(counts)
+    seen = {i for _ in range(200) for i in identities(sample_task(generator, classes, 3, 2).support)}
+    assert seen == {(c, i) for c, n in enumerate(counts) for i in range(n)}
+
+
+def test_the_class_drawn_first_has_label_zero():
+    order = rng(3).choice(6, 4, replace=False)
+    assert order.tolist() != sorted(order)
+    x, y = sample_task(rng(3), numbered_classes(6, 8), ways=4, shots=1).support
+    assert x[:, 0, 0, 0].tolist() == order.tolist()
+    assert y.tolist() == [0, 1, 2, 3]
 
 
 def test_a_class_with_too_few_images_is_refused_by_name():
@@ -159,6 +240,19 @@ def test_with_replacement_a_batch_never_holds_an_example_twice(seed, n, data):
     batch_size = data.draw(st.integers(1, n))
     for _, y in minibatches_with_replacement(rng(seed), examples(n), batch_size, 6):
         assert len(set(y.tolist())) == batch_size
+
+
+@given(seeds, st.integers(1, 12), st.data())
+def test_with_replacement_every_batch_is_the_beginning_of_its_own_permutation(seed, n, data):
+    batch_size, steps = data.draw(st.integers(1, n)), data.draw(st.integers(1, 6))
+    batches = minibatches_with_replacement(rng(seed), examples(n), batch_size, steps)
+    order = rng(seed).permuted(np.tile(np.arange(n), (steps, 1)), axis=1)
+    assert [y.tolist() for _, y in batches] == order[:, :batch_size].tolist()
+
+
+def test_with_replacement_the_batches_of_a_loop_differ():
+    batches = minibatches_with_replacement(rng(), examples(100), 10, 5)
+    assert len({tuple(y.tolist()) for _, y in batches}) == 5
 
 
 def test_with_replacement_every_batch_starts_from_all_examples():

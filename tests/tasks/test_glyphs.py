@@ -1,5 +1,7 @@
 """Glyphs: a seeded family of characters that differ more between classes than within."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +61,38 @@ def test_a_stroke_passes_through_its_knots_and_reproduces_straight_lines():
     # Weights are dyadic combinations of t; a few roundings of numbers below 5.
     np.testing.assert_allclose(ends, np.stack([knots[:-1], knots[1:]], axis=1), atol=1e-14)
     np.testing.assert_allclose(glyphs._CURVE @ np.ones(glyphs.KNOTS), 1, atol=1e-14)
+
+
+@given(seeds)
+def test_a_character_is_centred_of_size_two_and_has_one_to_three_strokes_of_five_knots(seed):
+    knots = glyphs._character(np.random.default_rng(seed))
+    strokes, knots_each, dimensions = knots.shape
+    assert 1 <= strokes <= 3
+    assert (knots_each, dimensions) == (5, 2)
+    low, high = knots.min(axis=(0, 1)), knots.max(axis=(0, 1))
+    np.testing.assert_allclose(low, -high, atol=1e-14)
+    assert (high - low).max() == pytest.approx(2, abs=1e-14)
+
+
+def test_one_two_and_three_strokes_are_equally_likely():
+    draws = 3000
+    counts = Counter(len(glyphs._character(np.random.default_rng(i))) for i in range(draws))
+    assert sorted(counts) == [1, 2, 3]
+    assert max(abs(n - draws / 3) for n in counts.values()) < 5 * (draws * 2 / 9) ** 0.5
+
+
+def test_drawings_vary_as_much_as_stated():
+    """Standard deviations over many drawings of one knot: 5 standard errors of each."""
+    n = 4000
+    character = np.zeros((1, 5, 2))
+    character[0, :, 0] = 1.0
+    path, radius = glyphs._pen_paths(np.random.default_rng(0), character, n)
+    centre = path.mean(axis=1)  # 14 + 10 (1 + noise) + shift in the first direction
+    weights = glyphs._CURVE.mean(axis=0)
+    variance = 100 * (0.07**2 * (weights**2).sum() * (1 + 2 * 0.09**2) + 0.09**2) + 0.8**2
+    assert abs(centre[:, 0].var() / variance - 1) < 5 * (2 / n) ** 0.5
+    assert 0.6 < radius.min() < 0.65
+    assert 1.15 < radius.max() < 1.2
 
 
 def test_ink_beyond_the_paper_is_lost_and_nothing_else():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from reptile_np.errors import UsageError
-from reptile_np.tasks.image_classes import ArrayClasses, rotated, split_classes
+from reptile_np.tasks.image_classes import ArrayClasses, inverted, rotated, selected, split_classes, turned
 
 seeds = st.integers(0, 2**32 - 1)
 pixel_arrays = hnp.arrays(
@@ -31,11 +31,20 @@ def all_images(classes, c):
 def test_a_class_holds_the_images_of_its_label_in_their_order(images, data):
     labels = np.array(data.draw(st.lists(st.sampled_from("abc"), min_size=len(images), max_size=len(images))))
     classes = ArrayClasses(images, labels)
-    scaled = images.astype(np.float32) * np.float32(1 / 255 if images.dtype == np.uint8 else 1)
+    scaled = images.astype(np.float32) / np.float32(255 if images.dtype == np.uint8 else 1)
     assert len(classes) == len(set(labels))
     for c, label in enumerate(sorted(set(labels))):
         assert classes.name(c) == label
         np.testing.assert_array_equal(all_images(classes, c), scaled[labels == label])
+
+
+def test_each_class_has_its_own_number_of_images():
+    classes = ArrayClasses(np.zeros((6, 2, 2, 1)), [2, 0, 2, 1, 2, 1])
+    assert [classes.count(c) for c in range(3)] == [1, 2, 3]
+    backwards = selected(classes, np.array([2, 0]))
+    assert [backwards.count(c) for c in range(2)] == [3, 1]
+    assert [backwards.name(c) for c in range(2)] == ["2", "0"]
+    assert [rotated(classes).count(c) for c in range(12)] == [1] * 4 + [2] * 4 + [3] * 4
 
 
 @given(all_finite)
@@ -118,6 +127,15 @@ def test_a_part_shows_the_images_of_its_own_classes():
             np.testing.assert_array_equal(all_images(part, c), all_images(classes, int(part.name(c))))
 
 
+@given(seeds, st.integers(2, 12), st.data())
+def test_a_split_is_the_beginning_and_the_rest_of_one_permutation(seed, n, data):
+    train_count = data.draw(st.integers(1, n - 1))
+    classes = ArrayClasses(np.zeros((n, 2, 2, 1)), np.arange(n))
+    train, test = split_classes(np.random.default_rng(seed), classes, train_count)
+    names = [part.name(c) for part in (train, test) for c in range(len(part))]
+    assert names == list(map(str, np.random.default_rng(seed).permutation(n).tolist()))
+
+
 @given(seeds)
 def test_the_same_generator_state_splits_alike(seed):
     (one, _), (two, _) = (split_classes(np.random.default_rng(seed), square_classes(9), 4) for _ in range(2))
@@ -128,3 +146,19 @@ def test_the_same_generator_state_splits_alike(seed):
 def test_a_split_with_an_empty_part_is_refused(train):
     with pytest.raises(UsageError, match="give 1 to 2"):
         split_classes(np.random.default_rng(0), square_classes(), train)
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_turned_images_are_turned_as_numpy_turns(quarters):
+    x = all_images(square_classes(), 1)
+    np.testing.assert_array_equal(turned(x, quarters), np.rot90(x, quarters, axes=(1, 2)))
+
+
+def test_inverted_classes_are_the_classes_with_one_minus_each_pixel():
+    classes = square_classes()
+    view = inverted(classes)
+    assert (len(view), view.image_shape) == (len(classes), classes.image_shape)
+    for c in range(len(classes)):
+        assert (view.name(c), view.count(c)) == (classes.name(c), classes.count(c))
+        np.testing.assert_array_equal(all_images(view, c), 1 - all_images(classes, c))
+        assert all_images(view, c).dtype == np.float32

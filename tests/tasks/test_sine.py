@@ -36,11 +36,17 @@ def test_the_mean_square_of_a_wave_over_tasks_is_half_the_mean_square_amplitude(
     assert abs(np.mean(squares) - expected) < 5 * np.std(squares) / np.sqrt(len(squares))
 
 
-@given(seeds)
-def test_amplitude_and_phase_lie_in_the_ranges_of_the_paper(seed):
-    wave = sine.sample_wave(np.random.default_rng(seed))
-    assert 0.1 <= wave.amplitude <= 5
-    assert 0 <= wave.phase <= 2 * np.pi
+@given(seeds, st.integers(1, 20))
+def test_a_task_is_these_draws_of_the_generator(seed, points):
+    """Section 3: a ~ U[0.1, 5], then b ~ U[0, 2 pi], then p points x ~ U[-5, 5]."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.uniform(0.1, 5), rng.uniform(0, 2 * np.pi)
+    x = rng.uniform(-5, 5, (points, 1))
+    assert sine.sample_wave(np.random.default_rng(seed)) == sine.Wave(a, b)
+    task = sine.sample_task(np.random.default_rng(seed), points, np.float64)
+    np.testing.assert_array_equal(task.support[0], x)
+    np.testing.assert_array_equal(task.support[1], a * np.sin(x + b))
+    np.testing.assert_array_equal(task.query[1], a * np.sin(np.linspace(-5, 5, 50)[:, np.newaxis] + b))
 
 
 @given(seeds, st.integers(1, 40), dtypes)

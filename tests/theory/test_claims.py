@@ -1,12 +1,17 @@
 """The table of ``reptile-np verify``: complete, all of it holds, and a false row would show."""
 
 import json
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
-from reptile_np.theory.claims import format_table, verify
+from reptile_np.cli import main
+from reptile_np.theory.claims import algorithm, expansion, format_table, verify
 from reptile_np.theory.claims.claim import Claim, at_least, close, equal
+from reptile_np.theory.rational import rationals
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +82,62 @@ def test_a_row_holds_exactly_when_its_statement_is_true(claim, holds):
 def test_a_float_never_enters_an_exact_row():
     with pytest.raises(TypeError):
         equal("", "", 1, 1.0)
+
+
+# what is claimed cannot shrink or soften unseen
+
+LIST = Path(__file__).with_name("claims.txt")
+
+
+def listed(claim):
+    """The line of a claim in claims.txt: all but the measurement."""
+    return f"{claim.source} | {claim.claim} | {claim.stated} | {claim.tolerance:g}"
+
+
+def test_the_claims_are_those_of_the_committed_list(claims):
+    """After a change that is meant: ``python tests/theory/test_claims.py`` writes the list anew."""
+    assert [listed(claim) for claim in claims] == LIST.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("measured", [2.0501, 1.9499, 2.09, float("inf")])
+def test_no_more_than_the_tolerance_is_tolerated(measured):
+    assert not close("", "", 2.0, measured, 0.05).holds
+
+
+def test_no_less_than_the_bound_is_enough():
+    assert at_least("", "", 0.1, 0.1).holds
+    assert not at_least("", "", 0.1, 0.0999).holds
+
+
+def test_a_vector_outside_the_span_has_no_coefficients():
+    basis = rationals([[1, 0, 0], [0, 1, 0]])
+    assert expansion.coordinates_in(basis, rationals([2, 3, 0])) == [2, 3]
+    assert expansion.coordinates_in(basis, rationals([2, 3, 1])) == [None, None]
+
+
+def test_a_vector_that_is_parallel_in_some_entries_only_is_no_multiple():
+    assert algorithm.multiple_of(rationals([2, 4]), rationals([1, 2])) == 2
+    assert algorithm.multiple_of(rationals([2, 5]), rationals([1, 2])) is None
+
+
+def test_verify_exits_with_1_if_one_claim_does_not_hold(monkeypatch, capsys):
+    rows = [close("a", "here", 1.0, 1.0, 0.1), close("b", "here", 1.0, 2.0, 0.1)]
+    monkeypatch.setattr("reptile_np.theory.claims.verify", lambda: rows)
+    assert main(["verify"]) == 1
+    monkeypatch.setattr("reptile_np.theory.claims.verify", lambda: rows[:1])
+    assert main(["verify"]) == 0
+    capsys.readouterr()
+
+
+def test_no_claim_is_about_tasks_experiments_or_native_kernels():
+    program = (
+        "import sys, reptile_np.theory.claims as claims; claims.manifold.verify(); claims.breakdown.verify();"
+        "print([name for name in sys.modules if name.startswith("
+        "('reptile_np.tasks', 'reptile_np.experiments', 'reptile_np.nn.native'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+if __name__ == "__main__":
+    LIST.write_text("".join(f"{listed(claim)}\n" for claim in verify()), encoding="utf-8")

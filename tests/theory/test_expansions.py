@@ -6,22 +6,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reptile_np.theory.claims.algorithm import example
+from reptile_np.theory.claims.shared import example
 from reptile_np.theory.expansions import METHODS, distinct, independent, stated, stated_sum
+from tests.theory.exact import combination
 
 
 def test_five_steps_on_cubic_losses_with_distinct_minibatches():
-    problem = example(variables=1, tasks=1, batches=5)
-    expansion = problem.expansion(METHODS, 5)
+    family = example(variables=1, tasks=1, batches=5)
+    expansion = family.expansion(METHODS, 5)
     for i, method in enumerate(METHODS):
-        assert (expansion[:, i] == problem.combine(stated(method, 5))).all()
+        assert (expansion[:, i] == combination(family, stated(method, 5))).all()
 
 
 def test_five_steps_on_cubic_losses_with_independent_minibatches():
-    problem = replace(example(variables=2, tasks=1, batches=2), sampler=independent)
-    expansion = problem.expansion(METHODS, 5)
+    family = replace(example(variables=2, tasks=1, batches=2), sampler=independent)
+    expansion = family.expansion(METHODS, 5)
     for i, method in enumerate(METHODS):
-        assert (expansion[:, i] == problem.combine(stated(method, 5))).all()
+        assert (expansion[:, i] == combination(family, stated(method, 5))).all()
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 9])
@@ -49,16 +50,16 @@ def test_the_enumerations_are_complete():
 
 
 def test_an_expectation_over_no_tuples_is_zero():
-    problem = example(batches=2)
-    assert (problem.mean(lambda *batches: problem.phi, 3) == 0).all()
+    family = example(batches=2)
+    assert (family.mean(lambda *batches: family.phi, 3) == 0).all()
 
 
 def test_exact_and_float_expectations_agree():
-    problem = example()
+    family = example()
     as_float = replace(
-        problem,
-        phi=problem.phi.astype(float),
-        tasks=[[batch.astype(float) for batch in task] for task in problem.tasks],
+        family,
+        phi=family.phi.astype(float),
+        tasks=[[batch.astype(float) for batch in task] for task in family.tasks],
     )
-    exact = problem.expected(METHODS, 3, 1 / problem.phi[0] / 8)
+    exact = family.expected(METHODS, 3, 1 / family.phi[0] / 8)
     assert np.allclose(as_float.expected(METHODS, 3, 0.125), exact.astype(float), rtol=1e-12)

@@ -4,31 +4,52 @@ A mutant is the real function's source with one piece of text replaced, so it st
 code; it takes the function's place wherever the exact checks use it.
 """
 
-import inspect
-import sys
 from pathlib import Path
 
 import pytest
 
-from reptile_np.meta import inner_loop, meta_gradients
-from reptile_np.theory import expansions
+from reptile_np.meta import meta_gradients
+from reptile_np.meta.inner_loop import plain_loop
 from reptile_np.theory.claims import algorithm, expansion
+from tests.theory.planted import plant
+
+through_the_loop, steps_backwards = meta_gradients._through_the_loop, meta_gradients._steps_backwards
 
 MUTANTS = {
     # maml: (I - α H_1) … (I - α H_{k-1}) g_k
-    "maml: H dropped": (meta_gradients.maml, "u - alpha *", "u - 0 * alpha *"),
-    "maml: the sign of H": (meta_gradients.maml, "u - alpha *", "u + alpha *"),
-    "maml: H twice": (meta_gradients.maml, "u - alpha *", "u - 2 * alpha *"),
-    "maml: α dropped": (meta_gradients.maml, "u - alpha *", "u -"),
-    "maml: H at the next iterate": (meta_gradients.maml, "zip(t.phis,", "zip(t.phis[1:],"),
-    "maml: every H at φ_1": (meta_gradients.maml, "hvp, phi,", "hvp, t.phis[0],"),
-    "maml: H of the next minibatch": (meta_gradients.maml, "t.batches,", "t.batches[1:] + t.batches[:1],"),
-    "maml: one factor too many": (meta_gradients.maml, "[:-1]", "[:]"),
-    "maml: one factor too few": (meta_gradients.maml, "[:-1]", "[:-2]"),
-    "maml: the first factor dropped": (meta_gradients.maml, "[:-1]", "[1:-1]"),
-    "maml: factors in the wrong order": (meta_gradients.maml, "reversed(", "iter("),
-    "maml: no product, a sum": (meta_gradients.maml, "hessian(u)", "hessian(t.grads[-1])"),
-    "maml: the first gradient": (meta_gradients.maml, "t.grads[-1]", "t.grads[0]"),
+    "maml: H dropped": (through_the_loop, "u - optimizer.", "u - 0 * optimizer."),
+    "maml: the sign of H": (through_the_loop, "u - optimizer.", "u + optimizer."),
+    "maml: H twice": (through_the_loop, "u - optimizer.", "u - 2 * optimizer."),
+    "maml: α dropped": (through_the_loop, "u - optimizer.learning_rate *", "u -"),
+    "maml: H at the next iterate": (steps_backwards, "hvp, t.phis[i]", "hvp, t.phis[i + 1]"),
+    "maml: every H at φ_1": (steps_backwards, "hvp, t.phis[i]", "hvp, t.phis[0]"),
+    "maml: H of another minibatch": (steps_backwards, "t.batches[i])", "t.batches[i - 1])"),
+    "maml: the first factor twice": (
+        through_the_loop,
+        "return u",
+        "return u - optimizer.learning_rate * step.hessian(u) if k > 1 else u",
+    ),
+    "maml: the last factor dropped": (
+        through_the_loop,
+        "zip(reversed(range(k - 1)), steps, strict=True)",
+        "zip(reversed(range(k - 2)), list(steps)[1:])",
+    ),
+    "maml: the first factor dropped": (
+        through_the_loop,
+        "zip(reversed(range(k - 1)), steps, strict=True)",
+        "zip(reversed(range(1, k - 1)), steps)",
+    ),
+    "maml: factors in the wrong order": (
+        through_the_loop,
+        "zip(reversed(range(k - 1)), steps, strict=True)",
+        "zip(range(k - 1), reversed(list(steps)))",
+    ),
+    "maml: no product, a sum": (through_the_loop, "hessian(u)", "hessian(t.grads[-1])"),
+    "maml: the first gradient": (
+        through_the_loop,
+        "next(steps).grad if",
+        "(next(steps), t.grads[0])[1] if",
+    ),
     # reptile: φ_1 - φ_{k+1}
     "reptile: its sign": (meta_gradients.reptile, "t.phis[0] - t.phis[-1]", "t.phis[-1] - t.phis[0]"),
     "reptile: the last step dropped": (meta_gradients.reptile, "t.phis[-1]", "t.phis[-2]"),
@@ -45,14 +66,14 @@ MUTANTS = {
     "gradient_sum: weights shifted": (meta_gradients.gradient_sum, "zip(w[1:]", "zip(w[:-1]"),
     "gradient_sum: a sign": (meta_gradients.gradient_sum, "total + weight", "total - weight"),
     "gradient_sum: only the last": (meta_gradients.gradient_sum, "total + weight", "weight"),
-    # adapt: φ_{i+1} = φ_i - α L_i'(φ_i)
-    "adapt: every gradient at φ_1": (inner_loop.adapt, "grad(phis[-1], batch)", "grad(phis[0], batch)"),
-    "adapt: every step from φ_1": (inner_loop.adapt, "state, phis[-1])", "state, phis[0])"),
-    "adapt: minibatches backwards": (inner_loop.adapt, "in batches:", "in batches[::-1]:"),
-    "adapt: one minibatch for all": (inner_loop.adapt, "in batches:", "in batches[:1] * len(batches):"),
-    "adapt: gradients of another scale": (inner_loop.adapt, "grads.append(grad)", "grads.append(2 * grad)"),
-    "adapt: gradients in reverse": (inner_loop.adapt, "tuple(grads)", "tuple(grads[::-1])"),
-    "adapt: minibatches kept in reverse": (inner_loop.adapt, "tuple(batches)", "tuple(batches[::-1])"),
+    # plain_loop: φ_{i+1} = φ_i - α L_i'(φ_i)
+    "loop: every gradient at φ_1": (plain_loop, "grad(phis[-1], batch)", "grad(phis[0], batch)"),
+    "loop: every step from φ_1": (plain_loop, "state, phis[-1])", "state, phis[0])"),
+    "loop: minibatches backwards": (plain_loop, "in batches:", "in batches[::-1]:"),
+    "loop: one minibatch for all": (plain_loop, "in batches:", "in batches[:1] * len(batches):"),
+    "loop: gradients of another scale": (plain_loop, "grads.append(grad)", "grads.append(2 * grad)"),
+    "loop: gradients in reverse": (plain_loop, "tuple(grads)", "tuple(reversed(grads))"),
+    "loop: minibatches kept in reverse": (plain_loop, "tuple(batches)", "tuple(batches[::-1])"),
 }
 CHECKS = [
     algorithm.one_step,
@@ -63,23 +84,9 @@ CHECKS = [
 ]
 
 
-def mutant_of(function, old, new):
-    """The function with `old` in its source replaced by `new`."""
-    source = inspect.getsource(function)
-    body = source.rindex('"""')  # the docstring says the same things and is not to be changed
-    assert old in source[body:], f"{function.__name__} no longer contains {old!r}: renew the mutant"
-    mutated = source[:body] + source[body:].replace(old, new, 1)
-    assert mutated != source
-    namespace = dict(vars(sys.modules[function.__module__]))
-    exec(compile(mutated, f"<mutant of {function.__name__}>", "exec"), namespace)
-    return namespace[function.__name__]
-
-
-def refuted_by(monkeypatch, name, mutant):
+def refuted_by(monkeypatch, function, old, new):
     """The names of the exact checks that do not hold when the mutant takes the function's place."""
-    for module in (expansions, algorithm):
-        if hasattr(module, name):
-            monkeypatch.setattr(module, name, mutant)
+    plant(monkeypatch, function, old, new)
     refuted = []
     for check in CHECKS:
         try:
@@ -91,8 +98,7 @@ def refuted_by(monkeypatch, name, mutant):
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_every_mutant_is_refuted_by_an_exact_check(monkeypatch, mutant):
-    function, old, new = MUTANTS[mutant]
-    refuted = refuted_by(monkeypatch, function.__name__, mutant_of(function, old, new))
+    refuted = refuted_by(monkeypatch, *MUTANTS[mutant])
     print(f"{mutant}: refuted by {'; '.join(dict.fromkeys(refuted))}")  # pytest -rP shows who
     assert refuted
 
@@ -104,7 +110,8 @@ def test_the_real_functions_are_refuted_by_none(check):
 
 def test_every_function_has_mutants_and_there_are_many():
     mutated = [function.__name__ for function, _, _ in MUTANTS.values()]
-    assert set(mutated) == {"adapt", "reptile", "fomaml", "maml", "gradient_sum"}
+    maml = {"_through_the_loop", "_steps_backwards"}
+    assert set(mutated) == {"plain_loop", "reptile", "fomaml", "gradient_sum"} | maml
     assert len(mutated) >= 12
     readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
     assert f"{len(mutated)} mutants" in readme

@@ -5,18 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reptile_np.checks.strategies import problems, rational_vectors
+from reptile_np.checks.strategies import rational_vectors, task_families
 from reptile_np.theory.polynomials import Polynomials, degree_in_alpha, random_tasks
 from reptile_np.theory.rational import exact_gradient, rationals
 
 one_task = st.one_of(
-    [problems(variables=n, degree=d, tasks=1, batches=1) for n in (1, 2, 3) for d in (1, 2, 3, 4)]
+    [task_families(variables=n, degree=d, tasks=1, batches=1) for n in (1, 2, 3) for d in (1, 2, 3, 4)]
 )
 
 
 @given(one_task, st.data())
-def test_each_derivative_is_the_exact_gradient_of_the_one_below(problem, data):
-    model, phi, batch = problem.model, problem.phi, problem.tasks[0][0]
+def test_each_derivative_is_the_exact_gradient_of_the_one_below(family, data):
+    model, phi, batch = family.model, family.phi, family.tasks[0][0]
     u, v = (data.draw(rational_vectors(model.variables)) for _ in "uv")
     loss, grad = model.loss_and_grad(phi, batch)
     powers = [np.prod([x**e for x, e in zip(phi, power, strict=True)]) for power in model.exponents]
@@ -29,9 +29,9 @@ def test_each_derivative_is_the_exact_gradient_of_the_one_below(problem, data):
     assert (model.third(phi, batch, u, v) == third @ u).all()
 
 
-@given(problems(tasks=1, batches=2))
-def test_the_mean_of_two_batches_is_the_batch_of_the_mean_loss(problem):
-    model, phi, (one, two) = problem.model, problem.phi, problem.tasks[0]
+@given(task_families(tasks=1, batches=2))
+def test_the_mean_of_two_batches_is_the_batch_of_the_mean_loss(family):
+    model, phi, (one, two) = family.model, family.phi, family.tasks[0]
     grads = model.loss_and_grad(phi, one)[1] + model.loss_and_grad(phi, two)[1]
     assert (model.loss_and_grad(phi, (one + two) / 2)[1] == grads / 2).all()
 

@@ -33,6 +33,11 @@ def test_a_polynomial_of_a_higher_degree_is_noticed(degree):
         polynomial_coefficients(lambda x: rationals([x ** (degree + 1)]), degree, 1)
 
 
+def test_one_component_that_is_no_polynomial_of_the_degree_is_noticed():
+    with pytest.raises(ArithmeticError, match="degree 1"):
+        polynomial_coefficients(lambda x: rationals([x, x**2, 1]), 1, 2)
+
+
 def test_interpolation_never_evaluates_at_zero():
     assert polynomial_coefficients(lambda x: rationals([x**3 / x]), 2, 3)[:, 0].tolist() == [0, 0, 1]
 

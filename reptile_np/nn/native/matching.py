@@ -1,113 +1,128 @@
-"""Which models have a twin in C, and the struct that describes them to it.
+"""Which networks C can compute whole, and the shape that describes them to C.
 
-A model matches where its layers are those of ``csrc/kernels.h``'s rk_network (convolution blocks, a dense
-layer, softmax cross-entropy) or rk_mlp (tanh layers, squared error), at any widths.
+The layers must be those of ``csrc/interface.h``'s rk_network (convolution blocks, a dense layer, softmax
+cross-entropy) or rk_mlp (tanh layers, squared error), of any widths.
 
-Verified by ``tests/nn/native/test_networks.py`` (what matches, what must not).
+Verified by ``tests/nn/native/test_matching.py`` (what matches, what must not, and the reason given).
 """
 
 from __future__ import annotations
 
-import math
-from itertools import pairwise
-from typing import Any
-
-from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
+from reptile_np.nn.layers import BatchNorm, Conv2d, Dense, Layer
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
+from reptile_np.nn.models import Model
+from reptile_np.nn.native.shapes import (
+    LARGEST,
+    MOST_PLANNING,
+    Block,
+    Conv,
+    ConvNetwork,
+    Shape,
+    TanhNetwork,
+)
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
 
 MOST_BLOCKS = 8
 MOST_DENSE = 8
 
 
-def struct_of(model: Any) -> tuple[str, tuple[Any, ...]] | None:
-    """Return ("network" or "mlp", the fields of its struct, nested); None for any other model."""
+class NotMatched(Exception):
+    """Why C cannot compute a network whole."""
+
+
+def match(model: Model) -> Shape:
+    """Return the shape of a network that C can compute whole.
+
+    Raises
+    ------
+    NotMatched
+        For any other network, with the reason.
+    """
     if isinstance(model.loss, SoftmaxCrossEntropy) and len(model.input_shape) == 3:
-        kind, fields = "network", _blocks(model)
+        shape: Shape = _conv_network(model)
     elif isinstance(model.loss, SquaredError) and len(model.input_shape) == 1:
-        kind, fields = "mlp", _tanh_layers(model)
+        shape = _tanh_network(model)
     else:
-        return None
-    return None if fields is None else (kind, fields)
+        raise NotMatched("C has image classifiers (cross-entropy) and vector regressions (squared error)")
+    if max(shape.largest_image, shape.packed_kernel) > LARGEST:
+        raise NotMatched("its arrays are too large for 32-bit offsets")
+    if shape.planning > MOST_PLANNING:
+        raise NotMatched("a kernel as large as its image would take seconds to plan")
+    return shape
 
 
-def multiply_adds(kind: str, fields: tuple[Any, ...]) -> int:
-    """Return those of a forward pass over one example, padding's included."""
-    if kind == "mlp":
-        _, _, units = fields
-        return sum(math.prod(pair) for pair in pairwise(units))
-    _, _, blocks, dense = fields
-    total = 0
-    for conv in (*(block[0] for block in blocks), dense):
-        _, _, channels, taps_y, taps_x, filters, _, _, _, rows, cols, *_ = conv
-        total += rows * cols * taps_y * taps_x * channels * filters
-    return total
-
-
-def _blocks(model: Any) -> tuple[Any, ...] | None:
-    """Match 1-8 × [conv, norm, relu, perhaps a pool before or after norm], flatten, dense: rk_network."""
+def _conv_network(model: Model) -> ConvNetwork:
+    """Match 1-8 × [conv, norm, relu, perhaps a pool before or after the norm], flatten, dense."""
     layers, image = list(model.layers), model.input_shape
-    blocks: list[tuple[Any, ...]] = []
+    blocks: list[Block] = []
     while layers and isinstance(layers[0], Conv2d):
-        kinds = tuple(type(layer) for layer in layers[1:4])
-        if kinds[:2] == (BatchNorm, Relu):
-            length, norm, pool, first = 3, layers[1], None, False
-        elif kinds == (BatchNorm, MaxPool, Relu):
-            length, norm, pool, first = 4, layers[1], layers[2], False
-        elif kinds == (MaxPool, BatchNorm, Relu):
-            length, norm, pool, first = 4, layers[2], layers[1], True
-        else:
-            return None
-        if not layers[0].centred:
-            return None
-        conv = _conv(layers[0], image)
-        image = layers[0].out_size(image)
-        pooling: tuple[int, ...] | None = (0, 0, 0, 0, 0, 0)
-        if pool is not None:
-            pooling = _tiling(pool, image, first)
-            image = pool.out_size(image)
-        if pooling is None:
-            return None
-        blocks.append((conv, *pooling, norm.epsilon))
+        block, length, image = _block(layers, image)
+        blocks.append(block)
         del layers[:length]
-    if not 1 <= len(blocks) <= MOST_BLOCKS or [type(layer) for layer in layers] != [Flatten, Dense]:
-        return None
+    if not 1 <= len(blocks) <= MOST_BLOCKS:
+        raise NotMatched(f"it has {len(blocks)} convolution blocks; C has 1 to {MOST_BLOCKS}")
+    if [type(layer) for layer in layers] != [Flatten, Dense]:
+        raise NotMatched(f"after its blocks come {_names(layers)}; C has Flatten, Dense")
     rows, cols, channels = image
-    dense = (rows, cols, channels, rows, cols, layers[1].units, 1, 0, 0, 1, 1)
-    return len(blocks), model.loss.reduction == "mean", blocks, dense
+    (ways,) = model.output_shape
+    dense = Conv(rows, cols, channels, rows, cols, ways, 1, 0, 0, 1, 1, large_tiles=False)
+    return ConvNetwork(model.loss.reduction == "mean", tuple(blocks), dense)
 
 
-def _conv(layer: Conv2d, image: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the fields of rk_conv; the last: at stride 1, tiles of 4 × 4 outputs are allowed."""
-    (top, _), (left, _) = layer.pad(*image[:2])
-    return (
-        *image,
-        layer.size,
-        layer.size,
-        layer.filters,
-        layer.stride,
-        top,
-        left,
-        *layer.out_size(image)[:2],
-        1,
-    )
-
-
-def _tiling(pool: MaxPool, image: tuple[int, ...], first: bool) -> tuple[int, ...] | None:
-    """Return rk_block's fields of a pooling whose windows tile the image; None where they do not."""
+def _block(layers: list[Layer], image: tuple[int, ...]) -> tuple[Block, int, tuple[int, ...]]:
+    """Match one block: its shape, how many layers it has, and the image that it returns."""
+    conv, *rest = layers
+    norm: Layer
+    pool: Layer | None
+    kinds = tuple(type(layer) for layer in rest[:3])
+    if kinds[:2] == (BatchNorm, Relu):
+        length, norm, pool = 3, rest[0], None
+    elif kinds == (BatchNorm, MaxPool, Relu):
+        length, norm, pool = 4, rest[0], rest[1]
+    elif kinds == (MaxPool, BatchNorm, Relu):
+        length, norm, pool = 4, rest[1], rest[0]
+    else:
+        raise NotMatched(f"after a convolution come {_names(rest[:3])}; C has BatchNorm, (MaxPool,) Relu")
+    assert isinstance(conv, Conv2d)
+    assert isinstance(norm, BatchNorm)
+    if not conv.before_batch_norm:
+        raise NotMatched("a convolution before a batch norm does not say before_batch_norm=True")
+    if not norm.scale:
+        raise NotMatched("a batch norm has no γ; C has BatchNorm(scale=True)")
+    shape = conv_shape(image, conv)
+    image = conv.out_size(image)
+    if not isinstance(pool, MaxPool):
+        return Block(shape, 0, False, 0, 0, 0, 0, norm.epsilon), length, image
     (top, _), (left, _) = pool.pad(*image[:2])
     rows, cols = pool.counts(*image[:2])
     tiles = pool.size == pool.stride > 1 and max(top, left) < pool.size
-    covers = rows * pool.size - top >= image[0] and cols * pool.size - left >= image[1]
-    return (pool.size, first, top, left, rows, cols) if tiles and covers else None
+    if not tiles or rows * pool.size - top < image[0] or cols * pool.size - left < image[1]:
+        raise NotMatched("the windows of a MaxPool overlap, or do not cover its image")
+    first = rest[0] is pool
+    block = Block(shape, pool.size, first, top, left, rows, cols, norm.epsilon)
+    return block, length, pool.out_size(image)
 
 
-def _tanh_layers(model: Any) -> tuple[Any, ...] | None:
-    """Match [dense, tanh] × 0..7, dense: the fields of rk_mlp."""
+def conv_shape(image: tuple[int, ...], layer: Conv2d) -> Conv:
+    """Return the shape of a convolution layer on an image (rows, cols, channels)."""
+    height, width, channels = image
+    (top, _), (left, _) = layer.pad(height, width)
+    size, counts = layer.size, layer.counts(height, width)
+    kernel = (size, size, layer.filters)
+    return Conv(height, width, channels, *kernel, layer.stride, top, left, *counts, large_tiles=True)
+
+
+def _tanh_network(model: Model) -> TanhNetwork:
+    """Match [dense, tanh] × 0..7, dense."""
     dense, tanh = model.layers[::2], model.layers[1::2]
-    if len(model.layers) % 2 == 0 or not 1 <= len(dense) <= MOST_DENSE:
-        return None
-    if any(type(layer) is not Dense for layer in dense) or any(type(layer) is not Tanh for layer in tanh):
-        return None
-    units = [*model.input_shape, *(layer.units for layer in dense)]
-    return len(dense), model.loss.reduction == "mean", units
+    kinds = {type(layer) for layer in dense}, {type(layer) for layer in tanh}
+    if kinds[0] != {Dense} or kinds[1] - {Tanh}:
+        raise NotMatched(f"its layers are {_names(model.layers)}; C has Dense, Tanh, Dense, ..., Dense")
+    if len(model.layers) % 2 == 0 or len(dense) > MOST_DENSE:
+        raise NotMatched(f"it does not have 1 to {MOST_DENSE} dense layers, with a Tanh between each two")
+    units = [layer.units for layer in dense if isinstance(layer, Dense)]
+    return TanhNetwork(model.loss.reduction == "mean", (*model.input_shape, *units))
+
+
+def _names(layers: list[Layer] | tuple[Layer, ...]) -> str:
+    return ", ".join(type(layer).__name__ for layer in layers) or "no layers"

@@ -1,40 +1,71 @@
-"""Result vectors whose memory is used again once nobody holds them.
+"""Vectors whose memory is used again after the last holder is gone.
 
-A fresh vector of the Omniglot network is 450 kB: the system hands it out page by page, at a page fault
-each, and takes it back when it is dropped.  That cost a millisecond per inner loop, as much as a step.
+A new vector of the Omniglot network is 450 kB.  Linux supplies such a block page by page, with a page fault
+for each, and takes the block back when the vector is deleted.  These faults cost a millisecond per inner
+loop, as much as an inner step.
+
+Every vector is built on a *lease*, a small object that owns the right to one block of memory.  By NumPy's
+array interface protocol, an array on the block keeps the lease alive.  A view, a memoryview, a DLPack capsule
+or a buffer that C code took keeps its array alive, and so the lease.  The lease's finaliser gives the block
+back to the pool.  No reference is counted.  On an interpreter without reference counts, a block comes back
+when the garbage collector finds the lease.
 
 Verified by ``tests/nn/native/test_vector_pool.py``.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
+from collections import deque
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from reptile_np.nn.ops import Array
 
-MOST = 64
-"""How many vectors are kept: more than the trajectory of 20 inner steps and the run's state hold at once."""
-_OURS = 3
-"""References to a vector that nobody else holds: the list's, the loop's, and `getrefcount`'s argument."""
+MAPPED = 2**17
+"""Bytes from which glibc's malloc asks the system for a new block; smaller blocks malloc itself keeps."""
+MOST_FREE = 64
+"""How many free blocks a pool keeps: more than the trajectory of 20 inner steps and the run's state need."""
 
 
-class Recycler:
-    """Hands out vectors that `make` made, with arbitrary contents."""
+class VectorPool:
+    """Hands out arrays like those that `make` returns, with arbitrary contents.
 
-    def __init__(self, make: Callable[[], Array]) -> None:
-        self._make = make
-        self._vectors: list[Array] = []
-        self._lock = threading.Lock()
+    The pool has no lock: `deque.pop` and `deque.append` are atomic.  So threads may share a pool, a finaliser
+    may run inside `take`, and a forked child inherits no lock that another thread held.
+
+    Parameters
+    ----------
+    make
+        Returns a new writable array; always of the same shape and dtype.
+    keep
+        Whether blocks are used again.  False is faster if `make` is `numpy.empty` of fewer than `MAPPED`
+        bytes.
+    """
+
+    def __init__(self, make: Callable[[], Array], keep: bool = True) -> None:
+        self._make, self._keep = make, keep
+        self._free: deque[Any] = deque(maxlen=MOST_FREE)  # a full deque drops the block that was free longest
 
     def take(self) -> Array:
-        """Return a vector that nobody else holds, nor holds a view of: a view refers to its base."""
-        with self._lock:
-            for vector in self._vectors:
-                if sys.getrefcount(vector) == _OURS:
-                    return vector
-            vector = self._make()
-            if len(self._vectors) < MOST:
-                self._vectors.append(vector)
-            return vector
+        """Return an array whose memory is shared with no other array, view or buffer."""
+        if not self._keep:
+            return self._make()
+        try:
+            block = self._free.pop()  # the block used last: parts of it may still be in the caches
+        except IndexError:
+            block = self._make().__array_struct__  # a capsule that keeps its array alive
+        return np.asarray(_Lease(block, self._free))
+
+
+class _Lease:
+    """The right to use one block (an array's ``__array_struct__``) until the lease itself is deleted."""
+
+    __slots__ = ("__array_struct__", "_free")
+
+    def __init__(self, block: Any, free: deque[Any]) -> None:
+        self.__array_struct__, self._free = block, free
+
+    def __del__(self) -> None:
+        self._free.append(self.__array_struct__)

@@ -17,9 +17,10 @@ from reptile_np.meta.optimizers import Sgd
 from reptile_np.meta.training import begin, meta_train
 from reptile_np.theory import expansions
 from reptile_np.theory.claims.claim import Claim, equal
-from reptile_np.theory.expansions import METHODS, Problem, Task, weighted_gradient
-from reptile_np.theory.polynomials import Polynomials, degree_in_alpha, random_tasks
-from reptile_np.theory.rational import exact_gradient, polynomial_coefficients, rationals
+from reptile_np.theory.claims.shared import example
+from reptile_np.theory.expansions import METHODS, Task, TaskFamily, weighted_gradient
+from reptile_np.theory.polynomials import degree_in_alpha
+from reptile_np.theory.rational import exact_gradient, polynomial_coefficients
 
 
 def verify() -> list[Claim]:
@@ -27,72 +28,65 @@ def verify() -> list[Claim]:
     return [*joint_training(), *one_step(), *outer_loop()]
 
 
-def example(variables: int = 2, tasks: int = 2, batches: int = 3, degree: int = 3) -> Problem:
-    """Return a fixed, generic distribution over polynomial losses, and a point."""
-    model = Polynomials(variables, degree)
-    drawn = random_tasks(np.random.default_rng(0), model, tasks, batches)
-    return Problem(model, drawn, rationals([1, Fraction(-1, 2), 2][:variables]))
-
-
 def task_loss(task: Task) -> Array:
     """Return the loss of a whole task: the mean of its minibatches'."""
     return np.mean(np.stack(task), axis=0)
 
 
-def average_update_gap(problem: Problem, k: int) -> Array:
+def average_update_gap(family: TaskFamily, k: int) -> Array:
     """Return the coefficients (orders, n) in α of ``E_τ[SGD(L_τ, φ, k)] - SGD(E_τ[L_τ], φ, k)``."""
-    losses = [task_loss(task) for task in problem.tasks]
+    losses = [task_loss(task) for task in family.tasks]
 
     def gap(alpha: Fraction) -> Array:
         def moved(loss: Array) -> Any:
-            return expansions.run(problem.model, problem.phi, [loss] * k, alpha).phis[-1]
+            return expansions.run(family.model, family.phi, [loss] * k, alpha).phis[-1]
 
         return sum(moved(loss) for loss in losses) / len(losses) - moved(task_loss(losses))
 
-    degree = degree_in_alpha(problem.model.degree, k) + 1
+    degree = degree_in_alpha(family.model.degree, k) + 1
     return polynomial_coefficients(gap, degree, degree + 1)
 
 
-def curvature_covariance(problem: Problem) -> Array:
+def curvature_covariance(family: TaskFamily) -> Array:
     """Return ``E_τ[L_τ'' L_τ'] - E_τ[L_τ''] E_τ[L_τ']`` (n,) at φ."""
-    losses = [task_loss(task) for task in problem.tasks]
-    own = sum(problem.hvp(loss, problem.grad(loss)) for loss in losses) / len(losses)
+    losses = [task_loss(task) for task in family.tasks]
+    own = sum(family.hvp(loss, family.grad(loss)) for loss in losses) / len(losses)
     joint = task_loss(losses)
-    return own - problem.hvp(joint, problem.grad(joint))
+    return own - family.hvp(joint, family.grad(joint))
 
 
 def joint_training() -> list[Claim]:
     """Return (1), (2), and how (2) fails for k > 1."""
-    problem = example()
-    losses = [task_loss(task) for task in problem.tasks]
+    family = example()
+    losses = [task_loss(task) for task in family.tasks]
 
     def expected_loss(phi: Array) -> Any:
-        return sum(problem.model.loss_and_grad(phi, loss)[0] for loss in losses) / len(losses)
+        return sum(family.model.loss_and_grad(phi, loss)[0] for loss in losses) / len(losses)
 
-    mean_gradient = sum(problem.grad(loss) for loss in losses) / len(losses)
+    mean_gradient = sum(family.grad(loss) for loss in losses) / len(losses)
     rows = [
         equal(
             "E[∇L_τ] = ∇E[L_τ]: the difference",
             "eq. (1)",
-            [0] * len(problem.phi),
-            mean_gradient - exact_gradient(expected_loss, problem.phi, problem.model.degree),
+            [0] * len(family.phi),
+            mean_gradient - exact_gradient(expected_loss, family.phi, family.model.degree),
         ),
         equal(
             "k = 1: E[SGD(L_τ, φ, 1)] - SGD(E[L_τ], φ, 1), every power of α",
             "eq. (2)",
             0,
-            sum(abs(average_update_gap(problem, 1)).ravel()),
+            sum(abs(average_update_gap(family, 1)).ravel()),
         ),
     ]
-    covariance = curvature_covariance(problem)
+    covariance = curvature_covariance(family)
     for k in (2, 3):
-        gap = average_update_gap(problem, k)
+        gap = average_update_gap(family, k)
         rows.append(
             equal(
                 f"k = {k}: (2) fails at α²; the gap there, in units of Cov_τ(L'', L'), is k(k-1)/2",
                 "eq. (2), beyond",
                 [0, 0, Fraction(k * (k - 1), 2)],
-                [_multiple(gap[0], covariance), _multiple(gap[1], covariance), _multiple(gap[2], covariance)],
+                [multiple_of(order, covariance) for order in gap[:3]],
             )
         )
     return rows
@@ -100,42 +94,42 @@ def joint_training() -> list[Claim]:
 
 def one_step() -> list[Claim]:
     """Return that all methods are one at k = 1, whatever α: the reading notes' first question."""
-    problem, alpha = example(), Fraction(3, 7)
-    directions = problem.expected({**METHODS, "w": weighted_gradient([1])}, 1, alpha)
-    distance = abs(directions - problem.avg_grad()).sum()
+    family, alpha = example(), Fraction(3, 7)
+    directions = family.expected({**METHODS, "w": weighted_gradient([1])}, 1, alpha)
+    distance = abs(directions - family.avg_grad()).sum()
     claim = "k = 1: Reptile, FOMAML, MAML and g_1 all equal AvgGrad: the difference"
     return [equal(claim, "reading notes, remark 1", 0, distance)]
 
 
 def outer_loop() -> list[Claim]:
     """Return Algorithms 1 and 2 and the moving average, run by `meta_train` itself."""
-    problem, alpha, epsilon = example(), Fraction(1, 5), Fraction(1, 3)
-    phi, (first, second) = problem.phi, problem.tasks
+    family, alpha, epsilon = example(), Fraction(1, 5), Fraction(1, 3)
+    phi, (first, second) = family.phi, family.tasks
 
     def train(*meta_batches: list[Task]) -> Array:
         """Run one outer step on each meta-batch of tasks."""
-        start = begin(phi, Sgd(alpha), Sgd(None))
+        start = begin(phi, Sgd(alpha), Sgd(epsilon))
         *_, last = meta_train(
-            problem.model,
+            family.model,
             start,
             lambda i, j: meta_batches[i][j],
             meta_gradient=reptile,
             inner=Sgd(alpha),
-            outer=Sgd(None),
-            rate=lambda i: epsilon,
+            outer=lambda i: Sgd(epsilon),
             outer_steps=len(meta_batches),
             meta_batch=len(meta_batches[0]),
         )
         return last.phi
 
     def solution(phi: Array, task: Task) -> Array:
-        return expansions.run(problem.model, phi, task, alpha).phis[-1]
+        return expansions.run(family.model, phi, task, alpha).phis[-1]
 
     w_first, w_second = solution(phi, first), solution(phi, second)
     serial = phi + epsilon * (w_first - phi)
     w_after = solution(serial, second)
     two_serial = train([first], [second])
-    printed = phi + epsilon * 2 * (w_first - phi) / len(first)
+    copies = train([first, first])
+    printed = phi + (copies - phi) * Fraction(2, len(first))
     erratum, zero = "erratum 2: Algorithm 2 prints 1/k", [0, 0]
     return [
         equal(
@@ -154,13 +148,13 @@ def outer_loop() -> list[Claim]:
             "a meta-batch of n copies of a task is the serial step: the difference",
             erratum,
             zero,
-            train([first, first]) - serial,
+            copies - serial,
         ),
         equal(
             f"with 1/k as printed (n = 2, k = {len(first)}) it would be n/k of the serial step",
             erratum,
             Fraction(2, len(first)),
-            _multiple(printed - phi, serial - phi),
+            multiple_of(printed - phi, serial - phi),
         ),
         equal(
             "φ_t = (1-ε)^t φ_0 + Σ ε(1-ε)^(t-s) W_s, t = 2: the difference",
@@ -180,7 +174,7 @@ def moving_average(phi: Array, solutions: list[Array], epsilon: Any) -> Array:
     return phi
 
 
-def _multiple(vector: Array, unit: Array) -> Fraction | None:
+def multiple_of(vector: Array, unit: Array) -> Fraction | None:
     """Return c with ``vector = c unit``, or None if there is none."""
     c = (vector @ unit) / (unit @ unit)
     return c if np.all(vector == c * unit) else None

@@ -1,8 +1,8 @@
 """Where section 4.1 does not apply: shown to fail, and by how much.
 
-The expansions average over *exchangeable* minibatches of losses that plain SGD descends.  Each claim
-here takes one of these words away.  What is needed of two minibatches is that the joint weights with
-which examples enter them are symmetric; disjointness is not needed.
+The expansions are averages over *exchangeable* minibatches, for *smooth* losses and *plain SGD*.  In each
+claim here one of these conditions does not hold.  Two minibatches are exchangeable if the joint weights
+with which examples enter them are symmetric; they need not be disjoint.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from reptile_np.meta.inner_loop import Array, Batch, adapt
 from reptile_np.meta.meta_gradients import reptile
 from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.models import mini_imagenet_cnn, omniglot_cnn
-from reptile_np.theory.claims.algorithm import example
 from reptile_np.theory.claims.claim import Claim, at_least, close, equal
-from reptile_np.theory.claims.network import remainders
-from reptile_np.theory.expansions import METHODS, Problem, Sampler, Task, stated
+from reptile_np.theory.claims.shared import example, remainders
+from reptile_np.theory.expansions import METHODS, Sampler, Task, TaskFamily, stated
 from reptile_np.theory.networks import sine_waves, small_images
 
 BATCH_NORM = "breakdown: batch norm across minibatches"
@@ -42,22 +41,22 @@ def verify() -> list[Claim]:
 
 
 def cycle(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
-    """Draw an order of the task's minibatches and go round it: a batch meets itself again."""
+    """Draw an order of the task's minibatches and repeat it until there are k."""
     for order in itertools.permutations(task):
         yield tuple(itertools.islice(itertools.cycle(order), k))
 
 
 def first_roles(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
-    """Draw always the same minibatches in the same order: fixed support, fixed query."""
+    """Draw the first k minibatches in their order, always: fixed support, fixed query."""
     yield tuple(task[:k])
 
 
 def cycling() -> list[Claim]:
     """Return two minibatches a, b visited as a, b, a, in place of three different ones."""
-    problem = example(batches=2)
-    inner = problem.avg_grad_inner()
-    own = problem.mean(lambda one: problem.hvp(one, problem.grad(one)), 1)
-    order_1 = replace(problem, sampler=cycle).expansion({"Reptile": METHODS["Reptile"]}, 3, 2)[1, 0]
+    family = example(batches=2)
+    inner = family.avg_grad_inner()
+    own = family.mean(lambda one: family.hvp(one, family.grad(one)), 1)
+    order_1 = replace(family, sampler=cycle).expansion({"Reptile": METHODS["Reptile"]}, 3, 2)[1, 0]
     return [
         equal(
             "a, b, a: Reptile's α¹ is -(2 AvgGradInner + E[H_a g_a]): the difference",
@@ -76,9 +75,9 @@ def cycling() -> list[Claim]:
 
 def fixed_roles() -> list[Claim]:
     """Return a task whose first minibatch is always the same and so is its last."""
-    problem = replace(example(), sampler=first_roles)
-    inner, exchanged = _both_orders(problem)
-    maml = problem.expansion({"MAML": METHODS["MAML"]}, 2, 2)[1, 0]
+    family = replace(example(), sampler=first_roles)
+    inner, exchanged = _both_orders(family)
+    maml = family.expansion({"MAML": METHODS["MAML"]}, 2, 2)[1, 0]
     what, source = "L_0 and L_1 fixed", "breakdown: unequal roles"
     distances = relative(exchanged, inner), relative(maml, -2 * inner)
     return [
@@ -91,8 +90,8 @@ def fixed_roles() -> list[Claim]:
 def overlapping() -> list[Claim]:
     """Return minibatches {i} and {i, j} of examples: they overlap, and differ in size.
 
-    Where the loss of a minibatch is the mean of its examples', the exchange still holds: i and j enter
-    symmetrically.  Batch norm takes that away.
+    If the loss of a minibatch is the mean of its examples', E[H_1 g_0] = E[H_0 g_1] still holds: i and j
+    enter symmetrically.  With batch norm the loss is no such mean.
     """
     what = "{i} and {i, j} overlap: relative distance of E[H_1 g_0] from E[H_0 g_1]"
     finding = "beyond the paper"
@@ -111,24 +110,25 @@ def overlapping() -> list[Claim]:
 
 
 def _with_and_without(join: Callable[[Batch, Batch], Batch]) -> Sampler:
+    """Return the sampler of the pairs: a minibatch, and the same joined with another."""
     return lambda task, k: [(a, join(a, b)) for a, b in itertools.permutations(task, 2)]
 
 
-def _both_orders(problem: Problem) -> tuple[Array, Array]:
+def _both_orders(family: TaskFamily) -> tuple[Array, Array]:
     """Return ``E[H_0 g_1]`` and ``E[H_1 g_0]``."""
-    inner = problem.avg_grad_inner()
-    return inner, problem.mean(lambda zero, one: problem.hvp(one, problem.grad(zero)), 2)
+    inner = family.avg_grad_inner()
+    return inner, family.mean(lambda zero, one: family.hvp(one, family.grad(zero)), 2)
 
 
 def adam_inside() -> list[Claim]:
     """Return Reptile with Adam inside: its first step is α sign(g), not α g."""
-    problem, alpha = sine_waves(), 1e-6
+    family, alpha = sine_waves(), 1e-6
 
     def direction(*batches: Batch) -> Array:
-        return reptile(adapt(problem.model, Adam(alpha), problem.phi, batches)) / alpha
+        return reptile(adapt(family.model, Adam(alpha), family.phi, batches)) / alpha
 
-    g = problem.mean(direction, 2)
-    span = np.stack([problem.avg_grad(), problem.avg_grad_inner()], axis=1)
+    g = family.mean(direction, 2)
+    span = np.stack([family.avg_grad(), family.avg_grad_inner()], axis=1)
     left = g - span @ np.linalg.lstsq(span, g)[0]
     sine = np.linalg.norm(left) / np.linalg.norm(g)
     claim = "Adam inside, sine MLP, k = 2: sine of the angle of E[(φ - W)/α] to AvgGrad, AvgGradInner"
@@ -145,14 +145,14 @@ def batch_norm() -> list[Claim]:
     ]
 
 
-def _distance_to_whole_task(problem: Problem) -> float:
-    whole = np.mean([problem.grad(joined(*task)) for task in problem.tasks], axis=0)
+def _distance_to_whole_task(family: TaskFamily) -> float:
+    whole = np.mean([family.grad(joined(*task)) for task in family.tasks], axis=0)
     # the loss is a sum over examples, and AvgGrad is of one of the task's minibatches
-    return relative(problem.avg_grad(), whole / len(problem.tasks[0]))
+    return relative(family.avg_grad(), whole / len(family.tasks[0]))
 
 
 def kinks() -> list[Claim]:
-    """Return that the expansion ends where the inner loop crosses a kink of a ReLU."""
+    """Return that the expansion does not hold beyond the first kink of a ReLU."""
     steps = np.array([1e-3, 10**-2.5])
     near, far = remainders(small_images(), 2, steps)[:, 0]
     jump = float(far / near) / float(steps[1] / steps[0]) ** 2

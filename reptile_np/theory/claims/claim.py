@@ -15,8 +15,8 @@ Value = float | str
 class Claim(NamedTuple):
     """A statement that can be true or false, and what was measured.
 
-    `tolerance` 0 means equality of fractions: the measurement knows no rounding.  In "at least" rows
-    (`at_least`) it is 0 too: the bound is the whole statement.
+    `tolerance` 0 means equality of fractions: nothing is rounded.  In the rows of `at_least` it is 0 too:
+    the bound is the whole statement.
     """
 
     claim: str
@@ -44,7 +44,7 @@ def close(claim: str, source: str, stated: float, measured: float, tolerance: fl
 
 
 def at_least(claim: str, source: str, bound: float, measured: float) -> Claim:
-    """Return the row of something shown to be large: a breakdown, by how much it breaks down."""
+    """Return the row of a quantity that is shown to be large, as the size of a breakdown."""
     return Claim(claim, source, f">= {bound:g}", float(measured), 0.0, bool(measured >= bound))
 
 

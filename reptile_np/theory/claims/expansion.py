@@ -14,12 +14,12 @@ import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 from reptile_np.theory import expansions
-from reptile_np.theory.claims.algorithm import example
 from reptile_np.theory.claims.claim import Claim, equal
+from reptile_np.theory.claims.shared import example
 from reptile_np.theory.expansions import (
     METHODS,
     Method,
-    Problem,
+    TaskFamily,
     distinct,
     independent,
     stated,
@@ -39,9 +39,9 @@ def verify() -> list[Claim]:
 
 def two_steps() -> list[Claim]:
     """Return (4)-(14): one task, losses L_0 then L_1."""
-    problem = example(variables=3, tasks=1, batches=2)
-    model, phi, (zero, one) = problem.model, problem.phi, problem.tasks[0]
-    g0, g1 = problem.grad(zero), problem.grad(one)
+    family = example(variables=3, tasks=1, batches=2)
+    model, phi, (zero, one) = family.model, family.phi, family.tasks[0]
+    g0, g1 = family.grad(zero), family.grad(one)
     alpha = Fraction(2, 7)
     phis = expansions.run(model, phi, [zero, one], alpha).phis
     grad_at_1 = model.loss_and_grad(phis[1], one)[1]
@@ -58,7 +58,7 @@ def two_steps() -> list[Claim]:
 
     def remainder(step: Fraction) -> Array:
         phi_1 = expansions.run(model, phi, [zero], step).phis[1]
-        return model.loss_and_grad(phi_1, one)[1] - g1 - problem.hvp(one, phi_1 - phi)
+        return model.loss_and_grad(phi_1, one)[1] - g1 - family.hvp(one, phi_1 - phi)
 
     orders = polynomial_coefficients(remainder, degree=4, count=3)
     second = model.third(phi, one, g0, g0) / 2
@@ -70,15 +70,15 @@ def two_steps() -> list[Claim]:
             np.concatenate([orders[0], orders[1], orders[2] - second]),
         )
     )
-    return [*rows, *pair_coefficients(problem), *map(chain_rule, (1, 2, 3))]
+    return [*rows, *pair_coefficients(family), *map(chain_rule, (1, 2, 3))]
 
 
-def pair_coefficients(problem: Problem) -> list[Claim]:
+def pair_coefficients(family: TaskFamily) -> list[Claim]:
     """Return the coefficients of α⁰ and α¹ in (8), (10), (13) and (14), for the pair L_0, L_1."""
-    zero, one = problem.tasks[0]
-    gradients = [problem.grad(zero), problem.grad(one)]
-    products = [problem.hvp(one, gradients[0]), problem.hvp(zero, gradients[1])]
-    pair = replace(problem, sampler=lambda task, k: [(zero, one)])
+    zero, one = family.tasks[0]
+    gradients = [family.grad(zero), family.grad(one)]
+    products = [family.hvp(one, gradients[0]), family.hvp(zero, gradients[1])]
+    pair = replace(family, sampler=lambda task, k: [(zero, one)])
     methods = {**METHODS, "g_2": weighted_gradient([0, 1])}
     expansion = dict(zip(methods, pair.expansion(methods, 2).swapaxes(0, 1), strict=True))
     rows = []
@@ -88,7 +88,8 @@ def pair_coefficients(problem: Problem) -> list[Claim]:
         ("MAML", "eqs (11)-(13)", [0, 1, -1, -1]),
         ("FOMAML", "eq. (14)", [0, 1, -1, 0]),
     ):
-        measured = [*_coordinates(gradients, expansion[name][0]), *_coordinates(products, expansion[name][1])]
+        zeroth, first = expansion[name][:2]
+        measured = [*coordinates_in(gradients, zeroth), *coordinates_in(products, first)]
         claim = f"{name}: coefficients of L_0', L_1', αL_1''L_0', αL_0''L_1'"
         rows.append(equal(claim, source, coefficients, measured))
     return rows
@@ -96,41 +97,41 @@ def pair_coefficients(problem: Problem) -> list[Claim]:
 
 def chain_rule(k: int) -> Claim:
     """Return that MAML is the gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))``, from its values alone."""
-    problem, alpha = example(batches=k, tasks=1), Fraction(1, 3)
-    model, batches = problem.model, problem.tasks[0]
+    family, alpha = example(batches=k, tasks=1), Fraction(1, 3)
+    model, batches = family.model, family.tasks[0]
 
     def adapted_loss(phi: Array) -> Any:
         return expansions.run(model, phi, batches, alpha).losses[-1]
 
     degree = model.degree * (model.degree - 1) ** (k - 1)
-    t = expansions.run(model, problem.phi, batches, alpha)
+    t = expansions.run(model, family.phi, batches, alpha)
     gradient = METHODS["MAML"](model, alpha)(t)
     return equal(
         f"k = {k}, α = {alpha}: g_MAML = ∂L_k(φ_k)/∂φ_1, from the values alone: the difference",
         "eq. (11)",
-        [0] * len(problem.phi),
-        gradient - exact_gradient(adapted_loss, problem.phi, degree),
+        [0] * len(family.phi),
+        gradient - exact_gradient(adapted_loss, family.phi, degree),
     )
 
 
 def inner_products() -> list[Claim]:
     """Return AvgGradInner = ½ E ∂(g_0 · g_1), both orders of the exchange, and the sign erratum."""
-    problems = [replace(example(), sampler=sampler) for sampler in (distinct, independent)]
-    return [claim for problem in problems for claim in inner_product(problem)]
+    families = [replace(example(), sampler=sampler) for sampler in (distinct, independent)]
+    return [claim for family in families for claim in inner_product(family)]
 
 
-def inner_product(problem: Problem) -> list[Claim]:
+def inner_product(family: TaskFamily) -> list[Claim]:
     """Return them for one way to draw minibatches."""
-    how = f"minibatches {problem.sampler.__name__}"
-    inner = problem.avg_grad_inner()
-    exchanged = problem.mean(lambda one, two: problem.hvp(two, problem.grad(one)), 2)
+    how = f"minibatches {family.sampler.__name__}"
+    inner = family.avg_grad_inner()
+    exchanged = family.mean(lambda one, two: family.hvp(two, family.grad(one)), 2)
 
     def product(phi: Array) -> Any:
-        here = replace(problem, phi=phi)
+        here = replace(family, phi=phi)
         return here.mean(lambda one, two: here.grad(one) @ here.grad(two), 2)
 
-    gradient = exact_gradient(product, problem.phi, degree=4)
-    slope = exact_gradient(lambda s: product(problem.phi + s[0] * inner), rationals([0]), degree=4)
+    gradient = exact_gradient(product, family.phi, degree=4)
+    slope = exact_gradient(lambda s: product(family.phi + s[0] * inner), rationals([0]), degree=4)
     return [
         equal(
             f"E[L_0''L_1'] = E[L_1''L_0'], {how}: the difference",
@@ -188,13 +189,13 @@ def expected_gradients() -> list[Claim]:
 
 
 def measured_coefficients(
-    problem: Problem, methods: dict[str, Method] | Any, k: int
+    family: TaskFamily, methods: dict[str, Method] | Any, k: int
 ) -> dict[str, list[Fraction | None]]:
     """Return, for each method, the measured coefficients of AvgGrad and of α AvgGradInner."""
-    zeroth, first = problem.expansion(methods, k, orders=2)
-    grad, inner = problem.terms(0), problem.terms(1)
+    zeroth, first = family.expansion(methods, k, orders=2)
+    grad, inner = family.terms(0), family.terms(1)
     return {
-        name: [_coordinates(grad, zeroth[i])[0], _coordinates(inner, first[i])[0]]
+        name: [coordinates_in(grad, zeroth[i])[0], coordinates_in(inner, first[i])[0]]
         for i, name in enumerate(methods)
     }
 
@@ -202,9 +203,9 @@ def measured_coefficients(
 def general_weights() -> list[Claim]:
     """Return ``E[Σ w_i g_i]`` for weights of any kind, and the two ratios of erratum 4."""
     weights = [Fraction(2, 3), Fraction(-1), Fraction(5, 2)]
-    problem = example()
-    row = measured_coefficients(problem, {"w": weighted_gradient(weights)}, 3)["w"]
-    two = measured_coefficients(problem, METHODS, 2)
+    family = example()
+    row = measured_coefficients(family, {"w": weighted_gradient(weights)}, 3)["w"]
+    two = measured_coefficients(family, METHODS, 2)
     return [
         equal(
             "E[Σ w_i g_i], w = (2/3, -1, 5/2): Σ w_i and -Σ w_i (i-1)",
@@ -229,8 +230,8 @@ def beyond() -> list[Claim]:
             replace(example(batches=batches), sampler=sampler, phi=rationals(phi))
             for phi in ([1, -1], [2, 1], [0, Fraction(1, 2)])
         ]
-        basis = np.concatenate([problem.terms(2) for problem in points], axis=1)
-        orders = np.concatenate([problem.expansion(METHODS, k)[2] for problem in points], axis=1)
+        basis = np.concatenate([family.terms(2) for family in points], axis=1)
+        orders = np.concatenate([family.expansion(METHODS, k)[2] for family in points], axis=1)
         for i, name in enumerate(METHODS):
             rows.append(
                 equal(
@@ -238,7 +239,7 @@ def beyond() -> list[Claim]:
                     "H_1H_2g_3, T_1[g_2,g_3], T_1[g_2,g_2], H_1H_2g_1",
                     "beyond the paper",
                     stated(name, k)[2],
-                    _coordinates(basis, orders[i]),
+                    coordinates_in(basis, orders[i]),
                 )
             )
     return rows
@@ -246,12 +247,12 @@ def beyond() -> list[Claim]:
 
 def potentials() -> list[Claim]:
     """Return of which orders of α the expected direction is the gradient of anything: its curl."""
-    problem, k = example(), 2
+    family, k = example(), 2
 
     def field(phi: Array) -> Array:
-        return replace(problem, phi=phi).expansion(METHODS, k)
+        return replace(family, phi=phi).expansion(METHODS, k)
 
-    jacobian = exact_gradient(field, problem.phi, degree=4)
+    jacobian = exact_gradient(field, family.phi, degree=4)
     curl = jacobian[..., 0, 1] - jacobian[..., 1, 0]
     return [
         equal(
@@ -264,7 +265,7 @@ def potentials() -> list[Claim]:
     ]
 
 
-def _coordinates(basis: Any, vector: Array) -> list[Fraction | None]:
+def coordinates_in(basis: Any, vector: Array) -> list[Fraction | None]:
     """Return the coefficients of a vector in a basis (terms, n), None each if it is not in their span."""
     c, residual = coordinates(np.stack(list(basis)).T, vector)
     return list(c) if np.all(residual == 0) else [None] * len(c)

@@ -90,7 +90,7 @@ def figure_2() -> list[Claim]:
 
 
 def without_common_point() -> list[Claim]:
-    """Return what happens where no φ solves all tasks: three lines that form a triangle."""
+    """Return what happens if no φ solves all tasks: three lines that form a triangle."""
     lines = [line([1, 0], 0), line([0, 1], 0), line([1, 1], 3)]
     nearest = nearest_point(lines)
     mean_step = sum(distance_gradient(m, nearest) for m in lines)
@@ -122,8 +122,8 @@ def without_common_point() -> list[Claim]:
 def partial_minimisation() -> list[Claim]:
     """Return that k steps of gradient descent are a partial projection, for a task that is a line.
 
-    For ``L = ½ (a·φ - b)²`` with |a| = 1, k steps of size α leave ``(1-α)^k`` of the distance, so that
-    Reptile's ε acts as ``ε (1 - (1-α)^k)`` on the exact projection: what (22) needs.
+    For ``L = ½ (a·φ - b)²`` with |a| = 1, k steps of size α multiply the distance by ``(1-α)^k``.
+    Reptile's ε therefore acts as ``ε (1 - (1-α)^k)`` on the exact projection, as (22) assumes.
     """
     a, b, alpha, k = rationals([Fraction(3, 5), Fraction(4, 5)]), Fraction(2), Fraction(1, 3), 4
     model = Polynomials(variables=2, degree=2)

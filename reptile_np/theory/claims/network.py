@@ -1,9 +1,10 @@
 """Section 4.1 on real networks in float64: remainders, fitted coefficients, angles.
 
-Step sizes are in units of the curvature: ``s = α |H|`` over three decades, 1e-6 to 1e-3.  Below, the
-remainder drowns in rounding; above, the small convolutional network crosses kinks of its ReLUs, where
-no expansion holds.  Reptile and FOMAML are taken as sums of gradients, which is the same thing exactly
-(``tests/test_paper.py``) and does not divide the rounding of φ by α.
+Step sizes are in units of the curvature: ``s = α |H|`` over three decades, 1e-6 to 1e-3.  Below them the
+remainder is smaller than rounding errors; above them the inner loop of the small convolutional network
+crosses kinks of its ReLUs, beyond which no expansion holds.  Reptile and FOMAML are computed as sums of
+gradients, which is exactly the same (``tests/test_paper.py``) and does not divide the rounding error of φ
+by α.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from reptile_np.meta.inner_loop import Array
 from reptile_np.nn.models import Model
 from reptile_np.theory import expansions
 from reptile_np.theory.claims.claim import Claim, close
-from reptile_np.theory.expansions import METHODS, Method, Problem, Task, stated, weighted_gradient
-from reptile_np.theory.networks import curvature, sine_waves, small_images
+from reptile_np.theory.claims.shared import directions, remainders
+from reptile_np.theory.expansions import METHODS, Task, TaskFamily, stated
+from reptile_np.theory.networks import sine_waves, small_images
 
-NETWORKS: dict[str, Callable[[], Problem]] = {"sine MLP": sine_waves, "conv + batch norm": small_images}
+NETWORKS: dict[str, Callable[[], TaskFamily]] = {"sine MLP": sine_waves, "conv + batch norm": small_images}
 STEPS = np.logspace(-6, -3, 7)
 """α |H|."""
 SLOPE_TOLERANCE = 0.05
@@ -32,36 +34,17 @@ def verify() -> list[Claim]:
     """Return the claims about networks."""
     rows = []
     for name, make in NETWORKS.items():
-        problem = make()
+        family = make()
         for k in (2, 3):
-            rows += remainder_slopes(name, problem, k)
-            rows += fitted_coefficients(name, problem, k)
-        rows.append(complex_step(name, problem))
+            rows += remainder_slopes(name, family, k)
+            rows += fitted_coefficients(name, family, k)
+        rows.append(complex_step(name, family))
     return rows
 
 
-def directions(k: int) -> dict[str, Method]:
-    """Return the three methods, Reptile and FOMAML as sums of gradients."""
-    return {
-        "Reptile": weighted_gradient([1] * k),
-        "FOMAML": weighted_gradient([0] * (k - 1) + [1]),
-        "MAML": METHODS["MAML"],
-    }
-
-
-def remainders(problem: Problem, k: int, steps: Array) -> Array:
-    """Return ``|E[g] - c_0 AvgGrad - α c_1 AvgGradInner| / |AvgGrad|``: (steps, methods)."""
-    methods = directions(k)
-    unit = curvature(problem)
-    c = np.array([[float(x[0]) for x in stated(name, k)[:2]] for name in methods])
-    grad, inner = problem.avg_grad(), problem.avg_grad_inner()
-    left = [problem.expected(methods, k, s / unit) - c @ np.stack([grad, s / unit * inner]) for s in steps]
-    return np.linalg.norm(left, axis=-1) / np.linalg.norm(grad)
-
-
-def remainder_slopes(name: str, problem: Problem, k: int) -> list[Claim]:
-    """Return that what the two terms leave falls with the square of α: slope 2 in log-log."""
-    left = remainders(problem, k, STEPS)
+def remainder_slopes(name: str, family: TaskFamily, k: int) -> list[Claim]:
+    """Return that the remainder after the two terms falls with the square of α: slope 2 in log-log."""
+    left = remainders(family, k, STEPS)
     slopes = np.polyfit(np.log10(STEPS), np.log10(left), 1)[0]
     return [
         close(
@@ -75,12 +58,12 @@ def remainder_slopes(name: str, problem: Problem, k: int) -> list[Claim]:
     ]
 
 
-def fitted_coefficients(name: str, problem: Problem, k: int) -> list[Claim]:
+def fitted_coefficients(name: str, family: TaskFamily, k: int) -> list[Claim]:
     """Return the coefficients of AvgGrad and AvgGradInner, and the angle to their span, at α → 0."""
-    methods, alpha = directions(k), 1e-4 / curvature(problem)
-    span = np.stack([problem.avg_grad(), problem.avg_grad_inner()], axis=1)
-    order_0 = problem.expected(methods, k, 0.0)
-    up, down = (problem.expected(methods, k, sign * alpha) for sign in (1, -1))
+    methods, alpha = directions(k), 1e-4 / family.curvature()
+    span = np.stack([family.avg_grad(), family.avg_grad_inner()], axis=1)
+    order_0 = family.expected(methods, k, 0.0)
+    up, down = (family.expected(methods, k, sign * alpha) for sign in (1, -1))
     order_1 = (up - down) / (2 * alpha)
     rows = []
     for i, method in enumerate(methods):
@@ -96,10 +79,10 @@ def fitted_coefficients(name: str, problem: Problem, k: int) -> list[Claim]:
     return rows
 
 
-def complex_step(name: str, problem: Problem, k: int = 3) -> Claim:
+def complex_step(name: str, family: TaskFamily, k: int = 3) -> Claim:
     """Return that MAML is the derivative of the adapted loss, by a complex step through the inner loop."""
-    model, batches = problem.model, problem.tasks[0][:k]
-    error = complex_step_error(model, problem.phi, batches, 0.1 / curvature(problem))
+    model, batches = family.model, family.tasks[0][:k]
+    error = complex_step_error(model, family.phi, batches, 0.1 / family.curvature())
     return close(
         f"g_MAML, k = {k}, {name}: relative error against a complex step through the inner loop",
         "eq. (11)",

@@ -3,9 +3,16 @@
 import pytest
 
 from reptile_np.nn import native
+from tests import native_kernels
 
 
 @pytest.fixture(scope="module", params=native.available())
-def kernels(request):
-    """Each variant, on one thread."""
-    return native.load(request.param, threads=1)
+def variant(request):
+    """The name of each variant."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def kernels(variant):
+    """The table of each variant, on one thread."""
+    return native_kernels.load(variant, threads=1)

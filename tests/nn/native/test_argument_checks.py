@@ -8,69 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn import native
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
-from reptile_np.nn.native.networks import LARGEST
+from reptile_np.nn.native.matching import match
+from reptile_np.nn.native.networks import NativeNetwork
+from reptile_np.nn.native.shapes import LARGEST
 from reptile_np.nn.ops import NUMPY
+from tests.conftest import tables
 
 built = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
-
-
-def one_line(error):
-    return "\n" not in str(error.value) and str(error.value)
-
-
-@built
-def test_available_names_are_what_load_accepts_best_first():
-    names = native.available()
-    assert "portable" in names
-    assert list(names) == [name for name in native.VARIANTS if name in names]
-    assert [native.load(name).name for name in names] == [f"native-{name}" for name in names]
-    assert native.load().name == f"native-{names[0]}"
-
-
-@built
-def test_an_unknown_variant_is_refused_in_one_line():
-    with pytest.raises(UsageError, match="choose one of") as error:
-        native.load("mmx")
-    assert one_line(error)
-
-
-@built
-@pytest.mark.parametrize("threads", [0, -1, 65, 2.5, "two", "0"])
-def test_a_bad_thread_count_is_refused_in_one_line(threads, monkeypatch):
-    with pytest.raises(UsageError, match="from 1 to 64") as error:
-        native.load(threads=threads)
-    assert one_line(error)
-    monkeypatch.setenv("REPTILE_NP_THREADS", str(threads))
-    with pytest.raises(UsageError, match="from 1 to 64"):
-        native.load()
-
-
-@built
-def test_a_call_that_one_thread_does_in_no_time_starts_no_other(monkeypatch):
-    monkeypatch.setattr(native, "WORTH_A_TEAM", 30)
-    kernels = native.load(threads=3).matmul.__self__
-    assert [kernels.team(work) for work in (0, 29, 30)] == [1, 1, 3]
-
-
-@built
-def test_the_environment_chooses_where_the_caller_does_not(monkeypatch):
-    monkeypatch.setenv("REPTILE_NP_OPS", "portable")
-    monkeypatch.setenv("REPTILE_NP_THREADS", "3")
-    ops = native.load()
-    assert (ops.name, ops.matmul.__self__.threads) == ("native-portable", 3)
-    ops = native.load(native.available()[0], threads=1)
-    assert (ops.name, ops.matmul.__self__.threads) == (f"native-{native.available()[0]}", 1)
-
-
-def test_without_the_extension_there_is_no_variant_and_load_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(native, "lib", None)
-    assert native.available() == ()
-    with pytest.raises(UsageError, match="install a C compiler") as error:
-        native.load()
-    assert one_line(error)
 
 
 shapes = st.lists(st.integers(0, 6), min_size=0, max_size=5).map(tuple)
@@ -112,15 +60,6 @@ kernel_shapes = st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4
 
 
 @built
-@given(x=odd_arrays(), w=odd_arrays())
-def test_products_of_anything_end_in_numpys_answer_or_in_an_error(kernels, x, w):
-    for name in ("matmul", "matmul_input", "matmul_weight"):
-        kind, actual = answers(lambda name=name: getattr(kernels, name)(x, w))
-        if kind == "value":
-            np.testing.assert_array_equal(actual, getattr(NUMPY, name)(x, w))
-
-
-@built
 @given(
     x=odd_arrays(st.one_of(four, shapes)),
     kernel=odd_arrays(st.one_of(kernel_shapes, shapes)),
@@ -156,8 +95,47 @@ def test_huge_sizes_are_refused_before_anything_is_allocated(kernels, padding):
         kernels.conv2d(x, kernel, 1, padding)
 
 
-def twin(model, kernels):
-    return kernels.network(model)
+class Lying(np.ndarray):
+    """Labels that say they are all in range."""
+
+    def min(self, *args, **kwargs):
+        return 0
+
+    def max(self, *args, **kwargs):
+        return 0
+
+
+@pytest.mark.parametrize("label", [-(2**30), 2**30])
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+def test_labels_out_of_range_are_refused_whatever_their_array_says_of_them(table, label):
+    """In a masked array or a lying subclass they passed the check, and C read outside of its memory."""
+    model = omniglot_cnn(5, filters=3).with_ops(table)
+    phi, x = np.zeros(model.layout.size, np.float32), np.zeros((2, 28, 28, 1), np.float32)
+    labels = np.array([0, label])
+    for y in (np.ma.MaskedArray(labels, [False, True]), labels.view(Lying)):
+        for call in (model.loss_and_grad, model.linearize, lambda phi, batch: model.hvp(phi, batch, phi)):
+            with pytest.raises(UsageError, match="labels run from"):
+                call(phi, (x, y))
+        with pytest.raises(UsageError, match="labels run from"):
+            adapt(model, Sgd(0.1), phi, [(x, y)], keep="ends")
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+def test_subclasses_of_arrays_get_the_answer_of_the_plain_array(table):
+    model = sine_mlp((4,)).with_ops(table)
+    phi, x = model.init(np.random.default_rng(0)), np.ones((3, 1), np.float32)
+    expected = model.loss_and_grad(phi, (x, x))
+    masked = [np.ma.MaskedArray(array, np.zeros(array.shape, bool)) for array in (phi, x)]
+    loss, grad = model.loss_and_grad(masked[0], (masked[1], masked[1]))
+    assert (loss, type(grad)) == (expected[0], np.ndarray)
+    np.testing.assert_array_equal(grad, expected[1])
+    assert type(model.predict(masked[0], masked[1])) is np.ndarray
+
+
+def network_of(model, kernels):
+    network = model.with_ops(kernels)
+    assert isinstance(network, NativeNetwork)
+    return network
 
 
 @built
@@ -168,7 +146,7 @@ def twin(model, kernels):
 )
 def test_a_network_answers_or_says_in_one_line_what_is_wrong(kernels, x, y, bad):
     model = omniglot_cnn(5, filters=3)
-    network, phi = twin(model, kernels), np.zeros(model.layout.size, np.float32)
+    network, phi = network_of(model, kernels), np.zeros(model.layout.size, np.float32)
     y = (y * bad).astype(np.int64) if y.dtype == np.int32 else y
     kind, result = answers(lambda: network.loss_and_grad(phi, (x, y)))
     assert answers(lambda: network.linearize(phi, (x, y)).hvp(phi))[0] == kind
@@ -182,21 +160,22 @@ def test_a_network_answers_or_says_in_one_line_what_is_wrong(kernels, x, y, bad)
 
 @built
 @pytest.mark.parametrize("model", [omniglot_cnn(5, filters=3), sine_mlp((7,))], ids=["blocks", "tanh"])
-def test_a_vector_of_the_wrong_length_or_dtype_is_refused(kernels, model):
-    network, n = twin(model, kernels), model.layout.size
+def test_a_vector_of_the_wrong_length_is_refused(kernels, model):
+    network, n = network_of(model, kernels), model.layout.size
     x = np.zeros((2, *model.input_shape), np.float32)
     y = np.zeros(2, int) if len(model.input_shape) == 3 else np.zeros((2, 1), np.float32)
     good = np.zeros(n, np.float32)
-    for wrong in (np.zeros(n + 1, np.float32), np.zeros(n), np.zeros((n, 1), np.float32)):
+    for wrong in (np.zeros(n + 1, np.float32), np.zeros((n, 1), np.float32)):
         for call in (
+            lambda v: network.update(Sgd(0.1), v, (), good),
+            lambda v: network.update(Sgd(0.1), good, (), v),
+            lambda v: adapt(network, Sgd(0.1), v, [(x, y)], keep="ends"),
             lambda v: network.predict(v, x),
             lambda v: network.loss_and_grad(v, (x, y)),
             lambda v: network.hvp(v, (x, y), good),
             lambda v: network.hvp(good, (x, y), v),
             lambda v: network.linearize(v, (x, y)),
             lambda v: network.linearize(good, (x, y)).hvp(v),
-            lambda v: network.optimizer_step(Sgd(0.1), v, (), good),
-            lambda v: network.optimizer_step(Sgd(0.1), good, (), v),
         ):
             with pytest.raises(UsageError, match="this model needs float32"):
                 call(wrong)
@@ -208,14 +187,14 @@ def test_labels_out_of_range_are_refused(kernels, label):
     model = omniglot_cnn(5, filters=3)
     batch = np.zeros((1, 28, 28, 1), np.float32), np.array([label])
     with pytest.raises(UsageError, match="labels run from"):
-        twin(model, kernels).loss_and_grad(np.zeros(model.layout.size, np.float32), batch)
+        network_of(model, kernels).loss_and_grad(np.zeros(model.layout.size, np.float32), batch)
 
 
 @built
 def test_a_minibatch_too_large_for_32_bits_is_refused_before_anything_is_allocated(kernels):
     model = omniglot_cnn(5, filters=3)
-    network = twin(model, kernels)
-    n = LARGEST // network.widest + 1
+    network = network_of(model, kernels)
+    n = LARGEST // match(model).largest_image + 1
     phi = np.zeros(model.layout.size, np.float32)
     x, y = np.broadcast_to(np.float32(0), (n, 28, 28, 1)), np.zeros(n, np.int32)
     calls = [
@@ -223,7 +202,7 @@ def test_a_minibatch_too_large_for_32_bits_is_refused_before_anything_is_allocat
         lambda: network.loss_and_grad(phi, (x, y)),
         lambda: network.hvp(phi, (x, y), phi),
         lambda: network.linearize(phi, (x, y)),
-        lambda: network.inner_loop(Sgd(0.1), phi, [(x, y)], ()),
+        lambda: network.adapt(Sgd(0.1), phi, [(x, y)], (), "ends"),
     ]
     tracemalloc.start()
     for call in calls:

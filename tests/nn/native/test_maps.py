@@ -1,6 +1,8 @@
-"""Native kernels equal NumPy to the bit on integers: around every block size, any alignment, any threads."""
+"""Native convolutions are NumPy's, bitwise on integers: any block size, alignment and number of threads."""
 
 import pickle
+from copy import copy, deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from reptile_np.nn import native
+from reptile_np.nn.native import maps
 from reptile_np.nn.ops import NUMPY
+from tests import native_kernels
 from tests.oracles import gamma
 from tests.strategies import (
     Convolution,
@@ -41,7 +45,7 @@ def wide_convolutions(draw, numbers=integers_as):
 
 
 @given(conv=wide_convolutions())
-def test_convolutions_around_every_block_size_are_numpys_to_the_bit_on_integers(kernels, conv):
+def test_convolutions_around_every_block_size_are_numpys_bitwise_on_integers(kernels, conv):
     for actual, expected in zip(conv.maps(kernels), conv.maps(NUMPY), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
@@ -49,7 +53,7 @@ def test_convolutions_around_every_block_size_are_numpys_to_the_bit_on_integers(
 @given(conv=wide_convolutions(normals))
 def test_convolutions_of_reals_stay_within_gamma_n_of_their_absolute_terms(kernels, conv):
     """A sum of n products in any order, fused or not: |error| <= γ_n Σ |terms| (Higham 2002, section 3.1)."""
-    assume(conv.stride > 2 or conv.taps != (3, 3))  # perhaps by patches: test_native_winograd.py
+    assume(conv.stride > 2 or conv.taps != (3, 3))  # else perhaps by Winograd tiles: test_winograd.py
     wide = conv.astype(float)
     lengths = conv.kernel[..., 0].size, conv.kernel[:, :, 0].size, conv.y_bar[..., 0].size
     results = zip(conv.maps(kernels), wide.maps(NUMPY), abs(wide).maps(NUMPY), lengths, strict=True)
@@ -57,12 +61,9 @@ def test_convolutions_of_reals_stay_within_gamma_n_of_their_absolute_terms(kerne
         assert (np.abs(actual - expected) <= gamma(n, np.float32) * absolute).all()
 
 
-@given(p=st.sampled_from(EDGES), i=st.sampled_from(EDGES), o=st.sampled_from(EDGES), rng=rngs)
-def test_products_around_every_block_size_are_exact_on_integers(kernels, p, i, o, rng):
-    x, w, y_bar = (integers_as(np.float32, rng, shape) for shape in ((p, i), (i, o), (p, o)))
-    np.testing.assert_array_equal(kernels.matmul(x, w), x @ w)
-    np.testing.assert_array_equal(kernels.matmul_input(y_bar, w), y_bar @ w.T)
-    np.testing.assert_array_equal(kernels.matmul_weight(x, y_bar), x.T @ y_bar)
+def test_single_products_are_numpys_own_because_blas_is_faster(kernels):
+    for name in ("matmul", "matmul_input", "matmul_weight"):
+        assert getattr(kernels, name) is getattr(NUMPY, name)
 
 
 def shifted(array, floats, odd_bytes=0):
@@ -94,28 +95,59 @@ def test_any_alignment_gives_the_same_bits(kernels, floats):
 @pytest.mark.parametrize("threads", [2, 3, 4])
 @given(conv=st.one_of(wide_convolutions(normals), filtered_convolutions(normals)))
 def test_any_number_of_threads_gives_the_same_bits(kernels, threads, conv):
-    team = native.load(kernels.name.removeprefix("native-"), threads)
+    team = native_kernels.load(kernels.name.removeprefix("native-"), threads)
     for actual, expected in zip(conv.maps(team), conv.maps(kernels), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
 
 @given(seed=seeds)
-def test_other_dtypes_and_empty_arrays_answer_as_numpys_ops_do(kernels, seed):
+def test_other_dtypes_and_empty_arrays_get_numpys_answer(kernels, seed):
     rng = np.random.default_rng(seed)
-    x, w = normals(np.float64, rng, (3, 4)), normals(np.float64, rng, (4, 2))
+    x, kernel = normals(np.float64, rng, (2, 4, 4, 3)), normals(np.float64, rng, (3, 3, 3, 2))
+    single, pad = np.float32, ((1, 1), (1, 1))
     for a, b in (
-        (x, w),
-        (x.astype(np.float32), w),
-        (x * 1j, w),
-        (x[:0].astype(np.float32), w.astype(np.float32)),
+        (x, kernel),
+        (x.astype(single), kernel),
+        (x * 1j, kernel),
+        (x[:0].astype(single), kernel.astype(single)),
     ):
-        actual, expected = kernels.matmul(a, b), NUMPY.matmul(a, b)
+        actual, expected = kernels.conv2d(a, b, 1, pad), NUMPY.conv2d(a, b, 1, pad)
         np.testing.assert_array_equal(actual, expected)
         assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
 
 
-def test_a_table_survives_pickling(kernels):
-    copy = pickle.loads(pickle.dumps(kernels))
-    x = np.ones((2, 3), np.float32)
-    np.testing.assert_array_equal(copy.matmul(x, x.T), kernels.matmul(x, x.T))
-    assert copy.name == kernels.name
+ODD = {
+    "a signal with a kernel as long as its stride": ((1, 8000), (1, 400), 400, ((0, 0), (0, 0))),
+    "a small image in 4,000 rows of padding": ((4, 4), (3, 3), 1, ((4000, 4000), (0, 0))),
+    "a kernel as large as its image": ((1, 20_000), (1, 20_000), 1, ((0, 0), (0, 0))),
+    "a padding that lets a large kernel slide": ((150, 150), (150, 150), 1, ((149, 149), (149, 149))),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_shapes_that_c_would_plan_for_long_are_left_to_numpy(kernels, name, monkeypatch):
+    """In C such a plan takes up to a minute; NumPy's own call may not be cheap either, so it is not made."""
+    image, taps, stride, padding = ODD[name]
+    asked = []
+    for entry in ("conv2d", "conv2d_input", "conv2d_weight"):
+        monkeypatch.setattr(maps, "NUMPY", replace(maps.NUMPY, **{entry: lambda *a: asked.append(a)}))
+    x, kernel = np.ones((1, *image, 1), np.float32), np.ones((*taps, 1, 1), np.float32)
+    out = [(n + sum(p) - k) // stride + 1 for n, k, p in zip(image, taps, padding, strict=True)]
+    y_bar = np.ones((1, *out, 1), np.float32)
+    kernels.conv2d(x, kernel, stride, padding)
+    kernels.conv2d_input(y_bar, kernel, stride, padding, image)
+    kernels.conv2d_weight(x, y_bar, stride, padding, taps)
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("again", [lambda table: pickle.loads(pickle.dumps(table)), copy, deepcopy])
+def test_a_table_can_be_pickled_and_copied(kernels, again):
+    same = again(kernels)
+    x, kernel = np.ones((1, 4, 4, 2), np.float32), np.ones((3, 3, 2, 2), np.float32)
+    arguments = x, kernel, 1, ((1, 1), (1, 1))
+    np.testing.assert_array_equal(same.conv2d(*arguments), kernels.conv2d(*arguments))
+    assert (same.name, same.threads, same.kernels.team) == (
+        kernels.name,
+        kernels.threads,
+        kernels.kernels.team,
+    )

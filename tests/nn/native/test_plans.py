@@ -51,18 +51,17 @@ def network(side):
 
 def test_sizes_beyond_32_bits_are_exact_and_refused(table):
     shape = network(100_000)
-    assert table.network_widest(shape) == 50_000**2 * 64
-    assert table.network_parameters(shape) == 9 * 64 + 3 * 64 + 50_000**2 * 64 * 5 + 5
+    assert table.network.parameters(shape) == 9 * 64 + 3 * 64 + 50_000**2 * 64 * 5 + 5
     for hessian in (0, 1):
-        assert table.network_size(shape, 1, hessian) == 0
-    assert table.network_point(shape, 1) == 0
+        assert table.network.plan_size(shape, 1, hessian) == 0
+    assert table.network.saved_size(shape, 1) == 0
     mlp = ffi.new("rk_mlp *", {"layers": 2, "units": [1, 10**6, 10**6]})
-    assert table.mlp_parameters(mlp) == 2 * 10**6 + (10**6 + 1) * 10**6
-    assert table.mlp_size(mlp, 1, 0) == table.mlp_point(mlp, 1) == 0
+    assert table.mlp.parameters(mlp) == 2 * 10**6 + (10**6 + 1) * 10**6
+    assert table.mlp.plan_size(mlp, 1, 0) == table.mlp.saved_size(mlp, 1) == 0
     assert table.conv_size(ffi.new("rk_conv *", fields(1, 1, 10**6, 1, 1, 10**6, 1, 0, 0, 1, 1)), 1) == 0
 
 
 @pytest.mark.parametrize("batch", [1, 2, 1000, 2**31 - 1])
 def test_a_batch_is_refused_once_its_offsets_exceed_32_bits(table, batch):
     fits = batch * 14 * 14 * 64 < np.iinfo(np.int32).max
-    assert (table.network_size(network(28), batch, 0) > 0) == fits
+    assert (table.network.plan_size(network(28), batch, 0) > 0) == fits

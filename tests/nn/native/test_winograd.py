@@ -1,4 +1,4 @@
-"""3 × 3 convolutions by patches, at strides 1 and 2: exact on integers, their own bound on reals.
+"""3 × 3 convolutions by Winograd tiles, at strides 1 and 2: exact on integers, their own bound on reals.
 
 The oracle is the algorithm written out once more, in NumPy, from its three matrices.  With the matrices
 as they are it must be the convolution; with all absolute values it gives the sum of the absolute values
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 
 from reptile_np.nn import native
+from reptile_np.nn.native.maps import Kernels
 from reptile_np.nn.ops import NUMPY
 from tests.oracles import gamma
 from tests.strategies import Convolution, filtered_convolutions, integers_as, normals
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="native kernels a
 
 @dataclass(frozen=True)
 class Filtering:
-    """Along one axis, a patch of sources d, every `step` of them, makes y = Aᵀ ((G w) ⊙ (Bᵀ d))."""
+    """Along one axis, a tile of sources d, every `step` of them, makes y = Aᵀ ((G w) ⊙ (Bᵀ d))."""
 
     step: int
     inputs: np.ndarray  # Bᵀ (products, reads)
@@ -81,8 +82,8 @@ def both_axes(matrix, squares):
     return matrix @ squares @ matrix.T
 
 
-def patches_of(x, filtering, firsts, counts):
-    """The patches of x from sources `firsts` on, zeros outside: (b, rows, columns, c, reads, reads)."""
+def tiles_of(x, filtering, firsts, counts):
+    """The input tiles of x from sources `firsts` on, zeros outside: (b, rows, columns, c, reads, reads)."""
     reads = filtering.inputs.shape[1]
     room = [(max(0, -f), max(0, f) + reads + filtering.step * n) for f, n in zip(firsts, counts, strict=True)]
     padded = np.pad(x, ((0, 0), *room, (0, 0)))[:, max(0, firsts[0]) :, max(0, firsts[1]) :]
@@ -91,26 +92,26 @@ def patches_of(x, filtering, firsts, counts):
 
 
 def counts_of(size, starts, makes):
-    """How many patches there are along each axis, the first of them at destination `start` <= 0."""
+    """How many tiles there are along each axis, the first of them at destination `start` <= 0."""
     return [-((start - n) // makes) for n, start in zip(size, starts, strict=True)]
 
 
-def by_patches(x, kernel, filtering, firsts, starts, size):
-    """y (b, *size, f): Aᵀ (Σ_c (G w_c Gᵀ) ⊙ (Bᵀ d_c B)) A of every patch."""
+def by_tiles(x, kernel, filtering, firsts, starts, size):
+    """y (b, *size, f): Aᵀ (Σ_c (G w_c Gᵀ) ⊙ (Bᵀ d_c B)) A of every tile."""
     makes = len(filtering.outputs)
     counts = counts_of(size, starts, makes)
-    v = both_axes(filtering.inputs, patches_of(x, filtering, firsts, counts))
+    v = both_axes(filtering.inputs, tiles_of(x, filtering, firsts, counts))
     u = both_axes(filtering.kernel, kernel.transpose(2, 3, 0, 1))
     y = both_axes(filtering.outputs, np.einsum("bijcuv,cfuv->bijfuv", v, u))
     whole = y.transpose(0, 1, 4, 2, 5, 3).reshape(len(x), makes * counts[0], makes * counts[1], -1)
     return whole[:, -starts[0] :, -starts[1] :][:, : size[0], : size[1]]
 
 
-def weight_by_patches(x, y_bar, filtering, firsts, starts):
-    """w_bar (3, 3, c, f): Gᵀ (Σ_patches (Bᵀ d B) ⊙ (A y_bar Aᵀ)) G."""
+def weight_by_tiles(x, y_bar, filtering, firsts, starts):
+    """w_bar (3, 3, c, f): Gᵀ (Σ_tiles (Bᵀ d B) ⊙ (A y_bar Aᵀ)) G."""
     makes, size = len(filtering.outputs), y_bar.shape[1:3]
     counts = counts_of(size, starts, makes)
-    v = both_axes(filtering.inputs, patches_of(x, filtering, firsts, counts))
+    v = both_axes(filtering.inputs, tiles_of(x, filtering, firsts, counts))
     ends = [makes * n + start - m for n, start, m in zip(counts, starts, size, strict=True)]
     whole = np.pad(y_bar, ((0, 0), *((-start, end) for start, end in zip(starts, ends, strict=True)), (0, 0)))
     squares = whole.reshape(len(x), counts[0], makes, counts[1], makes, -1).transpose(0, 1, 3, 5, 2, 4)
@@ -119,7 +120,7 @@ def weight_by_patches(x, y_bar, filtering, firsts, starts):
 
 
 def oracle(conv, outside, absolute=False, stride_1=STRIDE_1):
-    """The three maps of a convolution; `outside`: the first patches begin half a patch outside the image."""
+    """The three maps of a convolution; `outside`: the first tiles begin half a tile outside the image."""
     pads = [before for before, _ in conv.padding]
     forward = stride_1 if conv.stride == 1 else STRIDE_2
     back = stride_1 if conv.stride == 1 else STRIDE_2_BACK
@@ -136,9 +137,9 @@ def oracle(conv, outside, absolute=False, stride_1=STRIDE_1):
     if absolute:
         conv, turned, forward, back = abs(conv), abs(turned), abs(forward), abs(back)
     return (
-        by_patches(conv.x, conv.kernel, forward, firsts, starts, conv.y_bar.shape[1:3]),
-        by_patches(conv.y_bar, turned.transpose(0, 1, 3, 2), back, back_firsts, back_starts, conv.size),
-        weight_by_patches(conv.x, conv.y_bar, forward, firsts, starts),
+        by_tiles(conv.x, conv.kernel, forward, firsts, starts, conv.y_bar.shape[1:3]),
+        by_tiles(conv.y_bar, turned.transpose(0, 1, 3, 2), back, back_firsts, back_starts, conv.size),
+        weight_by_tiles(conv.x, conv.y_bar, forward, firsts, starts),
     )
 
 
@@ -178,7 +179,7 @@ def test_reals_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(kernels,
 
     Forward and input adjoint: 2 roundings for the inputs, 4 for the kernel, up to 4 products of c channels
     and their sum, 4 for the outputs.  Weight adjoint: 2 for the inputs, 2 for the adjoints, up to 4 products
-    a patch in up to 8 shares, 4 for the kernel.  Where patches do not pay, there are 9 c products, or
+    a tile in up to 8 shares, 4 for the kernel.  Where tiles do not pay, there are 9 c products, or
     one a position in up to 16 shares.  Patches begin where it suits them: the larger terms count.
     """
     wide = conv.astype(float)
@@ -191,13 +192,11 @@ def test_reals_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(kernels,
         assert (np.abs(actual - expected) <= gamma(n, np.float32) * bound).all()
 
 
-class LargeTiles(native.Kernels):
+class LargeTiles(Kernels):
     """Single convolutions as the layers of a network: by tiles of 4 × 4 outputs if these pay."""
 
-    def _shape(self, *arguments):
-        shape = super()._shape(*arguments)
-        shape.large_tiles = 1
-        return shape
+    def _call(self, entry, shape, *arguments):
+        super()._call(entry, shape._replace(large_tiles=True), *arguments)
 
 
 def rounding_of_large_tiles(conv, lengths):
@@ -215,14 +214,14 @@ def test_large_tiles_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(ke
     Along an axis an input or a kernel's transform nests at most 3 roundings, an output's 4, and each
     coefficient is itself rounded at most twice: 5 and 6.  Forward and input adjoint: 10 for the inputs, 10
     for the kernel, 32 products and their sum, 12 for the outputs: 64.  Weight adjoint: 10 for the inputs,
-    12 for the adjoints, a product a patch in up to 4 shares, 14 for the kernel: patches + 40.
+    12 for the adjoints, a product a tile in up to 4 shares, 14 for the kernel: tiles + 40.
     """
     rng = np.random.default_rng(0)
-    large = LargeTiles(kernels.network.__self__.name, 1)
+    large = LargeTiles(kernels.kernels.name, kernels.kernels.team)
     shapes = (5, *size, 32), (3, 3, 32, 32), (5, *size, 32)
     conv = Convolution(*(rng.normal(size=s).astype(np.float32) for s in shapes), 1, pad)
-    patches = len(conv.x) * (size[0] // 4 + 2) * (size[1] // 4 + 2)
-    bounds = rounding_of_large_tiles(conv, (32 + 32, 32 + 32, patches + 40))
+    tiles = len(conv.x) * (size[0] // 4 + 2) * (size[1] // 4 + 2)
+    bounds = rounding_of_large_tiles(conv, (32 + 32, 32 + 32, tiles + 40))
     maps = zip(conv.maps(large), conv.maps(kernels), conv.astype(float).maps(NUMPY), bounds, strict=True)
     for actual, by_small_tiles, expected, bound in maps:
         assert (actual != by_small_tiles).any()  # the large tiles were taken
@@ -231,7 +230,7 @@ def test_large_tiles_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(ke
 
 
 @pytest.mark.parametrize(
-    ("height", "stride", "pad", "patches"),
+    ("height", "stride", "pad", "tiles"),
     [
         (42, 1, 1, True),  # the layers of Mini-ImageNet
         (21, 1, 1, True),
@@ -241,17 +240,17 @@ def test_large_tiles_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(ke
         (4, 2, 0, False),
     ],
 )
-def test_patches_are_taken_where_they_need_fewer_products(kernels, height, stride, pad, patches):
-    """Seen by an infinite pixel, whose patches subtract it from itself: NaN, where taps leave infinity."""
+def test_patches_are_taken_where_they_need_fewer_products(kernels, height, stride, pad, tiles):
+    """Seen by an infinite pixel, whose tiles subtract it from itself: NaN, where taps leave infinity."""
     x = np.zeros((20, height, height, 32), np.float32)
     x[:, 2, 2] = np.inf
     y = kernels.conv2d(x, np.ones((3, 3, 32, 32), np.float32), stride, ((pad, 1), (pad, 1)))
-    assert np.isnan(y).any() == patches
+    assert np.isnan(y).any() == tiles
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_many_patches_are_shared_out_and_added_up(kernels, stride):
-    """42 × 42 positions of 10 images, as in the second layer of Mini-ImageNet: 4,410 patches in 8 shares."""
+    """42 × 42 positions of 10 images, as in the second layer of Mini-ImageNet: 4,410 tiles in 8 shares."""
     rng = np.random.default_rng(0)
     size = 42 * stride
     shapes = (10, size, size, 32), (3, 3, 32, 32), (10, 42, 42, 32)

@@ -1,0 +1,83 @@
+/* The end of a layer's gradient: partial sums are added and padding is dropped.  In an inner loop the layer's parameters are then
+   updated and packed for the next step, while they are in the cache.  Shapes as in conv_t; layer l counts the dense layer.  */
+
+#ifndef RK_FINISH_H
+#define RK_FINISH_H
+
+#include "network/network.h"
+#include "network/optimizer.h"
+
+/* Whether the weight items of block k update its kernel: if there is a step, and a strip's rows are rows of phi. */
+INLINE int updates_strips(const block_t *k, const step_t *step) { return step && !k->w_bar && !k->conv.splits; }
+
+/* A weight item of block k, into grad (n,) or, with updates_strips, into phi and the packed weights. */
+LOCAL void block_weight_item(const block_t *k, int32_t i, int32_t pieces, const float *x, float *grad, const step_t *step)
+{
+    const conv_t *c = &k->conv;
+    if (!updates_strips(k, step)) {
+        conv_weight_item(c, i, pieces, x, k->z_bar, 0, k->w_bar ? k->w_bar : grad + k->offset);
+        return;
+    }
+    float w_bar[STRIP_ROWS * STRIP_PANELS * PANEL]; /* (rows, columns) */
+    const strip_item_t s = strip_item_at(&c->forward, i, c->out);
+    direct_weight_strip(&c->forward, s, x, k->z_bar, 0, w_bar, s.columns);
+    const ptrdiff_t first = k->offset + (ptrdiff_t)s.row * c->out + s.column; /* of phi: kernel[row, column] */
+    const int32_t rows_at_once = s.columns == c->out ? s.rows : 1; /* contiguous in phi */
+    for (int32_t r = 0; r < s.rows; r += rows_at_once) {
+        const ptrdiff_t from = first + (ptrdiff_t)r * c->out;
+        update_range(step, from, from + rows_at_once * s.columns, w_bar + r * s.columns);
+    }
+    for (int32_t j = 0; !step->last && j < s.columns; j += PANEL) {
+        const int32_t panel = (s.column + j) / PANEL;
+        pack_rows(step->phi + first - s.column, c->out, panel, s.rows, s.rows,
+                  c->packed + ((ptrdiff_t)panel * packed_rows(c, c->in) + s.row) * PANEL); /* packed[panel, row, :] */
+    }
+}
+
+/* Whether a layer is finished as one item: its gradient's storage is padded. */
+LOCAL int finished_whole(const network_t *n, int32_t l) { return l == n->shape.blocks || n->block[l].w_bar; }
+
+/* Update the kernel of layer l: LANES input channels of every tap. */
+LOCAL void update_channels(const network_t *n, int32_t l, int32_t item, const float *grad, const step_t *step)
+{
+    const rk_conv *s = &layer_conv(n, l)->shape;
+    const int32_t from = min_i(item * LANES, s->channels), end = min_i(from + LANES, s->channels);
+    for (int32_t t = 0; t < s->kernel_height * s->kernel_width; t++) { /* kernel[t, from:end, :] */
+        const ptrdiff_t row = layer_offset(n, l) + (ptrdiff_t)t * s->channels * s->filters + (ptrdiff_t)from * s->filters;
+        update_range(step, row, row + (ptrdiff_t)(end - from) * s->filters, grad + row);
+    }
+}
+
+/* Items of finishing layer l after all its weight items; delta: the adjoint of the logits, for the dense layer; step: NULL unless
+   the parameters are updated. */
+LOCAL int32_t finish_items(const network_t *n, int32_t l, const step_t *step)
+{
+    if (finished_whole(n, l)) return 1;
+    return step || n->block[l].conv.splits ? pack_items(&n->block[l].conv) : 0;
+}
+LOCAL void finish_item(const network_t *n, int32_t l, int32_t i, const float *delta, float *grad, const step_t *step)
+{
+    const conv_t *c = layer_conv(n, l);
+    const int dense = l == n->shape.blocks, whole = finished_whole(n, l);
+    float *w_bar = dense ? n->dense_w_bar : whole ? n->block[l].w_bar : grad + layer_offset(n, l);
+    const int32_t end = whole ? pack_items(c) : i + 1;
+    for (int32_t j = i; c->splits && j < end; j++) conv_weight_finish(c, j, w_bar);
+    if (dense)
+        dense_gradient(c, w_bar, delta, n->batch, grad + n->dense_offset);
+    else if (whole)
+        unpad_kernel(c, w_bar, grad + n->block[l].offset);
+    if (!step) return;
+    const float *w = step->phi + layer_offset(n, l);
+    const int updated = !dense && updates_strips(&n->block[l], step);
+    for (int32_t j = i; j < end; j++) {
+        if (!updated) update_channels(n, l, j, grad, step);
+        if (!updated && !step->last) conv_pack(c, w, j, c->packed);
+        if (c->packed_back && !step->last) conv_pack_back(c, w, j, c->packed_back);
+    }
+    if (i > 0) return;
+    const ptrdiff_t vectors = layer_offset(n, l) + kernel_size(&c->shape);
+    update_range(step, vectors, vectors + (dense ? 1 : 3) * (ptrdiff_t)c->shape.filters, grad + vectors);
+    if (!step->last) pad_layer(n, l, step->phi);
+}
+
+#endif

@@ -1,0 +1,77 @@
+"""The machine that is measured on, and whether it has too much other work for the figures to be believed.
+
+Verified by ``tests/bench/test_machine.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from statistics import median
+
+import numpy as np
+
+from reptile_np.bench.measurement import Row
+
+SPREAD = 1.5
+"""A median that is this many times its minimum is of a busy machine: records of idle ones have 1.06 to 1.25,
+with two threads 1.3; records of machines that had other work 1.35 to 1.46."""
+SPARE_LOAD = 0.5
+"""Processes that may be at work on a core that the benchmark uses, on average of the minute before."""
+
+
+def machine() -> dict[str, str | int | None]:
+    """Return what the figures were measured on."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": f"{blas['name']} {blas['version']}",
+    }
+
+
+def _processor() -> str:
+    """Return the processor's name and its vector instructions."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in file)}
+    except OSError:
+        return platform.processor() or platform.machine()
+    flags = facts.get("flags", "").split()
+    vectors = [name for name in ("avx2", "fma", "avx512f") if name in flags]
+    family = f"family {facts.get('cpu family')} model {facts.get('model')}"
+    return f"{facts.get('model name', platform.machine())} ({family}; {' '.join(vectors)})"
+
+
+def cores() -> int:
+    """Return the number of cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load() -> float | None:
+    """Return how many processes were at work in the last minute, on average; None if nobody counts."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def why_busy(rows: Iterable[Row], threads: int, load_before: float | None) -> str:
+    """Return why the figures should not be believed, in one line; nothing if they may be.
+
+    Parameters
+    ----------
+    threads
+        The largest number of threads that was measured.
+    load_before
+        What `load` said before the measurement.
+    """
+    reasons = []
+    if load_before is not None and load_before > cores() - threads + SPARE_LOAD:
+        reasons.append(f"{load_before:.1f} processes were at work on {cores()} cores in the minute before")
+    if spreads := [row["ms_median"] / row["ms_min"] for row in rows]:
+        spread = median(spreads)
+        if spread > SPREAD:
+            reasons.append(f"medians are {spread:.1f} times the minima")
+    return f"the machine was busy, do not rely on these figures: {', and '.join(reasons)}" if reasons else ""

@@ -1,0 +1,133 @@
+"""Stated derivatives against measured ones: the verdict, and the first explanation that fits.
+
+Verified by ``tests/checks/test_checks.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reptile_np.checks.differences import Slope
+from reptile_np.checks.report import Report, passed
+from reptile_np.meta.inner_loop import Array
+
+ROUNDINGS = 10
+"""Rounding errors that a sum of many terms may have, in units of the relative precision."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A stated derivative against a measured one.
+
+    `typical` is the size that the stated derivative has in a typical direction of this kind; None if
+    the direction is one of the random ones over all of φ, whose sizes are taken together.
+    """
+
+    direction: str
+    stated: Array
+    measured: Slope
+    typical: float | None = None
+
+    @property
+    def error(self) -> float:
+        """What is wrong, or cannot be known."""
+        distance = float(np.linalg.norm(self.stated - self.measured.value))
+        return math.inf if math.isnan(distance) else max(distance, self.measured.uncertainty)
+
+    @property
+    def size(self) -> float:
+        """The norm of the measured derivative."""
+        return float(np.linalg.norm(self.measured.value))
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares errors with the size of the derivative and with what rounding hides.
+
+    Parameters
+    ----------
+    check, truth
+        What is checked, and what it is compared with: for the report.
+    tolerance
+        The largest accepted error, relative to the size of the derivative: over all of φ the root mean
+        square of the measured ones, for a piece of φ its own.
+    single
+        Whether what was differentiated is rounded to float32.  Then the tolerance may be out of reach,
+        which the report says.
+
+    A piece of φ whose whole derivative is smaller than the rounding error of the measured one is not
+    judged, and reported as not measured.  Over all of φ that is accepted in float64 only: at a minimum
+    every slope vanishes.
+    """
+
+    check: str
+    truth: str
+    tolerance: float
+    single: bool = False
+
+    def verdict(self, comparisons: Sequence[Comparison], hint: str = "") -> Report:
+        """Return the report on the worst comparison.
+
+        Raises
+        ------
+        CheckFailure
+            If an error is larger than accepted; `hint` is the suspected cause if no other fits.
+        """
+        whole = [c.size**2 for c in comparisons if c.typical is None]
+        together = math.sqrt(sum(whole) / len(whole)) if whole else 0.0
+
+        def hidden(c: Comparison) -> float:
+            whole_float32 = self.single and c.typical is None
+            return 0.0 if whole_float32 else ROUNDINGS * c.measured.rounding
+
+        def own(c: Comparison) -> float:
+            return together if c.typical is None else max(c.size, c.typical)
+
+        def relative(c: Comparison) -> float:
+            error = c.error / max(own(c), hidden(c) / self.tolerance, 1e-300)
+            return math.inf if math.isnan(error) else error
+
+        def kinked(c: Comparison) -> bool:
+            return c.measured.jump > max(self.tolerance * own(c), 4 * ROUNDINGS * c.measured.rounding)
+
+        worst = max(comparisons, key=relative)
+        unseen = tuple(c.direction for c in comparisons if own(c) <= hidden(c) and c.stated.any())
+        kinks = [c for c in comparisons if kinked(c)]
+        if kinks and relative(worst) <= self.tolerance:
+            worst = max(kinks, key=lambda c: c.measured.jump / max(own(c), 1e-300))
+            error = worst.measured.jump / max(own(worst), 1e-300)
+            suspect = (
+                f"{self.truth} jumps at φ: there is a kink (ReLU, maximum) exactly at φ, and no derivative"
+            )
+            return passed(Report(self.check, worst.direction, error, self.tolerance, suspect))
+        error, suspect = relative(worst), ""
+        if not error <= self.tolerance:
+            wrong = [c.direction for c in comparisons if not relative(c) <= self.tolerance]
+            suspect = self._explanation(comparisons, wrong) or hint
+        return passed(Report(self.check, worst.direction, error, self.tolerance, suspect, unseen))
+
+    def _explanation(self, comparisons: Sequence[Comparison], wrong: list[str]) -> str:
+        """Return the first explanation that fits all comparisons, or nothing."""
+        stated = np.concatenate([np.ravel(c.stated) for c in comparisons])
+        truths = np.concatenate([np.ravel(c.measured.value) for c in comparisons])
+        if not np.isfinite(stated).all():
+            return f"the {self.check} is not finite"
+        if not stated.any():
+            return f"the {self.check} is zero"
+        factor = float(stated @ truths / (truths @ truths)) if truths.any() else 0.0
+        left = float(np.linalg.norm(stated - factor * truths) / np.linalg.norm(stated))
+        if left <= min(1e-2 if self.single else 1e-4, 0.1 * abs(factor - 1)):
+            times = f"{factor:.4g} times {self.truth}"
+            return f"the {self.check} is {times}: a mean in one and a sum in the other?"
+        if self.single and abs(factor - 1) <= 1e-2 and left <= 1e-2:
+            return (
+                "nothing but float32: the model computes in it, and its slopes are known to about "
+                f"{max(left, 1e-4):.0e}; compute in float64, or give tolerance=1e-2"
+            )
+        pieces = [c.direction for c in comparisons if c.typical is not None]
+        wrong_pieces = [name for name in pieces if name in wrong]
+        return f"only {', '.join(wrong_pieces)}" if 0 < len(wrong_pieces) < len(pieces) else ""

@@ -1,0 +1,163 @@
+"""Somebody else's functions, called with care: every argument and every result is looked at.
+
+A result that is not what a check needs ends in one line that names the function, what it returned and
+what is needed.  Exceptions raised inside the functions pass through.
+
+Verified by ``tests/checks/test_bad_input.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import Array, Batch
+
+LossAndGrad: TypeAlias = Callable[[Array, Batch], tuple[Any, Array]]
+"""(φ (n,), batch) ↦ (loss, gradient (n,))."""
+Hvp: TypeAlias = Callable[[Array, Batch, Array], Array]
+"""(φ (n,), batch, v (n,)) ↦ H v (n,)."""
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""Names and shapes of the pieces of φ, in order, as ``model.layout.shapes``."""
+
+
+def check_phi(phi: Any) -> None:
+    """Raise UsageError unless φ is a finite float64 vector (n,) with n ≥ 1."""
+    if not isinstance(phi, np.ndarray):
+        raise UsageError(f"phi is a {type(phi).__name__}; checks need a float64 NumPy vector (n,)")
+    if phi.ndim != 1 or phi.dtype != np.float64 or not phi.size:
+        raise UsageError(f"phi is {phi.dtype} {phi.shape}; checks need a float64 NumPy vector (n,), n ≥ 1")
+    if not np.isfinite(phi).all():
+        raise UsageError(f"phi[{int(np.argmin(np.isfinite(phi)))}] is not finite")
+
+
+def piece_slices(shapes: Shapes | None, n: int) -> dict[str, slice]:
+    """Return where each piece is in φ (n,).
+
+    Raises
+    ------
+    UsageError
+        If `shapes` is not a mapping from names to shapes, or its sizes do not add up to n.
+    """
+    if shapes is None:
+        return {}
+    if not isinstance(shapes, Mapping):
+        raise UsageError(f"shapes is a {type(shapes).__name__}; give a mapping from names to shapes")
+    slices, start = {}, 0
+    for name, shape in shapes.items():
+        sides = shape if isinstance(shape, tuple | list) else [None]
+        if not all(isinstance(side, int | np.integer) for side in sides):
+            raise UsageError(f"shapes[{name!r}] is {shape!r}; give a tuple of integers")
+        slices[name] = slice(start, start + math.prod(shape))
+        start = slices[name].stop
+    if start != n:
+        raise UsageError(f"shapes add up to {start} entries, phi has {n}; name every piece of phi once")
+    return {name: piece for name, piece in slices.items() if piece.stop > piece.start}
+
+
+def vector(value: Any, n: int, what: str) -> Array:
+    """Return what a function returned as a new real vector (n,), its floating-point type unchanged.
+
+    Raises
+    ------
+    UsageError
+        If it is anything else.
+    """
+    array = np.array(value) if value is not None else np.array(None)
+    if array.dtype.kind not in "fiu":
+        found = "None" if value is None else f"of type {type(value).__name__} and dtype {array.dtype}"
+        raise UsageError(f"{what} is {found}; it must be a real NumPy vector of shape ({n},)")
+    if array.shape != (n,):
+        raise UsageError(f"{what} has shape {array.shape}; phi has ({n},)")
+    return array
+
+
+class Functions:
+    """A model given by plain functions; `loss_and_grad` and `hvp` as the inner loop calls them.
+
+    `precision` is the relative rounding error of the numbers seen so far: that of float32 if the
+    gradient is float32 or every loss is a float32 number, else that of float64.
+    """
+
+    def __init__(self, loss_and_grad: LossAndGrad, hvp: Hvp | None = None) -> None:
+        self._loss_and_grad, self._hvp = loss_and_grad, hvp
+        self._losses: set[float] = set()
+        self._float32 = False
+
+    def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
+        """Return the loss and the gradient (n,) at φ.
+
+        Raises
+        ------
+        UsageError
+            If the function does not return one number and a vector (n,).
+        """
+        result = self._loss_and_grad(phi.copy(), batch)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise UsageError(
+                f"loss_and_grad returned {_described(result)}; "
+                "it must return two values, the loss and the gradient"
+            )
+        loss, grad = self._number(result[0]), vector(result[1], len(phi), "the gradient")
+        self._losses.add(loss)
+        self._float32 |= grad.dtype in (np.float32, np.float16)
+        return loss, grad.astype(np.float64)
+
+    def loss(self, phi: Array, batch: Batch) -> float:
+        """Return the loss at φ."""
+        return self.loss_and_grad(phi, batch)[0]
+
+    def grad(self, phi: Array, batch: Batch) -> Array:
+        """Return the gradient (n,) at φ."""
+        return self.loss_and_grad(phi, batch)[1]
+
+    def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
+        """Return ``H v`` (n,) at φ.
+
+        Raises
+        ------
+        UsageError
+            If the function does not return a vector (n,).
+        """
+        assert self._hvp is not None
+        product = vector(self._hvp(phi.copy(), batch, v.copy()), len(phi), "the Hessian product")
+        return product.astype(np.float64)
+
+    @property
+    def single(self) -> bool:
+        """Whether the model computes in float32, as far as its results show."""
+        finite = [loss for loss in self._losses if math.isfinite(loss)]
+        with np.errstate(over="ignore"):
+            narrow = len(finite) > 1 and all(float(np.float32(loss)) == loss for loss in finite)
+        return self._float32 or narrow
+
+    @property
+    def precision(self) -> float:
+        """The relative rounding error of the model's results."""
+        return float(np.finfo(np.float32 if self.single else np.float64).eps)
+
+    @staticmethod
+    def _number(loss: Any) -> float:
+        shape = getattr(loss, "shape", ())
+        if loss is None or tuple(shape) != ():
+            raise UsageError(
+                f"the loss is {_described(loss)}; it must be one number (a mean or a sum over examples)"
+            )
+        try:
+            return float(loss)
+        except (TypeError, ValueError):
+            raise UsageError(f"the loss is {_described(loss)}; it must be one real number") from None
+
+
+def _described(value: Any) -> str:
+    if value is None:
+        return "None"
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"a {type(value).__name__} of shape {tuple(shape)}"
+    length = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"a {type(value).__name__}{length}"

@@ -1,0 +1,87 @@
+"""Check derivatives by the order at which the remainder of the Taylor polynomial falls.
+
+Verified by ``tests/checks/test_checks.py``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, check_phi
+from reptile_np.checks.gradients import random_directions
+from reptile_np.checks.report import CheckFailure, Report, passed
+from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import Array, Batch
+
+# A remainder counts if it is larger than this times the loss.  In float32 that is 170 rounding errors of a
+# single number (1.2e-7), enough for a sum of many; in float64 a wider margin costs nothing.
+VISIBLE = {True: 2e-5, False: 1e-11}
+
+
+def check_taylor_order(
+    loss_and_grad: LossAndGrad,
+    phi: Array,
+    batch: Batch,
+    *,
+    hvp: Hvp | None = None,
+    directions: int = 4,
+    tolerance: float = 0.1,
+    seed: int = 0,
+) -> Report:
+    """Check that the remainder of the Taylor polynomial is of order t², with an `hvp` of order t³.
+
+    With R(t) the root mean square, over ±v for each direction v, of
+    ``L(φ + tv) - L - t g·v (- t² v·Hv / 2)``, a right derivative keeps ``R / t^order`` bounded; a wrong
+    one makes it grow as t falls.  (Along one v alone the next two orders can cancel at some t, and R
+    then seems to grow below it; over ±v they cannot.)  The order found is the right one less the growth
+    (in log-log) from the upper half of the steps at which R is larger than rounding errors to the lower
+    half.  Steps are 10 % of the norm of φ and smaller.
+
+    Parameters
+    ----------
+    hvp
+        ``(phi, batch, v) -> H v (n,)``; without it only the gradient is checked.
+    loss_and_grad, phi, batch, directions, seed
+        As in `check_grad`; the model may compute in float32.
+    tolerance
+        By how much the order found may be less than 2 (3 with `hvp`).  The report's error is that
+        difference; a remainder that is all rounding has the error 0.
+
+    Raises
+    ------
+    CheckFailure
+        If the order found is too low, or a value is not finite.
+    UsageError
+        As `check_grad`.
+    """
+    check_phi(phi)
+    if directions < 1:
+        raise UsageError(f"directions is {directions}; give at least 1")
+    model = Functions(loss_and_grad, hvp)
+    loss, grad = model.loss_and_grad(phi, batch)
+    order, name = (3 if hvp else 2), f"{directions} random directions"
+    steps = np.logspace(-1, -7, 25) * (float(np.linalg.norm(phi)) or 1.0)
+    remainders, largest = [], 0.0
+    for v in random_directions(phi, directions, seed):
+        curve = v @ model.hvp(phi, batch, v) if hvp else 0.0
+        for t in (steps, -steps):
+            values = np.array([model.loss(phi + ti * v, batch) for ti in t])
+            remainders.append(values - loss - t * (grad @ v) - t**2 * curve / 2)
+            largest = max(largest, float(np.abs(values).max()))
+    left = np.sqrt(np.mean(np.square(remainders), axis=0))
+    if not np.isfinite(left).all():
+        raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, "a value is not finite"))
+    # up to the first that is not visible
+    visible = int(np.argmin([*(left > VISIBLE[model.single] * largest), False]))
+    if visible < 4:
+        return Report("Taylor order", name, 0.0, tolerance)
+    half, last = visible // 2, visible - 1
+    scaled = left[:visible] / steps[:visible] ** order
+    growth = float(scaled[half:].max() / scaled[:half].max())
+    found = order - math.log(growth) / math.log(steps[half - 1] / steps[last])
+    culprit = "gradient" if found < 1.5 or not hvp else "Hessian product"
+    suspect = f"the remainder falls like t^{found:.2f}, not t^{order}: the {culprit} is wrong"
+    error = max(order - found, 0.0)
+    return passed(Report("Taylor order", name, error, tolerance, suspect if error > tolerance else ""))

@@ -1,0 +1,127 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from reptile_np.cli.terminal import show
+from reptile_np.errors import UsageError
+
+Command = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line; `more` writes the end of its help when it is read."""
+
+    more: Callable[[], str] | None = None
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what the program prints."""
+        raise UsageError(f"{message} (see: {self.prog} --help)")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print help or version; argparse's own method hides that the output is full."""
+        show(message.rstrip("\n"))
+
+    def format_help(self) -> str:
+        """Return the help, with its end."""
+        return super().format_help() + (f"\n{self.more()}\n" if self.more else "")
+
+
+class Commands:
+    """The commands of a parser."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._parsers = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
+
+    def add(self, name: str, command: Command, about: str, stopped: str) -> Parser:
+        """Add a command; `stopped` is what Ctrl-C says, `set_defaults` may put a function in its place."""
+        parser = self._parsers.add_parser(name, help=about, description=about)
+        parser.set_defaults(command=command, stopped=lambda args: stopped)
+        return parser
+
+
+def add_json(parser: Parser) -> None:
+    """Add --json for a command that prints one object."""
+    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+
+
+def add_computing(parser: Parser) -> None:
+    """Add the options that choose kernels, threads, data and progress."""
+    parser.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa> (default: auto)")
+    parser.add_argument("--threads", type=positive, help="native threads (default: the available cores)")
+    parser.add_argument("--data", type=path, metavar="DIR", help="where the images are (default: imported)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """Return a whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer of at least {least}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Return a positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: must be a positive number of seconds")
+    return value
+
+
+def path(text: str) -> Path:
+    """Return a path; ~ is the home folder, as the shell does not say after an equals sign."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text}: there is no such user, or no home folder") from None
+
+
+def source(text: str) -> str:
+    """Return an address as it is, a path with ~ replaced."""
+    return text if text.startswith(("http://", "https://")) else str(path(text))
+
+
+def json_file(text: str) -> str:
+    """Return "-" or the name of a file that can be written, so that a long measurement is not lost."""
+    if text == "-":
+        return text
+    file = path(text)
+    existed = file.exists()
+    try:
+        with file.open("a"):
+            pass
+        if not existed:
+            file.unlink()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: cannot be written ({error.strerror})") from None
+    return str(file)
+
+
+def one_blas_thread() -> None:
+    """Keep NumPy's BLAS to one thread, unless the user has said otherwise; call before NumPy is imported.
+
+    The products here are too small to share: a second thread gains a tenth on an idle machine, and waits
+    for its turn on a busy one (glyphs-5way on two busy cores trained in 114 s with two, 35 s with one).
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,0 +1,76 @@
+"""The command `classify`: one's own images, from a few examples of each class."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path
+from reptile_np.cli.terminal import BOLD, paint, show, show_json
+from reptile_np.errors import UsageError, printable
+
+MODES = {"non_transductive": False, "transductive": True}
+"""Mode ↦ the argument of `Learner.predict_proba`."""
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    classify = commands.add(
+        "classify", _classify, "classify images from a few examples of each class", stopped="stopped"
+    )
+    classify.add_argument("run", metavar="RUN|pretrained:NAME")
+    classify.add_argument(
+        "--support", type=path, required=True, metavar="DIR", help="a folder of a few images for each class"
+    )
+    classify.add_argument("images", type=path, nargs="+", metavar="IMAGE")
+    add_json(classify)
+    classify.more = lambda: (
+        "Each image gets its most probable class in both modes: by itself, with the examples\n"
+        "(non-transductive), and together with the other images (transductive)."
+    )
+
+
+def _classify(args: argparse.Namespace) -> int:
+    one_blas_thread()
+    import numpy as np
+
+    from reptile_np.experiments.image_files import class_folders, read_image
+    from reptile_np.pretrained import learner_of, saved_run
+
+    run = saved_run(args.run)
+    learner = learner_of(run)
+    source = run.config()[0].tasks.source
+    rows, columns, channels = learner.model.input_shape
+    folders = class_folders(args.support)
+    ways = learner.model.output_shape[0]
+    if not 2 <= len(folders) <= ways:
+        raise UsageError(
+            f"--support {args.support}: {len(folders)} class folders; this model tells from 2 to {ways} "
+            "classes apart"
+        )
+
+    def read(files: list[Path]) -> Any:
+        return np.stack([read_image(file, source, (rows, columns, channels)) for file in files])
+
+    examples = [(file, name) for name, files in folders.items() for file in files]
+    learner.fit(read([file for file, _ in examples]), [name for _, name in examples])
+    images = read(args.images)
+    tables = {mode: learner.predict_proba(images, transductive=together) for mode, together in MODES.items()}
+    classes = learner.classes_.tolist()
+    if args.json:
+        results = [
+            {
+                "image": str(file),
+                **{mode: dict(zip(classes, p[i].tolist(), strict=True)) for mode, p in tables.items()},
+            }
+            for i, file in enumerate(args.images)
+        ]
+        show_json({"classes": classes, "examples": len(examples), "images": results})
+        return 0
+    for i, file in enumerate(args.images):
+        show(f"{printable(str(file))}:")
+        for mode, table in tables.items():
+            best = printable(classes[table[i].argmax()])
+            show(f"{mode.replace('_', '-'):>18}: {paint(best, BOLD)} {table[i].max():.1%}")
+    return 0

@@ -1,0 +1,54 @@
+"""The command `figure`: draw a figure from the runs that it needs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from reptile_np.cli import signals
+from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path
+from reptile_np.cli.terminal import show, show_json
+
+NAMES = ("1", "2", "3", "curve", "same-k")
+SUFFIXES = (".csv", ".png", ".svg")
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    figure = commands.add(
+        "figure",
+        _figure,
+        "draw a figure of the paper, or one of ours: PNG, SVG, CSV",
+        stopped="stopped; the figure was not drawn",
+    )
+    figure.add_argument("name", choices=NAMES)
+    figure.add_argument(
+        "--runs", type=path, metavar="DIR", help="its runs; 1 trains without them, in a minute; 2 needs none"
+    )
+    figure.add_argument(
+        "--out", type=path, metavar="FILE", help="without an extension (default: ./figure-NAME)"
+    )
+    figure.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa>")
+    figure.add_argument("--quiet", action="store_true", help="no progress")
+    add_json(figure)
+
+
+def _figure(args: argparse.Namespace) -> int:
+    one_blas_thread()
+    from reptile_np.experiments.backend import choose_ops
+    from reptile_np.experiments.figures import sources, style
+
+    style.check_installed()
+    signals.raise_instead()  # to remove partial files
+    out = args.out or Path(f"figure-{args.name}")
+    if out.suffix in SUFFIXES:
+        out = out.with_suffix("")
+    module = sources.FIGURES[args.name]
+    table = sources.table(args.name, args.runs, choose_ops(args.ops, 1), args.quiet)
+    files = [str(file) for file in style.save(table, module.draw, out, module.SIZE)]
+    if args.json:
+        show_json({"files": files})
+    else:
+        for file in files:
+            show(file)
+    return 0

@@ -1,0 +1,210 @@
+"""The commands `list`, `show` and `runs`: what there is to run, and what was run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reptile_np.cli.arguments import Commands, add_json, path
+from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, show, show_json
+from reptile_np.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from reptile_np.experiments.presets import Preset
+    from reptile_np.experiments.run_list import RunSummary
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands."""
+    stopped = "stopped"
+    add_json(commands.add("list", _list, "every preset and its cost; the kernels there are", stopped))
+
+    one = commands.add("show", _show, "all values of one preset, their source and its cost", stopped)
+    one.add_argument("preset")
+    add_json(one)
+
+    runs = commands.add("runs", _runs, "the runs under a directory: steps done and accuracy", stopped)
+    runs.add_argument("directory", type=path, metavar="DIR")
+    runs.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="two of them: what they differ in, side by side"
+    )
+    runs.add_argument(
+        "--export", type=path, metavar="TO", help="copy their records there, without large files"
+    )
+    add_json(runs)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from reptile_np.experiments.backend import kernels_missing
+    from reptile_np.experiments.presets import PRESETS, describe
+    from reptile_np.nn import native
+
+    kernels = ["numpy", *(f"native-{isa}" for isa in native.available())]
+    if args.json:
+        show_json({"presets": [describe(preset) for preset in PRESETS.values()], "ops": kernels})
+        return 0
+    names = [*PRESETS, *_families()]
+    name_width = max(map(len, names))
+    cost_width = max(len(preset.cost) for preset in PRESETS.values())
+    about_width = WIDTH - name_width - cost_width - 6
+
+    def row(name: str, about: str, cost: str) -> None:
+        first, *more = textwrap.wrap(about, about_width)
+        show(f"  {name:{name_width}}  {first:{about_width}}  {cost:>{cost_width}}")
+        for line in more:
+            show(f"  {'':{name_width}}  {line}")
+
+    for heading, group in _groups():
+        show(paint(heading, BOLD))
+        for name in group:
+            row(name, PRESETS[name].about, PRESETS[name].cost)
+    show(paint("Methods at the same k (reptile-np reproduce same-k, same-k-omniglot)", BOLD))
+    for name, family in _families().items():
+        row(name, f"{family[0].algorithm}, {len(family)} preset{'s' * (len(family) > 1)}", family[0].cost)
+    show("\nThe last column is roughly the time on one core with native kernels.")
+    show(f"kernels: {', '.join(kernels)}")
+    if missing := kernels_missing():
+        note(missing)
+    return 0
+
+
+def _groups() -> Iterator[tuple[str, list[str]]]:
+    """Yield the listed presets in groups: the tables and figures of the paper, then ours."""
+    from reptile_np.experiments.presets import PRESETS
+    from reptile_np.experiments.targets import TARGETS
+
+    others = list(PRESETS)
+    for target in TARGETS.values():
+        if group := [name for name in target.presets if name in PRESETS]:
+            yield f"{target.title} (reptile-np reproduce {target.name})", group
+            others = [name for name in others if name not in group]
+    yield "Not in the paper", others
+
+
+def _families() -> dict[str, list[Preset]]:
+    """Return the presets of the same-k study by the name of their family, such as same-k-glyphs-maml-k1…8."""
+    from reptile_np.experiments.presets import SAME_K
+
+    families: dict[str, list[Preset]] = {}
+    for name, preset in SAME_K.items():
+        families.setdefault(name.rpartition("-k")[0], []).append(preset)
+    return {
+        f"{stem}-k1{f'…{len(family)}' if len(family) > 1 else ''}": family
+        for stem, family in families.items()
+    }
+
+
+def _show(args: argparse.Namespace) -> int:
+    from reptile_np.experiments import presets
+
+    values = presets.describe(presets.get(args.preset))
+    if args.json:
+        show_json(values)
+        return 0
+    rows = list(_flat(values))
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        indent = " " * (width + 2)
+        text = textwrap.fill(
+            f"{key:{width}}  {value}", WIDTH, subsequent_indent=indent, break_on_hyphens=False
+        )
+        show(text.replace(key, paint(key, BOLD), 1))
+    return 0
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the values with dotted keys, as --set takes them."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return rows
+
+
+def _runs(args: argparse.Namespace) -> int:
+    from reptile_np.experiments import run_list
+
+    if args.compare:
+        return _compare(args)
+    summaries = run_list.find(args.directory)
+    if args.export:
+        return _export(args, [args.directory / summary.name for summary in summaries])
+    if args.json:
+        show_json({"runs": [dataclasses.asdict(summary) for summary in summaries]})
+        return 0
+    table = [("run", "preset", "seed", "steps", "result")]
+    table += [
+        (
+            printable(summary.name),
+            printable(summary.preset),
+            str(summary.seed),
+            f"{summary.outer_steps:,} of {summary.outer_steps_planned:,}",
+            _result(summary),
+        )
+        for summary in summaries
+    ]
+    for line in _columns(table):
+        show(line)
+    return 0
+
+
+def _export(args: argparse.Namespace, runs: Sequence[Path]) -> int:
+    from reptile_np.experiments.records import export
+
+    copies = [str(export(run, args.export)) for run in runs]
+    if args.json:
+        show_json({"exported": copies})
+    else:
+        for copy in copies:
+            show(copy)
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from reptile_np.experiments import run_list
+
+    a, b = (run_list.read(_place(args.directory, name), args.directory) for name in args.compare)
+    if args.json:
+        show_json({"compare": [dataclasses.asdict(a), dataclasses.asdict(b)]})
+        return 0
+    settings = [dict(_flat(summary.settings)) for summary in (a, b)]
+    table = [("", printable(a.name), printable(b.name))]
+    table += [("seed", str(a.seed), str(b.seed)), ("steps done", f"{a.outer_steps:,}", f"{b.outer_steps:,}")]
+    for key in dict.fromkeys([*settings[0], *settings[1]]):
+        values = [str(each.get(key, "-")) for each in settings]
+        if values[0] != values[1]:
+            table.append((key, printable(values[0]), printable(values[1])))
+    table.append(("result", _result(a), _result(b)))
+    for line in _columns(table):
+        show(line)
+    return 0
+
+
+def _place(directory: Path, name: str) -> Path:
+    """Return the directory of the run called `name`: under `directory`, or a path of its own."""
+    for place in (directory / name, Path(name)):
+        if (place / "config.json").is_file():
+            return place
+    raise UsageError(
+        f"--compare {name}: no run of that name under {directory} (see: reptile-np runs {directory})"
+    )
+
+
+def _result(summary: RunSummary) -> str:
+    """Return the non-transductive and the transductive accuracy, or the squared error."""
+    if summary.error is not None:
+        return f"error {summary.error:.3f}"
+    if summary.accuracy is None:
+        return "not finished"
+    modes = ("transductive", "non_transductive")
+    return " / ".join(f"{summary.accuracy[mode]:.1%}" for mode in modes if mode in summary.accuracy)
+
+
+def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines in columns; the first is the heading."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    return [paint(lines[0], BOLD), *lines[1:]]

@@ -1,0 +1,34 @@
+"""The command `play`: a page in the browser to draw on."""
+
+from __future__ import annotations
+
+import argparse
+import webbrowser
+
+from reptile_np.cli import signals
+from reptile_np.cli.arguments import Commands, natural, one_blas_thread
+from reptile_np.cli.terminal import flush, show
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    play = commands.add(
+        "play", _play, "draw characters in the browser and see them learned", stopped="the page is closed"
+    )
+    play.add_argument("--port", type=natural, default=0, help="of this machine (default: any that is free)")
+    play.add_argument("--no-browser", action="store_true", help="only print the page's address")
+
+
+def _play(args: argparse.Namespace) -> int:
+    one_blas_thread()
+    from reptile_np.play.answers import handlers
+    from reptile_np.play.server import Server
+
+    with Server(handlers(), args.port) as server:
+        show(f"{server.url} (only this machine can open it; Ctrl-C closes it)")
+        flush()
+        if not args.no_browser:
+            webbrowser.open(server.url)
+        signals.raise_instead()
+        server.serve_forever()
+    return 0

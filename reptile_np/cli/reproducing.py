@@ -1,0 +1,226 @@
+"""The command `reproduce`: the runs and the evaluations of a table or figure, then ours beside theirs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reptile_np.cli import signals
+from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path, positive
+from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, program_name, show, show_json
+from reptile_np.errors import UsageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from reptile_np.experiments.reproduction import PlannedRun
+    from reptile_np.experiments.targets import Target
+
+LINES_EVERY = 30.0  # seconds between the status lines of all runs, if they are not shown in place
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    reproduce = commands.add(
+        "reproduce",
+        _reproduce,
+        "run what a table or figure needs, and compare with the paper",
+        stopped="stopped; every run was saved: give the same command again to go on",
+    )
+    reproduce.more = _targets
+    reproduce.add_argument("target", help="table1, table2, figure1, figure3, same-k, …")
+    reproduce.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="default: 0,1,2")
+    reproduce.add_argument("--only", metavar="GLOB", help="only presets of these names")
+    reproduce.add_argument("--jobs", type=positive, help="runs at a time (default: all cores)")
+    reproduce.add_argument(
+        "--executor", metavar="dask:ADDRESS", help="the processes of a Dask cluster instead of this machine's"
+    )
+    reproduce.add_argument("--out", type=path, default=Path("runs"), metavar="DIR", help="default: runs")
+    reproduce.add_argument("--dry-run", action="store_true", help="say what would run, and for how long")
+    reproduce.add_argument("--table", action="store_true", help="run nothing: the table of what is done")
+    reproduce.add_argument("--markdown", type=path, metavar="FILE", help="write the table there too")
+    reproduce.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of every preset"
+    )
+    reproduce.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa>")
+    reproduce.add_argument("--data", type=path, metavar="DIR", help="where the images are")
+    reproduce.add_argument("--quiet", action="store_true", help="no progress")
+    add_json(reproduce)
+
+
+def _targets() -> str:
+    from reptile_np.experiments.targets import TARGETS
+
+    return "\n  ".join(["targets:", *(f"{name:16} {target.title}" for name, target in TARGETS.items())])
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+        if min(seeds) >= 0:
+            return seeds
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text}: write seeds as 0,1,2")
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    one_blas_thread()
+    from reptile_np.experiments import reproduction, targets
+
+    target = targets.get(args.target)
+    if args.only:
+        target = target.only(args.only)
+    planned = reproduction.plan(target, args.seeds, args.out, settings=args.set, ops=args.ops, data=args.data)
+    left = [run for run in planned if not run.done()]
+    if args.dry_run:
+        return _say_what_would_run(args, planned, left)
+    failures = [] if args.table else _run(args, left)
+    _show_table(args, target, planned)
+    for run, error in failures:
+        note(f"{run.name}: {error}")
+    return 1 if failures else 0
+
+
+def _say_what_would_run(
+    args: argparse.Namespace, planned: Sequence[PlannedRun], left: Sequence[PlannedRun]
+) -> int:
+    from reptile_np.experiments.progress import duration
+
+    seconds = {run: run.seconds_left() for run in planned}
+    jobs = _jobs(args, len(left))
+    total = sum(seconds.values())
+    wall = max(total / jobs, *seconds.values()) if left else 0.0
+    if args.json:
+        show_json(
+            {
+                "jobs": jobs,
+                "core_seconds": total,
+                "runs": [
+                    {"run": run.name, "done": run.done(), "seconds_left": seconds[run]} for run in planned
+                ],
+            }
+        )
+        return 0
+    width = max(len(run.name) for run in planned)
+    for run in planned:
+        steps, whole = run.steps_done(), run.preset.outer.steps
+        to_evaluate = ", ".join(f"{spec.shots}-shot" for spec in run.left())
+        parts = [] if run.trained() else [f"train {steps:,} of {whole:,}" if steps else "train"]
+        parts += [f"evaluate {to_evaluate}"] if to_evaluate else []
+        state = f"{', '.join(parts)}: {duration(seconds[run])}" if parts else "done"
+        show(f"{run.name:{width}}  {state}")
+    show(
+        f"{len(left)} of {len(planned)} runs are left: about {duration(total)} of one core, "
+        f"{duration(wall)} with --jobs {jobs}"
+    )
+    return 0
+
+
+def _jobs(args: argparse.Namespace, runs: int) -> int:
+    from reptile_np.experiments.parallel import cores
+
+    return int(args.jobs or max(min(cores(), runs), 1))
+
+
+def _run(args: argparse.Namespace, left: Sequence[PlannedRun]) -> list[tuple[PlannedRun, BaseException]]:
+    """Do what is left; return the runs that failed and why."""
+    from reptile_np.experiments import parallel
+    from reptile_np.experiments.backend import choose_ops
+    from reptile_np.experiments.reproduction import work
+
+    if not left:
+        return []
+    choose_ops(args.ops)  # a wrong name is refused before anything starts
+    signals.raise_instead()  # to let the worker processes save
+    watch = (lambda: None) if args.quiet else Status(left).show
+    results = parallel.run_all(work, left, partial(_executor, args, len(left)), watch=watch)
+    failures = [(run, error) for run, error in zip(left, results, strict=True) if error is not None]
+    for _, error in failures:
+        if not isinstance(error, (UsageError, OSError, MemoryError)):
+            raise error
+    return failures
+
+
+def _executor(args: argparse.Namespace, runs: int) -> AbstractContextManager[Executor]:
+    from reptile_np.experiments import parallel
+
+    if args.executor is None:
+        return parallel.worker_processes(_jobs(args, runs))
+    kind, _, address = args.executor.partition(":")
+    if kind != "dask" or not address:
+        raise UsageError(f"--executor {args.executor}: write dask:ADDRESS, such as dask:tcp://10.0.0.1:8786")
+    return parallel.dask_executor(address)
+
+
+class Status:
+    """A line for each run: waiting, what it does and when it should be done, or done.
+
+    On a terminal the lines are shown in place; elsewhere those of runs at work are printed now and then.
+    """
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self._runs = runs
+        self._began: dict[tuple[str, str], tuple[float, int]] = {}
+        self._shown = 0
+        self._last = float("-inf")
+        self._in_place = sys.stderr is not None and sys.stderr.isatty()
+
+    def show(self) -> None:
+        """Show the state of all runs."""
+        now = time.monotonic()
+        if not self._in_place and now - self._last < LINES_EVERY:
+            return
+        self._last = now
+        lines = [line for run in self._runs if (line := self._line(run, now))]
+        try:
+            if self._shown:
+                sys.stderr.write(f"\x1b[{self._shown}F\x1b[J")
+            sys.stderr.write("".join(f"{line[: WIDTH - 1]}\n" for line in lines))
+            sys.stderr.flush()
+            self._shown = len(lines) if self._in_place else 0
+        except OSError:
+            return
+
+    def _line(self, run: PlannedRun, now: float) -> str:
+        from reptile_np.experiments.progress import duration
+        from reptile_np.experiments.reproduction import progress_of
+
+        progress = progress_of(run)
+        if progress is None:
+            state = "done" if run.done() else "waiting"
+            return f"{run.name}: {state}" if self._in_place else ""
+        what, done, total = progress
+        began, first = self._began.setdefault((run.name, what), (now, done))
+        left = f"{duration((now - began) / (done - first) * (total - done))} to go" if done > first else ""
+        what = what.partition(" ")[0]
+        return f"{run.name}: {what} {done:,}/{total:,}  {left}"
+
+
+def _show_table(args: argparse.Namespace, target: Target, planned: Sequence[PlannedRun]) -> None:
+    from reptile_np.experiments import comparison
+    from reptile_np.files import replacing
+
+    order = {name: place for place, name in enumerate(target.presets)}
+    table = comparison.rows(sorted(planned, key=lambda run: (order[run.preset.name], run.seed)))
+    title = target.title + (f" (changed: {', '.join(args.set)})" if args.set else "")
+    if args.markdown:
+        with replacing(args.markdown) as file:
+            file.write(comparison.to_markdown(title, table).encode())
+    if args.json:
+        show_json({"target": target.name, "rows": [comparison.to_json(row) for row in table]})
+        return
+    heading, *lines = comparison.to_text(title, table)
+    show(paint(heading, BOLD))
+    for line in lines:
+        show(line)
+    missing = sum(not run.done() for run in planned)
+    if missing:
+        command = f"{program_name()} reproduce {target.name} --out {args.out}"
+        note(f"{missing} of {len(planned)} runs are not done; see: {command} --dry-run")

@@ -1,0 +1,119 @@
+"""What is printed: to streams that may be closed, full or not UTF-8, in colour if the terminal has it."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, Any
+
+from reptile_np.errors import UsageError, printable
+
+BOLD, RED, GREEN = "1", "31", "32"
+WIDTH = 80
+"""Columns that every table fits."""
+
+IN_ASCII = {
+    "±": "+/-", "→": "->", "←": "<-", "↦": "|->", "×": "x", "·": "*", "⊙": ".", "∗": "*", "∘": "o",
+    "≈": "~", "≤": "<=", "≥": ">=", "−": "-", "–": "-", "√": "sqrt", "∂": "d", "∇": "grad", "½": "1/2",
+}  # fmt: skip
+
+
+def prepare() -> None:
+    """Make the standard streams ready for a program.
+
+    A closed stream becomes /dev/null: else the next file that is opened would take its number.  A stream
+    that is not UTF-8 shows ASCII for the characters that it does not have.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    codecs.register_error("reptile_np", _replace_by_ascii)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="reptile_np")
+
+
+def _replace_by_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Return ASCII for the characters that an encoding does not have: "+/-" for "±", "phi" for "φ"."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = "".join(map(_in_ascii, error.object[error.start : error.end]))
+    return re.sub(r"(?<=\^.)\^", "", text), error.end  # one caret before several superscripts
+
+
+def _in_ascii(character: str) -> str:
+    if character in IN_ASCII:
+        return IN_ASCII[character]
+    name = unicodedata.name(character, "").split()
+    if name[:1] == ["GREEK"]:
+        return name[-1].title() if "CAPITAL" in name else name[-1].lower()
+    if unicodedata.combining(character):
+        return ""
+    caret = "^" if unicodedata.decomposition(character).startswith("<super>") else ""
+    plain = unicodedata.normalize("NFKD", character).replace("\N{MINUS SIGN}", "-")
+    return caret + (plain.encode("ascii", "ignore").decode() or "?")
+
+
+def show(text: str = "") -> None:
+    """Print to standard output.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be written, as on a full disk.
+    BrokenPipeError
+        If its reader has gone, which is no mistake: ``reptile-np list | head``.
+    """
+    with _writing():
+        print(text)
+
+
+def show_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object in one line."""
+    show(json.dumps(values))
+
+
+def flush() -> None:
+    """Write what standard output still holds; raises as `show` does."""
+    with _writing():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        null = os.open(os.devnull, os.O_WRONLY)  # Python flushes again when it ends: that must not fail
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(f"standard output cannot be written ({error.strerror})") from None
+
+
+def note(message: str, colour: str = BOLD) -> None:
+    """Print one line to standard error; a standard error that cannot be written is no reason to stop."""
+    with suppress(OSError):
+        sys.stderr.write(f"{paint('reptile-np:', colour, sys.stderr)} {printable(message)}\n")
+        sys.stderr.flush()
+
+
+def paint(text: str, colour: str, stream: IO[str] | None = None) -> str:
+    """Return `text` in a colour if `stream` (default: standard output) is a terminal that shows colours."""
+    stream = stream or sys.stdout
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{colour}m{text}\x1b[0m" if wanted and stream.isatty() else text
+
+
+def program_name() -> str:
+    """Return how this program was started: "reptile-np" or "python -m reptile_np"."""
+    return "python -m reptile_np" if os.path.basename(sys.argv[0]) == "__main__.py" else "reptile-np"

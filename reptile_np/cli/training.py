@@ -1,0 +1,238 @@
+"""The commands `train` and `evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reptile_np.cli import signals
+from reptile_np.cli.arguments import (
+    Commands,
+    add_computing,
+    add_json,
+    natural,
+    one_blas_thread,
+    path,
+    positive,
+)
+from reptile_np.cli.terminal import WIDTH, note, program_name, show, show_json
+from reptile_np.errors import UsageError
+
+if TYPE_CHECKING:
+    from reptile_np.experiments.presets import Preset
+    from reptile_np.nn.ops import Ops
+
+A_MINUTE = 60.0
+"""Seconds; a run that takes longer says beforehand if nothing of it will be kept."""
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands."""
+    train = commands.add(
+        "train", _train, "meta-train a preset, and show accuracy before and after", stopped=""
+    )
+    train.set_defaults(stopped=_how_to_go_on)
+    train.more = _presets_and_keys
+    train.add_argument("preset", nargs="?", help="what to train; with --resume the run's own")
+    train.add_argument("--seed", type=natural, help="default: 0; with --resume the run's own")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value")
+    train.add_argument("--out", type=path, metavar="DIR", help="keep checkpoint and records here")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    add_computing(train)
+    add_json(train)
+
+    evaluate = commands.add(
+        "evaluate", _evaluate, "evaluate a run in both modes", stopped="stopped; no evaluation was recorded"
+    )
+    evaluate.add_argument("run", metavar="DIR|pretrained:NAME")
+    evaluate.add_argument("--tasks", type=positive, default=10_000)
+    evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
+    evaluate.add_argument("--split", choices=("test", "validation", "train"), default="test")
+    evaluate.add_argument("--curve", action="store_true", help="accuracy after each inner step")
+    evaluate.add_argument(
+        "--compare", metavar="DIR|pretrained:NAME", help="a second run on the same tasks: the difference"
+    )
+    evaluate.add_argument("--jobs", type=positive, help="processes that share the tasks (default: all cores)")
+    add_computing(evaluate)
+    add_json(evaluate)
+
+
+def _presets_and_keys() -> str:
+    from reptile_np.experiments.presets import PRESETS, setting_keys
+
+    def block(title: str, words: list[str]) -> str:
+        text = textwrap.fill(
+            ", ".join(words),
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+        )
+        return f"{title}:\n{text}\n"
+
+    return (
+        block("presets (reptile-np show PRESET prints all values)", list(PRESETS))
+        + block("keys of --set", setting_keys())
+        + "examples:\n"
+        "  reptile-np train glyphs-5way\n"
+        "  reptile-np train omniglot-5way --seed 1 --out runs/o5\n"
+        "  reptile-np train --out runs/o5 --resume\n"
+        "  reptile-np train sine-maml --set outer.steps=1000 --set inner.learning_rate=0.01"
+    )
+
+
+def _train(args: argparse.Namespace) -> int:
+    one_blas_thread()
+    from reptile_np.experiments import runs
+    from reptile_np.experiments.backend import choose_ops, kernels_missing
+
+    preset, seed = _what_to_train(args)
+    ops = choose_ops(args.ops, args.threads)
+    if args.ops == "auto" and (missing := kernels_missing()):
+        note(missing)
+    if args.out is None and _seconds_of(preset) > A_MINUTE:
+        folder = f"runs/{preset.name}-seed{seed}"
+        note(f"nothing of this run will be kept, φ neither; to keep it, stop and add: --out {folder}")
+    signals.raise_instead()  # to save the run's state
+    result = runs.train(preset, seed, ops, data=args.data, out=args.out, resume=args.resume, quiet=args.quiet)
+    if args.json:
+        about = {"preset": preset.name, "seed": seed, "ops": ops.name, "threads": ops.threads}
+        show_json({**about, **result})
+        return 0
+    steps, seconds = result["outer_steps"], result["seconds"]
+    show(f"{preset.name}, seed {seed}: {steps} outer steps in {seconds:.0f} s, {ops.name} kernels")
+    for line in _before_and_after(preset, result):
+        show(line)
+    return 0
+
+
+def _what_to_train(args: argparse.Namespace) -> tuple[Preset, int]:
+    """Return preset and seed: the given ones, or with --resume those of the run, which must agree."""
+    from reptile_np.experiments import presets
+    from reptile_np.experiments.run_directory import RunDirectory
+
+    if not args.resume:
+        if args.preset is None:
+            raise UsageError(
+                "train: name a preset (see: reptile-np list), or go on with a run: --out DIR --resume"
+            )
+        return presets.with_settings(presets.get(args.preset), args.set), args.seed or 0
+    if args.out is None:
+        raise UsageError("--resume needs --out DIR, the directory of the run to go on with")
+    preset, seed = RunDirectory(args.out).config()
+    if args.preset not in (None, preset.name):
+        raise UsageError(
+            f"--out {args.out}: holds a run of {preset.name}, not {args.preset}; leave out the preset"
+        )
+    if args.seed not in (None, seed):
+        raise UsageError(f"--out {args.out}: was begun with seed {seed}, not {args.seed}; leave out --seed")
+    if presets.with_settings(preset, args.set) != preset:
+        raise UsageError(f"--out {args.out}: was begun with other settings; leave out --set")
+    return preset, seed
+
+
+def _how_to_go_on(args: argparse.Namespace) -> str:
+    if args.out is None:
+        return "stopped; nothing was kept, because there was no --out DIR"
+    if not (args.out / "config.json").exists():
+        return f"stopped before the run had begun; there is nothing in {args.out}"
+    words = ["train", "--out", str(args.out), "--resume"]
+    for option, value in (("--ops", args.ops), ("--threads", args.threads), ("--data", args.data)):
+        if value not in (None, "auto"):
+            words += [option, str(value)]
+    return f"stopped; go on with: {program_name()} {shlex.join(words)}"
+
+
+def _seconds_of(preset: Preset) -> float:
+    """Return roughly what a preset takes with native kernels, from its cost and its number of outer steps."""
+    from reptile_np.experiments.presets import PRESETS
+
+    original = PRESETS[preset.name]
+    return 3600 * original.hours * preset.outer.steps / original.outer.steps
+
+
+def _before_and_after(preset: Preset, result: Mapping[str, Any]) -> Iterator[str]:
+    points = (("untrained", "_untrained"), ("meta-trained", ""))
+    if "error" in result:
+        for what, suffix in points:
+            before, after = result[f"error_before{suffix}"], result[f"error{suffix}"]
+            yield f"{what:>13}: squared error {before:.3f}, after fine-tuning {after:.3f}"
+        return
+    shots, ways = preset.evaluation.shots, preset.tasks.ways
+    yield f"accuracy after the same fine-tuning, {shots}-shot {ways}-way on unseen classes:"
+    for what, suffix in points:
+        means, widths = result[f"accuracy{suffix}"], result[f"ci95{suffix}"]
+        modes = (f"{mode.replace('_', '-')} {interval(means[mode], widths[mode], 1)}" for mode in means)
+        yield f"{what:>13}: {', '.join(modes)}"
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    one_blas_thread()
+    from reptile_np.experiments import runs
+    from reptile_np.experiments.backend import choose_ops, kernels_missing
+    from reptile_np.pretrained import saved_run
+
+    ops = choose_ops(args.ops, args.threads)
+    if args.ops == "auto" and (missing := kernels_missing()):
+        note(missing)
+    signals.raise_instead()  # to end the processes that share the tasks
+    options = {name: getattr(args, name) for name in ("data", "tasks", "shots", "split", "jobs", "quiet")}
+    if args.compare:
+        return _compare(args, ops, options)
+    result = runs.evaluate(saved_run(args.run), ops, curve=args.curve, **options)
+    if args.json:
+        show_json(result)
+    elif "error" in result:
+        show(f"squared error {result['error_before']:.3f}, after fine-tuning {result['error']:.3f}")
+    else:
+        show(f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set")
+        for mode, accuracy in result["accuracy"].items():
+            show(f"{mode.replace('_', '-'):>16}: {interval(accuracy['mean'], accuracy['ci95'], 2)}")
+    if args.curve and not args.json:
+        show("after each inner step:")
+        for mode, points in result["curve"].items():
+            texts = (f"{p:.3f}" if mode == "error" else f"{p['mean']:.1%}" for p in points)
+            label = f"{mode.replace('_', '-'):>16}: "
+            show(textwrap.fill(" ".join(texts), WIDTH, initial_indent=label, subsequent_indent=18 * " "))
+    return 0
+
+
+def _compare(args: argparse.Namespace, ops: Ops, options: Mapping[str, Any]) -> int:
+    from reptile_np.experiments import paired
+    from reptile_np.pretrained import saved_run
+
+    if args.curve:
+        raise UsageError("--curve and --compare: choose one of them")
+    result = paired.compare((saved_run(args.run), saved_run(args.compare)), ops, **options)
+    if args.json:
+        show_json(result)
+        return 0
+    show(f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set")
+    for mode, difference in result["difference"].items():
+        a, b = (result[name]["accuracy"][mode]["mean"] for name in "ab")
+        half = difference["ci95"]
+        width = "(one task: no interval)" if half is None else f"± {half:.2%}"
+        show(f"{mode.replace('_', '-'):>16}: {a:.2%} - {b:.2%} = {difference['mean']:+.2%} {width}")
+    return 0
+
+
+def interval(mean: float, half: float | None, digits: int) -> str:
+    """Return an accuracy with its 95 % interval: "95.5% ± 0.2%", or the interval's ends, cut at 0 and 100 %.
+
+    Parameters
+    ----------
+    mean, half
+        Fractions; `half` is half of the interval's width, None or NaN for a single task, which has none.
+    digits
+        After the decimal point.
+    """
+    if half is None or math.isnan(half):
+        return f"{mean:.{digits}%} (one task: no interval)"
+    if mean - half >= 0 and mean + half <= 1:
+        return f"{mean:.{digits}%} ± {half:.{digits}%}"
+    low, high = max(mean - half, 0.0), min(mean + half, 1.0)
+    return f"{mean:.{digits}%} ({low:.{digits}%} to {high:.{digits}%})"

@@ -1,0 +1,53 @@
+"""What a run ran on: versions, processor, kernels.
+
+Verified by ``tests/experiments/test_environment.py``.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import reptile_np
+from reptile_np.nn.ops import Ops
+
+
+def describe(ops: Ops) -> dict[str, Any]:
+    """Return the environment of a run as plain JSON values; `commit` is None outside a clone."""
+    return {
+        "reptile_np": reptile_np.__version__,
+        "commit": _commit(Path(reptile_np.__file__).parent),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "system": platform.platform(),
+        "processor": _processor(),
+        "kernels": ops.name,
+        "threads": ops.threads,
+    }
+
+
+def _commit(package: Path) -> str | None:
+    """Return the commit of the clone that the package lies in, with "-dirty" if files differ from it."""
+    if not (package.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() or None
+
+
+def _processor() -> str:
+    """Return the processor's name as Linux tells it, else what Python knows."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

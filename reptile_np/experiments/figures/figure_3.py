@@ -1,0 +1,83 @@
+"""Figure 3: learning curves of ten combinations of inner gradients, 5-shot 5-way Omniglot.
+
+A row of the table is one smoothed point of one curve.  The band around a curve is one standard deviation
+of the accuracies in the smoothing window, over the outer steps in it and all seeds.
+
+Verified by ``tests/experiments/test_figures.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reptile_np.experiments.figures import style
+from reptile_np.experiments.figures.style import Table
+
+WINDOW = 7
+"""How many evaluations a smoothed point averages, of every seed."""
+SIZE = (7.2, 4.6)
+
+CURVES: dict[str, tuple[str, str, str]] = {
+    "g1": ("$g_1$", style.GREY, "-"),
+    "sum2": ("$g_1+g_2$", style.BLUE, "-"),
+    "mean2": ("½$(g_1+g_2)$", style.BLUE, ":"),
+    "g2": ("$g_2$", style.BLUE, "--"),
+    "sum3": ("$g_1+g_2+g_3$", style.ORANGE, "-"),
+    "mean3": ("⅓$(g_1+g_2+g_3)$", style.ORANGE, ":"),
+    "g3": ("$g_3$", style.ORANGE, "--"),
+    "sum4": ("$g_1+g_2+g_3+g_4$", style.GREEN, "-"),
+    "mean4": ("¼$(g_1+g_2+g_3+g_4)$", style.GREEN, ":"),
+    "g4": ("$g_4$", style.GREEN, "--"),
+}
+"""Curve ↦ its label, colour (the number of gradients) and line (solid: sum, dotted: mean, dashed: last)."""
+
+Points = Sequence[tuple[int, float]]
+"""(outer step, accuracy) of one run, in order."""
+
+
+def smooth(runs: Sequence[Points], window: int = WINDOW) -> list[tuple[int, float, float]]:
+    """Return (outer step, mean, standard deviation) around each evaluation, over a window and all runs.
+
+    The window is centred, and shorter at both ends so that it stays centred.
+
+    Raises
+    ------
+    ValueError
+        If the runs were not evaluated after the same outer steps.
+    """
+    steps = [step for step, _ in runs[0]]
+    if any([step for step, _ in run] != steps for run in runs):
+        raise ValueError("the runs of one curve were evaluated after different outer steps")
+    values = np.array([[accuracy for _, accuracy in run] for run in runs])
+    points = []
+    for i, step in enumerate(steps):
+        reach = min(window // 2, i, len(steps) - 1 - i)
+        part = values[:, i - reach : i + reach + 1]
+        points.append((step, float(part.mean()), float(part.std())))
+    return points
+
+
+def table(runs: Mapping[str, Sequence[Points]]) -> Table:
+    """Return the smoothed curves; `runs` holds for each curve of `CURVES` the points of each seed."""
+    rows = [(curve, len(seeds), *point) for curve, seeds in runs.items() if seeds for point in smooth(seeds)]
+    return Table(("curve", "seeds", "outer_step", "accuracy", "deviation"), tuple(rows))
+
+
+def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
+    """Draw every curve that the table has, with its band."""
+    axes = figure.add_subplot()
+    for curve in table.distinct("curve"):
+        label, colour, line = CURVES[curve]
+        _, _, steps, accuracy, deviation = zip(*table.where(curve=curve), strict=True)
+        x, y, d = np.array(steps) / 1000, 100 * np.array(accuracy), 100 * np.array(deviation)
+        axes.fill_between(x, y - d, y + d, color=colour, alpha=0.12, linewidth=0)
+        axes.plot(x, y, line, color=colour, label=label)
+    count = max(row[1] for row in table.rows)
+    axes.set(xlabel="outer steps (thousands)", ylabel="test accuracy (%), non-transductive")
+    how_many = f"{count} seed{'s' * (count > 1)}"
+    axes.set_title(f"Figure 3: combinations of inner gradients, 5-shot 5-way Omniglot, {how_many}")
+    axes.set(xlim=(0, None), ylim=(40, 100))
+    axes.legend(ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)

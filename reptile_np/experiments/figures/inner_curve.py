@@ -1,0 +1,47 @@
+"""Accuracy after each inner step of the fine-tuning at test, of one initialisation or several.
+
+Verified by ``tests/experiments/test_figures.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reptile_np.experiments.figures import style
+from reptile_np.experiments.figures.style import Table
+
+SIZE = (6.4, 4.0)
+COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.AMBER, style.SKY)
+LINES = {"transductive": "-", "non_transductive": "--"}
+
+Curves = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
+"""Run ↦ mode ↦ (mean, half width of the 95 % interval) after 0, 1, … inner steps."""
+
+
+def table(curves: Curves) -> Table:
+    """Return rows (run, mode, inner_step, accuracy, ci95)."""
+    rows = [
+        (run, mode, step, float(mean), float(ci95))
+        for run, modes in curves.items()
+        for mode, points in modes.items()
+        for step, (mean, ci95) in enumerate(points)
+    ]
+    return Table(("run", "mode", "inner_step", "accuracy", "ci95"), tuple(rows))
+
+
+def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
+    """Draw accuracy against inner steps: a colour per run, a line style per mode."""
+    axes = figure.add_subplot()
+    for run, colour in zip(table.distinct("run"), COLOURS, strict=False):
+        for mode in table.distinct("mode"):
+            _, _, steps, mean, ci95 = zip(*table.where(run=run, mode=mode), strict=True)
+            y, half = 100 * np.array(mean), 100 * np.array(ci95)
+            label = f"{run}, {mode.replace('_', '-')}"
+            axes.fill_between(steps, y - half, y + half, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(steps, y, LINES[mode], color=colour, label=label)
+    axes.set(xlabel="inner steps at test", ylabel="test accuracy (%)", xlim=(0, None))
+    axes.set_title("Accuracy while an initialisation is fine-tuned to new classes")
+    axes.legend(fontsize=8)

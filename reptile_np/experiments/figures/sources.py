@@ -1,0 +1,128 @@
+"""Where the numbers of the figures come from: run directories, or for Figure 1 a training of seconds.
+
+Verified by ``tests/experiments/test_figures.py``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments import comparison, presets, reproduction, run_list, targets
+from reptile_np.experiments.experiment import Experiment, make_experiment
+from reptile_np.experiments.figures import figure_1, figure_2, figure_3, inner_curve, same_k
+from reptile_np.experiments.figures.style import Table
+from reptile_np.experiments.progress import Progress
+from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.meta.inner_loop import Array
+from reptile_np.meta.training import Step
+from reptile_np.nn.models import Model
+from reptile_np.nn.ops import Ops
+
+SINE = {"joint training": "sine-joint", "MAML": "sine-maml", "Reptile": "sine-reptile"}
+FIGURES = {
+    "1": figure_1,
+    "2": figure_2,
+    "3": figure_3,
+    "curve": inner_curve,
+    "same-k": same_k,
+}
+
+
+def table(name: str, runs: Path | None, ops: Ops, quiet: bool = False) -> Table:
+    """Return the numbers of a figure, from the runs in a folder.
+
+    Parameters
+    ----------
+    name
+        One of `FIGURES`.
+    runs
+        The folder of the runs.  Figure 2 needs none; without one Figure 1 trains its three networks.
+
+    Raises
+    ------
+    UsageError
+        If the runs that a figure needs are not there, or not done.
+    """
+    if name == "1":
+        return figure_1.table(*_sine(runs, ops, quiet))
+    if name == "2":
+        return figure_2.table()
+    if runs is None:
+        raise UsageError(f"figure {name}: --runs DIR is missing, the folder of its runs")
+    if name == "3":
+        return figure_3.table({curve: _watched(runs, f"figure3-{curve}") for curve in figure_3.CURVES})
+    if name == "curve":
+        return inner_curve.table(_curves(runs))
+    return _same_k(runs)
+
+
+def _sine(runs: Path | None, ops: Ops, quiet: bool) -> tuple[Model, dict[str, Array]]:
+    """Return the sine network, and φ at random and after training by each method."""
+    experiments = {name: make_experiment(presets.get(preset), 0, ops) for name, preset in SINE.items()}
+    initialisations = {"random parameters": experiments["Reptile"].start().phi}
+    for name, experiment in experiments.items():
+        initialisations[name] = _trained(experiment, runs, quiet).phi
+    return experiments["Reptile"].model, initialisations
+
+
+def _trained(experiment: Experiment, runs: Path | None, quiet: bool) -> Step:
+    preset = experiment.preset
+    start = experiment.start()
+    if runs is not None:
+        return RunDirectory(runs / f"{preset.name}-seed0").load(start)
+    progress = Progress(f"train {preset.name}", preset.outer.steps, quiet=quiet)
+    (last,) = deque(progress.over(experiment.outer_steps(start)), maxlen=1)
+    return last
+
+
+def _watched(runs: Path, preset: str) -> list[figure_3.Points]:
+    """Return the accuracies while training of every finished run of a preset."""
+    found: list[figure_3.Points] = []
+    for path in sorted(runs.glob(f"{preset}-seed*")):
+        directory = RunDirectory(path)
+        if directory.result() is None:
+            continue
+        records = [record for record in directory.records() if "accuracy" in record]
+        points = [(int(r["outer_step"]), float(r["accuracy"]["non_transductive"])) for r in records]
+        if points:
+            found.append(points)
+    if not found:
+        raise UsageError(
+            f"{runs}: no finished run of {preset} with accuracies while training; "
+            f"run: reptile-np reproduce figure3 --out {runs}"
+        )
+    return found
+
+
+def _curves(runs: Path) -> inner_curve.Curves:
+    """Return the recorded curves of the runs in a folder, or of one run; the last of each preset and K."""
+    curves: dict[str, dict[str, Sequence[tuple[float, float]]]] = {}
+    for summary in run_list.find(runs):
+        path = runs / summary.name
+        for record in RunDirectory(path).records():
+            evaluation = record.get("evaluation", {})
+            if "curve" in evaluation and "accuracy" in evaluation:
+                name = f"{evaluation['preset']}, {evaluation['shots']}-shot"
+                curves[name] = {
+                    mode: [(point["mean"], point["ci95"] or 0.0) for point in points]
+                    for mode, points in evaluation["curve"].items()
+                }
+    if not curves:
+        raise UsageError(f"{runs}: no evaluation with --curve here; run: reptile-np evaluate DIR --curve")
+    return curves
+
+
+def _same_k(runs: Path) -> Table:
+    """Return the rows of the study on glyphs, from the seeds that are there."""
+    target = targets.get("same-k")
+    seeds = sorted({int(path.name.rpartition("seed")[2]) for path in runs.glob("same-k-glyphs-*-seed*")})
+    planned = reproduction.plan(target, seeds, runs)
+    order = {name: place for place, name in enumerate(target.presets)}
+    planned = [run for run in planned if run.done()]
+    if not planned:
+        raise UsageError(f"{runs}: no runs of the study; run: reptile-np reproduce same-k --out {runs}")
+    planned.sort(key=lambda run: (order[run.preset.name], run.seed))
+    return same_k.table(comparison.rows(planned))

@@ -1,0 +1,104 @@
+"""A user's arrays of images as a network's input: checked and, if asked, resized and recoloured.
+
+Verified by ``tests/experiments/test_image_arrays.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import Array
+
+__all__ = ["as_inputs"]
+
+LUMA = np.array([19595, 38470, 7471], np.uint32)
+"""Weights of red, green and blue in grey, in 1/65536: ITU-R 601, as in Pillow."""
+
+
+def as_inputs(
+    images: Any, shape: tuple[int, int, int], *, resize: bool = False, recolour: bool = False
+) -> Array:
+    """Return images as float32 (b, *shape) in [0, 1].
+
+    Parameters
+    ----------
+    images
+        (b, h, w) or (b, h, w, channels): uint8 (divided by 255), bool, or floats in [0, 1].
+    shape
+        Height, width and channels (1 or 3) that the network reads.
+    resize
+        Cut the largest centred rectangle of the network's proportions from each image and resize it by
+        Pillow's bicubic filter, as an imported folder of images is; False: refuse images of another size.
+    recolour
+        Make grey of colour (ITU-R 601 luma), and of grey three equal channels; False: refuse.
+
+    Raises
+    ------
+    UsageError
+        For images that do not fit, in one line that says what to do.
+    """
+    x = np.asarray(images)
+    if x.ndim == 3:
+        x = x[..., np.newaxis]
+    if x.ndim != 4 or 0 in x.shape:
+        raise UsageError(
+            f"images have shape {np.shape(images)}; give (images, height, width) or "
+            "(images, height, width, channels), at least one"
+        )
+    _check_pixels(x)
+    if x.shape[3] != shape[2]:
+        convertible = {x.shape[3], shape[2]} == {1, 3}
+        if not (recolour and convertible):
+            raise UsageError(
+                f"images have {x.shape[3]} channels, this model reads {shape[2]} "
+                "(1: grey, 3: red, green, blue)"
+                + ("; convert them, or set recolour=True" if convertible else "")
+            )
+        x = _grey(x) if shape[2] == 1 else np.repeat(x, 3, axis=3)
+    if x.shape[1:3] != shape[:2]:
+        if not resize:
+            raise UsageError(
+                f"images are {x.shape[1]} x {x.shape[2]} pixels, this model reads {shape[0]} x {shape[1]}; "
+                "resize them, or set resize=True"
+            )
+        x = np.stack([_resized(image, shape) for image in x])
+    return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
+
+
+def _check_pixels(x: Array) -> None:
+    """Refuse dtypes and values of no agreed scale."""
+    if x.dtype in (np.uint8, bool):
+        return
+    if x.dtype.kind != "f":
+        raise UsageError(f"images have dtype {x.dtype}; give uint8 (0-255), bool, or floats from 0 to 1")
+    if not np.isfinite(x).all():
+        raise UsageError("images: some pixels are NaN or infinite; give numbers from 0 to 1")
+    low, high = x.min(), x.max()
+    if low < 0 or high > 1:
+        raise UsageError(f"images: floats from {low:g} to {high:g}; scale them to 0 … 1, or give uint8")
+
+
+def _grey(x: Array) -> Array:
+    """Return the luma (b, h, w, 1) of colours; bytes are rounded to bytes."""
+    if x.dtype == np.uint8:
+        return ((x @ LUMA + (1 << 15)) >> 16).astype(np.uint8)[..., np.newaxis]
+    return (x @ (LUMA / np.float32(1 << 16)).astype(np.float32))[..., np.newaxis]
+
+
+def _resized(image: Array, shape: tuple[int, int, int]) -> Array:
+    """Return one image (h, w, c) as (*shape): bytes as bytes, all else as floats, cut to [0, 1]."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise UsageError("resizing images needs Pillow; run: pip install pillow") from None
+    if image.dtype != np.uint8:
+        image = image.astype(np.float32)
+    size = (shape[1], shape[0])
+    planes = [
+        np.asarray(ImageOps.fit(Image.fromarray(plane), size, Image.Resampling.BICUBIC))
+        for plane in np.moveaxis(image, 2, 0)
+    ]
+    return np.clip(np.stack(planes, axis=2), 0, None if image.dtype == np.uint8 else 1)

@@ -1,0 +1,91 @@
+"""A user's image files as the images of a run: the conversion of the data set that it was trained on.
+
+Verified by ``tests/experiments/test_image_files.py``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.specs import Source
+from reptile_np.tasks import decoding
+from reptile_np.tasks.archives import read_file
+from reptile_np.tasks.decoding import Conversion, Pixels
+from reptile_np.tasks.omniglot_files import SCANNED_SIDE
+from reptile_np.tasks.reports import one_line
+
+__all__ = ["class_folders", "read_image"]
+
+CHARACTERS = ("omniglot", "glyphs")
+MOST_BYTES = 1 << 27
+
+
+def read_image(path: Path, source: Source, shape: tuple[int, int, int]) -> Pixels:
+    """Return an image file as pixels of `shape`, uint8 from 0 to 255.
+
+    The largest centred square is resized by Pillow's bicubic filter, as `reptile_np.tasks.folder` does.
+    Characters (of Omniglot and glyphs) are grey images on a canvas of 105 x 105, of which every pixel is
+    made paper (255) or ink (0), and are then reduced by nearest neighbour, as Omniglot's drawings are.
+
+    Parameters
+    ----------
+    source
+        Where the tasks of the run came from.
+    shape
+        Height, width and channels that the network reads.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing, no image, damaged or too large; names it.
+    """
+    rows, columns, channels = shape
+    content = read_file(path, MOST_BYTES)
+    drawn = source in CHARACTERS
+    size = (SCANNED_SIDE, SCANNED_SIDE) if drawn else (rows, columns)
+    how = Conversion(*size, channels, "bicubic", crop=True, upright=True)
+    (batch,) = decoding.decode_all(
+        [(str(path), content)], lambda name, data: decoding.convert(name, data, how, decoding.formats())
+    )
+    pixels = batch[0][1]
+    if isinstance(pixels, UsageError):
+        raise pixels
+    if not drawn:
+        return pixels
+    ink = np.where(pixels < 128, np.uint8(0), np.uint8(255))
+    nearest = [((np.arange(side) + 0.5) * SCANNED_SIDE / side).astype(int) for side in (rows, columns)]
+    return ink[np.ix_(*nearest)]
+
+
+def class_folders(folder: Path) -> dict[str, list[Path]]:
+    """Return class ↦ its image files: one folder for each class, hidden files and other files skipped.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be read, or has no folders with images.
+    """
+    suffixes = decoding.suffixes()
+    try:
+        if not folder.is_dir():
+            raise UsageError(f"{one_line(folder)}: no such folder; give one with a folder for each class")
+        classes = {
+            sub.name: sorted(
+                file
+                for file in sub.iterdir()
+                if file.suffix.lower() in suffixes and not file.name.startswith(".")
+            )
+            for sub in sorted(folder.iterdir())
+            if sub.is_dir() and not sub.name.startswith(".")
+        }
+    except OSError as error:
+        raise UsageError(f"{one_line(error.filename)}: cannot be read ({error.strerror})") from None
+    classes = {name: files for name, files in classes.items() if files}
+    if not classes:
+        raise UsageError(
+            f"{one_line(folder)}: no class folders with images in it; put the images of each class in one"
+        )
+    return classes

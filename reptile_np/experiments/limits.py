@@ -1,0 +1,139 @@
+"""Refuses settings that cannot work, before anything is drawn, allocated or written.
+
+Verified by ``tests/experiments/test_limits.py``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.specs import EvaluationSpec, Preset
+from reptile_np.nn.models import Model
+
+UNKNOWN_MEMORY = 2**36  # bytes; assumed if the operating system does not say how much there is
+
+
+def check_settings(preset: Preset) -> None:
+    """Refuse settings that are out of range or contradict each other.
+
+    Raises
+    ------
+    UsageError
+        One line: which setting, and what to do.
+    """
+    if preset.algorithm == "maml" and preset.inner.optimizer != "sgd":
+        raise UsageError("algorithm maml differentiates through SGD steps: set inner.optimizer=sgd")
+    if preset.algorithm == "joint" and preset.inner.steps != 1:
+        raise UsageError("algorithm joint takes one gradient per task: set inner.steps=1")
+    tasks, inner, outer, evaluation = preset.tasks, preset.inner, preset.outer, preset.evaluation
+    for name, value in (
+        ("tasks.ways", tasks.ways),
+        ("tasks.shots", tasks.shots),
+        ("inner.batch", inner.batch),
+        ("inner.steps", inner.steps),
+        ("outer.steps", outer.steps),
+        ("outer.meta_batch", outer.meta_batch),
+        ("evaluation.shots", evaluation.shots),
+        ("evaluation.queries", evaluation.queries),
+        ("evaluation.batch", evaluation.batch),
+        ("evaluation.steps", evaluation.steps),
+        ("evaluation.tasks", evaluation.tasks),
+        ("filters", preset.filters),
+    ):
+        if value < 1:
+            raise UsageError(f"{name}={value}: must be at least 1")
+    reads = {"conv": (tasks.side, tasks.channels), "finn-omniglot": (28, 1)}.get(preset.network, (84, 3))
+    if (tasks.side, tasks.channels) != reads:
+        size = f"{reads[0]} x {reads[0]} x {reads[1]}"
+        raise UsageError(f"network={preset.network}: reads images of {size}; set network=conv")
+    if inner.fixed and inner.optimizer != "sgd":
+        raise UsageError("inner.fixed: needs one rate per parameter: set inner.optimizer=sgd")
+    if tasks.queries and (tasks.tail_shots or preset.algorithm not in ("maml", "fomaml")):
+        raise UsageError("tasks.queries: needs algorithm maml or fomaml, and tasks.tail_shots=0")
+    if tasks.source == "folder":
+        for name, value in (("tasks.side", tasks.side), ("tasks.channels", tasks.channels)):
+            if value < 1:
+                raise UsageError(f"{name}={value}: must be at least 1")
+    if tasks.source == "glyphs":
+        for name, value, least in (("tasks.classes", tasks.classes, 2), ("tasks.images", tasks.images, 1)):
+            if value < least:
+                raise UsageError(f"{name}={value}: must be at least {least}")
+
+
+def check_memory(preset: Preset, evaluation: EvaluationSpec, model: Model) -> None:
+    """Refuse sizes that cannot fit into this machine's memory.
+
+    `evaluation` is the evaluation that will run, which need not be the preset's own.
+
+    Raises
+    ------
+    UsageError
+        One line: which settings, what they would take, and what there is.
+    """
+    available = memory()
+    for keys, needed in memory_needed(preset, evaluation, model).items():
+        if needed > available:
+            raise UsageError(
+                f"{keys}: would take at least {_shown(needed)} of memory, and this machine has "
+                f"{_shown(available)}; ask for less"
+            )
+
+
+def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> dict[str, int]:
+    """Return lower bounds of the bytes that groups of settings take: "key=value, key=value" → bytes."""
+    tasks, inner = preset.tasks, preset.inner
+    sine = tasks.source == "sine"
+    example = 16 if sine else 4 * tasks.side**2 * tasks.channels + 8
+    activations = 4 * (2 * 64 if sine else _positions(preset) * preset.filters)
+    parameters = 4 * model.layout.size
+    trajectory = 2 * inner.steps * parameters if preset.algorithm == "maml" else 0
+    needed = {}
+    if not sine:
+        needed[_named(filters=preset.filters, tasks__ways=tasks.ways)] = 4 * parameters
+        needed[_named(tasks__ways=tasks.ways, tasks__shots=tasks.shots)] = tasks.ways * tasks.shots * example
+    if tasks.source == "glyphs":
+        drawings = tasks.classes * tasks.images
+        needed[_named(tasks__classes=tasks.classes, tasks__images=tasks.images)] = drawings * tasks.side**2
+    training = inner.batch * inner.steps * example + trajectory
+    fine_tuning = evaluation.minibatch * (evaluation.steps * example + activations)
+    return needed | {
+        _named(inner__batch=inner.batch): inner.batch * activations,
+        _named(inner__batch=inner.batch, inner__steps=inner.steps): training,
+        _named(evaluation__batch=evaluation.batch, evaluation__steps=evaluation.steps): fine_tuning,
+        _named(evaluation__shots=evaluation.shots): evaluation.shots * example,
+        _named(evaluation__tasks=evaluation.tasks): 150 * evaluation.tasks,
+    }
+
+
+def _positions(preset: Preset) -> int:
+    """Return the positions of all convolutions' outputs, each with `filters` channels."""
+    side, sides = preset.tasks.side, list[int]()
+    if preset.network == "finn-mini-imagenet":
+        return sum((side // 2**block) ** 2 for block in range(4))
+    if preset.network not in ("conv", "finn-omniglot"):
+        return sum((-(-side // 2**block)) ** 2 for block in range(4))
+    while not sides or side > 3:
+        side = -(-side // 2)
+        sides.append(side)
+    return sum(side**2 for side in sides)
+
+
+def memory() -> int:
+    """Return the bytes of memory that this machine has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows, and systems that do not say
+        return UNKNOWN_MEMORY
+
+
+def _named(**settings: int) -> str:
+    return ", ".join(f"{key.replace('__', '.')}={value}" for key, value in settings.items())
+
+
+def _shown(size: int) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 1000:
+            return f"{size} {unit}"
+        size //= 1000
+    return f"{size} PB"

@@ -1,0 +1,90 @@
+"""Two initialisations on the same test tasks: the difference of their accuracies, and how sure it is.
+
+The difference of each task is what counts, so that how hard a task is cancels out.
+
+Verified by ``tests/experiments/test_paired.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.episodes import Split
+from reptile_np.experiments.experiment import make_experiment
+from reptile_np.experiments.parallel import job_count, processes
+from reptile_np.experiments.progress import Progress
+from reptile_np.experiments.run_directory import RunDirectory, SavedRun
+from reptile_np.experiments.scores import ClassificationScores
+from reptile_np.nn.ops import Ops
+
+
+def compare(
+    runs: tuple[Path | SavedRun, Path | SavedRun],
+    ops: Ops,
+    *,
+    data: Path | None = None,
+    tasks: int = 10_000,
+    shots: int | None = None,
+    split: Split = "test",
+    jobs: int | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Evaluate two runs on the same tasks, each fine-tuned as its preset says; JSON-ready.
+
+    Parameters
+    ----------
+    runs
+        A and B: run directories, or released weights.
+    shots
+        Default: those of A's preset.
+    data, tasks, split, jobs
+        As for `runs.evaluate`.
+
+    Returns
+    -------
+    dict
+        For A and B their accuracies; ``difference``: mode → {mean, ci95} of A's fraction minus B's over the
+        tasks, with the normal interval (ci95 is None for one task).
+
+    Raises
+    ------
+    UsageError
+        If the runs do not have the same seed, source and kind of tasks: their test classes and tasks would
+        differ.
+    """
+    saved = [RunDirectory(run) if isinstance(run, Path) else run for run in runs]
+    (first, seed), (second, other_seed) = configs = [run.config() for run in saved]
+    if first.tasks.source == "sine":
+        raise UsageError(f"--compare: {first.name} is not a classifier")
+    kinds = [(p.tasks.source, p.tasks.ways, p.tasks.classes, p.tasks.images) for p, _ in configs]
+    if kinds[0] != kinds[1] or seed != other_seed:
+        raise UsageError(
+            f"--compare: {first.name} with seed {seed} and {second.name} with seed {other_seed} do not have "
+            "the same test tasks; compare runs of one seed, source and number of ways"
+        )
+    shots = shots or first.evaluation.shots
+    fractions, result = [], {"split": split, "tasks": tasks, "shots": shots, "ways": first.tasks.ways}
+    for name, run, (preset, _) in zip("ab", saved, configs, strict=True):
+        preset = replace(preset, evaluation=replace(preset.evaluation, tasks=tasks, shots=shots))
+        experiment = make_experiment(preset, seed, ops, data)
+        step = run.load(experiment.start())
+        with ExitStack() as stack:
+            executor: Executor | None = stack.enter_context(processes(job_count(jobs, tasks)))
+            progress = Progress(f"evaluate {name.upper()}", tasks, quiet=quiet).over
+            scores = experiment.evaluate(step, split=split, executor=executor, progress=progress)
+        assert isinstance(scores, ClassificationScores)
+        about = {"preset": preset.name, "seed": seed, "outer_steps": step.done}
+        result[name] = {**about, **scores.to_json()}  # type: ignore[assignment]
+        fractions.append({mode: accuracy.fractions for mode, accuracy in scores.accuracy.items()})
+    difference = {}
+    for mode in fractions[0]:
+        d = fractions[0][mode] - fractions[1][mode]
+        ci95 = 1.96 * float(d.std(ddof=1)) / math.sqrt(tasks) if tasks > 1 else None
+        difference[mode] = {"mean": float(d.mean()), "ci95": ci95}
+    return {**result, "difference": difference}

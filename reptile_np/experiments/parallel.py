@@ -1,0 +1,220 @@
+"""Processes that share work: the tasks of an evaluation, or the runs of a table.
+
+    with processes(4) as executor:                    # this machine, one thread in each process
+        scores = experiment.evaluate(step, executor=executor)
+
+    results = run_all(work, items, executors)         # survives the loss of worker processes
+
+Both take any `concurrent.futures.Executor`, and their results do not depend on it.  `dask_executor` lends
+that of a Dask cluster; ``mpi4py.futures.MPIPoolExecutor()``, of a program started by ``mpiexec``, is one too.
+Verified by ``tests/experiments/test_parallel.py``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing import connection
+from typing import Any, TypeVar
+
+from reptile_np.errors import UsageError, printable
+
+Item = TypeVar("Item")
+Executors = Callable[[], AbstractContextManager[Executor]]
+"""Makes an executor, again if worker processes of the one before were lost."""
+
+WORTH_A_PROCESS = 50  # tasks per worker below which starting a process costs more than it saves
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+LOSSES = 10  # of worker processes, after which `run_all` gives up what is left
+STOPPED = 130  # exit code of a worker process that was told to stop
+
+
+@contextmanager
+def worker_losses_in_one_line() -> Iterator[None]:
+    """Raise a `UsageError` if a worker process is lost."""
+    try:
+        yield
+    except BrokenExecutor:
+        raise UsageError(
+            "a worker process was lost: killed, out of memory, or never started because a script runs this "
+            'without `if __name__ == "__main__":`; use fewer jobs'
+        ) from None
+
+
+def job_count(jobs: int | None, tasks: int) -> int:
+    """Return how many processes to use: `jobs`, or every core that `tasks` calls keep busy.
+
+    Raises
+    ------
+    UsageError
+        If `jobs` is less than 1.
+    """
+    if jobs is None:
+        return max(min(cores(), tasks // WORTH_A_PROCESS), 1)
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: must be at least 1")
+    return jobs
+
+
+@contextmanager
+def processes(jobs: int) -> Iterator[Executor | None]:
+    """Yield an executor of `jobs` processes of one thread each; None for 1, which needs no process."""
+    if jobs == 1:
+        yield None
+        return
+    with worker_processes(jobs) as executor:
+        yield executor
+
+
+@contextmanager
+def worker_processes(jobs: int) -> Iterator[Executor]:
+    """Yield an executor of `jobs` processes of one thread each.
+
+    The processes are spawned, not forked: a fork while another thread holds a lock can hang.  A BLAS reads
+    its number of threads when it is loaded, so the environment says 1 while the processes start.
+    """
+    before = {name: os.environ.get(name) for name in BLAS_THREADS}
+    os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
+    try:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker) as executor:
+            yield executor
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def dask_executor(address: str) -> Iterator[Executor]:
+    """Yield the executor of the Dask cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
+
+    Its workers must see the same files under the same paths.  A worker that is lost is no concern of the
+    caller: Dask gives its work to another one.
+
+    Raises
+    ------
+    UsageError
+        If dask and distributed are not installed, or no scheduler answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError("--executor dask: pip install 'reptile_np[distributed]' first") from None
+    make: Any = Client
+    try:
+        client = make(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--executor dask:{printable(address)}: no scheduler answers ({error})") from None
+    with client:
+        yield client.get_executor(pure=False)
+
+
+def run_all(
+    work: Callable[[Item], Any],
+    items: Sequence[Item],
+    executors: Executors,
+    *,
+    watch: Callable[[], None] = lambda: None,
+    every: float = 1.0,
+) -> list[Any]:
+    """Return ``work(item)`` for each item, or the exception that it raised; the first items start first.
+
+    Parameters
+    ----------
+    work
+        A function that can be pickled, and that can be begun again after its process was killed.
+    executors
+        Makes the executor.  If it breaks, because a worker process was lost, the items without a result
+        are begun again in a new one, up to `LOSSES` times.
+    watch
+        Called every `every` seconds while work goes on.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C, after worker processes of this machine were told to stop and have ended.
+    """
+    results: dict[int, Any] = {}
+    for _ in range(LOSSES):
+        left = [i for i in range(len(items)) if i not in results]
+        if not left:
+            break
+        with executors() as executor:
+            futures: dict[Future[Any], int] = {}
+            try:
+                futures.update((executor.submit(work, items[i]), i) for i in left)
+                waiting = set(futures)
+                while waiting:
+                    done, waiting = wait(waiting, timeout=every)
+                    results |= {futures[future]: _result(future) for future in done if not _lost(future)}
+                    watch()
+            except BrokenExecutor:  # while the work was being submitted
+                pass
+            except KeyboardInterrupt:
+                for future in futures:
+                    future.cancel()
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
+    lost = UsageError(f"its worker process was lost {LOSSES} times: killed, or out of memory; use fewer jobs")
+    return [results.get(i, lost) for i in range(len(items))]
+
+
+@contextmanager
+def saves_when_told_to_stop() -> Iterator[None]:
+    """Within a worker process's work: SIGTERM raises KeyboardInterrupt, and the process then ends.
+
+    What is interrupted saves its state first.  Elsewhere, in the threads of a Dask worker as well, signals
+    are somebody else's, and nothing changes.
+    """
+    alone = threading.current_thread() is threading.main_thread()
+    if multiprocessing.parent_process() is None or not alone:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+        signal.signal(signal.SIGTERM, before)
+    except KeyboardInterrupt:
+        os._exit(STOPPED)  # a pool that is being closed would wait for a worker that waits for work
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C to the parent process, and stop if that one is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+
+def _stop_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _lost(future: Future[Any]) -> bool:
+    return isinstance(future.exception(), BrokenExecutor)
+
+
+def _result(future: Future[Any]) -> Any:
+    """Return the result or the exception."""
+    error = future.exception()
+    return future.result() if error is None else error
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,109 @@
+"""MAML and first-order MAML in the setting of Finn's program: the first rows of the paper's tables.
+
+Finn, Abbeel, Levine, *Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks*, arXiv:1703.03400,
+and the program published with it.  The inner loop is full-batch gradient descent on the support set; the
+outer loss is that of a query set, transductive.
+
+Differs from that program: the loss is the mean over the minibatch, where it has N times the mean (N ways).
+So its inner rates are N times as large here, and its bound of 10 on the outer gradient is 10 / N; Adam
+outside does not depend on the factor.
+
+Verified by ``tests/experiments/test_presets.py`` and ``tests/experiments/test_wiring.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from reptile_np.experiments.specs import (
+    Cell,
+    EvaluationSpec,
+    InnerSpec,
+    OuterSpec,
+    Preset,
+    Published,
+    TaskSpec,
+)
+
+__all__ = ["FINN"]
+
+OMNIGLOT_HOURS = {(5, 1): 4.1, (5, 5): 12.0, (20, 1): 17.3, (20, 5): 70.0}
+"""Of exact MAML; K steps cost as much as 3 K + 1 gradients.  The last one is 4 × the third, not measured."""
+
+Rule = Literal["maml", "fomaml"]
+ABOUT = {"maml": "exact MAML", "fomaml": "first-order MAML"}
+SOURCE = "Tables 1 and 2, first rows: Finn's program and the appendix of her paper"
+
+
+def _omniglot(rule: Rule, ways: int, shots: int, mean: float, plus_minus: float) -> Preset:
+    five = ways == 5
+    steps = 1 if five else 5
+    return Preset(
+        name=f"{rule}-omniglot-{ways}way-{shots}shot",
+        about=f"{ABOUT[rule]} on Omniglot, {shots}-shot {ways}-way, in the setting of Finn's program",
+        source=SOURCE,
+        hours=OMNIGLOT_HOURS[ways, shots] * (1 if rule == "maml" else (steps + 1) / (3 * steps + 1)),
+        algorithm=rule,
+        tasks=TaskSpec(
+            "omniglot",
+            ways=ways,
+            shots=shots,
+            queries=shots,
+            turn=True,
+            invert=True,
+            train_classes=1100,
+        ),
+        inner=InnerSpec("sgd", 2.0, batch=ways * shots, steps=steps, fixed="*/beta"),
+        outer=OuterSpec(
+            rate=1e-3,
+            final_rate=1e-3,
+            steps=60_000,
+            meta_batch=32 if five else 16,
+            optimizer="adam",
+        ),
+        evaluation=EvaluationSpec(
+            shots=shots, batch=ways * shots, steps=3 if five else 5, tasks=600, queries=shots
+        ),
+        network="finn-omniglot",
+        published={Cell(shots, "transductive"): Published(mean, plus_minus)},
+    )
+
+
+def _mini_imagenet(rule: Rule, shots: int, mean: float, plus_minus: float) -> Preset:
+    return Preset(
+        name=f"{rule}-mini-imagenet-{shots}shot",
+        about=f"{ABOUT[rule]} on Mini-ImageNet, {shots}-shot 5-way, in the setting of Finn's program",
+        source=SOURCE,
+        hours=20 * shots,  # not measured: from the counts of gradients
+        algorithm=rule,
+        tasks=TaskSpec("mini-imagenet", ways=5, shots=shots, side=84, channels=3, queries=15),
+        inner=InnerSpec("sgd", 0.05, batch=5 * shots, steps=5, fixed="*/beta"),
+        outer=OuterSpec(
+            rate=1e-3,
+            final_rate=1e-3,
+            steps=60_000,
+            meta_batch=4 if shots == 1 else 2,
+            optimizer="adam",
+            clip=2.0,
+        ),
+        evaluation=EvaluationSpec(shots=shots, batch=5 * shots, steps=10, tasks=600, queries=15),
+        filters=32,
+        network="finn-mini-imagenet",
+        published={Cell(shots, "transductive"): Published(mean, plus_minus)},
+    )
+
+
+FINN = (
+    _omniglot("maml", 5, 1, 98.7, 0.4),
+    _omniglot("maml", 5, 5, 99.9, 0.1),
+    _omniglot("maml", 20, 1, 95.8, 0.3),
+    _omniglot("maml", 20, 5, 98.9, 0.2),
+    _omniglot("fomaml", 5, 1, 98.3, 0.5),
+    _omniglot("fomaml", 5, 5, 99.2, 0.2),
+    _omniglot("fomaml", 20, 1, 89.4, 0.5),
+    _omniglot("fomaml", 20, 5, 97.9, 0.1),
+    _mini_imagenet("maml", 1, 48.70, 1.84),
+    _mini_imagenet("maml", 5, 63.11, 0.92),
+    _mini_imagenet("fomaml", 1, 48.07, 1.75),
+    _mini_imagenet("fomaml", 5, 63.15, 0.91),
+)

@@ -1,0 +1,216 @@
+"""The runs that a table or figure needs: what is done, what is left, and the work of one process.
+
+A run is trained in ``OUT/PRESET-seedS``, resumed if it was cut, and evaluated; what is there already is
+kept.  `work` can therefore be begun again after its process was killed.
+
+Verified by ``tests/experiments/test_reproduction.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments import presets, runs
+from reptile_np.experiments.backend import choose_ops
+from reptile_np.experiments.parallel import saves_when_told_to_stop
+from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
+from reptile_np.experiments.specs import EvaluationSpec, Preset
+from reptile_np.experiments.targets import Target
+
+PROGRESS = "progress.json"
+PROGRESS_EVERY = 1.0  # seconds between two reports of a run
+BUSY = 60.0  # seconds that a run waits for the process which had it before and was told to stop
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A preset with a seed, its directory, and the evaluations that its table needs."""
+
+    preset: Preset
+    seed: int
+    path: Path
+    evaluations: tuple[EvaluationSpec, ...]
+    ops: str = "auto"
+    data: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the directory."""
+        return self.path.name
+
+    def steps_done(self) -> int:
+        """Return the outer steps done, as far as the records tell.
+
+        Raises
+        ------
+        UsageError
+            If another preset or seed, or other settings, ran in the directory.
+        """
+        directory = RunDirectory(self.path)
+        if not (self.path / "config.json").is_file():
+            return 0
+        if directory.config() != (self.preset, self.seed):
+            raise UsageError(f"{self.path}: was begun with other settings or another seed; use another --out")
+        if directory.result() is not None:
+            return self.preset.outer.steps
+        return max((int(record["outer_step"]) for record in directory.records()), default=0)
+
+    def trained(self) -> bool:
+        """Return whether the training and its own evaluations are done."""
+        return self.steps_done() > 0 and RunDirectory(self.path).result() is not None
+
+    def evaluation(self, spec: EvaluationSpec) -> dict[str, Any] | None:
+        """Return the recorded evaluation of the test tasks of `spec` at the end of the training."""
+        wanted = {"split": "test", "tasks": spec.tasks, "shots": spec.shots}
+        for record in reversed(RunDirectory(self.path).records()):
+            found = record.get("evaluation", {})
+            if record["outer_step"] == self.preset.outer.steps and wanted.items() <= found.items():
+                return dict(found)
+        return None
+
+    def left(self) -> list[EvaluationSpec]:
+        """Return the evaluations that are not recorded yet."""
+        return [spec for spec in self.evaluations if self.evaluation(spec) is None]
+
+    def done(self) -> bool:
+        """Return whether nothing is left to do."""
+        return self.trained() and not self.left()
+
+    def seconds_left(self) -> float:
+        """Return roughly how long the rest takes on one core with native kernels."""
+        preset = self.preset
+        whole = presets.get(preset.name)
+        each = 3600 * whole.hours / whole.inner_steps  # of an inner step
+        steps = 0 if self.trained() else preset.inner_steps * (1 - self.steps_done() / preset.outer.steps)
+        tasks = sum(
+            spec.tasks * (spec.steps * spec.minibatch / preset.inner.batch + preset.tasks.ways)
+            for spec in self.left()
+        )
+        return each * (steps + tasks)
+
+
+def plan(
+    target: Target,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    settings: Sequence[str] = (),
+    ops: str = "auto",
+    data: Path | None = None,
+) -> list[PlannedRun]:
+    """Return the runs of a target, those that take longest first.
+
+    Parameters
+    ----------
+    settings
+        Changes of every preset, as ``--set`` takes them.  ``evaluation.tasks`` changes the tasks of the
+        table's evaluations as well.
+
+    Raises
+    ------
+    UsageError
+        For settings that a preset refuses, and a directory in which something else ran.
+    """
+    planned = []
+    for name in target.presets:
+        preset = presets.with_settings(presets.get(name), settings)
+        if any(setting.startswith("evaluation.tasks=") for setting in settings):
+            target = replace(target, tasks=preset.evaluation.tasks)
+        planned += [
+            PlannedRun(preset, seed, out / f"{name}-seed{seed}", target.evaluations(preset), ops, data)
+            for seed in seeds
+        ]
+    return sorted(planned, key=PlannedRun.seconds_left, reverse=True)
+
+
+def work(run: PlannedRun) -> None:
+    """Train a run to its end and evaluate it, as far as that is not done.
+
+    Raises
+    ------
+    UsageError
+        As `runs.train` and `runs.evaluate` do.
+    """
+    with saves_when_told_to_stop():
+        ops = choose_ops(run.ops, threads=1)
+        report = ProgressFile(run.path / PROGRESS)
+        try:
+            if not run.trained():
+                _train(run, ops, report)
+            for spec in run.left():
+                runs.evaluate(
+                    run.path,
+                    ops,
+                    data=run.data,
+                    tasks=spec.tasks,
+                    shots=spec.shots,
+                    jobs=1,
+                    quiet=True,
+                    report=report,
+                )
+        finally:
+            report.remove()
+
+
+def _train(run: PlannedRun, ops: Any, report: ProgressFile) -> None:
+    """Begin or resume a run; wait for a process that was at work there and has been told to stop."""
+    deadline = time.monotonic() + BUSY
+    while True:
+        begun = (run.path / "config.json").is_file()
+        try:
+            runs.train(
+                run.preset,
+                run.seed,
+                ops,
+                data=run.data,
+                out=run.path,
+                resume=begun,
+                quiet=True,
+                report=report,
+            )
+            return
+        except RunIsBusy:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+class ProgressFile:
+    """Tells another process how far a run is, in a file of its directory that is replaced every second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = float("-inf")
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Write the file if the last one is old enough; a file that cannot be written is not missed."""
+        now = time.monotonic()
+        if now - self._written < PROGRESS_EVERY:
+            return
+        self._written = now
+        with suppress(OSError):
+            partial = self._path.with_name(f".{PROGRESS}.{os.getpid()}.tmp")
+            partial.write_text(json.dumps({"what": what, "done": done, "total": total}))
+            os.replace(partial, self._path)
+
+    def remove(self) -> None:
+        """Remove the file."""
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def progress_of(run: PlannedRun) -> tuple[str, int, int] | None:
+    """Return what a run at work does now, the rounds done and all rounds; None if it is not at work."""
+    try:
+        values = json.loads((run.path / PROGRESS).read_bytes())
+        return str(values["what"]), int(values["done"]), int(values["total"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

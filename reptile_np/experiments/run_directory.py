@@ -1,0 +1,287 @@
+"""The files of one run.
+
+    DIR/lock                     locked while a run is at work; no content
+    DIR/config.json              format, the preset as it runs, the seed, and the SHA-256 of these two
+    DIR/environment.json         for each sitting: versions, processor, kernels, outer steps, seconds
+    DIR/checkpoint.npz           the newest saved state; replaced atomically
+    DIR/checkpoint-before.npz    the state saved before that, for the case that the newest is damaged
+    DIR/records.jsonl            one line per logged outer step, and one per evaluation
+    DIR/result.json              the scores, once the run is done
+
+Every file is JSON without NaN, or .npz.  Verified by ``tests/experiments/test_run_directory.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from reptile_np.errors import UsageError, printable
+from reptile_np.experiments import checkpoints
+from reptile_np.experiments.progress import notice
+from reptile_np.experiments.settings import from_json, to_json
+from reptile_np.experiments.specs import Preset
+from reptile_np.files import locked, partial_files, remove_partial_files, replacing
+from reptile_np.meta.training import Step
+
+FORMAT = 1
+LOCK, CONFIG, ENVIRONMENT = "lock", "config.json", "environment.json"
+RECORDS, RESULT = "records.jsonl", "result.json"
+CHOOSE_ANOTHER = "choose another --out"
+GO_ON = "what was saved before is intact: mend this, then go on with --resume"
+DESCRIPTION_OF_FORMAT_0 = ("about", "source", "cost")  # keys of a preset that decided nothing
+
+
+class RunIsBusy(UsageError):
+    """Another process is at work in the run's directory."""
+
+
+class SavedRun(Protocol):
+    """What an evaluation reads of a run: a `RunDirectory`, or released weights in its place."""
+
+    def config(self) -> tuple[Preset, int]:
+        """Return the preset and the seed."""
+
+    def load(self, template: Step) -> Step:
+        """Return the trained state."""
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Keep a record."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The directory of one run."""
+
+    path: Path
+
+    @contextmanager
+    def begin(self, preset: Preset, seed: int) -> Iterator[None]:
+        """Make the directory, lock it, and write what runs in it.
+
+        If a `UsageError` ends the run before its first checkpoint, the files are removed again, so that
+        the corrected command can use the directory.
+
+        Raises
+        ------
+        UsageError
+            If the directory has content, another run is at work in it, or it cannot be written.
+        """
+        self._check_empty()
+        with self._writing(CHOOSE_ANOTHER):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            self._check_empty()
+            self.write_config(preset, seed)
+            try:
+                yield
+            except UsageError:
+                if not checkpoints.has_checkpoint(self.path):
+                    for name in (CONFIG, ENVIRONMENT, RECORDS):
+                        (self.path / name).unlink(missing_ok=True)
+                raise
+
+    @contextmanager
+    def resume(self) -> Iterator[None]:
+        """Lock the directory of a run that was begun.
+
+        Raises
+        ------
+        UsageError
+            If another run is at work in it, or it cannot be written.
+        """
+        with self._locked():
+            yield
+
+    def config(self) -> tuple[Preset, int]:
+        """Return the preset and the seed of the run.
+
+        Raises
+        ------
+        UsageError
+            If there is no run here, or its config.json is damaged, altered, or of a newer version.
+        """
+        path = self.path / CONFIG
+        try:
+            if not path.is_file():
+                raise UsageError(f"no run here (no {CONFIG}); train with --out first")
+            return _read_config(json.loads(path.read_bytes()))
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        except (ValueError, RecursionError):
+            raise UsageError(f"{path}: not whole JSON; restore it, or start again in a new --out") from None
+
+    def write_config(self, preset: Preset, seed: int) -> None:
+        """Write what runs in the directory."""
+        run = {"preset": to_json(preset), "seed": seed}
+        self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, CHOOSE_ANOTHER)
+
+    def save(self, step: Step, sittings: list[dict[str, Any]]) -> None:
+        """Save a state, then the sittings."""
+        with self._writing():
+            checkpoints.save_step(self.path, step)
+        self.write_json(ENVIRONMENT, {"sittings": sittings})
+
+    def load(self, template: Step) -> Step:
+        """Return the newest whole checkpoint; raises `UsageError` if there is none."""
+        return checkpoints.load_newest(self.path, template, notice)
+
+    def load_to_continue(self, template: Step) -> Step:
+        """Return the newest whole checkpoint, and set a newer, damaged one aside."""
+
+        def fallback(message: str) -> None:
+            notice(message)
+            with self._writing():
+                checkpoints.set_damaged_aside(self.path)
+
+        return checkpoints.load_newest(self.path, template, fallback)
+
+    def has_checkpoint(self) -> bool:
+        """Return whether a state was saved."""
+        return checkpoints.has_checkpoint(self.path)
+
+    def sittings(self) -> list[dict[str, Any]]:
+        """Return the environments of the run's sittings until now; [] if they were not recorded."""
+        path = self.path / ENVIRONMENT
+        if not path.is_file():
+            return []
+        try:
+            sittings = json.loads(path.read_bytes())["sittings"]
+            for sitting in sittings:
+                _ = float(sitting["seconds"]), str(sitting["kernels"])
+            return list(sittings)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            notice(f"{path}: damaged; the seconds of earlier sittings are not counted")
+            return []
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one line to the records, after ending a line that was cut short."""
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        with self._writing(), (self.path / RECORDS).open("ab+") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":
+                    line = b"\n" + line
+            file.write(line)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records, without lines that a kill cut short."""
+        path = self.path / RECORDS
+        if not path.is_file():
+            return []
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        return [json.loads(line) for line in lines if _outer_step(line) < float("inf")]
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the scores of a run that is done; None before."""
+        try:
+            result = json.loads((self.path / RESULT).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError):
+            raise UsageError(f"{self.path / RESULT}: damaged; remove it and resume the run") from None
+        return dict(result)
+
+    def forget_after(self, done: int) -> None:
+        """Drop the records of outer steps after `done`, which will be made again, and damaged lines."""
+        path = self.path / RECORDS
+        if not path.is_file():
+            return
+        with self._writing():
+            kept = [line for line in path.read_bytes().split(b"\n") if _outer_step(line) <= done]
+            with replacing(path) as file:
+                file.writelines(line + b"\n" for line in kept)
+
+    def write_json(self, name: str, values: dict[str, Any], advice: str = "") -> None:
+        """Write one JSON file, whole or not at all."""
+        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+        with self._writing(advice), replacing(self.path / name) as file:
+            file.write(text.encode())
+
+    def _check_empty(self) -> None:
+        """Refuse a directory with content; what a run leaves that was killed at its start is none."""
+        try:
+            if not self.path.exists():
+                return
+            nothing = {self.path / LOCK, *partial_files(self.path)}
+            empty = self.path.is_dir() and not set(self.path.iterdir()) - nothing
+        except OSError as error:
+            raise UsageError(f"--out {self.path}: cannot be read ({error.strerror})") from None
+        if not empty:
+            raise UsageError(f"--out {self.path}: exists; choose another, or go on with --resume")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other runs out until this one ends or is killed; remove unfinished files of a killed run."""
+        with ExitStack() as stack:
+            try:
+                with self._writing():
+                    stack.enter_context(locked(self.path / LOCK))
+                    remove_partial_files(self.path)
+            except BlockingIOError:
+                raise RunIsBusy(
+                    f"--out {self.path}: another run is at work there; wait for it or stop it"
+                ) from None
+            yield
+
+    @contextmanager
+    def _writing(self, advice: str = "") -> Iterator[None]:
+        """Say in one line that the directory cannot be written."""
+        try:
+            yield
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise UsageError(
+                f"--out {self.path}: cannot be written ({error.strerror or error}); {advice or GO_ON}"
+            ) from None
+
+
+def _read_config(values: Any) -> tuple[Preset, int]:
+    if not isinstance(values, dict):
+        raise UsageError("not an object")
+    version = values.get("format", 0)
+    if version not in (0, FORMAT) or isinstance(version, bool):
+        raise UsageError(
+            f"format {printable(str(version))} is not known to this version of reptile_np; use a newer one"
+        )
+    keys = {"format", "sha256", "preset", "seed"} if version else {"preset", "seed", "version"}
+    if difference := keys ^ values.keys():
+        key = sorted(difference)[0]
+        raise UsageError(f'"{printable(key)}" is {"missing" if key in keys else "not a key of it"}')
+    preset, seed = values["preset"], values["seed"]
+    if version == 0:
+        if isinstance(preset, dict):
+            preset = {key: value for key, value in preset.items() if key not in DESCRIPTION_OF_FORMAT_0}
+    elif values.get("sha256") != _checksum({"preset": preset, "seed": seed}):
+        raise UsageError(
+            "altered since it was written: its sha256 is not that of its preset and seed; "
+            "restore it, or start again in a new --out"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError("seed must be an integer that is not negative")
+    return from_json(preset), seed
+
+
+def _checksum(run: dict[str, Any]) -> str:
+    """Return the SHA-256 of a run's preset and seed, as JSON with sorted keys and no spaces."""
+    text = json.dumps(run, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _outer_step(line: bytes) -> float:
+    """Return the outer step of a record; a damaged line belongs to none."""
+    try:
+        return float(json.loads(line)["outer_step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return float("inf")

@@ -1,0 +1,97 @@
+"""The runs under a directory, read from the JSON files that runs write; no arrays are loaded.
+
+Verified by ``tests/experiments/test_run_list.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reptile_np.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run.
+
+    `accuracy` maps a mode to a fraction: of the last ``evaluate`` of the test set, else of the end of
+    training; None for a run that is not finished, or of sine waves, which have the squared `error`.
+    """
+
+    name: str
+    preset: str
+    seed: int
+    outer_steps: int
+    outer_steps_planned: int
+    accuracy: dict[str, float] | None
+    error: float | None
+    settings: dict[str, Any]
+
+
+def find(directory: Path) -> list[RunSummary]:
+    """Return the runs in `directory` and in the folders below it, by name.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    runs = sorted(config.parent for config in directory.rglob("config.json"))
+    if not runs:
+        raise UsageError(f"{directory}: no runs here (no config.json); reptile-np train --out makes one")
+    return [read(run, directory) for run in runs]
+
+
+def read(run: Path, root: Path) -> RunSummary:
+    """Return the summary of one run; its name is the path from `root`, where it is below it.
+
+    Raises
+    ------
+    UsageError
+        If its config.json is not that of a run.
+    """
+    name = str(run.relative_to(root)) if run.is_relative_to(root) and run != root else str(run)
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        settings = config["preset"]
+        about = str(settings["name"]), int(config["seed"]), int(settings["outer"]["steps"])
+    except OSError as error:
+        raise UsageError(f"{run}: no run here ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UsageError(f"{run / 'config.json'}: not a whole config.json of a run") from None
+    done, accuracy, error_ = _progress_of(run)
+    preset, seed, planned = about
+    return RunSummary(name, preset, seed, done, planned, accuracy, error_, settings)
+
+
+def _progress_of(run: Path) -> tuple[int, dict[str, float] | None, float | None]:
+    """Return the outer steps done, and the accuracy or the error if there is one yet."""
+    done, accuracy, error = 0, None, None
+    if result := _object(_text(run / "result.json")):
+        accuracy, error = result.get("accuracy"), result.get("error")
+        done = int(result.get("outer_steps", 0))
+    for line in _text(run / "records.jsonl").splitlines():
+        record = _object(line)  # a line that a kill cut short is no object
+        done = max(done, int(record.get("outer_step", 0)))
+        evaluation = record.get("evaluation", {})
+        if evaluation.get("split") == "test":
+            error = evaluation.get("error", error)
+            if "accuracy" in evaluation:
+                accuracy = {mode: value["mean"] for mode, value in evaluation["accuracy"].items()}
+    return done, accuracy, error
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Return the JSON object in `text`, empty if there is none."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,62 @@
+"""Accuracy while training, on classes that are not trained on.
+
+The tasks are those of the data set's validation classes; Omniglot, glyphs and sine waves have none, and
+their test classes are used and recorded as such.  What is recorded decides nothing: no setting and no
+checkpoint is chosen by it.  The tasks come from a stream of their own, so a run that is watched is trained
+on the same numbers as one that is not.
+
+Verified by ``tests/experiments/test_watching.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from reptile_np.experiments import presets
+from reptile_np.experiments.episodes import Split
+from reptile_np.experiments.experiment import Experiment
+from reptile_np.experiments.specs import Preset, Watch
+from reptile_np.meta.training import Step
+
+POINTS = 20
+SHARE = 0.01  # of the examples of training: about its share of the time
+WORTH_WATCHING = 300.0  # seconds of training below which a run is not watched
+MOST_TASKS = 200
+
+
+def watch(preset: Preset) -> Watch | None:
+    """Return how a run is watched: as its preset says, else as often as costs little; None if not at all.
+
+    A preset whose number of outer steps was changed is watched as many times as the preset itself.
+    """
+    original = presets.get(preset.name)
+    if original.watched is not None:
+        return original.watched
+    if 3600 * original.hours * preset.outer.steps / original.outer.steps < WORTH_WATCHING:
+        return None
+    evaluation = preset.evaluation
+    queries = preset.tasks.ways * (preset.tasks.ways * evaluation.shots + 1) // 3  # a third: no derivatives
+    each = evaluation.steps * evaluation.minibatch + queries
+    tasks = int(SHARE * preset.inner_steps * preset.inner.batch / (POINTS * each))
+    return Watch(POINTS, min(tasks, MOST_TASKS)) if tasks else None
+
+
+def watcher(experiment: Experiment) -> Callable[[Step], dict[str, Any] | None]:
+    """Return the function that evaluates a state if its outer step is one to be watched: the record."""
+    preset = experiment.preset
+    how = watch(preset)
+    if how is None:
+        return lambda step: None
+    every = max(preset.outer.steps // how.points, 1)
+    spec = replace(preset.evaluation, tasks=how.tasks)
+    split: Split = "validation" if experiment.episodes.has("validation") else "test"
+
+    def evaluate(step: Step) -> dict[str, Any] | None:
+        if step.done % every:
+            return None
+        scores = experiment.evaluate(step, spec, split, at=step.done)
+        return {"outer_step": step.done, "split": split, "tasks": spec.tasks, **scores.means()}
+
+    return evaluate

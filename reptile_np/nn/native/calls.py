@@ -1,0 +1,181 @@
+"""Calls of the C functions for one network, and the memory that they work in.
+
+A network is planned once per batch size: the inputs of every position of every convolution are worked out
+then, and all work arrays are cut from one block.  After that a call allocates nothing but its result.  A plan
+is used by one call at a time, so a model may be used from several Python threads.  Nothing here locks (list
+and dict operations are atomic), so a process may be forked while another of its threads is inside a call.
+
+Verified by ``tests/nn/native/test_networks.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from reptile_np.meta.inner_loop import Array
+from reptile_np.nn.native.extension import entries_of, ffi
+from reptile_np.nn.native.maps import Kernels
+from reptile_np.nn.native.memory import aligned_bytes
+from reptile_np.nn.native.shapes import LARGEST, Shape
+from reptile_np.nn.native.threads import Pace
+from reptile_np.nn.native.vector_pool import MAPPED, VectorPool
+
+IDLE_PLANS = 4
+"""How many plans not in use a network keeps: those used last."""
+
+
+class _Plan:
+    """A block of memory planned for a batch size, with or without Hessian products."""
+
+    def __init__(self, key: tuple[int, bool], block: Array) -> None:
+        self.key, self.block = key, block
+
+
+class NetworkCalls:
+    """The C functions for one network shape, on checked arrays: float32, int32 labels, C-contiguous, aligned.
+
+    Vectors are (n,); a batch is (x, y).  Returned vectors are the caller's.
+    """
+
+    def __init__(self, kernels: Kernels, shape: Shape) -> None:
+        self.entries = entries_of(kernels.table, shape.struct)
+        self.optimizer_step = kernels.table.update
+        self.struct = ffi.new(f"{shape.struct} *", shape.fields())
+        self.parameters: int = self.entries.parameters(self.struct)
+        self.multiply_adds = shape.multiply_adds
+        self.most_examples = LARGEST // shape.largest_image
+        self.vectors = VectorPool(
+            lambda: np.empty(self.parameters, np.float32), keep=4 * self.parameters >= MAPPED
+        )
+        self._saved: dict[int, VectorPool] = {}
+        self._idle: list[_Plan] = []
+        self._predict, self._gradient, self._hvp, self._loop = (Pace(kernels.team) for _ in range(4))
+
+    def predict(self, phi: Array, x: Array, outputs: int) -> Array:
+        """Return the outputs (b, outputs)."""
+        y = np.empty((len(x), outputs), np.float32)
+        with self._plan(len(x), False) as plan, self._predict.members(self._work(1, x)) as threads:
+            self.entries.predict(plan, floats(phi), floats(x), floats(y), threads)
+        return y
+
+    def loss_and_grad(
+        self, phi: Array, x: Array, y: Array, saved: Array | None = None
+    ) -> tuple[float, Array]:
+        """Return the loss and its gradient; write into `saved` what later `hvp` calls there need."""
+        grad = self.vectors.take()
+        with (
+            self._plan(len(x), saved is not None) as plan,
+            self._gradient.members(self._work(3, x)) as threads,
+        ):
+            loss = self.entries.loss_and_grad(
+                plan, floats(phi), floats(x), pointer(y), floats(saved), floats(grad), threads
+            )
+        return loss, grad
+
+    def hvp(self, phi: Array, x: Array, y: Array, v: Array, saved: Array | None = None) -> Array:
+        """Return H(φ) v; without `saved` the gradient's forward and backward passes are computed first."""
+        hv, products = self.vectors.take(), 8 if saved is None else 6
+        with self._plan(len(x), True) as plan, self._hvp.members(self._work(products, x)) as threads:
+            self.entries.hvp(
+                plan, floats(phi), floats(x), pointer(y), floats(saved), floats(v), floats(hv), threads
+            )
+        return hv
+
+    def loop(
+        self, optimizer: Any, phi: Array, batches: Sequence[tuple[Array, Array]]
+    ) -> tuple[Array, Array, Array]:
+        """Run one step of an ``rk_optimizer`` per minibatch; return φ_k, φ_{k+1} and the losses.
+
+        φ_k is `phi` itself if there is one minibatch.
+        """
+        end, grad, losses = self.vectors.take(), self.vectors.take(), np.empty(len(batches))
+        before = self.vectors.take() if len(batches) > 1 else None
+        done, start = 0, phi
+        for size, group in groupby(batches, key=lambda batch: len(batch[0])):
+            part = list(group)
+            xs = ffi.new("float *[]", [floats(x) for x, _ in part])
+            ys = ffi.new("void *[]", [pointer(y) for _, y in part])
+            loop = ffi.new(
+                "rk_loop *",
+                {
+                    "steps": len(part),
+                    "x": xs,
+                    "y": ys,
+                    "phi_in": floats(start),
+                    "phi": floats(end),
+                    "before_last": floats(before),
+                    "grad": floats(grad),
+                    "losses": ffi.from_buffer("double *", losses[done:]),
+                },
+            )
+            work = self._work(3 * len(part), part[0][0])
+            with self._plan(size, False) as plan, self._loop.members(work) as threads:
+                self.entries.loop(plan, optimizer, loop, threads)
+            optimizer.m_in, optimizer.v_in, start = optimizer.m, optimizer.v, end
+            done += len(part)
+        return phi if before is None else before, end, losses
+
+    def update(self, optimizer: Any, phi: Array, grad: Array) -> Array:
+        """Return φ after one step of an ``rk_optimizer``."""
+        end = self.vectors.take()
+        self.optimizer_step(optimizer, floats(phi), floats(end), floats(grad), self.parameters)
+        return end
+
+    def saved(self, batch: int) -> Array:
+        """Return memory for the saved activations and adjoints of a batch of this size.
+
+        Pools of batch sizes not used recently are dropped.
+        """
+        pool = self._saved.pop(batch, None)
+        if pool is None:
+            size = self.entries.saved_size(self.struct, batch)
+            pool = VectorPool(lambda: aligned_bytes(size).view(np.float32))
+        self._saved[batch] = pool  # the newest last
+        for old in list(self._saved)[:-IDLE_PLANS]:
+            self._saved.pop(old, None)
+        return pool.take()
+
+    def _work(self, products: int, x: Array) -> int:
+        """Return the multiply-adds of `products` products of each layer with the batch x."""
+        return products * len(x) * self.multiply_adds
+
+    @contextmanager
+    def _plan(self, batch: int, hessian: bool) -> Iterator[Any]:
+        """Give one call the memory planned for a batch size."""
+        key = (batch, hessian)
+        plan = self._take_idle(key) or self._new_plan(key)
+        try:
+            yield pointer(plan.block)
+        finally:
+            self._idle.append(plan)
+            del self._idle[:-IDLE_PLANS]
+
+    def _take_idle(self, key: tuple[int, bool]) -> _Plan | None:
+        for plan in reversed(self._idle.copy()):
+            if plan.key == key:
+                try:
+                    self._idle.remove(plan)
+                except ValueError:  # another thread took it
+                    continue
+                return plan
+        return None
+
+    def _new_plan(self, key: tuple[int, bool]) -> _Plan:
+        block = aligned_bytes(self.entries.plan_size(self.struct, *key))
+        self.entries.plan(self.struct, *key, pointer(block))
+        return _Plan(key, block)
+
+
+def pointer(array: Array) -> Any:
+    """Return a pointer to an array's memory, which it keeps alive."""
+    return ffi.from_buffer(array)
+
+
+def floats(array: Array | None) -> Any:
+    """Return a pointer to a float32 array's memory, which it keeps alive; NULL for None."""
+    return ffi.NULL if array is None else ffi.from_buffer("float[]", array)

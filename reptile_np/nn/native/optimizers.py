@@ -1,0 +1,63 @@
+"""The optimisers whose steps C can take: exactly `Sgd` with one rate and `Adam`, not their subclasses.
+
+Verified by ``tests/nn/native/test_inner_loops.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reptile_np.meta.inner_loop import Array, Optimizer
+from reptile_np.meta.optimizers import Adam, AdamState, Sgd
+from reptile_np.nn.native.calls import NetworkCalls, floats
+from reptile_np.nn.native.extension import ffi
+from reptile_np.nn.native.memory import contiguous
+
+LAST_STEP = 2**31 - 1
+"""C counts Adam's steps in 32 bits; later steps are left to Python."""
+
+
+class COptimizer(NamedTuple):
+    """An optimiser's ``rk_optimizer``, its state after the steps, and the arrays in the struct."""
+
+    struct: Any
+    state: Any
+    alive: tuple[Array, ...]
+
+
+def in_c(optimizer: Optimizer, state: Any, steps: int, calls: NetworkCalls) -> COptimizer | None:
+    """Return the C form of an optimiser, for so many steps from `state`; None if C cannot take them.
+
+    Adam's moments after the steps are new vectors; `state` is not changed.
+    """
+    if type(optimizer) is Sgd:
+        if np.ndim(optimizer.learning_rate):
+            return None
+        struct = ffi.new("rk_optimizer *", {"adam": 0, "learning_rate": float(optimizer.learning_rate)})
+        return COptimizer(struct, state, ())
+    if type(optimizer) is not Adam or np.ndim(optimizer.learning_rate) or state.t + steps > LAST_STEP:
+        return None
+    moments = [state.v, state.m] if optimizer.beta1 else [state.v]
+    moments = [np.asarray(moment) for moment in moments]
+    if any(moment.dtype != np.float32 or moment.shape != (calls.parameters,) for moment in moments):
+        return None
+    given = tuple(contiguous(moment, np.float32) for moment in moments)
+    v, m = calls.vectors.take(), calls.vectors.take() if optimizer.beta1 else None
+    struct = ffi.new(
+        "rk_optimizer *",
+        {
+            "adam": 1,
+            "t": state.t,
+            "learning_rate": optimizer.learning_rate,
+            "beta1": optimizer.beta1,
+            "beta2": optimizer.beta2,
+            "epsilon": optimizer.epsilon,
+            "m_in": floats(given[1]) if optimizer.beta1 else ffi.NULL,
+            "v_in": floats(given[0]),
+            "m": floats(m),
+            "v": floats(v),
+        },
+    )
+    return COptimizer(struct, AdamState(state.m if m is None else m, v, state.t + steps), given)

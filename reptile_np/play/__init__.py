@@ -1,0 +1,6 @@
+"""``reptile-np play``: a page in the browser that shows what the paper is about.
+
+Three parts: characters drawn by hand and classified while an initialisation is fine-tuned to them; sine
+waves learned from clicked points; alternating moves towards two sets of solutions (Figure 2).  Every
+answer is computed by the functions that train and evaluate; the page only draws.
+"""

@@ -1,0 +1,173 @@
+"""The page's server: files of the package and JSON answers, on the loopback interface only.
+
+A request is answered only if it names this server in its Host header and comes from this page (Origin),
+so that no other page in the same browser can use the server.  Nothing on disk is ever written.
+
+Verified by ``tests/play/test_server.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from socketserver import TCPServer
+from typing import Any
+
+from reptile_np.errors import UsageError
+from reptile_np.play.answers import Handler
+
+__all__ = ["ADDRESS", "PAGE", "Server"]
+
+ADDRESS = "127.0.0.1"
+PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/ask.js": ("ask.js", "text/javascript; charset=utf-8"),
+    "/pad.js": ("pad.js", "text/javascript; charset=utf-8"),
+    "/characters.js": ("characters.js", "text/javascript; charset=utf-8"),
+    "/player.js": ("player.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/waves.js": ("waves.js", "text/javascript; charset=utf-8"),
+    "/moves.js": ("moves.js", "text/javascript; charset=utf-8"),
+}
+"""Address ↦ file of the package and its type; no other file is ever read."""
+MOST_BYTES = 2_000_000
+"""Of the body of a request: five classes of five drawings of 2,000 points are half of it."""
+SECONDS = 10
+"""How long a request may keep its connection waiting."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What the browser may load for the page: only what this server sends."""
+
+
+class _Refused(Exception):
+    """A request that is answered with an error: status and reason."""
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: Server
+    timeout = SECONDS
+    server_version, sys_version = "reptile-np", ""
+
+    def do_GET(self) -> None:
+        """Answer with a file of the page."""
+        try:
+            self._check_source()
+            if self.path not in PAGE:
+                raise _Refused(404, "no such page")
+            name, kind = PAGE[self.path]
+            self._send(200, kind, files("reptile_np.play").joinpath("page", name).read_bytes())
+        except _Refused as refused:
+            self._refuse(*refused.args)
+
+    def do_POST(self) -> None:
+        """Answer a question of the page."""
+        try:
+            self._check_source()
+            if self.path not in self.server.handlers:
+                raise _Refused(404, "no such question")
+            answer = self.server.handlers[self.path](self._body())
+            self._send(200, "application/json", json.dumps(answer).encode())
+        except _Refused as refused:
+            self._refuse(*refused.args)
+        except UsageError as error:
+            self._refuse(400, str(error))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no request, or one of another method, in the form of every other error."""
+        self._refuse(code, message or "not a request of this page")
+
+    def _check_source(self) -> None:
+        hosts = {f"{ADDRESS}:{self.server.server_port}", f"localhost:{self.server.server_port}"}
+        if self.headers.get("Host") not in hosts:
+            raise _Refused(403, "the Host header does not name this server")
+        origin = self.headers.get("Origin")
+        if origin is not None and origin not in {f"http://{host}" for host in hosts}:
+            raise _Refused(403, "the request comes from another page")
+
+    def _body(self) -> Any:
+        if self.headers.get_content_type() != "application/json":
+            raise _Refused(415, "the request must be application/json")
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdecimal()):
+            raise _Refused(411, "the request must state its Content-Length")
+        if int(length) > MOST_BYTES:
+            raise _Refused(413, f"the request is larger than {MOST_BYTES:,} bytes")
+        try:
+            return json.loads(self._read(int(length)))
+        except (ValueError, RecursionError):
+            raise _Refused(400, "the request is not JSON") from None
+
+    def _read(self, length: int) -> bytes:
+        """Return the body, which must be there within `SECONDS`, however small its pieces are."""
+        end, pieces = time.monotonic() + SECONDS, []
+        while length and (piece := self.rfile.read1(length)):
+            pieces.append(piece)
+            length -= len(piece)
+            if time.monotonic() > end:
+                raise _Refused(408, f"the request took more than {SECONDS} seconds")
+        return b"".join(pieces)
+
+    def _refuse(self, status: int, reason: str) -> None:
+        self.close_connection = True  # the body may not have been read
+        self._send(status, "application/json", json.dumps({"error": reason}).encode())
+
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", kind),
+            ("Content-Length", str(len(body))),
+            ("Content-Security-Policy", POLICY),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Cache-Control", "no-store"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Print nothing: the terminal stays as it was."""
+
+
+class Server(ThreadingHTTPServer):
+    """The server of the page on a port of the loopback interface; port 0 takes any that is free.
+
+    Raises
+    ------
+    UsageError
+        If the port cannot be had.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, handlers: Mapping[str, Handler], port: int = 0) -> None:
+        self.handlers = handlers
+        try:
+            super().__init__((ADDRESS, port), _Request)
+        except (OSError, OverflowError) as error:
+            raise UsageError(f"port {port}: cannot be used ({error}); choose another with --port") from None
+
+    def server_bind(self) -> None:
+        """Take the port, without asking the network for this machine's name as the base class does."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = ADDRESS, self.server_address[1]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore a client that goes away in the middle of an answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://{ADDRESS}:{self.server_port}/"

@@ -1,0 +1,79 @@
+"""``python -m reptile_np.pretrained RUN [--to FILE]``: write the weights of a finished run for release.
+
+The file is the same, byte for byte, whenever and wherever it is written from the same run by the same
+versions of NumPy and zlib.  Verified by ``tests/pretrained/test_weights.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reptile_np.errors import UsageError, printable
+from reptile_np.experiments.run_directory import RECORDS, RunDirectory
+from reptile_np.experiments.settings import to_json
+from reptile_np.files import replacing
+from reptile_np.pretrained.weights import parts, read
+
+__all__ = ["main", "release"]
+
+
+def release(run: Path, to: Path) -> None:
+    """Write the weights file `to` from a run directory, and read it back.
+
+    Raises
+    ------
+    UsageError
+        If the run is not finished or is damaged.
+    """
+    directory = RunDirectory(run)
+    preset, seed = directory.config()
+    step = directory.load(parts(preset)[2])
+    try:
+        result = json.loads((run / "result.json").read_bytes())
+    except (OSError, ValueError):
+        raise UsageError(f"{run}: no result.json; finish the run first, with --resume") from None
+    record = {
+        "preset": to_json(preset),
+        "seed": seed,
+        "outer_steps": step.done,
+        "result": result,
+        "evaluations": _evaluations(run),
+    }
+    names = getattr(step.inner_state, "_fields", ())
+    state = {f"state_{name}": np.asarray(v) for name, v in zip(names, step.inner_state, strict=True)}
+    arrays = {"phi": step.phi, **{name: value for name, value in state.items() if value.size}}
+    with replacing(to) as file:
+        np.savez_compressed(file, record=np.array(json.dumps(record, sort_keys=True)), **arrays)  # type: ignore[arg-type]
+    read(to)
+
+
+def _evaluations(run: Path) -> list[Any]:
+    """Return the evaluations in a run's records."""
+    lines = (run / RECORDS).read_text().splitlines()
+    return [record["evaluation"] for record in map(json.loads, lines) if "evaluation" in record]
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m reptile_np.pretrained", description=__doc__)
+    parser.add_argument("run", type=Path, help="directory of a finished run")
+    parser.add_argument("--to", type=Path, help="default: PRESET.npz in the package")
+    args = parser.parse_args()
+    try:
+        name = RunDirectory(args.run).config()[0].name
+        to = args.to or Path(__file__).with_name(f"{name}.npz")
+        release(args.run, to)
+    except (UsageError, OSError) as error:
+        print(printable(f"reptile-np: {error}"))
+        return 2
+    print(f"{to}: {to.stat().st_size:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

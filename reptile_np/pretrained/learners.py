@@ -1,0 +1,70 @@
+"""A saved run, or released weights, as a classifier: `reptile_np.load`.
+
+Verified by ``tests/pretrained/test_learners.py``: over many tasks its accuracy is that of an evaluation.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.backend import choose_ops
+from reptile_np.experiments.learner import Learner
+from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.nn.ops import Ops
+from reptile_np.pretrained.weights import ReleasedRun, parts
+
+__all__ = ["PREFIX", "SavedRun", "learner_of", "load_learner", "saved_run"]
+
+PREFIX = "pretrained:"
+"""Before the name of released weights, wherever a run directory may be given."""
+
+SavedRun: TypeAlias = RunDirectory | ReleasedRun
+
+
+def saved_run(source: str | os.PathLike[str]) -> SavedRun:
+    """Return a run directory, or released weights for "pretrained:NAME"; reads nothing yet."""
+    text = os.fspath(source)
+    if text.startswith(PREFIX):
+        return ReleasedRun(text.removeprefix(PREFIX))
+    return RunDirectory(Path(text).expanduser())
+
+
+def load_learner(source: str | os.PathLike[str]) -> Learner:
+    """Return what was trained, as a classifier; see `reptile_np.load`."""
+    return learner_of(saved_run(source))
+
+
+def learner_of(run: SavedRun, ops: Ops | None = None) -> Learner:
+    """Return the classifier of a saved run, which fine-tunes as the evaluations of its preset do.
+
+    Parameters
+    ----------
+    run
+        From `saved_run`.
+    ops
+        The kernels; default: the best that are here.
+
+    Raises
+    ------
+    UsageError
+        If there is no run, it is damaged, or what it learned is not to classify.
+    """
+    preset, _ = run.config()
+    if preset.tasks.source == "sine":
+        raise UsageError(
+            f"{preset.name}: learned to draw waves through points, and a Learner classifies images; "
+            "reptile_np.pretrained.load gives the released weights of the waves"
+        )
+    model, inner, untrained = parts(preset)
+    trained = run.load(untrained)
+    return Learner(
+        model.with_ops(ops or choose_ops()),
+        trained.phi,
+        inner,
+        trained.inner_state,
+        steps=preset.evaluation.steps,
+        batch=preset.evaluation.batch,
+    )

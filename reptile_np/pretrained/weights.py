@@ -1,0 +1,135 @@
+"""The files of released weights: one compressed .npz for each name, a run's last state and its record.
+
+    record      JSON: preset, seed, outer_steps, and the scores and evaluations of the run
+    phi         the initialisation (n,), float32
+    state_…     the inner optimiser's state after training: state_v (n,) and state_t for Adam
+
+Empty arrays (the m of Adam with beta1 = 0) are not stored.
+
+Verified by ``tests/pretrained/test_weights.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reptile_np.errors import UsageError, printable
+from reptile_np.experiments.experiment import OPTIMIZERS, network, outer_optimizers
+from reptile_np.experiments.settings import from_json
+from reptile_np.experiments.specs import Preset
+from reptile_np.meta.inner_loop import Array, Optimizer
+from reptile_np.meta.training import Step, begin
+from reptile_np.nn.models import Model
+
+__all__ = ["Pretrained", "ReleasedRun", "load", "names", "parts", "read"]
+
+
+class Pretrained(NamedTuple):
+    """A meta-trained initialisation and all that is needed to fine-tune it.
+
+    `model` computes with NumPy (``model.with_ops(native.load())``: with C); `phi` (n,) is float32; `state` is
+    the inner optimiser's after training; `record` says which preset and seed, and what the run scored.
+    """
+
+    model: Model
+    phi: Array
+    optimizer: Optimizer
+    state: Any
+    record: dict[str, Any]
+
+
+def names() -> list[str]:
+    """Return the names of the released weights."""
+    return sorted(
+        file.name.removesuffix(".npz")
+        for file in files("reptile_np.pretrained").iterdir()
+        if file.name.endswith(".npz")
+    )
+
+
+def load(name: str) -> Pretrained:
+    """Return the released weights of that name.
+
+    Raises
+    ------
+    UsageError
+        If there are none; says which there are.
+    """
+    if name not in names():
+        near = ", ".join(get_close_matches(name, names()) or names())
+        raise UsageError(f'no released weights "{printable(name)}"; there are {near}')
+    with as_file(files("reptile_np.pretrained").joinpath(f"{name}.npz")) as path:
+        return read(path)
+
+
+def read(path: Path) -> Pretrained:
+    """Return the weights in one file.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing, damaged, or not of the network and optimiser of its record.
+    """
+    try:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        record = json.loads(arrays.pop("record").item())
+        preset = from_json(record["preset"])
+        model, optimizer, untrained = parts(preset)
+        phi = arrays.pop("phi")
+        if phi.shape != (model.layout.size,) or phi.dtype != np.float32 or not np.isfinite(phi).all():
+            raise ValueError(f"phi is {phi.dtype} {phi.shape}, not {model.layout.size} finite float32")
+        return Pretrained(model, phi, optimizer, _state(untrained.inner_state, arrays), record)
+    except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{path}: not whole weights ({reason}); install reptile_np again") from None
+
+
+def parts(preset: Preset) -> tuple[Model, Optimizer, Step]:
+    """Return the network of a preset in NumPy, its inner optimiser, and a state that was not trained."""
+    model, _ = network(preset)
+    inner = OPTIMIZERS[preset.inner.optimizer](preset.inner.learning_rate)
+    phi = model.init(np.random.default_rng(0))
+    return model, inner, begin(phi, inner, outer_optimizers(preset.outer)(0))
+
+
+def _state(template: Any, arrays: dict[str, Array]) -> Any:
+    """Return the optimiser's state of the arrays, in the form of `template`."""
+    values = {}
+    for field, like in zip(getattr(template, "_fields", ()), template, strict=True):
+        value = arrays.pop(f"state_{field}", like)
+        if np.shape(value) != np.shape(like) or not np.isfinite(value).all():
+            raise ValueError(f"state_{field} does not belong to this optimiser")
+        values[field] = int(value) if isinstance(like, int) else value
+    if arrays:
+        raise ValueError(f"unknown arrays: {', '.join(arrays)}")
+    return type(template)(**values)
+
+
+@dataclass(frozen=True)
+class ReleasedRun:
+    """Released weights in the place of a run directory: what an evaluation reads of a run."""
+
+    name: str
+
+    def config(self) -> tuple[Preset, int]:
+        """Return the preset and the seed of the run."""
+        record = load(self.name).record
+        return from_json(record["preset"]), record["seed"]
+
+    def load(self, template: Step) -> Step:
+        """Return the trained state; the outer optimiser's is that of `template`."""
+        trained = load(self.name)
+        return replace(
+            template, done=trained.record["outer_steps"], phi=trained.phi, inner_state=trained.state
+        )
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Keep no record: the package's files are never written."""

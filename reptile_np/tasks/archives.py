@@ -1,0 +1,297 @@
+"""Read the files of a folder, a zip archive or a tar archive (plain, gzip, xz), within limits.
+
+Nothing is unpacked to disk.  An archive is data from strangers: a member with an absolute path or ``..`` in
+its path, a link, a device, a member or a total beyond the limits is refused with the reason.
+
+Verified by ``tests/tasks/test_archives.py``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import re
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks.reports import NoteCallback, one_line, reason
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
+PICKLE_SUFFIXES = (".pkl", ".pickle")
+
+_CHUNK = 1 << 20  # bytes
+_LZMA_MEMORY = 1 << 28  # bytes: what `xz -9` made needs 65 MB, a bomb up to 4 GB
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+class Limits(NamedTuple):
+    """The largest source that is read; each limit is far above every honest one."""
+
+    file_bytes: int
+    files: int
+    total_bytes: int
+
+
+class _BeyondLimit(Exception):
+    """An archive asks for more than its limits allow."""
+
+
+def refuse(line: str) -> NoReturn:
+    """Raise `UsageError` with the line."""
+    raise UsageError(line)
+
+
+def stem(path: Path) -> str:
+    """Return the name of a folder or archive without the suffix of an archive: "train" for train.tar.xz."""
+    for suffix in ARCHIVE_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name
+
+
+def read_files(
+    path: Path, wanted: Callable[[str], bool], limits: Limits, problem: NoteCallback = refuse
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the name, with ``/`` between folders, and the content of every wanted file.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or an archive; the first bytes of a file say which kind of archive, not its name.
+    wanted : callable
+        Asked once about every file's name.  The content of the others is not read.
+    limits : Limits
+        Of one file, of the number of files (the unwanted ones included), of all bytes together.
+    problem : callable
+        Called with one line about a file of a *folder* that cannot be read (a device, a link to nothing,
+        a file beyond the limit); if it returns, the file is skipped.
+
+    Raises
+    ------
+    UsageError
+        No such source, a kind that cannot be read, damage, a member that is refused.
+    """
+    try:
+        if path.is_dir():
+            yield from _in_folder(path, wanted, limits, problem)
+        else:
+            yield from _in_archive(path, wanted, limits)
+    except UsageError:
+        raise
+    except _BeyondLimit as error:
+        raise UsageError(f"{one_line(path)}: {error}") from error
+    # Damaged archives make zipfile, tarfile and the decompressors raise nearly any exception.
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UsageError(f"{one_line(path)}: cannot be read ({reason(error)})") from error
+        raise UsageError(f"{one_line(path)}: damaged or cut short ({reason(error)}); get it again") from error
+
+
+def _in_archive(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:
+    if not path.is_file():
+        why = "not a file or folder" if path.exists() else "no such file or folder"
+        raise UsageError(f"{one_line(path)}: {why}; give a folder or an archive")
+    with path.open("rb") as file:
+        start = file.read(512)
+        file.seek(0)
+        if start.startswith(b"PK"):
+            yield from _in_zip(path, wanted, limits)
+        elif start.startswith(b"\x1f\x8b"):
+            with gzip.open(file) as unzipped:
+                yield from _in_tar(path, unzipped, wanted, limits)
+        elif start.startswith(b"\xfd7zXZ\x00"):
+            yield from _in_tar(path, _Xz(file), wanted, limits)
+        elif start[257:262] == b"ustar":
+            yield from _in_tar(path, file, wanted, limits)
+        elif path.suffix.lower() in PICKLE_SUFFIXES or re.match(rb"\x80[\x02-\x05]", start):
+            raise UsageError(
+                f"{one_line(path)}: a pickle, which can run any program when it is read; "
+                "give the images as folders, zip or tar"
+            )
+        else:
+            raise UsageError(
+                f"{one_line(path)}: not a whole zip or tar file (plain, gzip or xz); give one, or a folder"
+            )
+
+
+def _check_member(path: Path, name: str, kind: int) -> None:
+    """Refuse a member that an honest archive of images does not have; `kind` is its file type (stat)."""
+    if name.startswith(("/", "\\")) or _DRIVE.match(name) or ".." in re.split(r"[/\\]", name):
+        raise UsageError(f"{one_line(path)}: {one_line(name)} is a path outside the archive; refused")
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise UsageError(f"{one_line(path)}: {one_line(name)} is a link, a device or a sparse file; refused")
+
+
+class _Budget:
+    """Counts files and bytes against the limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._files, self._bytes = limits, 0, 0
+
+    def add_file(self) -> None:
+        self._files += 1
+        if self._files > self._limits.files:
+            raise _BeyondLimit(f"more than {self._limits.files:,} files; refused")
+
+    def add_bytes(self, count: int) -> None:
+        self._bytes += count
+        if self._bytes > self._limits.total_bytes:
+            raise _BeyondLimit(f"more than {self._limits.total_bytes:,} bytes; refused")
+
+    def check_size(self, name: str, size: int) -> None:
+        if not 0 <= size <= self._limits.file_bytes:
+            raise _BeyondLimit(
+                f"{one_line(name)} has {size:,} bytes, the limit is {self._limits.file_bytes:,}; refused"
+            )
+
+
+def _in_zip(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:
+    budget = _Budget(limits)
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            budget.add_file()
+            _check_member(path, info.filename, stat.S_IFMT(info.external_attr >> 16))
+            if info.is_dir() or not wanted(info.filename):
+                continue
+            budget.check_size(info.filename, info.file_size)
+            budget.add_bytes(info.file_size)
+            yield info.filename, archive.read(info)  # checks the CRC
+
+
+def _in_tar(
+    path: Path, file: Any, wanted: Callable[[str], bool], limits: Limits
+) -> Iterator[tuple[str, bytes]]:
+    budget = _Budget(limits)
+    stream = _Stream(file, budget)
+    with tarfile.TarFile(fileobj=stream) as archive:  # type: ignore[arg-type]  # reads, seeks, tells
+        while (info := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # TarFile would keep every header
+            budget.add_file()
+            regular = (info.isreg() and not info.issparse()) or info.isdir()
+            _check_member(path, info.name, 0 if regular else stat.S_IFLNK)
+            if info.isdir() or not wanted(info.name):
+                continue
+            budget.check_size(info.name, info.size)
+            stream.seek(info.offset_data)
+            content = stream.read(info.size)
+            if len(content) < info.size:
+                raise EOFError("ends within a file")
+            yield info.name, content
+    while stream.read(min(_CHUNK, limits.file_bytes)):  # to the end, where gzip keeps its checksum
+        pass
+
+
+class _Stream:
+    """Decompressed bytes, read forwards only; every byte counts, whoever asks for it."""
+
+    def __init__(self, file: Any, budget: _Budget) -> None:
+        self._file, self._budget, self._at = file, budget, 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, to: int) -> int:
+        if to < self._at:
+            raise EOFError("a header points backwards")
+        while self._at < to and self._take(min(_CHUNK, to - self._at)):
+            pass
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        self._budget.check_size("a header", size)  # a member's size has been checked before
+        return self._take(size)
+
+    def _take(self, size: int) -> bytes:
+        parts, missing = [], size
+        while missing and (part := self._file.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+            self._at += len(part)
+            self._budget.add_bytes(len(part))
+        return b"".join(parts)
+
+
+class _Xz:
+    """Decompresses xz within bounded memory, which `lzma.LZMAFile` cannot be told to do."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._decoder, self._input = file, self._new_decoder(), b""
+
+    @staticmethod
+    def _new_decoder() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes; none only at the end."""
+        while True:
+            if self._decoder.eof:  # one xz file may be several, one after another
+                self._input = self._decoder.unused_data.lstrip(b"\0") or self._file.read(_CHUNK).lstrip(b"\0")
+                if not self._input:
+                    return b""
+                self._decoder = self._new_decoder()
+            elif self._decoder.needs_input and not self._input:
+                self._input = self._file.read(_CHUNK)
+                if not self._input:
+                    raise EOFError("compressed data ends too early")
+            output = self._decoder.decompress(self._input, size)
+            self._input = b""
+            if output:
+                return output
+
+
+def _in_folder(
+    folder: Path, wanted: Callable[[str], bool], limits: Limits, problem: NoteCallback
+) -> Iterator[tuple[str, bytes]]:
+    budget = _Budget(limits)
+    for path in _walk(folder, problem):
+        name = path.relative_to(folder).as_posix()
+        budget.add_file()
+        if not wanted(name):
+            continue
+        try:
+            content = read_file(path, limits.file_bytes)
+        except UsageError as error:
+            problem(str(error))
+            continue
+        budget.add_bytes(len(content))
+        yield name, content
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes; a `UsageError` if it is not one."""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # opening a FIFO would wait for ever, a device may never end
+            raise UsageError(f"{one_line(path)}: not a regular file")
+        if about.st_size > limit:
+            raise UsageError(f"{one_line(path)}: {about.st_size:,} bytes, the limit is {limit:,}")
+        with path.open("rb") as file:
+            return file.read(about.st_size)
+    except OSError as error:
+        raise UsageError(f"{one_line(path)}: cannot be read ({reason(error)})") from error
+
+
+def _walk(folder: Path, problem: NoteCallback) -> Iterator[Path]:
+    """Yield every file below `folder` in sorted order, through links, but through no folder twice."""
+    seen = set()
+    stack = [folder]
+    while stack:
+        path = stack.pop()
+        try:
+            if not path.is_dir():
+                yield path
+                continue
+            about = path.stat()
+            if (about.st_dev, about.st_ino) in seen:
+                problem(f"{one_line(path)}: a link to a folder that was already read; skipped")
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            stack += sorted((Path(entry.path) for entry in os.scandir(path)), reverse=True)
+        except OSError as error:
+            problem(f"{one_line(path)}: {reason(error)}")

@@ -1,0 +1,223 @@
+"""Anyone's own images: one folder for each class, images of any size and format that Pillow reads.
+
+A class is a folder with images directly in it; its name is its path, so folders may be nested.  Hidden files
+and files that are no images are counted and skipped.  Images that cannot be read are named and skipped.
+
+Verified by ``tests/tasks/test_folder.py``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks import decoding, image_cache, importing
+from reptile_np.tasks.archives import Limits, read_file, read_files
+from reptile_np.tasks.decoding import Conversion, Pixels, convert
+from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
+from reptile_np.tasks.importing import Plan, PlannedClass
+from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line, reason
+
+NAME = "images"
+LEAST_IMAGES = 6  # of a class: 5 shots and 1 query
+LEAST_CLASSES = 5  # of each split, if there are three times as many
+SHARES = (0.16, 0.20)  # of all classes, for validation and test: those of Mini-ImageNet
+LARGEST_SIDE = 1024
+LIMITS = Limits(file_bytes=1 << 27, files=10_000_000, total_bytes=1 << 40)
+
+
+def load(source: str | Path, full: bool = False) -> CachedImages:
+    """Return the classes imported into `source`, a folder or manifest.  Their splits: `CachedImages.splits`.
+
+    Parameters
+    ----------
+    full : bool
+        Verify the digest of all pixels also of a large set.
+
+    Raises
+    ------
+    UsageError
+        Nothing imported there, or it is damaged.
+    """
+    manifest = image_cache.find(source, NAME)
+    if manifest is None:
+        raise UsageError(
+            f"{one_line(source)}: no images imported here; run: reptile-np data folder --from DIR --to "
+            f"{one_line(source)}"
+        )
+    return image_cache.load(manifest, full)
+
+
+def import_folder(
+    source: str | Path,
+    to: str | Path,
+    progress: ProgressCallback = no_progress,
+    *,
+    note: NoteCallback = no_notes,
+    size: int = 84,
+    grey: bool = False,
+    seed: int = 0,
+    splits: str | Path | None = None,
+    least_images: int = LEAST_IMAGES,
+) -> Path:
+    """Decode a folder of class folders; return the manifest that `load` reads.
+
+    Images become `size` x `size`: the largest centred square, resized by Pillow's bicubic filter.  They are
+    turned as their EXIF orientation says; transparent parts become white; an animation gives its first frame.
+
+    Parameters
+    ----------
+    source : path
+        The folder, or a zip or tar file of it.
+    to : path
+        Folder for the result.
+    progress : callable
+        Counts the files listed, then the images decoded.
+    note : callable
+        Gets one line for each image, class or kind of file that is left out.
+    size : int
+        Height and width, 1 to 1024 pixels.
+    grey : bool
+        One channel; otherwise three.
+    seed : int
+        Draws the splits, by classes: 64 % train, 16 % validation, 20 % test, at least five classes each.  Of
+        fewer than 15 classes half are for training, half for test.
+    splits : path, optional
+        Instead of drawing: a CSV file with the columns class, split (train, validation, test).  Classes that
+        it does not name are left out.
+    least_images : int
+        A class with fewer usable images is left out.
+
+    Raises
+    ------
+    UsageError
+        No classes there, a list of splits that does not fit, values out of range.
+    """
+    if not 1 <= size <= LARGEST_SIDE or least_images < 2 or seed < 0:
+        raise UsageError(
+            f"size {size}, least images {least_images}, seed {seed}: "
+            f"give 1 to {LARGEST_SIDE}, at least 2, at least 0"
+        )
+    source, folder = Path(source).expanduser(), importing.target_folder(to)
+    how = Conversion(size, size, 1 if grey else 3, "bicubic", crop=True, upright=True)
+    formats = decoding.formats()
+    lines: list[str] = []
+    digests, skipped = _list(source, lines.append, progress)
+    classes: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(digests):
+        classes[str(PurePosixPath(key).parent)].append(key)
+    small = {name for name, keys in classes.items() if len(keys) < least_images}
+    lines += skipped
+    lines += [
+        f"class {one_line(name)}: {len(classes[name])} images, fewer than {least_images}; left out"
+        for name in sorted(small)
+    ]
+    names = [name for name in classes if name not in small]
+    if len(names) < 2:
+        raise UsageError(
+            f"{one_line(source)}: {len(names)} classes of at least {least_images} images; "
+            "give a folder with at least two class folders"
+        )
+    if splits is None:
+        split_of, how_split = _drawn(names, seed), f"drawn with seed {seed}"
+    else:
+        split_of = _listed(Path(splits).expanduser(), set(classes))
+        how_split = "given by a list"
+        lines += [f"class {one_line(name)}: in no split; left out" for name in names if name not in split_of]
+    for line in lines:
+        note(line)
+    planned = tuple(PlannedClass(n, split_of[n], tuple(classes[n])) for n in names if n in split_of)
+    plan = Plan(
+        name=NAME,
+        source=str(source),
+        splits=how_split,
+        white=255,
+        conversion=how,
+        classes=planned,
+        digests={key: digests[key] for c in planned for key in c.keys},
+        left_out=tuple(lines),
+        least_images=least_images,
+        skip_bad=True,
+    )
+
+    def read(wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        return read_files(source, wanted, LIMITS, no_notes)
+
+    def decode(key: str, content: bytes) -> Pixels:
+        return convert(key, content, how, formats)
+
+    return importing.write(plan, read, decode, folder, progress, note)
+
+
+def _list(
+    source: Path, problem: NoteCallback, progress: ProgressCallback
+) -> tuple[dict[str, bytes], list[str]]:
+    """Return the digests of the image files in class folders, and a line for each kind of other file."""
+    suffixes = decoding.suffixes()
+    skipped: dict[str, list[str]] = {
+        "hidden files": [],
+        "files that are not images": [],
+        "images in no class folder": [],
+    }
+
+    def wanted(name: str) -> bool:
+        path = PurePosixPath(name)
+        if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+            skipped["hidden files"].append(name)
+        elif path.suffix.lower() not in suffixes:
+            skipped["files that are not images"].append(name)
+        elif len(path.parts) < 2:
+            skipped["images in no class folder"].append(name)
+        else:
+            return True
+        return False
+
+    digests = importing.survey(read_files(source, wanted, LIMITS, problem), progress)
+    return digests, [
+        f"{kind}: {len(names):,} skipped, such as {one_line(names[0])}"
+        for kind, names in skipped.items()
+        if names
+    ]
+
+
+def _drawn(names: list[str], seed: int) -> dict[str, Split]:
+    """Return the split of each class, drawn at random."""
+    count = len(names)
+    if count >= 3 * LEAST_CLASSES:
+        validation, test = (max(LEAST_CLASSES, round(share * count)) for share in SHARES)
+    else:
+        validation, test = 0, count // 2
+    order = np.random.default_rng(seed).permutation(count).tolist()
+    shuffled = [names[i] for i in order]
+    train = count - validation - test
+    sizes: dict[Split, int] = {"train": train, "validation": validation, "test": test}
+    return dict(zip(shuffled, (split for split, n in sizes.items() for _ in range(n)), strict=True))
+
+
+def _listed(path: Path, names: set[str]) -> dict[str, Split]:
+    """Return the split of each class in a CSV file."""
+    content = read_file(path, LIMITS.file_bytes)
+    try:
+        header, *rows = csv.reader(io.StringIO(content.decode("utf-8")))
+        if header != ["class", "split"]:
+            raise ValueError("the first line is not class,split")
+        split_of = {name: SPLITS[split] for name, split in rows}
+        if len(split_of) < len(rows):
+            raise ValueError("a class comes twice")
+        if unknown := sorted(set(split_of) - names):
+            raise ValueError(f"no folder of class {unknown[0]}")
+    except KeyError as error:
+        raise UsageError(
+            f"{one_line(path)}: split {one_line(error)}; give train, validation or test"
+        ) from error
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"{one_line(path)}: not a list of class,split ({reason(error)})") from error
+    if not {"train", "test"} <= set(split_of.values()):
+        raise UsageError(f"{one_line(path)}: no training or no test class; name one of each at least")
+    return split_of

@@ -1,0 +1,267 @@
+"""The one format in which a data set of images is kept on disk, and its loader.
+
+Two files in one folder: ``NAME-….npy``, all images (n, h, w, c) uint8, sorted by class, which is mapped into
+memory; and ``NAME.json``, the manifest, which names the first and says everything else.
+
+Verified by ``tests/tasks/test_image_cache.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reptile_np.errors import UsageError
+from reptile_np.files import cache_directory
+from reptile_np.tasks.decoding import Conversion, Filter, Pixels
+from reptile_np.tasks.image_classes import Indices, Splits, selected
+from reptile_np.tasks.reports import one_line, reason
+
+FORMAT = 1
+SMALL = 1 << 26  # bytes: the pixels of smaller sets are verified at every load, in less than 0.1 s
+REMAP = 1 << 25  # bytes read until the file is mapped anew: its pages in memory count as resident
+CHUNK = 1 << 22
+
+Split = Literal["train", "validation", "test"]
+SPLITS: dict[str, Split] = {
+    "train": "train",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+"""The splits by the names they have in folders and lists."""
+
+
+@dataclass(frozen=True)
+class CachedClass:
+    """One class: its name, the number of its images, and its split (None: split by each run's seed)."""
+
+    name: str
+    count: int
+    split: Split | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is known of a data set; the fields of ``NAME.json``.
+
+    `white` is the pixel value that becomes 1.0: 255, or 1 for drawings of one bit.  `source_sha256` is the
+    digest of the files that were imported, `content_sha256` that of class names, counts and pixels.
+    `splits` says in words where the splits come from.  `left_out` names the files and classes skipped.
+    """
+
+    name: str
+    created_by: str
+    decoder: str
+    source: str
+    source_sha256: str
+    conversion: Conversion
+    white: int
+    splits: str
+    pixels: str
+    content_sha256: str
+    classes: tuple[CachedClass, ...]
+    left_out: tuple[str, ...] = field(default=())
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Number of images, height, width, channels."""
+        how = self.conversion
+        return sum(c.count for c in self.classes), how.height, how.width, how.channels
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """Return the first 128 bytes of an .npy file (format 1.0) of uint8 in C order."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    return b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(117).encode() + b"\n"
+
+
+def content_digest(classes: tuple[CachedClass, ...]) -> Any:
+    """Return a SHA-256 that has been given the classes; the pixels, image after image, are to follow."""
+    return hashlib.sha256(json.dumps([[c.name, c.count] for c in classes]).encode())
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """Return the content of ``NAME.json``: one class a line, closed by the digest of all that is before."""
+    fields = asdict(manifest)
+    classes = ",\n  ".join(json.dumps(c) for c in fields.pop("classes"))
+    lines = [f'"format": {FORMAT}', *(f'"{key}": {json.dumps(value)}' for key, value in fields.items())]
+    body = "{\n" + ",\n".join(lines) + f',\n"classes": [\n  {classes}]'
+    return f'{body},\n"manifest_sha256": "{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return the manifest in a file.
+
+    Raises
+    ------
+    UsageError
+        Not a whole manifest, an altered one, or one of another format.  Nothing in it is believed before its
+        types and ranges are checked.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        fields = json.loads(text)
+        number = fields.pop("format")
+        if number != FORMAT:
+            raise ValueError(f"format {number}, this version reads {FORMAT}")
+        del fields["manifest_sha256"]
+        fields["conversion"] = Conversion(**fields["conversion"])
+        fields["classes"] = tuple(CachedClass(**c) for c in fields["classes"])
+        fields["left_out"] = tuple(fields["left_out"])
+        manifest = _checked(Manifest(**fields))
+        if manifest_text(manifest) != text:
+            raise ValueError("altered")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"{one_line(path)}: not a whole manifest ({reason(error)}); import the data set again"
+        ) from error
+    return manifest
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """Return the manifest if every value has the type and range that the loader relies on."""
+    numbers = [manifest.white, *manifest.shape[1:], *(c.count for c in manifest.classes)]
+    texts = [getattr(manifest, key) for key, kind in get_type_hints(Manifest).items() if kind is str]
+    names = [c.name for c in manifest.classes]
+    if (
+        not all(type(number) is int and number > 0 for number in numbers)
+        or not all(type(text) is str for text in [*texts, *names, *manifest.left_out])
+        or len(set(names)) != len(names)
+        or not names
+        or manifest.white not in (1, 255)
+        or manifest.conversion.channels not in (1, 3)
+        or manifest.conversion.filter not in get_args(Filter)
+        or any(c.split not in (None, *get_args(Split)) for c in manifest.classes)
+        or Path(manifest.pixels).name != manifest.pixels
+    ):
+        raise ValueError("a value that no import writes")
+    return manifest
+
+
+class CachedImages:
+    """The classes of a data set on disk: an `ImageClasses` whose pixels stay in the file until asked for.
+
+    Resident memory is bounded whatever the size of the set: the file is mapped anew after every `REMAP` bytes
+    read, and images become float32 only when `images` returns them.  Pickled as the path of its manifest.
+
+    Parameters
+    ----------
+    path : Path
+        The manifest.
+
+    Raises
+    ------
+    UsageError
+        A manifest that is not whole, or pixels that are missing, or of another shape, dtype or size.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.manifest = read_manifest(self.path)
+        self.image_shape: tuple[int, int, int] = self.manifest.shape[1:]
+        self._image_bytes = math.prod(self.image_shape)
+        self._first = [0, *accumulate(c.count for c in self.manifest.classes)]
+        self._map: Pixels | None = None
+        self._read = 0
+        self._pixels(0)
+
+    def __reduce__(self) -> tuple[type[CachedImages], tuple[Path]]:
+        return CachedImages, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self.manifest.classes)
+
+    def count(self, c: int) -> int:
+        """Return the number of images of class `c`."""
+        return self.manifest.classes[c].count
+
+    def name(self, c: int) -> str:
+        """Return what messages call class `c`."""
+        return self.manifest.classes[c].name
+
+    def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
+        """Return the images of class `c` at `indices` (m,): (m, h, w, channels) float32 in [0, 1]."""
+        pixels = self._pixels(len(indices))[self._first[c] : self._first[c + 1]].take(indices, axis=0)
+        if self.manifest.white == 1:
+            return pixels.astype(np.float32)
+        return np.divide(pixels, np.float32(self.manifest.white), dtype=np.float32)
+
+    def splits(self) -> Splits:
+        """Return the classes of each split, in the order of the manifest.
+
+        Raises
+        ------
+        UsageError
+            The manifest does not split the classes (Omniglot: see `omniglot.splits`).
+        """
+        parts = {
+            split: np.array([i for i, c in enumerate(self.manifest.classes) if c.split == split], np.intp)
+            for split in get_args(Split)
+        }
+        if not len(parts["train"]) or not len(parts["test"]):
+            raise UsageError(f"{one_line(self.path)}: no training or no test classes; import it with a split")
+        validation = selected(self, parts["validation"]) if len(parts["validation"]) else None
+        return Splits(selected(self, parts["train"]), validation, selected(self, parts["test"]))
+
+    def verify(self) -> None:
+        """Compare the digest of all pixels with the manifest; a `UsageError` if they differ."""
+        digest = content_digest(self.manifest.classes)
+        for start in range(0, len(self._pixels(0)), step := max(1, CHUNK // self._image_bytes)):
+            digest.update(np.ascontiguousarray(self._pixels(step)[start : start + step]))
+        if digest.hexdigest() != self.manifest.content_sha256:
+            raise UsageError(f"{one_line(self.path)}: images have been altered; import the data set again")
+
+    def _pixels(self, count: int) -> Pixels:
+        """Return all images, mapped; `count` of them are about to be read."""
+        self._read += count * self._image_bytes
+        if self._map is None or self._read > REMAP:
+            self._map, self._read = self._mapped(), 0
+        return self._map
+
+    def _mapped(self) -> Pixels:
+        path = self.path.with_name(self.manifest.pixels)
+        try:
+            header, size = npy_header(self.manifest.shape), path.stat().st_size
+            with path.open("rb") as file:
+                if file.read(len(header)) != header or size != len(header) + math.prod(self.manifest.shape):
+                    raise ValueError(f"not {self.manifest.shape} bytes")
+            return np.asarray(np.memmap(path, np.uint8, "r", len(header), self.manifest.shape))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{one_line(path)}: not the images of {self.path.name} ({reason(error)}); import them again"
+            ) from error
+
+
+def find(place: str | Path | None, name: str) -> Path | None:
+    """Return the manifest of the data set `name` at `place`, if there is one.
+
+    `place` is the manifest, or a folder with it; None is the user's cache folder.
+    """
+    path = cache_directory() if place is None else Path(place).expanduser()
+    manifest = path / f"{name}.json" if path.is_dir() else path
+    return manifest if manifest.suffix == ".json" and manifest.is_file() else None
+
+
+def load(manifest: Path, full: bool = False) -> CachedImages:
+    """Return the data set of a manifest, checked.
+
+    Sizes, shapes and dtype are always checked, the pixels' digest if the set is small or `full` is true.
+
+    Raises
+    ------
+    UsageError
+        Anything that differs from what was imported.
+    """
+    images = CachedImages(manifest)
+    if full or math.prod(images.manifest.shape) <= SMALL:
+        images.verify()
+    return images

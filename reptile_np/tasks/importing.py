@@ -1,0 +1,243 @@
+"""Write a data set into the cache format: decode on all cores, survive a kill, end with the same bytes.
+
+While an import runs, decoded images are kept in ``.NAME.partial/``; the next import of the same files
+continues there.  The manifest is written last: until then an earlier cache stays valid.
+
+Verified by ``tests/tasks/test_importing.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import reptile_np
+from reptile_np import files
+from reptile_np.errors import UsageError
+from reptile_np.tasks import decoding, image_cache
+from reptile_np.tasks.decoding import BadImage, Conversion, Pixels
+from reptile_np.tasks.image_cache import CachedClass, Manifest, Split
+from reptile_np.tasks.partial_import import Files, PartialImport, Reader
+from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line, reason
+
+
+@dataclass(frozen=True)
+class PlannedClass:
+    """A class that is to be imported, and the keys of its image files, sorted."""
+
+    name: str
+    split: Split | None
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an import will write.
+
+    Parameters
+    ----------
+    name, source, splits, white, conversion
+        See `image_cache.Manifest`.
+    classes : tuple of PlannedClass
+        In the order they are to have.
+    digests : dict
+        SHA-256 of every file by its key, as it was when the source was listed.
+    left_out : tuple of str
+        One line for everything that was skipped already.
+    least_images : int
+        A class with fewer usable images is left out.
+    skip_bad : bool
+        Skip an image that cannot be decoded; otherwise it ends the import.
+    content_sha256 : str, optional
+        The digest that the result must have.
+    """
+
+    name: str
+    source: str
+    splits: str
+    white: int
+    conversion: Conversion
+    classes: tuple[PlannedClass, ...]
+    digests: dict[str, bytes] = field(repr=False)
+    left_out: tuple[str, ...] = ()
+    least_images: int = 1
+    skip_bad: bool = False
+    content_sha256: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the files, their classes and the way they are converted."""
+        text = json.dumps(
+            [
+                [[c.name, c.split, [[key, self.digests[key].hex()] for key in c.keys]] for c in self.classes],
+                asdict(self.conversion),
+                [self.splits, self.white, self.least_images],
+            ]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def survey(source: Files, progress: ProgressCallback = no_progress) -> dict[str, bytes]:
+    """Return the SHA-256 of every file by its key; a `UsageError` if a key comes twice."""
+    digests: dict[str, bytes] = {}
+    for key, content in source:
+        if key in digests:
+            raise UsageError(f"{one_line(key)}: comes twice; remove one of the two")
+        digests[key] = hashlib.sha256(content).digest()
+        if len(digests) % 1000 == 0:
+            progress("listing", len(digests), None)
+    return digests
+
+
+def target_folder(to: str | Path | None) -> Path:
+    """Return the folder to import into, made if it is missing; None: the user's cache folder."""
+    folder = files.cache_directory() if to is None else Path(to).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{one_line(folder)}: cannot be made ({reason(error)}); choose another --to"
+        ) from error
+    return folder
+
+
+def write(
+    plan: Plan,
+    read: Reader,
+    decode: Callable[[str, bytes], Pixels],
+    folder: Path,
+    progress: ProgressCallback = no_progress,
+    note: NoteCallback = no_notes,
+) -> Path:
+    """Decode the files of a plan into `folder`; return the manifest.
+
+    If another process is importing the same set into the folder, wait for it.
+
+    Parameters
+    ----------
+    read : callable
+        Given a predicate on keys, yields the files that are wanted.
+    decode : callable
+        From key and content to pixels in the plan's shape; raises `BadImage`.
+
+    Raises
+    ------
+    UsageError
+        The source has changed, the disk is full, an image is bad and is not to be skipped.  An earlier cache
+        is then as it was.
+    """
+    if finished := _finished(plan, folder):
+        return finished
+    try:
+        with _lock(folder / f".{plan.name}.lock", progress):
+            if finished := _finished(plan, folder):  # by the import that was waited for
+                return finished
+            for unfinished in folder.glob(f".{plan.name}*.tmp"):  # a kill while the final files were written
+                unfinished.unlink()
+            keys = [key for c in plan.classes for key in c.keys]
+            partial = PartialImport(folder / f".{plan.name}.partial", plan.sha256, keys, plan.conversion)
+            bad = partial.fill(lambda wanted: _unchanged(plan, read(wanted)), decode, progress)
+            if bad and not plan.skip_bad:
+                more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
+                raise BadImage(next(iter(bad.values())) + more)
+            manifest = _commit(plan, partial, folder, bad, note)
+            partial.delete()
+            return manifest
+    except OSError as error:
+        raise UsageError(
+            f"{one_line(folder)}: cannot be written ({reason(error)}); make room, or choose another --to"
+        ) from error
+
+
+@contextmanager
+def _lock(path: Path, progress: ProgressCallback) -> Iterator[None]:
+    with ExitStack() as stack:
+        for seconds in itertools.count():
+            try:
+                stack.enter_context(files.locked(path))
+                break
+            except BlockingIOError:
+                progress("waiting for another import", seconds, None)
+                time.sleep(1)
+        yield
+
+
+def _unchanged(plan: Plan, source: Files) -> Files:
+    """Yield the files; a `UsageError` if one is not what it was when the source was listed."""
+    for key, content in source:
+        if hashlib.sha256(content).digest() != plan.digests[key]:
+            raise UsageError(f"{one_line(key)}: changed during the import; import it again")
+        yield key, content
+
+
+def _finished(plan: Plan, folder: Path) -> Path | None:
+    """Return the manifest in `folder` if it is the whole and undamaged result of this plan."""
+    manifest = folder / f"{plan.name}.json"
+    with suppress(UsageError):
+        if image_cache.read_manifest(manifest).source_sha256 == plan.sha256:
+            image_cache.load(manifest, full=True)
+            return manifest
+    return None
+
+
+def _commit(
+    plan: Plan, partial: PartialImport, folder: Path, bad: dict[str, str], note: NoteCallback
+) -> Path:
+    """Write the final files; return the manifest, whose renaming makes the import valid."""
+    left_out = [*plan.left_out, *bad.values()]
+    kept: list[tuple[CachedClass, list[str]]] = []
+    for c in plan.classes:
+        keys = [key for key in c.keys if key not in bad]
+        if len(keys) >= plan.least_images:
+            kept.append((CachedClass(c.name, len(keys), c.split), keys))
+        else:
+            few = f"{len(keys)} usable images, fewer than {plan.least_images}"
+            left_out.append(f"class {one_line(c.name)}: {few}; left out")
+    if not kept:
+        raise UsageError(f"{one_line(plan.source)}: no class has {plan.least_images} usable images")
+    for line in left_out[len(plan.left_out) :]:
+        note(line)
+    classes = tuple(c for c, _ in kept)
+    source_sha256 = plan.sha256
+    pixels = folder / f"{plan.name}-{source_sha256[:12]}.npy"
+    digest = image_cache.content_digest(classes)
+    how = plan.conversion
+    shape = (sum(c.count for c in classes), how.height, how.width, how.channels)
+    with files.replacing(pixels) as file:
+        file.write(image_cache.npy_header(shape))
+        for image in partial.images(key for _, keys in kept for key in keys):
+            file.write(image)
+            digest.update(image)
+        if plan.content_sha256 not in (None, digest.hexdigest()):
+            raise UsageError(
+                f"{one_line(plan.source)}: the counts are those of {plan.name}, but the images are not; "
+                "get it again"
+            )
+    manifest = Manifest(
+        name=plan.name,
+        created_by=f"reptile_np {reptile_np.__version__}",
+        decoder=decoding.pillow_version(),
+        source=plan.source,
+        source_sha256=source_sha256,
+        conversion=plan.conversion,
+        white=plan.white,
+        splits=plan.splits,
+        pixels=pixels.name,
+        content_sha256=digest.hexdigest(),
+        classes=classes,
+        left_out=tuple(left_out),
+    )
+    path = folder / f"{plan.name}.json"
+    with files.replacing(path) as file:
+        file.write(image_cache.manifest_text(manifest).encode())
+    for old in folder.glob(f"{plan.name}-{'?' * 12}.npy"):
+        if old != pixels:
+            with suppress(OSError):  # Windows keeps a file that a run has mapped
+                old.unlink()
+    return path

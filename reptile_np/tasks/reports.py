@@ -1,0 +1,34 @@
+"""How an import tells its caller what it does: progress, and notes of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+ProgressCallback = Callable[[str, int, int | None], None]
+"""Called with the job's name, the amount done, and the total (None: not known)."""
+
+NoteCallback = Callable[[str], None]
+"""Called with one line about something left out or unusual; the import goes on."""
+
+
+def no_progress(what: str, done: int, total: int | None) -> None:
+    """Ignore a progress report."""
+
+
+def no_notes(line: str) -> None:
+    """Ignore a note."""
+
+
+def one_line(text: object) -> str:
+    """Return the text in one line without control characters, so that a terminal shows it as it is.
+
+    File names, archives and servers choose such text; an escape sequence in it must not reach the terminal.
+    Verified by ``tests/tasks/test_reports.py``.
+    """
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
+
+
+def reason(error: BaseException) -> str:
+    """Return in one line why an operation failed: the system's words, else the error's, else its type."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return one_line(text) or type(error).__name__

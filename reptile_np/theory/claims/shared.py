@@ -1,0 +1,41 @@
+"""What several parts of the paper measure: an exact example, and remainders on a network.
+
+Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from reptile_np.meta.inner_loop import Array
+from reptile_np.theory.expansions import METHODS, Method, TaskFamily, stated, weighted_gradient
+from reptile_np.theory.polynomials import Polynomials, random_tasks
+from reptile_np.theory.rational import rationals
+
+
+def example(variables: int = 2, tasks: int = 2, batches: int = 3, degree: int = 3) -> TaskFamily:
+    """Return a fixed, generic distribution over polynomial losses, and a point."""
+    model = Polynomials(variables, degree)
+    drawn = random_tasks(np.random.default_rng(0), model, tasks, batches)
+    return TaskFamily(model, drawn, rationals([1, Fraction(-1, 2), 2][:variables]))
+
+
+def directions(k: int) -> dict[str, Method]:
+    """Return the three methods, Reptile and FOMAML as sums of gradients."""
+    return {
+        "Reptile": weighted_gradient([1] * k),
+        "FOMAML": weighted_gradient([0] * (k - 1) + [1]),
+        "MAML": METHODS["MAML"],
+    }
+
+
+def remainders(family: TaskFamily, k: int, steps: Array) -> Array:
+    """Return ``|E[g] - c_0 AvgGrad - α c_1 AvgGradInner| / |AvgGrad|``: (steps, methods)."""
+    methods = directions(k)
+    unit = family.curvature()
+    c = np.array([[float(x[0]) for x in stated(name, k)[:2]] for name in methods])
+    grad, inner = family.avg_grad(), family.avg_grad_inner()
+    left = [family.expected(methods, k, s / unit) - c @ np.stack([grad, s / unit * inner]) for s in steps]
+    return np.linalg.norm(left, axis=-1) / np.linalg.norm(grad)

@@ -1,0 +1,36 @@
+"""A machine with other work is found out by its load, or by medians far above the minima."""
+
+import pytest
+
+from reptile_np.bench import machine
+
+
+def rows(*spreads):
+    return [{"ms_min": 2.0, "ms_median": 2.0 * spread} for spread in spreads]
+
+
+@pytest.mark.parametrize(
+    ("spreads", "threads", "load", "words"),
+    [
+        ((1.1, 1.2, 9.0), 1, 0.2, []),  # one row of many says nothing
+        ((1.1, 1.2, 9.0), 1, 1.4, []),  # one core is free
+        ((1.1, 1.2, 9.0), 1, 1.6, ["1.6 processes"]),
+        ((1.1, 1.2, 9.0), 2, 0.6, ["0.6 processes"]),  # both cores are wanted
+        ((3.0, 50.0, 1.0), 1, 0.0, ["3.0 times the minima"]),
+        ((3.0, 50.0, 1.0), 2, 5.0, ["3.0 times the minima", "5.0 processes"]),
+        ((1.1,), 2, None, []),  # a system without a count
+        ((), 2, 0.0, []),
+    ],
+)
+def test_why_figures_are_not_to_be_believed(monkeypatch, spreads, threads, load, words):
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    reason = machine.why_busy(rows(*spreads), threads, load)
+    assert all(word in reason for word in words)
+    assert bool(reason) == bool(words)
+    assert len(reason.splitlines()) == bool(words)
+
+
+def test_the_machine_is_described():
+    about = machine.machine()
+    assert {"processor", "cores", "system", "python", "numpy", "blas"} == set(about)
+    assert all(about.values())

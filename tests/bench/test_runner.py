@@ -1,0 +1,185 @@
+"""A run of the benchmark measures this package in a child process, and says what a reader must know."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reptile_np
+from reptile_np import cli
+from reptile_np.bench import runner
+from reptile_np.bench.catalogue import all_workloads
+from reptile_np.errors import UsageError
+from reptile_np.experiments.backend import choose_ops
+from reptile_np.nn import native
+
+ROW_KEYS = {"work", "variant", "threads", "ms_min", "ms_median", "gflops", "peak_share", "vs_numpy"}
+DENSE = [workload for workload in all_workloads() if "sine dense2" in workload.name]
+RUN_PY = Path(__file__).parents[2] / "benchmarks" / "run.py"
+built = pytest.mark.skipif(not native.available(), reason="no native kernels are built here")
+
+
+@pytest.fixture(scope="module")
+def result():
+    """A whole run, child process included, on three small workloads."""
+    return runner.run(seconds=0.2, threads=[1], works=["sine dense2*"])
+
+
+def test_every_row_has_the_promised_keys(result):
+    assert all(row.keys() >= ROW_KEYS for row in result["rows"])
+    assert not result["failures"]
+
+
+def test_there_is_a_row_for_each_workload_and_variant(result):
+    variants = {"numpy", *(f"native-{isa}" for isa in native.available() if isa != "portable16")}
+    wanted = {(workload.name, variant, 1) for workload in DENSE for variant in variants}
+    assert {(row["work"], row["variant"], row["threads"]) for row in result["rows"]} == wanted
+    assert len(result["rows"]) == len(wanted)
+
+
+def test_the_default_is_what_runs_if_nobody_chooses(result):
+    assert {row["variant"] for row in result["rows"] if row["default"]} == {choose_ops("auto").name}
+
+
+def test_rows_follow_from_their_times(result):
+    flops = {workload.name: workload.flops for workload in DENSE}
+    numpy = {row["work"]: row["ms_min"] for row in result["rows"] if row["variant"] == "numpy"}
+    for row in result["rows"]:
+        assert 0 < row["ms_min"] <= row["ms_median"]
+        assert row["gflops"] == pytest.approx(flops[row["work"]] / row["ms_min"] / 1e6)
+        assert row["vs_numpy"] == pytest.approx(numpy[row["work"]] / row["ms_min"])
+        if result["peak_gflops"] is not None:
+            assert row["peak_share"] == pytest.approx(row["gflops"] / result["peak_gflops"])
+
+
+def test_the_result_is_json(result):
+    assert json.loads(json.dumps(result)) == result
+
+
+@built
+def test_the_peak_is_measured_and_nobody_is_above_it(result):
+    assert result["peak_gflops"] == max(result["peaks"]["1"].values())
+    assert all(0 < row["peak_share"] < 1.05 for row in result["rows"])  # the peak is measured too
+
+
+def test_a_busy_machine_is_said_in_a_line_and_in_a_field(monkeypatch):
+    monkeypatch.setattr(runner, "load", lambda: 64.0)
+    result = runner.run(seconds=0.05, threads=[1], works=["sine dense2 input"], quiet=True)
+    assert result["busy"] is True
+    assert [warning for warning in result["warnings"] if "64.0 processes" in warning]
+
+
+def test_a_pattern_chooses_by_name_whatever_the_case():
+    names = [workload.name for workload in runner.chosen(["OMNIGLOT step*", "*hvp*"])]
+    assert names == [w.name for w in all_workloads() if "Omniglot step" in w.name or "hvp" in w.name]
+    with pytest.raises(UsageError, match="nothing"):
+        runner.chosen(["*hvp*", "nothing"])
+
+
+def test_a_child_that_fails_is_one_line(capfd):
+    with pytest.raises(UsageError, match="exit code 1"):
+        runner.run(seconds=0.1, threads=[1], peers=["no_such_peer"])
+    assert "no_such_peer" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("failures", "code"), [([], 0), (["a workload, native-avx2: wrong"], 1)])
+def test_the_command_exits_with_1_if_a_check_does_not_hold(
+    monkeypatch, capsys, tmp_path, result, failures, code
+):
+    monkeypatch.setattr(runner, "run", lambda *args, **options: {**result, "failures": failures})
+    assert cli.main(["bench", "--json", str(tmp_path / "bench.json")]) == code
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert json.loads(last) == json.loads((tmp_path / "bench.json").read_text())
+    assert cli.main(["bench"]) == code
+    assert ("WRONG" in capsys.readouterr().out) == bool(failures)
+
+
+def test_a_json_file_of_before_is_kept_if_the_measurement_fails(monkeypatch, capsys, tmp_path):
+    def run(*args, **options):
+        raise UsageError("failed")
+
+    monkeypatch.setattr(runner, "run", run)
+    kept, new = tmp_path / "kept.json", tmp_path / "new.json"
+    kept.write_text("old")
+    for file in (kept, new):
+        assert cli.main(["bench", "--json", str(file)]) == 2
+    assert (kept.read_text(), new.exists()) == ("old", False)
+
+
+def test_the_command_passes_its_options_on(monkeypatch, capsys, result):
+    given = {}
+
+    def run(seconds, threads, works, quiet):
+        given.update(seconds=seconds, threads=threads, works=works, quiet=quiet)
+        return result
+
+    monkeypatch.setattr(runner, "run", run)
+    assert cli.main(["bench", "--works", "a*", "b", "--threads", "1", "2", "--seconds", "3", "--quiet"]) == 0
+    assert given == {"seconds": 3.0, "threads": [1, 2], "works": ["a*", "b"], "quiet": True}
+
+
+@pytest.fixture
+def installed_and_clone(tmp_path):
+    """As after pip install: a package with kernels in site/, the same without in clone/, a console script."""
+    package = Path(reptile_np.__file__).parent
+    shutil.copytree(package, tmp_path / "site" / "reptile_np", ignore=shutil.ignore_patterns("__pycache__"))
+    ignored = shutil.ignore_patterns("_kernels.*", "__pycache__")
+    shutil.copytree(package, tmp_path / "clone" / "reptile_np", ignore=ignored)
+    (tmp_path / "bin").mkdir()
+    program = "from reptile_np.cli import main\nraise SystemExit(main())\n"
+    (tmp_path / "bin" / "reptile-np").write_text(program)
+    return tmp_path
+
+
+def in_the_clone(place, *command, **variables):
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=place / "clone",
+        env={**os.environ, "PYTHONPATH": str(place / "site"), **variables},
+        capture_output=True,
+        text=True,
+    )
+
+
+@built
+def test_an_installed_program_started_in_the_clone_times_the_installed_kernels(installed_and_clone):
+    args = ["bench", "--seconds", "0.1", "--threads", "1", "--works", "sine dense2 input", "--json"]
+    done = in_the_clone(installed_and_clone, "../bin/reptile-np", *args)
+    assert done.returncode == 0
+    assert any(row["variant"].startswith("native") for row in json.loads(done.stdout)["rows"])
+
+
+@built
+def test_python_started_in_the_clone_says_where_the_kernels_are(installed_and_clone):
+    says = ("another folder", str(installed_and_clone / "site"))
+    train = ["train", "sine-joint", "--set", "outer.steps=1", "--set", "evaluation.tasks=1", "--quiet"]
+    bench = ["bench", "--seconds", "0.1", "--threads", "1", "--works", "sine dense2 input"]
+    for command, code in ((["list"], 0), (train, 0), (bench, 0), ([*train, "--ops", "native"], 2)):
+        done = in_the_clone(installed_and_clone, "-m", "reptile_np", *command)
+        assert done.returncode == code
+        assert [line for line in done.stderr.splitlines() if all(words in line for words in says)]
+    assert not in_the_clone(installed_and_clone, "../bin/reptile-np", "list").stderr
+
+
+@built
+def test_the_documented_command_in_the_clone_measures_kernels_or_keeps_no_file(installed_and_clone):
+    shutil.copytree(RUN_PY.parent / "peers", installed_and_clone / "clone" / "benchmarks" / "peers")
+    shutil.copy(RUN_PY, installed_and_clone / "clone" / "benchmarks")
+    results = installed_and_clone / "clone" / "benchmarks" / "results"
+    results.mkdir()
+    args = ["mine", "--seconds", "0.2", "--threads", "1", "--peers", "--works", "sine meta*"]
+    done = in_the_clone(installed_and_clone, "benchmarks/run.py", *args)
+    assert done.returncode == 0
+    assert "| sine meta-iteration, 32 SGD steps of batch 10 | 1 |" in done.stdout
+    record = (results / "mine.json").read_text()
+    assert in_the_clone(installed_and_clone, "benchmarks/run.py", *args).returncode == 2  # not overwritten
+    assert (results / "mine.json").read_text() == record
+    shutil.rmtree(installed_and_clone / "site")
+    done = in_the_clone(installed_and_clone, "benchmarks/run.py", "other", PYTHONPATH=".")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "native kernels" in done.stderr
+    assert [path.name for path in results.iterdir()] == ["mine.json"]

@@ -1,0 +1,203 @@
+"""What a check cannot use is refused in one line that says what it is and what is needed."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from reptile_np.checks import (
+    check_adjoint,
+    check_grad,
+    check_hvp,
+    check_taylor_order,
+    meta_gradient_expansion,
+)
+from reptile_np.errors import UsageError
+
+PHI = np.array([1.0, -2.0, 0.5])
+
+
+def right(phi, batch):
+    return float((phi**4).sum()), 4 * phi**3
+
+
+def right_hvp(phi, batch, v):
+    return 12 * phi**2 * v
+
+
+def refusal(check, *args, **kwargs):
+    """The one line."""
+    with pytest.raises(UsageError) as refused:
+        check(*args, **kwargs)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+class Tensor:
+    """Like a tensor of another library: it has a shape and a dtype, and is not an array."""
+
+    shape, dtype, ndim = (3,), np.float64, 1
+
+
+@pytest.mark.parametrize(
+    ("phi", "message"),
+    [
+        ([1.0, 2.0], "phi is a list"),
+        ({"w": PHI}, "phi is a dict"),
+        (Tensor(), "phi is a Tensor"),
+        (None, "phi is a NoneType"),
+        (PHI.astype(np.float32), "phi is float32"),
+        (PHI[:, None], "(3, 1)"),
+        (PHI[:0], "n ≥ 1"),
+        (np.array([1.0, np.nan]), "phi[1] is not finite"),
+    ],
+)
+def test_a_phi_that_is_not_a_float64_vector_is_refused(phi, message):
+    assert message in refusal(check_grad, right, phi, None)
+    assert message in refusal(check_hvp, right, right_hvp, phi, None)
+    assert message in refusal(check_taylor_order, right, phi, None)
+    tasks = [[0, 1]]
+    assert message in refusal(meta_gradient_expansion, lambda *args: PHI, right, right_hvp, phi, tasks, 2)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ((np.ones(5), PHI), "the loss is a ndarray of shape (5,); it must be one number"),
+        ((np.ones(1), PHI), "the loss is a ndarray of shape (1,); it must be one number"),
+        ((None, PHI), "the loss is None"),
+        (("low", PHI), "the loss is a str"),
+        ((1j, PHI), "the loss is a complex"),
+        (PHI, "loss_and_grad returned a ndarray of shape (3,)"),
+        (1.0, "loss_and_grad returned a float; it must return two values"),
+        (None, "loss_and_grad returned None"),
+        ((1.0, PHI, 2), "loss_and_grad returned a tuple of 3"),
+        ((1.0, None), "the gradient is None"),
+        ((1.0, 2.0), "the gradient has shape (); phi has (3,)"),
+        ((1.0, PHI[1:]), "the gradient has shape (2,); phi has (3,)"),
+        ((1.0, PHI[:, None]), "the gradient has shape (3, 1)"),
+        ((1.0, {"w": PHI}), "the gradient is of type dict"),
+        ((1.0, 1j * PHI), "dtype complex128"),
+    ],
+)
+def test_a_loss_or_gradient_of_the_wrong_form_is_refused(returned, message):
+    assert message in refusal(check_grad, lambda phi, batch: returned, PHI, None)
+    assert message in refusal(check_hvp, lambda phi, batch: returned, right_hvp, PHI, None)
+    assert message in refusal(check_taylor_order, lambda phi, batch: returned, PHI, None)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (PHI[1:], "the Hessian product has shape (2,); phi has (3,)"),
+        (np.eye(3), "the Hessian product has shape (3, 3)"),
+        (2.0, "the Hessian product has shape ()"),
+        (None, "the Hessian product is None"),
+        ([PHI], "the Hessian product has shape (1, 3)"),
+    ],
+)
+def test_a_hessian_product_of_the_wrong_form_is_refused(returned, message):
+    assert message in refusal(check_hvp, right, lambda phi, batch, v: returned, PHI, None)
+    assert message in refusal(check_taylor_order, right, PHI, None, hvp=lambda phi, batch, v: returned)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"w": (2, 2)}, "shapes add up to 4 entries, phi has 3"),
+        ({"w": (2,)}, "shapes add up to 2 entries, phi has 3"),
+        ({"w": 3}, "shapes['w'] is 3; give a tuple"),
+        ([("w", (3,))], "shapes is a list"),
+    ],
+)
+def test_shapes_that_do_not_describe_phi_are_refused(shapes, message):
+    assert message in refusal(check_grad, right, PHI, None, shapes=shapes)
+    assert message in refusal(check_hvp, right, right_hvp, PHI, None, shapes=shapes)
+
+
+def test_a_piece_without_entries_is_skipped():
+    assert check_grad(right, PHI, None, shapes={"w": (3,), "none": (0, 4)}).holds
+
+
+def test_no_directions_are_refused():
+    for check in (check_grad, check_taylor_order):
+        assert "directions is 0" in refusal(check, right, PHI, None, directions=0)
+    assert "directions is 0" in refusal(check_adjoint, np.copy, np.copy, PHI, directions=0)
+
+
+def test_an_adjoint_that_returns_no_array_is_refused():
+    assert "the result of forward is a NoneType" in refusal(check_adjoint, lambda x: None, np.copy, PHI)
+    assert "the result of adjoint is a NoneType" in refusal(check_adjoint, np.copy, lambda x: None, PHI)
+    assert "x is a str" in refusal(check_adjoint, np.copy, np.copy, "x")
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (PHI[1:], "the meta-gradient has shape (2,); phi has (3,)"),
+        (1.0, "the meta-gradient has shape ()"),
+        (None, "the meta-gradient is None"),
+        (np.nan * PHI, "the meta-gradient is not finite"),
+    ],
+)
+def test_a_meta_gradient_of_the_wrong_form_is_refused(returned, message):
+    tasks = [[0, 1]]
+    assert message in refusal(
+        meta_gradient_expansion, lambda *args: returned, right, right_hvp, PHI, tasks, 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("tasks", "k", "message"),
+    [
+        ([], 2, "it is empty"),
+        ([1, 2], 2, "tasks must be a list of tasks"),
+        ([[0, 1]], 3, "k = 3"),
+        ([[0, 1]], 0, "k = 0"),
+        ([[0, 1]], 1.5, "k is 1.5"),
+        ([[0]], 1, "AvgGradInner needs two"),
+    ],
+)
+def test_tasks_and_steps_that_do_not_fit_are_refused(tasks, k, message):
+    assert message in refusal(meta_gradient_expansion, lambda *args: PHI, right, right_hvp, PHI, tasks, k)
+
+
+def test_an_error_inside_the_users_function_is_the_users():
+    def broken(phi, batch):
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        check_grad(broken, PHI, None)
+
+
+def test_a_function_that_writes_on_its_arguments_changes_nothing():
+    def careless(phi, batch):
+        loss, grad = right(phi, batch)
+        phi[:] = 0
+        return loss, grad
+
+    def careless_hvp(phi, batch, v):
+        product = right_hvp(phi, batch, v)
+        phi[:], v[:] = 0, 0
+        return product
+
+    phi = PHI.copy()
+    assert check_grad(careless, phi, None).holds
+    assert check_hvp(careless, careless_hvp, phi, None).holds
+    assert (phi == PHI).all()
+
+
+def test_without_hypothesis_the_strategies_say_what_to_install():
+    program = "import sys; sys.modules['hypothesis'] = None; import reptile_np.checks.strategies"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "ImportError: reptile_np.checks.strategies needs hypothesis"
+    )
+    assert 'pip install "reptile_np[test]"' in done.stderr
+
+
+def test_the_checks_need_no_hypothesis():
+    program = "import sys; sys.modules['hypothesis'] = None; import reptile_np.checks"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,41 @@
+"""Slopes of black boxes are right, and their uncertainty bounds the error."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.checks.differences import slope
+
+
+@given(st.floats(-3, 3), st.floats(-2, 2))
+def test_the_uncertainty_of_a_slope_is_small_and_its_value_right(x, y):
+    measured = slope(lambda t: np.array([np.exp(x + t), np.sin(y - 2 * t)]))
+    error = np.linalg.norm(measured.value - [np.exp(x), -2 * np.cos(y)])
+    assert error <= 1e-10 * np.exp(3)
+    assert measured.uncertainty <= 1e-9 * np.exp(3)
+    assert measured.jump <= 1e-8 * np.exp(3)
+
+
+@given(st.floats(-3, 3), st.floats(-3, 3))
+def test_the_jump_is_the_difference_of_the_one_sided_slopes(left, right):
+    def kinked(t):
+        return np.cos(t) + (right * t if t > 0 else left * t)
+
+    assert slope(kinked).jump == pytest.approx(abs(right - left), abs=1e-9)
+
+
+def test_a_function_that_returns_the_same_memory_again_is_measured_right():
+    memory = np.empty(2)
+
+    def f(t):
+        memory[:] = [t, 3 * t]
+        return memory
+
+    assert slope(f).value == pytest.approx([1, 3], rel=1e-12)
+
+
+def test_a_linear_function_needs_few_values():
+    calls = []
+    slope(lambda t: calls.append(t) or 3 * t)
+    assert len(calls) <= 15

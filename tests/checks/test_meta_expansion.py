@@ -1,0 +1,188 @@
+"""Which meta-gradient is it?  Each method is recognised, and what is none of them is told so."""
+
+import numpy as np
+import pytest
+
+from reptile_np.checks import CheckFailure, meta_gradient_expansion
+from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.meta_gradients import fomaml, gradient_sum, maml, reptile
+from reptile_np.meta.optimizers import Adam, Sgd
+from reptile_np.theory.expansions import independent
+from reptile_np.theory.networks import sine_waves, small_images
+
+FAMILY = sine_waves(tasks=2, batches=3)
+
+
+def expansion_of(direction, optimizer=Sgd, k=3, family=FAMILY, **kwargs):
+    model = family.model
+
+    def meta_gradient(phi, batches, alpha):
+        return direction(alpha)(adapt(model, optimizer(alpha), phi, batches))
+
+    return meta_gradient_expansion(
+        meta_gradient, model.loss_and_grad, model.hvp, family.phi, family.tasks, k, **kwargs
+    )
+
+
+def suspicion(*args, **kwargs):
+    """What the failure report says."""
+    with pytest.raises(CheckFailure) as failure:
+        expansion_of(*args, **kwargs)
+    assert not failure.value.report.holds
+    return str(failure.value)
+
+
+def exact_maml(alpha):
+    return maml(FAMILY.model, alpha)
+
+
+def changed(by):
+    """MAML, and then something done to the direction."""
+    return lambda alpha: lambda t: by(exact_maml(alpha)(t))
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_each_method_is_recognised_by_its_coefficients(k):
+    found = expansion_of(exact_maml, k=k, expect="MAML")
+    assert found[:2] == pytest.approx((1, -2 * (k - 1)), rel=1e-5)
+    assert max(found.angle_0, found.angle_1) <= 1e-5
+    assert found.exact
+    for name, direction in (
+        ("FOMAML", lambda alpha: lambda t: fomaml(t) / alpha),
+        ("Reptile", lambda alpha: lambda t: 7 * reptile(t) / alpha),
+        ("Reptile", lambda alpha: gradient_sum([1] * k)),
+    ):
+        found = expansion_of(direction, k=k, expect=name)
+        assert (found.method, found.exact) == (name, True)
+
+
+def test_each_method_is_recognised_with_batch_norm_and_relu_and_drawn_with_replacement():
+    family = small_images(batches=2)
+    found = expansion_of(
+        lambda alpha: maml(family.model, alpha), family=family, sampler=independent, k=2, expect="MAML"
+    )
+    assert found.exact
+
+
+@pytest.mark.parametrize("direction", [exact_maml, lambda alpha: lambda t: 3 * reptile(t) / alpha])
+def test_for_one_step_any_method_is_any_other(direction):
+    for name in ("MAML", "FOMAML", "Reptile"):
+        found = expansion_of(direction, k=1, expect=name)
+        assert (found.method, found.exact) == ("any of them", True)
+
+
+@pytest.mark.parametrize("name", ["MAML", "FOMAML", "Reptile"])
+@pytest.mark.parametrize(
+    ("what", "direction"),
+    [
+        ("rad off AvgGrad", lambda alpha: lambda t: np.ones(len(t.phis[0]))),
+        ("is zero", lambda alpha: lambda t: 0 * t.phis[0]),
+        ("ascends", lambda alpha: lambda t: -t.grads[0]),
+        ("does not depend on α", lambda alpha: lambda t: (1 + 1e3 * alpha) * t.grads[0]),
+    ],
+)
+def test_for_one_step_what_is_not_the_gradient_is_refused(name, what, direction):
+    assert what in suspicion(direction, k=1, expect=name)
+    assert expansion_of(direction, k=1).method == "none of them"
+
+
+def test_a_direction_that_ascends_is_no_method():
+    assert "ascends" in suspicion(changed(np.negative), expect="MAML")
+    assert expansion_of(changed(np.negative)).method == "none of them"
+
+
+def test_a_constant_added_to_the_direction_is_no_method():
+    """The constant is orthogonal to AvgGrad, so that neither coefficient shows it."""
+    unit = FAMILY.avg_grad() / np.linalg.norm(FAMILY.avg_grad())
+    constant = np.ones(len(unit)) - unit.sum() * unit
+    constant *= 100 * np.linalg.norm(FAMILY.avg_grad()) / np.linalg.norm(constant)
+    direction = changed(lambda g: g + constant)
+    assert "the order α⁰ is 1.6 rad off AvgGrad" in suspicion(direction, expect="MAML")
+    assert expansion_of(direction).method == "none of them"
+
+
+def reversed_factors(alpha):
+    def direction(t):
+        u = t.grads[-1]
+        for phi, batch in list(zip(t.phis, t.batches, strict=False))[:-1]:
+            u = u - alpha * FAMILY.model.hvp(phi, batch, u)
+        return u
+
+    return direction
+
+
+def sum_for_product(alpha):
+    def direction(t):
+        g = t.grads[-1]
+        places = list(zip(t.phis, t.batches, strict=False))[:-1]
+        return g - alpha * sum(FAMILY.model.hvp(phi, batch, g) for phi, batch in places)
+
+    return direction
+
+
+def hessians_at_the_start(alpha):
+    def direction(t):
+        u = t.grads[-1]
+        for batch in t.batches[-2::-1]:
+            u = u - alpha * FAMILY.model.hvp(t.phis[0], batch, u)
+        return u
+
+    return direction
+
+
+@pytest.mark.parametrize("direction", [reversed_factors, sum_for_product, hessians_at_the_start])
+def test_a_maml_that_is_true_to_order_alpha_only_is_told_so(direction):
+    assert "true to order α only" in suspicion(direction, expect="MAML")
+    found = expansion_of(direction)
+    assert (found.method, found.exact) == ("MAML", False)
+
+
+def test_fomaml_that_is_called_maml_is_found_out():
+    report = suspicion(lambda alpha: lambda t: fomaml(t) / alpha, expect="MAML")
+    assert "this is FOMAML: the factors I - α H_i are missing" in report
+
+
+def test_a_product_collapsed_to_one_factor_is_no_known_method():
+    def one_factor(alpha):
+        def direction(t):
+            return t.grads[-1] - alpha * FAMILY.model.hvp(t.phis[0], t.batches[0], t.grads[-1])
+
+        return direction
+
+    assert "too few or too many factors" in suspicion(one_factor, expect="MAML")
+
+
+def test_adam_inside_is_found_out():
+    report = suspicion(lambda alpha: lambda t: reptile(t) / alpha, Adam, expect="Reptile")
+    assert "meta-gradient: wrong" in report
+
+
+def test_the_scale_of_the_loss_does_not_matter():
+    """The step of the difference is in units of the curvature."""
+    model, scale = FAMILY.model, 1e6
+
+    def loss_and_grad(phi, batch):
+        loss, grad = model.loss_and_grad(phi, batch)
+        return scale * loss, scale * grad
+
+    def meta_gradient(phi, batches, alpha):
+        return scale * exact_maml(scale * alpha)(adapt(model, Sgd(scale * alpha), phi, batches))
+
+    found = meta_gradient_expansion(
+        meta_gradient,
+        loss_and_grad,
+        lambda phi, batch, v: scale * model.hvp(phi, batch, v),
+        FAMILY.phi,
+        FAMILY.tasks,
+        2,
+        expect="MAML",
+    )
+    assert found[:2] == pytest.approx((1, -2), rel=1e-5)
+
+
+def test_an_unknown_method_and_too_many_steps_are_refused():
+    with pytest.raises(UsageError, match="expect one of"):
+        expansion_of(lambda alpha: gradient_sum([1, 1, 1]), expect="iMAML")
+    with pytest.raises(UsageError, match="k = 4"):
+        expansion_of(lambda alpha: gradient_sum([1] * 4), k=4)

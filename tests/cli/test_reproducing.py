@@ -1,0 +1,74 @@
+"""What `reproduce` shows while runs are at work, and the files it writes."""
+
+import io
+import json
+
+import pytest
+
+from reptile_np.cli import main, reproducing
+from reptile_np.cli.reproducing import Status
+from reptile_np.experiments.reproduction import PROGRESS, plan
+from reptile_np.experiments.targets import TARGETS
+
+
+@pytest.fixture
+def planned(tmp_path):
+    runs = plan(TARGETS["figure1"].only("sine-[mr]*"), (0,), tmp_path)
+    runs[0].path.mkdir()
+    return runs
+
+
+def tell(run, done):
+    (run.path / PROGRESS).write_text(json.dumps({"what": "train x", "done": done, "total": 1000}))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_every_run_has_a_line_that_is_replaced(planned, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(reproducing.sys, "stderr", screen)
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr(reproducing.time, "monotonic", lambda: next(clock))
+    status = Status(planned)
+    tell(planned[0], 100)
+    status.show()
+    assert screen.getvalue().splitlines() == [
+        f"{planned[0].name}: train 100/1,000  ",
+        f"{planned[1].name}: waiting",
+    ]
+    tell(planned[0], 200)  # 100 steps in ten seconds, 800 are left
+    status.show()
+    assert "\x1b[2F\x1b[J" in screen.getvalue()
+    assert f"{planned[0].name}: train 200/1,000  1m20s to go" in screen.getvalue()
+
+
+def test_elsewhere_the_runs_at_work_are_shown_now_and_then(planned, monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(reproducing.sys, "stderr", log)
+    clock = iter([100.0, 101.0, 140.0])
+    monkeypatch.setattr(reproducing.time, "monotonic", lambda: next(clock))
+    status = Status(planned)
+    tell(planned[0], 100)
+    for _ in range(3):
+        status.show()
+    assert [line.partition(":")[0] for line in log.getvalue().splitlines()] == [planned[0].name] * 2
+
+
+def test_a_damaged_progress_file_is_no_progress(planned, monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(reproducing.sys, "stderr", log)
+    (planned[0].path / PROGRESS).write_text("{")
+    Status(planned).show()
+    assert log.getvalue() == ""
+
+
+def test_the_table_of_nothing_says_how_to_go_on_and_is_written_as_markdown(tmp_path, capsys):
+    command = ["reproduce", "table2", "--table", "--out", str(tmp_path), "--markdown", str(tmp_path / "t.md")]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert max(map(len, captured.out.splitlines())) <= 80
+    assert "--dry-run" in captured.err
+    assert (tmp_path / "t.md").read_text().startswith("### Table 2: Omniglot")

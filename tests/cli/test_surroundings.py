@@ -1,0 +1,252 @@
+"""Real closed, full and ASCII streams, real terminals, no home folder, and Ctrl-C at any time."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+from tests.test_cli import GLYPHS
+
+PROGRAM = [sys.executable, "-m", "reptile_np"]
+
+
+def run(*args, **options):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 120} | options
+    return subprocess.run([*PROGRAM, *args], **options)
+
+
+def environment(**changes):
+    """This environment with some variables changed; None: removed."""
+    values = {**os.environ, **changes}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def on_a_terminal(*args, columns=80, **variables):
+    """Run with standard output and error on a terminal of so many columns; return what it showed."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    env = environment(**{"TERM": "xterm", "NO_COLOR": None, "COLUMNS": None} | variables)
+    with subprocess.Popen([*PROGRAM, *args], stdout=theirs, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        except OSError:  # what Linux says at the end of a terminal
+            pass
+    os.close(ours)
+    assert process.returncode in (0, 1, 2)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_an_output_that_is_not_utf_8_gets_what_it_can_show(encoding):
+    many = ("--set", "evaluation.tasks=40")  # so that an interval is printed with its ±
+    trained = run(*GLYPHS, *many, env=environment(PYTHONIOENCODING=encoding), encoding=encoding)
+    assert (trained.returncode, "Traceback" in trained.stderr) == (0, False)
+    assert ("+/-" if encoding == "ascii" else "±") in trained.stdout
+
+
+def test_the_claims_encode_in_ascii():
+    verified = run("verify", env=environment(PYTHONIOENCODING="ascii"), encoding="ascii")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert "?" not in verified.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("args", [["list"], ["--help"], ["--version"], GLYPHS, ["list", "--json"]])
+@pytest.mark.parametrize("unbuffered", [None, "1"])
+def test_a_full_output_is_one_line(args, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = run(*args, stdout=full, env=environment(PYTHONUNBUFFERED=unbuffered))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        "standard output cannot be written (No space left on device)"
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_standard_error_does_not_end_a_run():
+    with open("/dev/full", "w") as full:
+        done = run(*GLYPHS, stderr=full)
+    assert (done.returncode, "meta-trained" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- 2>&-"])
+def test_closed_streams_do_not_end_a_run(tmp_path, closed):
+    out = tmp_path / "run"
+    command = f'exec "$@" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *PROGRAM, *GLYPHS, "--out", out], stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0
+    assert (out / "result.json").exists()
+    assert ("meta-trained" in done.stdout) == (not closed.startswith(">"))
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    with subprocess.Popen([*PROGRAM, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+NO_HOME = """
+import pwd, sys
+def getpwuid(uid): raise KeyError(uid)
+pwd.getpwuid = getpwuid
+from reptile_np.cli import main
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize("args", [["data", "omniglot"], ["train", "omniglot-5way", "--ops", "numpy"]])
+def test_without_a_home_folder_it_says_what_to_set(args):
+    env = environment(HOME=None, XDG_CACHE_HOME=None, REPTILE_NP_DATA=None)
+    done = subprocess.run([sys.executable, "-c", NO_HOME, *args], env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) <= 2  # training for hours without --out is announced
+    assert "XDG_CACHE_HOME" in done.stderr.splitlines()[-1]
+
+
+def test_colours_only_where_a_terminal_has_them_and_nobody_forbids_them():
+    escape = "\x1b["
+    assert escape in on_a_terminal("list")
+    assert escape in on_a_terminal("train", "nothing")
+    assert escape not in on_a_terminal("list", NO_COLOR="1")
+    assert escape not in on_a_terminal("list", TERM="dumb")
+    assert escape not in run("list").stdout
+    assert escape not in run("train", "nothing").stderr
+
+
+def test_the_bar_fits_80_columns_and_is_wider_than_ten():
+    pytest.importorskip("tqdm")
+    shown = on_a_terminal(*GLYPHS, "--set", "outer.steps=100", NO_COLOR="1")
+    bars = [part for part in re.split(r"[\r\n]+", shown) if part.startswith("train glyphs-5way:")]
+    last = re.sub(r"\x1b\[A", "", bars[-1])
+    assert len(last) <= 80
+    assert "loss" in last
+    assert len(re.search(r"\|(.*)\|", last)[1]) >= 10
+
+
+def interrupted(args, wait, stop=signal.SIGINT, **options):
+    """Start a program of its own session, send a signal to all of it as a terminal does, return its end."""
+    with subprocess.Popen(
+        [*PROGRAM, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    ) as process:
+        wait(process)
+        os.killpg(process.pid, stop)
+        errors = process.communicate(timeout=60)[1]
+    return process.returncode, errors
+
+
+def after(seconds):
+    return lambda process: time.sleep(seconds)
+
+
+not_ignored = pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="this process was told to ignore Ctrl-C"
+)
+
+
+@not_ignored
+@pytest.mark.parametrize("milliseconds", [80, 110, 150, 200, 300, 450])
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["train", "sine-reptile"], "nothing"),
+        (["verify"], "stopped; nothing"),
+        (["bench"], "stopped; no"),
+    ],
+    ids=["train", "verify", "bench"],
+)
+def test_ctrl_c_in_the_first_half_second_is_one_line(args, says, milliseconds):
+    code, errors = interrupted(args, after(milliseconds / 1000))
+    if code != 130 and "reptile_np/cli/program.py" not in errors:
+        pytest.skip("Python itself was still starting")
+    lines = [line for line in errors.splitlines() if line.startswith("reptile-np: stopped")]
+    assert code == 130
+    assert len(lines) == 1
+    assert "stopped; nothing had begun" in lines[0] or says in lines[0]
+    assert "Traceback" not in errors
+
+
+def children(pid):
+    """The processes whose parent is `pid`."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines()[1:] if int(line.split()[1]) == pid]
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@not_ignored
+def test_ctrl_c_while_a_child_measures_is_one_line_and_ends_the_child():
+    measuring = []
+
+    def begun(process):
+        while not children(process.pid):
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(1.0)
+        measuring.extend(children(process.pid))
+
+    code, errors = interrupted(["bench", "--seconds", "60"], begun)
+    assert (code, errors) == (130, "reptile-np: stopped; no figures were kept\n")
+    assert measuring
+    assert not any(map(is_alive, measuring))
+
+
+@not_ignored
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
+def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_on(tmp_path, stop):
+    records = tmp_path / "a run" / "records.jsonl"
+
+    def size():
+        return records.stat().st_size if records.exists() else 0
+
+    def recorded_more(process):
+        before = size()
+        while size() <= before:
+            assert process.poll() is None
+            time.sleep(0.05)
+
+    steps = ["--set", "outer.steps=100000"]
+    code, errors = interrupted([*GLYPHS, *steps, "--out", "a run"], recorded_more, stop, cwd=tmp_path)
+    command = "python -m reptile_np train --out 'a run' --resume --ops numpy"
+    assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; go on with: {command}")
+    assert (tmp_path / "a run" / "checkpoint.npz").exists()
+    words = ["train", "--out", "a run", "--resume", "--ops", "numpy"]
+    code, errors = interrupted(words, recorded_more, stop, cwd=tmp_path)
+    assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; go on with: {command}")
+
+
+@not_ignored
+def test_a_run_without_out_that_is_stopped_says_that_nothing_was_kept():
+    def announced(process):  # a long run first says that it will not be kept
+        while os.read(process.stderr.fileno(), 1) not in (b"\n", b""):
+            pass
+
+    code, errors = interrupted([*GLYPHS, "--set", "outer.steps=100000"], announced)
+    assert (code, errors.splitlines()[-1]) == (
+        130,
+        "reptile-np: stopped; nothing was kept, because there was no --out DIR",
+    )

@@ -1,0 +1,89 @@
+"""Ours beside theirs: the arithmetic of a row, and how rows are written."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.experiments import comparison
+from reptile_np.experiments.comparison import Row, rows, to_json, to_markdown, to_text
+from reptile_np.experiments.presets import get
+from reptile_np.experiments.reproduction import PlannedRun
+from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.settings import to_json as settings_to_json
+from reptile_np.experiments.targets import TARGETS
+
+
+def recorded(folder, name, seed, scores):
+    """A run with evaluations, K → (mean, ci95) for both modes, and no checkpoint."""
+    preset = get(name)
+    directory = RunDirectory(folder / f"{name}-seed{seed}")
+    with directory.begin(preset, seed):
+        for shots, (mean, ci95) in scores.items():
+            modes = {mode: {"mean": mean, "ci95": ci95} for mode in comparison.MODES}
+            evaluation = {"split": "test", "tasks": 10_000, "shots": shots, "accuracy": modes}
+            directory.append({"outer_step": preset.outer.steps, "evaluation": evaluation})
+    return PlannedRun(preset, seed, directory.path, TARGETS["table2"].evaluations(preset))
+
+
+def test_a_row_is_the_mean_the_deviation_over_seeds_and_the_interval_of_the_mean(tmp_path):
+    name = "omniglot-5way"
+    runs = [
+        recorded(tmp_path, name, seed, {1: (mean, 0.004), 5: (0.99, 0.001)})
+        for seed, mean in ((0, 0.95), (1, 0.97), (2, 0.96))
+    ]
+    row = rows(runs)[0]
+    assert (row.preset, row.what, row.seeds) == (name, "1-shot non-transductive", (0, 1, 2))
+    assert row.mean == pytest.approx(96)
+    assert row.spread == pytest.approx(1)
+    assert row.interval == pytest.approx(0.4 / math.sqrt(3))
+    assert (row.paper, row.plus_minus) == (95.39, 0.09)
+    assert row.difference == pytest.approx(0.61)
+    assert row.within is True  # 0.61 ≤ 0.09 + 1
+
+
+def test_a_single_seed_has_no_spread_and_is_compared_by_its_interval(tmp_path):
+    (row, *_) = rows([recorded(tmp_path, "omniglot-5way", 0, {1: (0.96, 0.004)})])
+    assert row.spread is None
+    assert row.interval == pytest.approx(0.4)
+    assert row.within is False  # 0.61 > 0.09 + 0.4
+
+
+def test_a_cell_that_was_not_evaluated_is_empty(tmp_path):
+    table = rows([recorded(tmp_path, "omniglot-5way", 0, {1: (0.96, 0.004)})])
+    assert [(row.what, row.seeds, row.mean, row.within) for row in table[2:]] == [
+        ("5-shot non-transductive", (), None, None),
+        ("5-shot transductive", (), None, None),
+    ]
+
+
+@given(
+    st.floats(0, 100), st.floats(0, 100), st.floats(0, 5), st.one_of(st.none(), st.floats(0, 5)),
+    st.floats(0, 5),
+)  # fmt: skip
+def test_within_means_that_the_two_intervals_meet(ours, theirs, plus_minus, spread, interval):
+    row = Row("x", "y", (0,), ours, spread, interval, theirs, plus_minus)
+    half = interval if spread is None else spread
+    assert row.within == (abs(ours - theirs) <= plus_minus + half)
+
+
+def test_the_text_fits_80_columns_and_all_forms_hold_the_same_numbers(tmp_path):
+    runs = [
+        recorded(tmp_path, name, seed, {spec.shots: (0.9876, 0.0012)})
+        for name in TARGETS["table2"].presets
+        for seed in (0, 1)
+        for spec in TARGETS["table2"].evaluations(get(name))[:1]
+    ]
+    table = rows(runs)
+    lines = list(to_text("Table 2: Omniglot", table))
+    assert max(map(len, lines)) <= 80
+    markdown = to_markdown("Table 2: Omniglot", table)
+    for row in table:
+        assert json.loads(json.dumps(to_json(row)))["mean"] == row.mean
+        if row.mean is not None:
+            assert any(f"{row.what} " in line and f"{row.mean:.2f}" in line for line in lines)
+            (line,) = [x for x in markdown.splitlines() if f"`{row.preset}` | {row.what} |" in x]
+            assert f"| {row.mean:.2f} |" in line
+    assert settings_to_json(runs[0].preset)["name"] in markdown

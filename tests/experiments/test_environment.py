@@ -1,0 +1,44 @@
+"""The environment of a run, as far as it is known."""
+
+import json
+import platform
+import subprocess
+
+import numpy as np
+
+from reptile_np import __version__
+from reptile_np.experiments import environment
+from reptile_np.nn.ops import NUMPY
+
+
+def test_the_environment_names_versions_processor_and_kernels():
+    values = environment.describe(NUMPY)
+    assert json.loads(json.dumps(values)) == values
+    assert (values["reptile_np"], values["numpy"]) == (__version__, np.__version__)
+    assert values["python"] == platform.python_version()
+    assert (values["kernels"], values["threads"]) == ("numpy", 1)
+    assert values["processor"]
+
+
+def test_outside_a_clone_or_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    assert environment._commit(tmp_path / "reptile_np") is None
+    (tmp_path / ".git").mkdir()
+    assert environment._commit(tmp_path) is None
+    monkeypatch.setenv("PATH", "")
+    assert environment._commit(tmp_path / "reptile_np") is None
+
+
+def test_in_a_clone_the_commit_is_the_one_checked_out(tmp_path, monkeypatch):
+    package = tmp_path / "reptile_np"
+    package.mkdir()
+    (package / "file").write_text("x")
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "x")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "x@example.org")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"], ["tag", "v1"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True)
+    commit = head.stdout.decode().strip()
+    assert environment._commit(package) == commit
+    (package / "file").write_text("y")
+    assert environment._commit(package) == f"{commit}-dirty"

@@ -1,0 +1,107 @@
+"""Episodes: what a run sees, and what it never sees."""
+
+import numpy as np
+import pytest
+
+from reptile_np.errors import UsageError
+from tests.experiments.small import experiment
+
+
+def glyphs(*settings, seed=0):
+    return experiment("glyphs-5way", *settings, seed=seed).episodes
+
+
+def rows(x):
+    """The images as a set, so that two batches can be compared."""
+    return {image.tobytes() for image in x}
+
+
+def test_an_episode_is_a_pure_function_of_its_place():
+    episodes, again = glyphs(), glyphs()
+    for (x, y), (x_again, y_again) in zip(episodes.training(3, 1), again.training(3, 1), strict=True):
+        np.testing.assert_array_equal(x, x_again)
+        np.testing.assert_array_equal(y, y_again)
+    assert not np.array_equal(episodes.training(3, 1)[0][0], episodes.training(3, 2)[0][0])
+
+
+def test_an_episode_has_the_preset_s_minibatches():
+    batches = glyphs("inner.batch=7", "inner.steps=4").training(0, 0)
+    assert [x.shape for x, _ in batches] == [(7, 28, 28, 1)] * 4
+    assert all(x.dtype == np.float32 for x, _ in batches)
+
+
+def test_a_separate_tail_shares_no_image_with_the_steps_before_it():
+    *steps, (tail, labels) = glyphs("tasks.tail_shots=2", "inner.batch=40").training(0, 0)
+    assert sorted(labels.tolist()) == sorted([*range(5)] * 2)
+    assert not rows(tail) & set().union(*(rows(x) for x, _ in steps))
+
+
+def test_with_replacement_no_batch_holds_an_image_twice_and_batches_differ():
+    batches = glyphs("tasks.replacement=true", "inner.batch=49").training(0, 0)
+    assert all(len(rows(x)) == 49 for x, _ in batches)
+    assert len({x.tobytes() for x, _ in batches}) == len(batches)
+
+
+def test_evaluation_fine_tunes_on_the_support_set_and_never_on_a_query():
+    made = experiment("glyphs-5way")
+    episode = made.episodes.evaluation(made.preset.evaluation, "test", 0)
+    assert len(episode.query[1]) == 5
+    assert set().union(*(rows(x) for x, _ in episode.batches)) <= rows(episode.support[0])
+    assert not rows(episode.query[0]) & rows(episode.support[0])
+
+
+def test_the_split_is_the_seed_s():
+    one, other = (glyphs(seed=seed).test for seed in (0, 1))
+    assert [one.name(c) for c in range(10)] != [other.name(c) for c in range(10)]
+
+
+def test_the_grid_of_a_sine_episode_is_one_epoch():
+    batches = experiment("sine-reptile").episodes.training(0, 0)
+    points = np.sort(np.concatenate([x for x, _ in batches]).ravel())
+    np.testing.assert_allclose(points, np.linspace(-5, 5, 50), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "says"),
+    [
+        ("glyphs-5way", "tasks.ways=41", r"tasks\.ways=41: there are 40 training classes"),
+        ("glyphs-5way", "tasks.ways=11", r"tasks\.ways=11: there are 10 test classes"),
+        ("glyphs-5way", "tasks.images=9", r"tasks\.shots=10: a training class has 9 images"),
+        ("glyphs-5way", "evaluation.shots=20", r"evaluation\.shots=20: a test class has 20 .* at most 19"),
+        ("glyphs-5way", "tasks.tail_shots=10", r"tasks\.tail_shots=10 of tasks\.shots=10"),
+    ],
+)
+def test_tasks_that_the_data_cannot_give_are_refused_when_the_experiment_is_made(name, setting, says):
+    with pytest.raises(UsageError, match=says) as error:
+        experiment(name, setting)
+    assert "\n" not in str(error.value)
+
+
+def test_a_batch_without_replacement_inside_it_is_at_most_the_support_set():
+    with pytest.raises(UsageError, match=r"inner\.batch=51: at most 50"):
+        experiment("glyphs-5way", "tasks.replacement=true", "inner.batch=51")
+
+
+def test_the_largest_tasks_that_the_data_can_give_are_accepted():
+    made = experiment("glyphs-5way", "evaluation.shots=19", "tasks.ways=10", "tasks.shots=20")
+    assert len(made.episodes.evaluation(made.preset.evaluation, "test", 0).support[1]) == 190
+
+
+@pytest.mark.parametrize("name", ["glyphs-5way", "sine-reptile"])
+def test_a_folder_of_data_is_refused_for_presets_that_make_their_own(tmp_path, name):
+    with pytest.raises(UsageError, match=f"--data .* does nothing for {name}"):
+        experiment(name, data=tmp_path)
+
+
+def test_a_home_folder_that_does_not_exist_is_one_line(tmp_path):
+    from pathlib import Path
+
+    with pytest.raises(UsageError, match="--data ~nosuchuser"):
+        experiment("omniglot-5way", data=Path("~nosuchuser/x"))
+
+
+def test_an_unknown_split_is_refused():
+    for name in ("glyphs-5way", "sine-reptile"):
+        made = experiment(name)
+        with pytest.raises(UsageError, match="split 'validation'"):
+            made.check_evaluation(made.preset.evaluation, "validation")

@@ -1,0 +1,226 @@
+"""Figures: what the numbers are, and that each figure is made by one command."""
+
+import builtins
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.cli import main
+from reptile_np.errors import UsageError
+from reptile_np.experiments import runs
+from reptile_np.experiments.comparison import Row
+from reptile_np.experiments.figures import figure_1, figure_2, figure_3, inner_curve, same_k, sources, style
+from reptile_np.experiments.figures.style import Table, from_csv, to_csv
+from reptile_np.experiments.presets import get
+from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.nn import models
+from reptile_np.nn.ops import NUMPY
+from reptile_np.tasks.sine import INTERVAL
+from tests.experiments.small import small
+
+numbers = st.floats(-1e6, 1e6).map(lambda x: float(f"{x:.6g}"))
+words = st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1).filter(
+    lambda text: style._value(text) == text and text == text.strip()
+)
+
+
+@pytest.fixture(autouse=True)
+def matplotlib(request):
+    if "without" not in request.node.name:
+        pytest.importorskip("matplotlib")
+
+
+# The numbers
+
+
+def test_figure_2_s_path_ends_at_the_point_of_least_mean_squared_distance():
+    end = figure_2.path()[-1]
+    limit = figure_2.limit(end)
+    assert np.linalg.norm(end - limit) < 0.05
+
+    def distance(point):
+        return sum(np.linalg.norm(point - curve.project(point)) ** 2 for curve in figure_2.CURVES)
+
+    around = [limit + 0.1 * np.array([np.cos(a), np.sin(a)]) for a in np.linspace(0, 6.28, 50)]
+    assert all(distance(limit) < distance(point) for point in around)
+    assert distance(figure_2.START) > 4 * distance(end)
+
+
+def test_figure_2_s_table_has_both_curves_the_path_and_its_limit():
+    table = figure_2.table()
+    assert len(table.where(part="path")) == figure_2.MOVES + 1
+    ((_, _, *limit),) = table.where(part="limit")
+    np.testing.assert_allclose(limit, figure_2.limit(figure_2.path()[-1]))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 9))
+def test_smoothing_keeps_a_constant_the_ends_and_the_order_of_the_steps(values, window):
+    points = [(10 * i, value) for i, value in enumerate(values)]
+    smoothed = figure_3.smooth([points], window)
+    assert [step for step, _, _ in smoothed] == [step for step, _ in points]
+    assert smoothed[0][1:] == (values[0], 0.0)  # the window is centred: at an end it is the point alone
+    assert smoothed[-1][1:] == (values[-1], 0.0)
+    constant = figure_3.smooth([[(step, 0.25) for step, _ in points]] * 3, window)
+    assert all((mean, deviation) == (0.25, 0.0) for _, mean, deviation in constant)
+
+
+def test_a_smoothed_point_is_the_mean_and_deviation_over_the_window_and_all_runs():
+    rng = np.random.default_rng(0)
+    values = rng.random((3, 12))
+    curves = [list(enumerate(row.tolist())) for row in values]
+    for i, mean, deviation in figure_3.smooth(curves, 5)[2:-2]:
+        part = values[:, i - 2 : i + 3]
+        assert (mean, deviation) == pytest.approx((part.mean(), part.std()))
+
+
+def test_runs_that_were_evaluated_after_different_steps_are_not_averaged():
+    with pytest.raises(ValueError, match="different outer steps"):
+        figure_3.smooth([[(1, 0.5)], [(2, 0.5)]])
+
+
+def test_figure_1_s_last_curve_fits_the_points_and_its_first_is_the_initialisation():
+    model = models.sine_mlp()
+    phi = model.init(np.random.default_rng(0))
+    table = figure_1.table(model, {"random": phi})
+    before = np.array([row[3] for row in table.where(curve="step 0")])
+    line = np.linspace(*INTERVAL, 201)[:, np.newaxis].astype(phi.dtype)
+    np.testing.assert_array_equal(before, model.predict(phi, line)[:, 0])
+    assert len(table.where(curve="points")) == figure_1.POINTS
+    for _, _, x, y in table.where(curve="points"):
+        assert y == pytest.approx(3.5 * np.sin(x + 1.0), abs=1e-5)
+
+
+def test_the_table_at_the_same_k_has_the_accuracies_of_its_rows():
+    rows = [
+        Row("same-k-glyphs-maml-k3", "1-shot transductive", (0, 1), 91.5, 0.25),
+        Row("same-k-glyphs-joint-k1", "1-shot transductive", (0,), 60.0),
+        Row("same-k-glyphs-maml-k4", "1-shot transductive", ()),
+    ]
+    assert same_k.table(rows).rows == (
+        ("maml", 3, "transductive", 2, 91.5, 0.25),
+        ("joint", 1, "transductive", 1, 60.0, 0.0),
+    )
+
+
+@given(st.lists(st.tuples(words, st.integers(-999, 999), numbers), max_size=5))
+def test_a_csv_file_holds_the_table(tmp_path_factory, rows):
+    table = Table(("a", "b", "c"), tuple(rows))
+    path = tmp_path_factory.mktemp("csv") / "table.csv"
+    path.write_text(to_csv(table), newline="")
+    read = from_csv(path)
+    assert read.columns == table.columns
+    assert [row[:2] for row in read.rows] == [row[:2] for row in rows]
+    assert [float(row[2]) for row in read.rows] == [row[2] for row in rows]
+
+
+# The pictures
+
+
+def fake_figure_3(folder, evaluations):
+    for curve in figure_3.CURVES:
+        preset = get(f"figure3-{curve}")
+        directory = RunDirectory(folder / f"{preset.name}-seed0")
+        with directory.begin(preset, 0):
+            for i in range(evaluations):
+                accuracy = {"transductive": 0.5, "non_transductive": 0.4 + 0.05 * i}
+                directory.append({"outer_step": 400 * (i + 1), "tasks": 100, "accuracy": accuracy})
+            directory.write_json("result.json", {"outer_steps": preset.outer.steps})
+
+
+def made(name, folder, *options):
+    out = folder / f"figure-{name}"
+    assert main(["figure", name, "--out", str(out), "--ops", "numpy", "--quiet", *map(str, options)]) == 0
+    files = [out.with_name(out.name + end) for end in (".csv", ".png", ".svg", "-dark.png", "-dark.svg")]
+    assert all(file.stat().st_size > 100 for file in files)
+    return out
+
+
+def test_figure_1_is_drawn_from_the_runs_of_the_three_methods(tmp_path):
+    for preset in sources.SINE.values():
+        runs.train(small(preset), 0, NUMPY, out=tmp_path / f"{preset}-seed0", quiet=True)
+    out = made("1", tmp_path, "--runs", tmp_path)
+    assert from_csv(out.with_suffix(".csv")).distinct("initialisation") == [
+        "random parameters",
+        *sources.SINE,
+    ]
+
+
+def test_figure_2_is_the_same_bytes_every_time(tmp_path):
+    (tmp_path / "again").mkdir()
+    one, other = made("2", tmp_path), made("2", tmp_path / "again")
+    for end in (".csv", ".svg", ".png"):
+        assert one.with_suffix(end).read_bytes() == other.with_suffix(end).read_bytes()
+
+
+def test_figure_3_is_drawn_from_the_accuracies_while_training(tmp_path):
+    fake_figure_3(tmp_path, 4)
+    out = made("3", tmp_path, "--runs", tmp_path)
+    table = from_csv(out.with_suffix(".csv"))
+    assert table.distinct("curve") == list(figure_3.CURVES)
+    assert [row[3] for row in table.where(curve="g2")] == pytest.approx([0.4, 0.45, 0.5, 0.55])
+
+
+def test_the_inner_curve_is_drawn_from_the_recorded_evaluations(tmp_path):
+    runs.train(small("glyphs-5way"), 0, NUMPY, out=tmp_path / "run", quiet=True)
+    assert main(["figure", "curve", "--runs", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    result = runs.evaluate(tmp_path / "run", NUMPY, tasks=3, curve=True, jobs=1, quiet=True)
+    table = from_csv(made("curve", tmp_path, "--runs", tmp_path).with_suffix(".csv"))
+    for mode, points in result["curve"].items():
+        recorded = [row[3] for row in table.where(run="glyphs-5way, 1-shot", mode=mode)]
+        assert recorded == pytest.approx([point["mean"] for point in points], abs=1e-5)
+
+
+def test_the_figure_at_the_same_k_is_drawn_from_the_records_of_the_study(tmp_path):
+    means = {("reptile", 1): 0.5, ("reptile", 4): 0.75, ("joint", 1): 0.25}
+    for (method, k), mean in means.items():
+        preset = get(f"same-k-glyphs-{method}-k{k}")
+        directory = RunDirectory(tmp_path / f"{preset.name}-seed0")
+        with directory.begin(preset, 0):
+            modes = {mode: {"mean": mean, "ci95": 0.01} for mode in ("transductive", "non_transductive")}
+            evaluation = {"split": "test", "tasks": 1000, "shots": 1, "accuracy": modes}
+            directory.append({"outer_step": preset.outer.steps, "evaluation": evaluation})
+            directory.write_json("result.json", {"outer_steps": preset.outer.steps})
+    table = from_csv(made("same-k", tmp_path, "--runs", tmp_path).with_suffix(".csv"))
+    drawn = {(row[0], row[1]): row[4] / 100 for row in table.where(mode="transductive")}
+    assert drawn == means
+
+
+@pytest.mark.parametrize("name", ["3", "curve", "same-k"])
+def test_a_figure_without_its_runs_says_in_one_line_what_to_do(name, tmp_path, capsys):
+    for options in ([], ["--runs", str(tmp_path)]):
+        assert main(["figure", name, "--out", str(tmp_path / "x"), *options]) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1
+        assert "--runs" in error or "run" in error
+
+
+def test_without_matplotlib_a_figure_is_refused_in_one_line_before_anything_is_trained(monkeypatch, capsys):
+    original = builtins.__import__
+
+    def no_matplotlib(name, *args, **kwargs):
+        if name.partition(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(builtins, "__import__", no_matplotlib)
+    assert main(["figure", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "pip install 'reptile_np[plot]'" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="choose another --out"):
+        style.save(figure_2.table(), figure_2.draw, tmp_path / "file" / "x", figure_2.SIZE)
+
+
+@pytest.mark.parametrize("modes", [("transductive",), ("transductive", "non_transductive")])
+def test_a_table_of_curves_has_a_row_for_each_step(modes):
+    curves = {"run": {mode: [(0.2, 0.01), (0.9, 0.02)] for mode in modes}}
+    assert len(inner_curve.table(curves).rows) == 2 * len(modes)

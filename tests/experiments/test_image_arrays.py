@@ -1,0 +1,85 @@
+"""Arrays of images of any kind become a network's input, or are refused in one line."""
+
+import io
+
+import numpy as np
+import pytest
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.image_arrays import as_inputs
+from reptile_np.tasks.decoding import Conversion, convert
+
+GREY, COLOUR = (28, 28, 1), (28, 28, 3)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, bool, np.float16, np.float64])
+def test_black_and_white_are_0_and_1_in_every_dtype(rng, kind):
+    x = rng.random((2, *GREY)) < 0.5
+    got = as_inputs(x.astype(kind) * (kind(255) if kind is np.uint8 else kind(1)), GREY)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, x)
+
+
+def test_an_array_without_a_channel_axis_is_grey(rng):
+    x = rng.random((2, 28, 28))
+    np.testing.assert_array_equal(as_inputs(x, GREY), x[..., np.newaxis].astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+def test_bytes_are_converted_as_an_imported_folder_s_are(rng, shape):
+    image_module = pytest.importorskip("PIL.Image")
+    how = Conversion(*shape, "bicubic", crop=True, upright=True)
+    x = rng.integers(0, 256, (1, 60, 45, 3), np.uint8)
+    file = io.BytesIO()
+    image_module.fromarray(x[0]).save(file, "PNG")
+    expected = convert("x.png", file.getvalue(), how, ["PNG"]).astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(as_inputs(x, shape, resize=True, recolour=True)[0], expected)
+
+
+def test_resizing_stays_in_the_range_of_pixels(rng):
+    pytest.importorskip("PIL")
+    x = rng.random((3, 64, 64)) < 0.5
+    got = as_inputs(x, GREY, resize=True)
+    assert got.shape == (3, *GREY)
+    assert 0 <= got.min() < got.max() <= 1
+
+
+def test_grey_becomes_three_equal_channels_and_colour_becomes_its_luma(rng):
+    grey = rng.random((2, *GREY), np.float32)
+    colour = as_inputs(grey, COLOUR, recolour=True)
+    np.testing.assert_array_equal(colour, np.repeat(grey, 3, axis=3))
+    np.testing.assert_allclose(as_inputs(colour, GREY, recolour=True), grey, rtol=1e-5)
+    red = np.zeros((1, *COLOUR))
+    red[..., 0] = 1
+    np.testing.assert_allclose(as_inputs(red, GREY, recolour=True), 0.299, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            np.zeros((2, 27, 28, 1)),
+            "27 x 28 pixels, this model reads 28 x 28; resize them, or set resize=True",
+        ),
+        (np.zeros((2, 28, 28, 3)), "3 channels, this model reads 1 .*set recolour=True"),
+        (np.zeros((2, 28, 28, 4)), r"4 channels, this model reads 1 \(1: grey, 3: red, green, blue\)$"),
+        (np.zeros((0, 28, 28, 1)), r"shape \(0, 28, 28, 1\); give"),
+        (np.zeros((28, 28)), r"shape \(28, 28\); give"),
+        (np.zeros((2, 28, 28, 1), np.int64), "dtype int64; give uint8"),
+        (np.array([["a"]]), "shape"),
+        (np.full((2, 28, 28, 1), 255.0), "floats from 255 to 255; scale them"),
+        (np.full((2, 28, 28, 1), np.nan), "NaN or infinite"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(x, message):
+    with pytest.raises(UsageError, match=message) as error:
+        as_inputs(x, GREY)
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_given_is_changed(rng):
+    x = rng.random((2, 40, 30, 3), np.float32)
+    before = x.copy()
+    x.setflags(write=False)
+    as_inputs(x, GREY, resize=True, recolour=True)
+    np.testing.assert_array_equal(x, before)

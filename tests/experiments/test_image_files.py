@@ -1,0 +1,128 @@
+"""A user's image files are converted as the data set of the run was."""
+
+import io
+import os
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.image_files import class_folders, read_image
+from reptile_np.tasks import folder as image_folder
+from reptile_np.tasks import omniglot_files
+
+Image = pytest.importorskip("PIL.Image")
+CHARACTER, COLOUR = (28, 28, 1), (20, 20, 3)
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def drawing(rng):
+    return rng.random((105, 105)) < 0.8
+
+
+def test_a_drawing_of_omniglot_is_read_as_the_data_set_s(tmp_path, drawing):
+    path = save(tmp_path / "a.png", drawing)
+    expected = omniglot_files.decode("a.png", path.read_bytes())
+    np.testing.assert_array_equal(read_image(path, "omniglot", CHARACTER), expected * 255)
+
+
+def test_all_of_real_omniglot_is_read_as_the_data_set_s(tmp_path, data):
+    (archive,) = list(data.rglob("images_evaluation.zip"))[:1] or [pytest.skip("no images_evaluation.zip")]
+    with ZipFile(archive) as names:
+        for name in [n for n in names.namelist() if n.endswith(".png")][::500]:
+            path = tmp_path / "x.png"
+            path.write_bytes(names.read(name))
+            expected = omniglot_files.decode(name, path.read_bytes())
+            np.testing.assert_array_equal(read_image(path, "omniglot", CHARACTER), expected * 255)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+@pytest.mark.parametrize("source", ["omniglot", "glyphs"])
+def test_dark_ink_on_light_paper_becomes_0_and_255_in_any_mode(tmp_path, drawing, mode, source):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.where(drawing, np.uint8(230), np.uint8(40))).convert(mode).save(path)
+    got = read_image(path, source, CHARACTER)
+    np.testing.assert_array_equal(got, omniglot_like(drawing) * 255)
+
+
+def omniglot_like(drawing):
+    file = io.BytesIO()
+    Image.fromarray(drawing).save(file, "PNG")
+    return omniglot_files.decode("a.png", file.getvalue())
+
+
+def test_a_large_scan_of_a_thin_line_keeps_its_line(tmp_path):
+    paper = np.full((1050, 1400), 255, np.uint8)
+    paper[300:750, 690:730] = 0
+    got = read_image(save(tmp_path / "a.png", paper), "omniglot", CHARACTER)
+    assert (got == 0).sum() in range(10, 30)
+
+
+def test_other_images_are_converted_as_an_imported_folder_s(tmp_path, rng):
+    """The first image of each class, against what `import_folder` stores."""
+    for c in "ab":
+        for i in range(6):
+            pixels = rng.integers(0, 256, (30 + i, 41, 3), np.uint8)
+            save(tmp_path / "in" / c / f"{i}.png", pixels)
+    manifest = image_folder.import_folder(tmp_path / "in", tmp_path / "out", size=20)
+    images = image_folder.load(manifest)
+    for c, name in enumerate("ab"):
+        stored = images.images(c, np.arange(6))
+        files = sorted((tmp_path / "in" / name).iterdir())
+        read = np.stack([read_image(file, "mini-imagenet", COLOUR) for file in files])
+        np.testing.assert_array_equal(read.astype(np.float32) / np.float32(255), stored)
+
+
+def damaged(tmp_path):
+    whole = save(tmp_path / "whole.png", np.zeros((30, 30), np.uint8)).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:40])
+    (tmp_path / "text.png").write_bytes(b"not an image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    return ["cut.png", "text.png", "empty.png", "folder.png", "pipe.png", "absent.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_every_file_that_is_no_image_is_one_line_that_names_it(tmp_path):
+    for name in damaged(tmp_path):
+        with pytest.raises(UsageError, match=name) as error:
+            read_image(tmp_path / name, "omniglot", CHARACTER)
+        assert "\n" not in str(error.value)
+
+
+def test_class_folders_are_sorted_and_other_files_are_skipped(tmp_path):
+    for name in (
+        "b/2.png",
+        "b/1.PNG",
+        "a/x.jpg",
+        "a/.hidden.png",
+        "a/notes.txt",
+        ".git/c.png",
+        "lone.png",
+        "c/x.txt",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    got = class_folders(tmp_path)
+    assert list(got) == ["a", "b"]
+    assert {name: [file.name for file in files] for name, files in got.items()} == {
+        "a": ["x.jpg"],
+        "b": ["1.PNG", "2.png"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("place", "message"), [("absent", "no such folder"), (".", "no class folders with images")]
+)
+def test_a_folder_without_classes_is_refused(tmp_path, place, message):
+    with pytest.raises(UsageError, match=message):
+        class_folders(tmp_path / place)

@@ -1,0 +1,159 @@
+"""A learner: what `fit` and `predict` do is what an evaluation does; labels and images of any kind."""
+
+import numpy as np
+import pytest
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.image_arrays import as_inputs
+from reptile_np.experiments.learner import Learner
+from reptile_np.meta.evaluation import MODES
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.optimizers import Adam, Sgd
+from reptile_np.nn.models import omniglot_cnn
+from reptile_np.tasks.few_shot import minibatches
+
+WAYS = 4
+MODEL = omniglot_cnn(WAYS, filters=4)
+
+
+@pytest.fixture
+def learner():
+    phi = MODEL.init(np.random.default_rng(0))
+    optimizer = Adam(1e-2)
+    state = optimizer.init(phi)._replace(v=np.full_like(phi, 0.25), t=100)
+    return Learner(MODEL, phi, optimizer, state, steps=6, batch=3, seed=5)
+
+
+def images(rng, n):
+    return (rng.random((n, 28, 28, 1)) < 0.5).astype(np.float32)
+
+
+def test_the_fine_tuned_parameters_are_those_of_adapt_from_the_trained_state(rng, learner):
+    x, y = images(rng, 8), np.arange(8) % WAYS
+    batches = minibatches(np.random.default_rng(5), (x, y.astype(np.int32)), 3, 6)
+    expected = adapt(MODEL, learner.optimizer, learner.phi, batches, learner.state).phis[-1]
+    np.testing.assert_array_equal(learner.fit(x, y).phi_, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_probabilities_are_the_softmax_of_the_logits_of_an_evaluation(rng, learner, mode):
+    x, y, new = images(rng, 8), np.arange(8) % WAYS, images(rng, 5)
+    learner.fit(x, y)
+    logits = MODES[mode](MODEL, learner.phi_, x, new).astype(np.float64)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    got = learner.predict_proba(new, transductive=mode == "transductive")
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_predictions_are_labels_in_the_users_own_words(rng, learner):
+    x, names = images(rng, 8), np.array(["cat", "ant", "dog", "bee"] * 2)
+    learner.fit(x, names)
+    assert learner.classes_.tolist() == ["ant", "bee", "cat", "dog"]
+    most = learner.predict_proba(x).argmax(axis=1)
+    assert learner.predict(x).tolist() == [learner.classes_[i] for i in most]
+    assert learner.score(x, learner.predict(x)) == 1.0
+
+
+def test_outputs_without_a_class_have_no_probability(rng, learner):
+    x, y = images(rng, 6), np.array([7, 7, 9, 9, 7, 9])
+    probabilities = learner.fit(x, y).predict_proba(images(rng, 3))
+    assert probabilities.shape == (3, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert set(learner.predict(x)) <= {7, 9}
+
+
+def test_probabilities_by_step_start_at_the_initialisation_and_end_where_fit_ends(rng, learner):
+    x, y, new = images(rng, 8), np.arange(8) % WAYS, images(rng, 2)
+    by_step = learner.fit(x, y).predict_proba_by_step(new)
+    assert by_step.shape == (7, 2, WAYS)
+    np.testing.assert_array_equal(by_step[-1], learner.predict_proba(new))
+    learner.phi_ = learner.phi
+    np.testing.assert_array_equal(by_step[0], learner.predict_proba(new))
+
+
+def test_a_non_transductive_answer_does_not_depend_on_the_other_images(rng, learner):
+    learner.fit(images(rng, 8), np.arange(8) % WAYS)
+    new = images(rng, 4)
+    together = learner.predict_proba(new)
+    np.testing.assert_array_equal(learner.predict_proba(new[::-1]), together[::-1])
+    np.testing.assert_array_equal(learner.predict_proba(new[2:3]), together[2:3])
+
+
+def test_a_transductive_answer_may(rng, learner):
+    learner.fit(images(rng, 8), np.arange(8) % WAYS)
+    new = images(rng, 4)
+    together = learner.predict_proba(new, transductive=True)
+    assert not np.allclose(learner.predict_proba(new[:2], transductive=True), together[:2], rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, bool, np.float64])
+def test_uint8_bool_and_floats_say_the_same(rng, learner, kind):
+    x, y = images(rng, 8), np.arange(8) % WAYS
+    expected = learner.fit(x, y).phi_
+    other = x * 255 if kind is np.uint8 else x
+    np.testing.assert_array_equal(learner.fit(other.astype(kind), y).phi_, expected)
+    np.testing.assert_array_equal(learner.fit(other.astype(kind)[..., 0], y).phi_, expected)
+
+
+def test_nothing_given_is_changed(rng, learner):
+    x, y = images(rng, 8), np.arange(8) % WAYS
+    before = [a.copy() for a in (x, y, learner.phi, learner.state.v)]
+    for a in (x, y, learner.phi, learner.state.v):
+        a.setflags(write=False)
+    learner.fit(x, y).predict(x)
+    for a, b in zip((x, y, learner.phi, learner.state.v), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_parameters_can_be_read_changed_and_cloned(learner):
+    assert Learner(**learner.get_params()).get_params() == learner.get_params()
+    assert learner.set_params(steps=9).steps == 9
+    with pytest.raises(UsageError, match=r"'depth' is no parameter; the parameters are model"):
+        learner.set_params(depth=3)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros((2, 27, 28, 1), np.float32), [0, 1], "27 x 28 pixels, this model reads 28 x 28"),
+        (np.zeros((0, 28, 28, 1), np.float32), [], r"shape \(0, 28, 28, 1\)"),
+        (np.zeros((2, 28, 28, 1), np.int64), [0, 1], "dtype int64; give uint8"),
+        (np.full((2, 28, 28, 1), 255.0), [0, 1], "floats from 255 to 255; scale them"),
+        (np.full((2, 28, 28, 1), np.nan), [0, 1], "NaN or infinite"),
+        (np.zeros((2, 28, 28, 1)), [0, 1, 2], r"labels have shape \(3,\); give one label for each of 2"),
+        (np.zeros((2, 28, 28, 1)), [0, 0], "1 classes; this model tells from 2 to 4"),
+        (np.zeros((5, 28, 28, 1)), [0, 1, 2, 3, 4], "5 classes; this model tells from 2 to 4"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(learner, x, y, message):
+    with pytest.raises(UsageError, match=message) as error:
+        learner.fit(x, y)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("values", [{"steps": 0}, {"batch": 0}])
+def test_no_step_and_no_example_are_refused(rng, learner, values):
+    with pytest.raises(UsageError, match="both must be at least 1"):
+        learner.set_params(**values).fit(images(rng, 8), np.arange(8) % WAYS)
+
+
+def test_images_are_converted_only_if_asked(rng, learner):
+    pytest.importorskip("PIL")
+    x, y = rng.random((8, 40, 30, 3)), np.arange(8) % WAYS
+    with pytest.raises(UsageError, match="set recolour=True"):
+        learner.fit(x, y)
+    with pytest.raises(UsageError, match="set resize=True"):
+        learner.set_params(recolour=True).fit(x, y)
+    converted = as_inputs(x, (28, 28, 1), resize=True, recolour=True)
+    expected = Learner(**learner.get_params()).fit(converted, y).phi_
+    np.testing.assert_array_equal(learner.set_params(resize=True).fit(x, y).phi_, expected)
+
+
+def test_a_fine_tuning_that_diverges_says_so(rng, learner):
+    with np.errstate(all="ignore"), pytest.raises(UsageError, match="fine-tuning diverged"):
+        learner.set_params(optimizer=Sgd(1e30), state=()).fit(images(rng, 8), np.arange(8) % WAYS)
+
+
+def test_predict_before_fit_says_so(learner):
+    with pytest.raises(UsageError, match="call fit"):
+        learner.predict(np.zeros((1, 28, 28, 1), np.float32))

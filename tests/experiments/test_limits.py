@@ -1,0 +1,107 @@
+"""Limits: settings that cannot work are refused in one line, before anything is allocated."""
+
+import time
+
+import pytest
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments import limits
+from reptile_np.experiments.presets import PRESETS
+from reptile_np.experiments.settings import setting_keys
+from tests.experiments.small import experiment, small
+
+POSITIVE = [
+    "tasks.ways", "tasks.shots", "inner.batch", "inner.steps", "outer.steps", "outer.meta_batch",
+    "evaluation.shots", "evaluation.batch", "evaluation.steps", "evaluation.queries", "evaluation.tasks",
+    "filters",
+    "tasks.classes", "tasks.images",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", POSITIVE)
+def test_a_count_of_zero_is_refused(key):
+    with pytest.raises(UsageError, match=rf"{key}=0: must be at least"):
+        experiment("glyphs-5way", f"{key}=0")
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "says"),
+    [
+        ("sine-maml", "inner.optimizer=adam", "inner.optimizer=sgd"),
+        ("sine-joint", "inner.steps=2", "inner.steps=1"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(name, setting, says):
+    with pytest.raises(UsageError, match=says):
+        experiment(name, setting)
+
+
+@pytest.mark.parametrize("size", [10**9, 10**13, 2**63 - 1])
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("glyphs-5way", "inner.batch"),
+        ("glyphs-5way", "inner.steps"),
+        ("glyphs-5way", "tasks.classes"),
+        ("glyphs-5way", "tasks.images"),
+        ("glyphs-5way", "tasks.shots"),
+        ("glyphs-5way", "tasks.ways"),
+        ("glyphs-5way", "filters"),
+        ("glyphs-5way", "evaluation.shots"),
+        ("glyphs-5way", "evaluation.batch"),
+        ("glyphs-5way", "evaluation.steps"),
+        ("glyphs-5way", "evaluation.tasks"),
+        ("sine-reptile", "inner.batch"),
+        ("sine-reptile", "inner.steps"),
+        ("sine-maml", "inner.steps"),
+        ("sine-reptile", "evaluation.shots"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused_at_once_with_what_they_would_take(name, key, size, monkeypatch):
+    monkeypatch.setattr(limits, "memory", lambda: 10**10)
+    began = time.process_time()
+    with pytest.raises(UsageError, match=rf"{key}={size}.*would take at least .* 10 GB; ask for less"):
+        experiment(name, f"{key}={size}")
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_fits_into_two_gigabytes(name):
+    preset = small(name)
+    model = experiment("sine-reptile").model  # its parameters are few: those are counted elsewhere
+    assert max(limits.memory_needed(preset, preset.evaluation, model).values()) < 2 * 10**9
+
+
+def test_the_memory_of_this_machine_is_asked_for(monkeypatch):
+    assert limits.memory() > 10**8
+    monkeypatch.delattr("os.sysconf")
+    assert limits.memory() == limits.UNKNOWN_MEMORY
+
+
+def test_every_count_among_the_settings_is_held_by_one_of_these_tests():
+    counted = {
+        key
+        for key in setting_keys()
+        if type(_value(small("glyphs-5way"), key)) is int
+    }
+    elsewhere = {"tasks.tail_shots", "evaluation.one_shot_batch", "tasks.side", "tasks.channels"}
+    elsewhere |= {"tasks.queries", "tasks.train_classes"}  # 0 is allowed: none, and the source's own
+    assert counted - elsewhere == set(POSITIVE)
+
+
+@pytest.mark.parametrize("key", ["tasks.side", "tasks.channels"])
+def test_images_without_pixels_are_refused(key):
+    with pytest.raises(UsageError, match=rf"{key}=0: must be at least 1"):
+        limits.check_settings(small("images-5way", f"{key}=0"))
+
+
+@pytest.mark.parametrize("network", ["mini-imagenet", "mini-imagenet-v1"])
+def test_the_mini_imagenet_network_is_refused_for_images_of_another_size(network):
+    with pytest.raises(UsageError, match="84 x 84 x 3"):
+        limits.check_settings(small("images-5way", f"network={network}"))
+
+
+def _value(preset, key):
+    for part in key.split("."):
+        preset = getattr(preset, part)
+    return preset

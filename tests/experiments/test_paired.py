@@ -1,0 +1,99 @@
+"""`evaluate --compare` and `--curve`: the same tasks for both, and the accuracy after every inner step."""
+
+import json
+
+import numpy as np
+import pytest
+
+from reptile_np.cli import main
+from reptile_np.errors import UsageError
+from reptile_np.experiments import runs
+from reptile_np.experiments.experiment import make_experiment
+from reptile_np.experiments.paired import compare
+from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.nn.ops import NUMPY
+from tests.experiments.small import small
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A run, and one with another number of outer steps."""
+    folder = tmp_path_factory.mktemp("pair")
+    for name, steps in (("a", 30), ("b", 1)):
+        preset = small("glyphs-5way", f"outer.steps={steps}", "filters=8", "inner.learning_rate=0.01")
+        runs.train(preset, 0, NUMPY, out=folder / name, quiet=True)
+    return folder / "a", folder / "b"
+
+
+def fractions(path, tasks):
+    preset, seed = RunDirectory(path).config()
+    made = make_experiment(preset, seed, NUMPY)
+    step = RunDirectory(path).load(made.start())
+    spec = type(preset.evaluation)(**{**vars(preset.evaluation), "tasks": tasks})
+    return {mode: a.fractions for mode, a in made.evaluate(step, spec).accuracy.items()}
+
+
+def test_the_difference_is_that_of_the_tasks_one_by_one(pair):
+    result = compare(pair, NUMPY, tasks=40, jobs=1, quiet=True)
+    a, b = (fractions(path, 40) for path in pair)
+    for mode, difference in result["difference"].items():
+        d = a[mode] - b[mode]
+        assert difference["mean"] == pytest.approx(d.mean())
+        assert difference["ci95"] == pytest.approx(1.96 * np.std(d, ddof=1) / np.sqrt(40))
+        assert result["a"]["accuracy"][mode]["mean"] == pytest.approx(a[mode].mean())
+    assert result["difference"]["transductive"]["mean"] > 0  # 30 outer steps are better than one
+
+
+def test_a_run_beside_itself_has_no_difference_and_b_beside_a_has_the_opposite_one(pair):
+    a, b = pair
+    same = compare((a, a), NUMPY, tasks=10, jobs=1, quiet=True)["difference"]
+    assert all(value == {"mean": 0.0, "ci95": 0.0} for value in same.values())
+    one, other = (compare(p, NUMPY, tasks=10, jobs=1, quiet=True)["difference"] for p in ((a, b), (b, a)))
+    assert all(one[mode]["mean"] == -other[mode]["mean"] for mode in one)
+
+
+def test_runs_whose_tasks_differ_are_not_compared(pair, tmp_path):
+    for name, seed, settings in (("seed", 1, []), ("ways", 0, ["tasks.ways=3"])):
+        runs.train(small("glyphs-5way", *settings), seed, NUMPY, out=tmp_path / name, quiet=True)
+        with pytest.raises(UsageError, match="do not have the same test tasks"):
+            compare((pair[0], tmp_path / name), NUMPY, tasks=2, jobs=1, quiet=True)
+    runs.train(small("sine-reptile"), 0, NUMPY, out=tmp_path / "sine", quiet=True)
+    with pytest.raises(UsageError, match="not a classifier"):
+        compare((tmp_path / "sine", tmp_path / "sine"), NUMPY, tasks=2, jobs=1, quiet=True)
+
+
+def test_a_curve_starts_without_fine_tuning_and_ends_with_the_accuracy(pair, tmp_path):
+    plain = runs.evaluate(pair[0], NUMPY, tasks=5, jobs=1, quiet=True)
+    result = runs.evaluate(pair[0], NUMPY, tasks=5, jobs=1, quiet=True, curve=True)
+    assert result["accuracy"] == plain["accuracy"]
+    for mode, points in result["curve"].items():
+        assert len(points) == 1 + 4
+        assert points[-1] == result["accuracy"][mode]
+    shorter = small("glyphs-5way", "outer.steps=30", "filters=8", "inner.learning_rate=0.01")
+    made = make_experiment(shorter, 0, NUMPY)
+    step = RunDirectory(pair[0]).load(made.start())
+    spec = type(shorter.evaluation)(**{**vars(shorter.evaluation), "tasks": 5, "steps": 2})
+    after_2 = made.evaluate(step, spec).to_json()["accuracy"]  # the first minibatches are the same
+    assert {mode: points[2] for mode, points in result["curve"].items()} == after_2
+
+
+def test_the_curve_of_sine_waves_is_the_error(tmp_path):
+    runs.train(small("sine-reptile"), 0, NUMPY, out=tmp_path / "sine", quiet=True)
+    result = runs.evaluate(tmp_path / "sine", NUMPY, tasks=3, jobs=1, quiet=True, curve=True)
+    errors = result["curve"]["error"]
+    assert len(errors) == 33
+    assert (errors[0], errors[-1]) == (result["error_before"], result["error"])
+
+
+def test_the_command_prints_both(pair, capsys):
+    a, b = map(str, pair)
+    options = ["--tasks", "3", "--ops", "numpy", "--quiet"]
+    assert main(["evaluate", a, *options, "--curve"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "after each inner step:" in lines
+    assert max(map(len, lines)) <= 80
+    assert main(["evaluate", a, "--compare", b, *options]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert main(["evaluate", a, "--compare", b, *options, "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["difference"]) == {"transductive", "non_transductive"}
+    assert main(["evaluate", a, "--compare", b, "--curve", *options]) == 2

@@ -1,0 +1,170 @@
+"""Work spread over executors: the same results as a plain loop, whoever does it."""
+
+import os
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
+
+import pytest
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments import parallel, runs
+from reptile_np.experiments.experiment import make_experiment
+from reptile_np.experiments.parallel import (
+    job_count,
+    processes,
+    run_all,
+    worker_losses_in_one_line,
+    worker_processes,
+)
+from reptile_np.nn.ops import NUMPY
+from tests.experiments.small import experiment, small
+
+
+class LastFirst(Executor):
+    """An executor that does the work when the first result is asked for, the last piece first."""
+
+    def __init__(self):
+        self.work = []
+
+    def submit(self, function, /, *args):
+        future = Future()
+        self.work.append((future, function, args))
+        future.result = lambda timeout=None: self.finish(future)
+        return future
+
+    def finish(self, future):
+        while self.work:
+            done, function, args = self.work.pop()
+            done.set_result(function(*args))
+        return Future.result(future)
+
+
+def die(i):
+    os._exit(1)
+
+
+def test_a_lost_worker_process_is_one_line():
+    with (
+        processes(2) as executor,
+        pytest.raises(UsageError, match="a worker process was lost") as error,
+        worker_losses_in_one_line(),
+    ):
+        list(executor.map(die, range(4)))
+    assert "\n" not in str(error.value)
+
+
+def blas_threads(i):
+    return os.environ["OPENBLAS_NUM_THREADS"]
+
+
+def test_worker_processes_have_one_blas_thread_and_the_environment_is_put_back(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with processes(2) as executor:
+        assert list(executor.map(blas_threads, range(2))) == ["1", "1"]
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
+def test_one_job_needs_no_process():
+    with processes(1) as executor:
+        assert executor is None
+
+
+def test_the_default_is_the_cores_that_the_tasks_keep_busy(monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 8)
+    assert [job_count(None, tasks) for tasks in (1, 99, 100, 10_000)] == [1, 1, 2, 8]
+    assert job_count(3, 1) == 3
+    with pytest.raises(UsageError, match="--jobs 0"):
+        job_count(0, 10)
+
+
+@pytest.mark.parametrize("name", ["glyphs-5way", "sine-reptile"])
+def test_an_evaluation_is_the_same_for_any_executor(name, default_ops):
+    made = make_experiment(small(name, "evaluation.tasks=7"), 0, default_ops)
+    alone = made.evaluate(made.start()).to_json()
+    with ThreadPoolExecutor(2) as threads, processes(2) as workers:
+        for executor in (threads, workers, LastFirst()):
+            assert made.evaluate(made.start(), executor=executor).to_json() == alone
+
+
+def test_runs_evaluate_is_the_same_for_any_number_of_jobs_and_any_executor(tmp_path):
+    runs.train(small("glyphs-5way"), 0, NUMPY, out=tmp_path / "run", quiet=True)
+    one, two = (runs.evaluate(tmp_path / "run", NUMPY, tasks=5, jobs=jobs, quiet=True) for jobs in (1, 2))
+    with ProcessPoolExecutor(1) as executor:
+        other = runs.evaluate(tmp_path / "run", NUMPY, tasks=5, executor=executor, quiet=True)
+    assert one == two == other
+
+
+def test_a_pickled_experiment_is_made_again_once(default_ops):
+    import pickle
+
+    made = make_experiment(small("glyphs-5way"), 3, default_ops)
+    again, third = (pickle.loads(pickle.dumps(made)) for _ in range(2))
+    assert again is third
+    assert (again.preset, again.seed, again.model.ops.name) == (made.preset, 3, default_ops.name)
+    assert again.model.ops.threads == 1
+    assert len(pickle.dumps(made)) < 2000
+    (x, _), (y, _) = made.episodes.training(1, 0)[0], again.episodes.training(1, 0)[0]
+    assert (x == y).all()
+
+
+def test_what_an_executor_is_given_can_be_pickled():
+    import pickle
+
+    made = experiment("glyphs-5way")
+
+    class Pickling(LastFirst):
+        def submit(self, function, /, *args):
+            return super().submit(*pickle.loads(pickle.dumps((function, *args))))
+
+    alone = made.evaluate(made.start()).to_json()
+    assert made.evaluate(made.start(), executor=Pickling()).to_json() == alone
+
+
+def square_or_refuse(item):
+    if item == 2:
+        raise UsageError("no twos")
+    return item**2
+
+
+def test_run_all_returns_each_result_or_exception_in_the_order_of_the_items():
+    with ThreadPoolExecutor(2) as threads:
+        results = run_all(square_or_refuse, [3, 2, 1], lambda: nullcontext(threads))
+    assert (results[0], results[2]) == (9, 1)
+    assert str(results[1]) == "no twos"
+    assert run_all(square_or_refuse, [], lambda: nullcontext(None)) == []
+
+
+def die_the_first_time(marker):
+    if not marker.exists():
+        marker.touch()
+        os._exit(1)
+    return marker.name
+
+
+def test_run_all_begins_again_what_lost_its_worker_process(tmp_path):
+    items = [tmp_path / "a", tmp_path / "b"]
+    assert run_all(die_the_first_time, items, lambda: worker_processes(2)) == ["a", "b"]
+
+
+def test_run_all_gives_up_an_item_that_always_kills_its_process_and_keeps_the_others(monkeypatch):
+    monkeypatch.setattr(parallel, "LOSSES", 2)
+    survivor, victim = run_all(die_if_odd, [2, 1], lambda: worker_processes(1))
+    assert survivor == 2
+    assert isinstance(victim, UsageError)
+    assert "lost 2 times" in str(victim)
+
+
+def die_if_odd(item):
+    if item % 2:
+        os._exit(1)
+    return item
+
+
+def test_run_all_calls_its_watcher_while_work_goes_on():
+    calls = []
+    with ThreadPoolExecutor(1) as threads:
+        run_all(time.sleep, [0.3], lambda: nullcontext(threads), watch=lambda: calls.append(1), every=0.05)
+    assert len(calls) >= 2

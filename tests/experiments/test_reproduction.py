@@ -1,0 +1,218 @@
+"""`reproduce`: what is kept, resumed, reported; and that kills change nothing of the result."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reptile_np.cli import main
+from reptile_np.experiments import reproduction, targets
+from reptile_np.experiments.presets import PRESETS, SAME_K, get
+from reptile_np.experiments.reproduction import plan
+from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.targets import TARGETS
+
+SETTINGS = ["outer.steps=50", "evaluation.tasks=3", "evaluation.steps=2", "filters=8", "tasks.classes=60"]
+SMALL = [part for setting in SETTINGS for part in ("--set", setting)]
+ONLY = "same-k-glyphs-[rf]*-k2"  # Reptile and first-order MAML
+
+
+def command(out, *more, jobs=2):
+    return [
+        "reproduce", "same-k", "--only", ONLY, "--ops", "numpy", "--jobs", str(jobs), "--out", str(out),
+        *SMALL, *more,
+    ]  # fmt: skip
+
+
+def checkpoints(out):
+    return {path.parent.name: path.read_bytes() for path in sorted(out.glob("*/checkpoint.npz"))}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert main([*command(out), "--quiet"]) == 0
+    return out
+
+
+def test_every_table_and_figure_has_its_presets_and_every_published_cell_is_evaluated():
+    names = [name for target in TARGETS.values() for name in target.presets]
+    assert len(set(names)) == len(names)
+    ours = {"glyphs-5way", "images-5way", "images-colour-5way", "sine-fomaml"}
+    assert set(names) == (PRESETS | SAME_K).keys() - ours
+    for target in TARGETS.values():
+        for preset in map(get, target.presets):
+            shots = {spec.shots for spec in target.evaluations(preset)}
+            assert shots >= {cell.shots for cell in preset.published}
+    for name in ("table1", "table2", "figure3"):
+        assert all(spec.tasks == 10_000 for spec in TARGETS[name].evaluations(get(TARGETS[name].presets[0])))
+
+
+def test_a_run_is_what_train_and_evaluate_do(undisturbed, tmp_path, capsys):
+    run = undisturbed / "same-k-glyphs-reptile-k2-seed1"
+    train = [
+        "train",
+        "same-k-glyphs-reptile-k2",
+        "--seed",
+        "1",
+        "--ops",
+        "numpy",
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    assert main([*train, *SMALL, "--quiet"]) == 0
+    assert main(["evaluate", str(tmp_path / "x"), "--tasks", "3", "--ops", "numpy", "--quiet"]) == 0
+    assert (run / "checkpoint.npz").read_bytes() == (tmp_path / "x/checkpoint.npz").read_bytes()
+    assert (run / "records.jsonl").read_bytes() == (tmp_path / "x/records.jsonl").read_bytes()
+    assert not list(undisturbed.glob("*/progress.json"))
+
+
+def test_finished_runs_are_kept_and_the_table_needs_neither_checkpoint_nor_data(
+    undisturbed, tmp_path, capsys, monkeypatch
+):
+    for run in undisturbed.iterdir():
+        (tmp_path / run.name).mkdir()
+        for name in ("config.json", "records.jsonl", "result.json"):
+            (tmp_path / run.name / name).write_bytes((run / name).read_bytes())
+    capsys.readouterr()
+    monkeypatch.setattr(reproduction, "work", None)
+    began = time.monotonic()
+    assert main([*command(tmp_path), "--json"]) == 0
+    assert time.monotonic() - began < 5
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert [row["seeds"] for row in rows] == [[0, 1, 2]] * 4
+    assert main(command(tmp_path, "--dry-run")) == 0
+    assert "0 of 6 runs are left" in capsys.readouterr().out
+
+
+def test_a_dry_run_says_what_is_done_and_what_is_left_and_changes_nothing(tmp_path, capsys):
+    assert main([*command(tmp_path), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("train, evaluate 1-shot" in line for line in lines) == 6
+    assert lines[-1].startswith("6 of 6 runs are left: about ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_run_is_the_first():
+    planned = plan(TARGETS["table2"], (0, 1), Path("/nowhere"))
+    left = [run.seconds_left() for run in planned]
+    assert left == sorted(left, reverse=True)
+    assert planned[0].preset.name == "omniglot-20way"
+
+
+def test_a_failing_run_is_reported_and_does_not_stop_the_others(undisturbed, tmp_path, capsys):
+    blocked = tmp_path / "same-k-glyphs-fomaml-k2-seed0"
+    blocked.mkdir()
+    (blocked / "something").touch()
+    assert main([*command(tmp_path), "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert "same-k-glyphs-fomaml-k2-seed0" in error
+    assert "Traceback" not in error
+    expected = checkpoints(undisturbed)
+    assert checkpoints(tmp_path) == {k: v for k, v in expected.items() if k != blocked.name}
+
+
+def test_another_run_in_the_directory_is_refused_before_anything_starts(undisturbed, capsys):
+    assert main([*command(undisturbed), "--set", "outer.steps=51"]) == 2
+    assert "was begun with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["table9"], "did you mean"),
+        (["table2", "--seeds", "0,x"], "write seeds as 0,1,2"),
+        (["table2", "--seeds", "-1"], "write seeds as 0,1,2"),
+        (["table2", "--only", "sine*"], "table2 has omniglot-5way"),
+        (["table2", "--executor", "ray:x"], "write dask:ADDRESS"),
+        (["figure1", "--set", "filters=3"], "does nothing for sine-reptile"),
+    ],
+)
+def test_what_cannot_be_reproduced_is_said_in_one_line(arguments, says, tmp_path, capsys):
+    assert main(["reproduce", *arguments, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1
+
+
+@contextmanager
+def started(out):
+    """`reproduce` as a program of its own."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-m", "reptile_np", *command(out)]
+    with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE) as program:
+        yield program
+
+
+def children(pid):
+    """The worker processes of a program."""
+    try:
+        pids = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return [p for p in pids if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text()]
+    except OSError:  # one of them has just ended
+        return []
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+linux = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="reads /proc")
+
+
+@linux
+def test_killed_three_times_it_ends_with_the_same_bytes(undisturbed, tmp_path):
+    for kill in range(3):
+        with started(tmp_path) as program:
+            wait_for(lambda kill=kill: len(list(tmp_path.glob("*/progress.json"))) > kill // 2)
+            workers = children(program.pid)
+            program.kill()
+        wait_for(lambda workers=workers: not any(os.path.exists(f"/proc/{p}") for p in workers))
+    assert main([*command(tmp_path), "--quiet"]) == 0
+    assert checkpoints(tmp_path) == checkpoints(undisturbed)
+
+
+@linux
+def test_lost_worker_processes_are_survived_and_their_runs_go_on(undisturbed, tmp_path):
+    killed = set()
+    with started(tmp_path) as program:
+
+        def ended():
+            workers = children(program.pid) if list(tmp_path.glob("*/progress.json")) else []
+            if workers and len(killed) < 2 and workers[0] not in killed:
+                os.kill(workers[0], signal.SIGKILL)
+                killed.add(workers[0])
+            return program.poll() is not None
+
+        wait_for(ended, 120)
+        assert program.returncode == 0
+    assert killed
+    assert checkpoints(tmp_path) == checkpoints(undisturbed)
+
+
+@linux
+def test_ctrl_c_saves_every_run_and_says_how_to_go_on(undisturbed, tmp_path):
+    with started(tmp_path) as program:
+        wait_for(lambda: len(list(tmp_path.glob("*/progress.json"))) == 2)
+        program.send_signal(signal.SIGINT)
+        assert program.wait(60) == 130
+        assert b"every run was saved" in program.stderr.read()
+    assert main([*command(tmp_path), "--quiet"]) == 0
+    assert checkpoints(tmp_path) == checkpoints(undisturbed)
+
+
+def test_records_of_another_evaluation_do_not_count(undisturbed):
+    (run, *_) = plan(targets.get("same-k").only(ONLY), (0,), undisturbed, settings=SETTINGS, ops="numpy")
+    (spec,) = run.evaluations
+    assert run.evaluation(spec) is not None
+    assert run.evaluation(reproduction.replace(spec, tasks=4)) is None
+    assert RunDirectory(run.path).records()[-1]["evaluation"]["tasks"] == 3

@@ -1,0 +1,70 @@
+"""The runs under a directory: steps done and accuracy, also of runs that were killed or damaged."""
+
+import json
+
+import pytest
+
+from reptile_np.cli import main
+from reptile_np.errors import UsageError
+from reptile_np.experiments import run_list
+from tests.test_cli import GLYPHS
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two finished runs, one of them evaluated, and one that was stopped after its first record."""
+    place = tmp_path_factory.mktemp("runs")
+    for name, more in (("a", []), ("deep/b", ["--seed", "4", "--set", "outer.rate=0.5"])):
+        assert main([*GLYPHS, *more, "--out", str(place / name), "--quiet"]) == 0
+    evaluate = ["evaluate", str(place / "a"), "--tasks", "3", "--ops", "numpy", "--quiet"]
+    assert main(evaluate) == 0
+    assert main([*evaluate, "--split", "train"]) == 0
+    stopped = place / "stopped"
+    stopped.mkdir()
+    (stopped / "config.json").write_bytes((place / "a" / "config.json").read_bytes())
+    (stopped / "records.jsonl").write_text('{"outer_step": 1, "first_loss": 8.0}\n{"outer_st')
+    return place
+
+
+def test_each_run_is_found_with_its_steps_and_its_accuracy(runs):
+    a, b, stopped = run_list.find(runs)
+    assert [run.name for run in (a, b, stopped)] == ["a", "deep/b", "stopped"]
+    assert [(run.preset, run.seed, run.outer_steps) for run in (a, b, stopped)] == [
+        ("glyphs-5way", 0, 2),
+        ("glyphs-5way", 4, 2),
+        ("glyphs-5way", 0, 1),
+    ]
+    last = [json.loads(line) for line in (runs / "a" / "records.jsonl").read_text().splitlines()]
+    tested = next(line["evaluation"] for line in last if line.get("evaluation", {}).get("split") == "test")
+    assert a.accuracy == {mode: value["mean"] for mode, value in tested["accuracy"].items()}
+    assert b.accuracy == json.loads((runs / "deep" / "b" / "result.json").read_text())["accuracy"]
+    assert (stopped.accuracy, stopped.error) == (None, None)
+
+
+def test_the_command_lists_them(runs, capsys):
+    assert main(["runs", str(runs)]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["run", "preset", "seed", "steps", "result"]
+    assert [row.split()[0] for row in rows] == ["a", "deep/b", "stopped"]
+    assert rows[2].split()[-2:] == ["not", "finished"]
+    assert max(map(len, rows)) <= 80
+    assert main(["runs", str(runs), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    assert [run["outer_steps"] for run in listed] == [2, 2, 1]
+
+
+def test_two_runs_are_compared_by_what_they_differ_in(runs, capsys):
+    assert main(["runs", str(runs), "--compare", "a", "deep/b"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["a", "deep/b"]
+    assert ["seed", "0", "4"] in rows
+    assert ["outer.rate", "1.0", "0.5"] in rows
+    assert not [row for row in rows if row[0] == "inner.steps"]
+    assert rows[-1][0] == "result"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"preset": 1}', "null", '{"preset": {"name": "x"}}'])
+def test_a_config_that_is_not_whole_is_one_line(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=r"config\.json"):
+        run_list.find(tmp_path)

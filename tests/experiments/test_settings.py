@@ -1,0 +1,155 @@
+"""Settings: exactly one value changes, with its type checked, from the command line and from JSON alike."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments.presets import PRESETS, from_json, get, setting_keys, to_json, with_settings
+
+
+def value_at(preset, key):
+    for part in key.split("."):
+        preset = getattr(preset, part)
+    return preset
+
+
+def test_a_setting_changes_one_value_and_nothing_else():
+    before = get("omniglot-5way")
+    after = with_settings(before, ["outer.steps=1000"])
+    assert after == dataclasses.replace(before, outer=dataclasses.replace(before.outer, steps=1000))
+
+
+@given(st.integers(1, 10**9))
+def test_any_positive_integer_is_a_number_of_steps(steps):
+    assert with_settings(get("sine-maml"), [f"outer.steps={steps}"]).outer.steps == steps
+
+
+@pytest.mark.parametrize("name", ["omniglot-5way", "glyphs-5way", "sine-maml"])
+def test_every_listed_key_can_be_set_to_its_own_value(name):
+    preset = get(name)
+    for key in setting_keys(preset.tasks.source):
+        assert with_settings(preset, [f"{key}={value_at(preset, key)}"]) == preset
+
+
+@pytest.mark.parametrize("name", ["omniglot-5way", "glyphs-5way", "sine-maml"])
+def test_every_key_that_a_preset_does_not_read_is_refused(name):
+    preset = get(name)
+    for key in set(setting_keys()) - set(setting_keys(preset.tasks.source)):
+        with pytest.raises(UsageError, match=f"does nothing for {name}"):
+            with_settings(preset, [f"{key}={value_at(preset, key)}"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("outer.steps", "key=value"),
+        ("outer.step=3", "no such key"),
+        ("outer=3", "no such key"),
+        ("outer.steps.more=3", "no such key"),
+        ("name=x", "no such key"),
+        ("about=x", "no such key"),
+        ("hours=1", "no such key"),
+        ("published=1", "no such key"),
+        ("tasks.source=sine", "no such key"),
+        ("tasks.images=5", "does nothing for omniglot-5way"),
+        ("outer.steps=many", "an integer"),
+        ("outer.steps=1.5", "an integer"),
+        ("outer.steps=9223372036854775808", "at most"),
+        ("outer.rate=fast", "a number"),
+        ("outer.rate=nan", "finite"),
+        ("outer.rate=inf", "finite"),
+        ("outer.rate=-1", "not negative"),
+        ("tasks.replacement=perhaps", "true or false"),
+        ("inner.optimizer=lbfgs", "one of adam, sgd"),
+        ("=", "no such key"),
+    ],
+)
+def test_an_unusable_setting_is_refused_in_one_line(setting, says):
+    with pytest.raises(UsageError, match=says) as error:
+        with_settings(get("omniglot-5way"), [setting])
+    assert "\n" not in str(error.value)
+    assert setting in str(error.value)
+
+
+@pytest.mark.parametrize("setting", ["outer.steps=1\n2", "a\nb", "a\nb=3", "\x1b[2J=1"])
+def test_a_line_break_or_an_escape_sequence_in_a_setting_does_not_reach_the_terminal(setting):
+    with pytest.raises(UsageError) as error:
+        with_settings(get("omniglot-5way"), [setting])
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_survives_json(name):
+    preset = get(name)
+    assert from_json(json.loads(json.dumps(to_json(preset)))) == preset
+
+
+def test_json_holds_what_decides_a_run_and_not_its_description():
+    preset = get("omniglot-5way")
+    assert set(to_json(preset)) == {
+        "name", "algorithm", "tasks", "inner", "outer", "evaluation", "filters", "network"
+    }  # fmt: skip
+    assert dataclasses.replace(preset, about="", source="", hours=0.0, published={}) == preset
+
+
+def test_settings_of_earlier_versions_mean_28_x_28_images_one_batch_for_every_k_and_the_omniglot_network():
+    values = to_json(get("omniglot-5way"))
+    del values["network"], values["tasks"]["side"], values["tasks"]["channels"]
+    del values["evaluation"]["one_shot_batch"]
+    assert from_json(values) == get("omniglot-5way")
+
+
+WRONG = ["64", 64.5, None, [], {}, True, -1, 2**63, float("nan"), [[[[]]]]]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.parametrize("key", ["filters", "outer.steps", "outer.rate", "tasks.replacement", "name"])
+def test_a_value_of_the_wrong_type_in_json_is_refused_and_named(key, value):
+    if (key, value) in [("outer.rate", 64.5), ("outer.rate", 2**63), ("name", "64")]:
+        return
+    if key == "tasks.replacement" and value is True:
+        return
+    values = to_json(get("omniglot-5way"))
+    *path, last = key.split(".")
+    place = values
+    for part in path:
+        place = place[part]
+    place[last] = value
+    with pytest.raises(UsageError, match=rf"preset\.{key} must be") as error:
+        from_json(values)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("value", [None, [], 3, "x"])
+def test_a_section_that_is_not_an_object_is_refused_and_named(value):
+    values = {**to_json(get("omniglot-5way")), "inner": value}
+    with pytest.raises(UsageError, match=r"preset\.inner must be an object"):
+        from_json(values)
+    with pytest.raises(UsageError, match="preset must be an object"):
+        from_json(value)
+
+
+def test_missing_and_unknown_keys_and_words_in_json_are_named():
+    def edited(change):
+        values = to_json(get("omniglot-5way"))
+        change(values)
+        with pytest.raises(UsageError) as error:
+            from_json(values)
+        return str(error.value)
+
+    assert "preset.outer.warmup is not a key" in edited(lambda v: v["outer"].update(warmup=3))
+    assert "preset.outer.rate is missing" in edited(lambda v: v["outer"].pop("rate"))
+    assert "preset.filters is missing" in edited(lambda v: v.pop("filters"))
+    assert "one of adam, sgd" in edited(lambda v: v["inner"].update(optimizer="lbfgs"))
+    assert "one of reptile" in edited(lambda v: v.update(algorithm=[]))
+
+
+def test_an_integer_in_json_serves_as_a_number():
+    values = to_json(get("omniglot-5way"))
+    values["outer"]["rate"] = 1
+    rate = from_json(values).outer.rate
+    assert (rate, type(rate)) == (1.0, float)

@@ -1,0 +1,92 @@
+"""Accuracy while training: what is recorded, on which classes, and that it changes nothing else."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from reptile_np.experiments import presets, runs, watching
+from reptile_np.experiments.presets import PRESETS, get
+from reptile_np.experiments.specs import Watch
+from reptile_np.experiments.watching import watch, watcher
+from reptile_np.nn.ops import NUMPY
+from tests.experiments.small import experiment, small
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Every preset is evaluated four times in training, on three tasks each."""
+    monkeypatch.setattr(watching, "watch", lambda preset: Watch(points=4, tasks=3))
+
+
+@pytest.mark.parametrize("name", ["glyphs-5way", "sine-reptile"])
+def test_a_watched_run_is_trained_on_the_same_numbers_and_records_the_accuracy(name, tmp_path, monkeypatch):
+    runs.train(small(name), 0, NUMPY, out=tmp_path / "alone", quiet=True)
+    monkeypatch.setattr(watching, "watch", lambda preset: Watch(points=4, tasks=3))
+    runs.train(small(name), 0, NUMPY, out=tmp_path / "watched", quiet=True)
+    checkpoints = [(tmp_path / run / "checkpoint.npz").read_bytes() for run in ("alone", "watched")]
+    assert checkpoints[0] == checkpoints[1]
+    lines = (tmp_path / "watched/records.jsonl").read_text().splitlines()
+    records = [record for record in map(json.loads, lines) if "tasks" in record]
+    every = small(name).outer.steps // 4
+    assert [record["outer_step"] for record in records] == [every * (i + 1) for i in range(4)]
+    key = "error" if name == "sine-reptile" else "accuracy"
+    assert all(set(record) == {"outer_step", "split", "tasks", key} for record in records)
+    assert all((record["split"], record["tasks"]) == ("test", 3) for record in records)
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_record_is_an_evaluation_of_the_state_on_tasks_of_that_outer_step_alone():
+    made = experiment("glyphs-5way")
+    step = dataclasses.replace(made.start(), done=2)
+    spec = dataclasses.replace(made.preset.evaluation, tasks=3)
+    record = watcher(made)(step)
+    assert record["accuracy"] == made.evaluate(step, spec, at=2).means()["accuracy"]
+    assert watcher(experiment("glyphs-5way", "outer.steps=8"))(dataclasses.replace(step, done=3)) is None
+    tasks = [made.episodes.evaluation(spec, "test", 0, at).support[0] for at in (None, 2, 3)]
+    assert not np.array_equal(tasks[0], tasks[1])
+    assert not np.array_equal(tasks[1], tasks[2])
+
+
+def test_a_resumed_run_has_the_same_records(tmp_path, watched):
+    preset = small("glyphs-5way")
+    runs.train(preset, 0, NUMPY, out=tmp_path / "whole", quiet=True)
+
+    def stop(what, done, total):
+        if (what, done) == ("train glyphs-5way", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(preset, 0, NUMPY, out=tmp_path / "cut", quiet=True, report=stop)
+    runs.train(preset, 0, NUMPY, out=tmp_path / "cut", resume=True, quiet=True)
+    records = [(tmp_path / run / "records.jsonl").read_bytes() for run in ("whole", "cut")]
+    assert records[0] == records[1]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_only_long_runs_are_watched_and_at_little_cost(name):
+    preset, how = get(name), watch(get(name))
+    if name.startswith("figure3-"):
+        assert how == Watch(100, 100)
+    elif preset.hours < 0.08:
+        assert how is None
+    else:
+        assert how.points == 20
+        fine_tuning = how.points * how.tasks * preset.evaluation.steps * preset.evaluation.minibatch
+        assert fine_tuning < 0.01 * preset.inner_steps * preset.inner.batch
+
+
+def test_the_validation_classes_are_used_if_there_are_some(monkeypatch, watched):
+    made = experiment("glyphs-5way")
+    assert watcher(made)(made.start())["split"] == "test"
+    made = dataclasses.replace(
+        made, episodes=dataclasses.replace(made.episodes, validation=made.episodes.train)
+    )
+    assert watcher(made)(made.start())["split"] == "validation"
+
+
+def test_a_changed_preset_is_watched_as_its_number_of_steps_allows():
+    short = presets.with_settings(get("omniglot-5way"), ["outer.steps=100"])
+    assert watch(get("omniglot-5way")) is not None
+    assert watch(short) is None

@@ -1,0 +1,290 @@
+"""MAML is the exact derivative of the inner loop, for every inner optimiser and every weighted query loss.
+
+The oracle is the complex step through the *whole* inner loop, the optimiser's state included, and for losses
+that are polynomials exact rational arithmetic.
+"""
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reptile_np.checks.strategies import rational_vectors, task_families
+from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.meta_gradients import maml
+from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
+from reptile_np.nn.models import omniglot_cnn
+from reptile_np.theory.rational import exact_gradient
+from tests.oracles import gradient, inner, tangent
+from tests.strategies import random_batch, random_phi, seeds, settings_of_a_task
+
+TOLERANCE = 1e-12
+alphas = st.floats(1e-3, 0.2)
+
+
+def optimizers_of(n, rng, alpha):
+    """One of each kind, for φ (n,)."""
+    rates = alpha * rng.uniform(0.1, 2, n)
+    return {
+        "sgd": Sgd(alpha),
+        "sgd with a rate per parameter": Sgd(rates),
+        "sgd with a mask": Sgd(rates * rng.integers(0, 2, n)),
+        "heavy ball": HeavyBall(alpha),
+        "heavy ball with a rate per parameter": HeavyBall(rates, 0.5),
+        "adam": Adam(alpha),
+        "adam with a large epsilon": Adam(alpha, beta2=0.9, epsilon=1e-2),
+        "adam with momentum": Adam(alpha, beta1=0.9),
+        "adam without a memory": Adam(alpha, beta1=0.5, beta2=0.0, epsilon=1e-3),
+    }
+
+
+KINDS = tuple(optimizers_of(1, np.random.default_rng(0), 0.1))
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def query_loss(model, optimizer, batches, phi, weights=None, state=None):
+    """``Σ_i w_i L_k(φ_i)``, by running the loop from φ."""
+    points = adapt(model, optimizer, phi, batches, state).phis[:-1]
+    weights = [0] * (len(batches) - 1) + [1] if weights is None else weights
+    return sum(w * model.loss_and_grad(p, batches[-1])[0] for w, p in zip(weights, points, strict=True) if w)
+
+
+def condition(optimizer, t):
+    """How much a loop magnifies the rounding of a gradient: 1 for all optimisers but Adam.
+
+    Adam's step ``r m / d``, ``d = √v + ε``, has the slopes ``r / d`` in m and ``r m / d²`` in √v.  If a
+    gradient is small, these are large terms of the direction which nearly cancel, and they change with the
+    gradient by a further factor of 1 / d.  The steps' factors multiply.
+    """
+    if not isinstance(optimizer, Adam):
+        return 1.0
+    size = 1.0
+    for grad, state in zip(t.grads[:-1], t.states[:-1], strict=True):
+        step, after = optimizer.update(grad, state, 0 * grad)
+        d = np.sqrt(after.v) + optimizer.epsilon
+        m = after.m if optimizer.beta1 else grad
+        rate = np.abs(step[m != 0] * d[m != 0] / m[m != 0]).max(initial=0)
+        size *= max(1.0, (rate * (1 + np.abs(m) / d) / d * (1 + 1 / d)).max())
+    return size
+
+
+def assert_is_derivative(direction, loss, phi, size=1.0):
+    """The complex step of the loop, entry by entry, against the direction."""
+    expected = gradient(loss, phi)
+    scale = max(size, np.abs(expected).max())
+    np.testing.assert_allclose(direction, expected, rtol=0, atol=TOLERANCE * scale)
+
+
+@kinds
+@given(setting=settings_of_a_task(steps=(1, 5)), alpha=alphas, seed=seeds)
+def test_maml_is_the_complex_step_through_the_loop_of_every_optimiser(kind, setting, alpha, seed):
+    optimizer = optimizers_of(len(setting.phi), np.random.default_rng(seed), alpha)[kind]
+    t = adapt(setting.model, optimizer, setting.phi, setting.batches)
+    direction = maml(setting.model, optimizer)(t)
+    loss = lambda phi: query_loss(setting.model, optimizer, setting.batches, phi)  # noqa: E731
+    assert_is_derivative(direction, loss, setting.phi, condition(optimizer, t))
+
+
+@kinds
+@given(
+    setting=settings_of_a_task(steps=(4, 4)),
+    weights=st.lists(st.sampled_from([0, 0.25, 1, -2]), min_size=4, max_size=4),
+    seed=seeds,
+)
+def test_a_query_loss_may_be_weighted_over_the_steps(kind, setting, weights, seed):
+    optimizer = optimizers_of(len(setting.phi), np.random.default_rng(seed), 0.05)[kind]
+    t = adapt(setting.model, optimizer, setting.phi, setting.batches)
+    direction = maml(setting.model, optimizer, weights)(t)
+    loss = lambda phi: query_loss(setting.model, optimizer, setting.batches, phi, weights)  # noqa: E731
+    if any(weights):
+        assert_is_derivative(direction, loss, setting.phi, condition(optimizer, t))
+    else:
+        np.testing.assert_array_equal(direction, 0)
+
+
+@kinds
+@given(setting=settings_of_a_task(steps=(3, 3)), seed=seeds)
+def test_the_state_before_the_loop_is_a_constant(kind, setting, seed):
+    """Adam's moments and HeavyBall's velocity continue from another task; they do not depend on φ."""
+    rng = np.random.default_rng(seed)
+    optimizer = optimizers_of(len(setting.phi), rng, 0.05)[kind]
+    state = adapt(setting.model, optimizer, random_phi(setting.model, rng), setting.batches).state
+    t = adapt(setting.model, optimizer, setting.phi, setting.batches, state)
+    loss = lambda phi: query_loss(setting.model, optimizer, setting.batches, phi, None, state)  # noqa: E731
+    direction = maml(setting.model, optimizer)(t)
+    assert_is_derivative(direction, loss, setting.phi, condition(optimizer, t))
+
+
+@kinds
+def test_maml_is_exact_on_the_papers_network_for_every_optimiser(kind):
+    model, rng = omniglot_cnn(5, filters=6), np.random.default_rng(0)
+    phi = random_phi(model, rng)
+    optimizer = optimizers_of(len(phi), rng, 1e-3)[kind]
+    batches = [random_batch(model, rng, 5) for _ in range(4)]
+    direction, v = maml(model, optimizer)(adapt(model, optimizer, phi, batches)), rng.normal(size=phi.shape)
+    slope = tangent(lambda p: query_loss(model, optimizer, batches, p), phi, v)
+    assert abs(inner(direction, v) - slope) <= TOLERANCE * inner(np.abs(direction), np.abs(v))
+
+
+@kinds
+def test_adam_and_the_others_give_no_nan_where_a_gradient_is_exactly_zero(kind):
+    """The biases before a batch norm have gradients of exactly 0, so Adam's v is 0 there in every step."""
+    model, rng = omniglot_cnn(5, filters=6), np.random.default_rng(0)
+    phi = random_phi(model, rng)
+    batches = [random_batch(model, rng, 5) for _ in range(3)]
+    optimizer = optimizers_of(len(phi), rng, 1e-3)[kind]
+    t = adapt(model, optimizer, phi, batches)
+    assert not any(model.layout.views(grad)["conv1/bias"].any() for grad in t.grads)
+    assert np.isfinite(maml(model, optimizer)(t)).all()
+
+
+class Parabola:
+    """``L(φ) = ½ Σ a_i φ_i² + b_i φ_i``, whose gradients can be made exactly zero; a batch is (a, b)."""
+
+    def loss_and_grad(self, phi, batch):
+        a, b = batch
+        return (a * phi * phi / 2 + b * phi).sum(), a * phi + b
+
+    def hvp(self, phi, batch, v):
+        return batch[0] * v
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.9])
+@pytest.mark.parametrize("steps", [2, 3])
+def test_where_all_gradients_were_zero_the_derivative_of_adam_is_that_of_its_first_order(beta1, steps):
+    """φ = 0 with b = 0: all gradients are 0, and the complex step sees ``-r g / (√v + ε)`` around g = 0."""
+    rng = np.random.default_rng(0)
+    adam = Adam(1e-9, beta1=beta1)  # r / ε is 0.1: Adam's slope at zero
+    phi = np.array([0.0, 0.7])
+    batches = [(rng.uniform(1, 2, 2), np.array([0.0, 0.1])) for _ in range(steps)]
+    batches.append((rng.uniform(1, 2, 2), np.array([0.3, 0.1])))
+    t = adapt(Parabola(), adam, phi, batches)
+    assert all(grad[0] == 0 for grad in t.grads[:-1])
+    direction = maml(Parabola(), adam)(t)
+    assert direction[0] != t.grads[-1][0]
+    assert_is_derivative(direction, lambda p: query_loss(Parabola(), adam, batches, p), phi)
+
+
+def test_one_step_of_adam_at_a_zero_gradient_has_the_slope_of_the_step():
+    """``-r g / (√(1 - β2) |g| + ε)`` has the slope -r / ε at g = 0."""
+    adam, one = Adam(1e-3), np.ones(1)
+    state = adam.init(one)
+    grad_bar, state_bar, phi_bar = adam.update_bar(one, adam.init(0 * one), 0 * one, state, one)
+    rate = 1e-3 * np.sqrt(1 - 0.999)
+    np.testing.assert_allclose(grad_bar, -rate / 1e-8, rtol=1e-12)
+    np.testing.assert_array_equal(phi_bar, one)
+    np.testing.assert_array_equal(state_bar.v, 0)
+
+
+@given(family=task_families(tasks=1, batches=3), data=st.data())
+def test_sgd_with_a_rate_per_parameter_is_exact_in_rational_arithmetic(family, data):
+    model, phi, batches = family.model, family.phi, family.tasks[0]
+    rates = data.draw(rational_vectors(len(phi)))
+    weights = data.draw(st.lists(st.fractions(-2, 2, max_denominator=3), min_size=3, max_size=3))
+    optimizer = Sgd(rates)
+    direction = maml(model, optimizer, weights)(adapt(model, optimizer, phi, batches))
+    degree = model.degree * (model.degree - 1) ** 2
+    loss = lambda p: query_loss(model, optimizer, batches, p, weights)  # noqa: E731
+    assert (direction == exact_gradient(loss, phi, degree)).all()
+
+
+@given(family=task_families(tasks=1, batches=3), alpha=st.fractions(-2, 2, max_denominator=3))
+def test_one_rate_and_equal_rates_are_the_same_in_rational_arithmetic(family, alpha):
+    model, phi, batches = family.model, family.phi, family.tasks[0]
+    rates = np.array([alpha] * len(phi), dtype=object)
+    one, each = (maml(model, r)(adapt(model, Sgd(r), phi, batches)) for r in (alpha, rates))
+    assert (one == each).all()
+
+
+@given(family=task_families(tasks=1, batches=3), mu=st.fractions(-1, 1, max_denominator=3))
+def test_heavy_ball_is_exact_in_rational_arithmetic(family, mu):
+    model, phi, batches = family.model, family.phi, family.tasks[0]
+    optimizer = HeavyBall(Fraction(1, 2), mu)
+    direction = maml(model, optimizer)(adapt(model, optimizer, phi, batches))
+    degree = model.degree * (model.degree - 1) ** 2
+    expected = exact_gradient(lambda p: query_loss(model, optimizer, batches, p), phi, degree)
+    assert (direction == expected).all()
+
+
+@given(setting=settings_of_a_task(steps=(1, 4)), seed=seeds)
+def test_a_mask_keeps_parameters_in_the_inner_loop_and_not_in_the_outer_loop(setting, seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.integers(0, 2, len(setting.phi)).astype(float)
+    t = adapt(setting.model, Sgd(0.1 * mask), setting.phi, setting.batches)
+    np.testing.assert_array_equal(t.phis[-1][mask == 0], setting.phi[mask == 0])
+    direction = maml(setting.model, Sgd(0.1 * mask))(t)
+    assert (direction[mask == 0] != 0).sum() >= (t.grads[-1][mask == 0] != 0).sum()
+
+
+KEEPS = ("sqrt", "all", "hessians")
+
+
+@kinds
+@given(setting=settings_of_a_task(steps=(1, 11)), weighted=st.booleans(), seed=seeds)
+def test_what_a_trajectory_keeps_does_not_change_the_direction_bitwise(kind, setting, weighted, seed):
+    optimizer = optimizers_of(len(setting.phi), np.random.default_rng(seed), 0.05)[kind]
+    weights = [1 + i for i in range(len(setting.batches))] if weighted else None
+    meta_gradient = maml(setting.model, optimizer, weights)
+    loops = [adapt(setting.model, optimizer, setting.phi, setting.batches, keep=keep) for keep in KEEPS]
+    for t, other in itertools.pairwise(loops):
+        np.testing.assert_array_equal(meta_gradient(t), meta_gradient(other))
+        assert t.losses == other.losses
+        np.testing.assert_array_equal(t.phis[-2:], other.phis[-2:])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("optimizer", [Sgd(3e-3), Adam(1e-3), Adam(1e-3, 0.9), HeavyBall(3e-3)], ids=str)
+def test_every_table_of_ops_gives_one_direction_whatever_is_kept(ops, optimizer, steps):
+    """float32: bitwise for one table of kernels; against float64, as test_meta_gradients' SGD."""
+    model, rng = omniglot_cnn(5, filters=16), np.random.default_rng(0)
+    phi = random_phi(model, rng, np.float32)
+    batches = [random_batch(model, rng, 5, np.float32) for _ in range(steps)]
+    native = model.with_ops(ops)
+    one, *others = (
+        maml(native, optimizer)(adapt(native, optimizer, phi, batches, keep=keep)) for keep in KEEPS
+    )
+    assert one.dtype == np.float32
+    for other in others:
+        np.testing.assert_array_equal(other, one)
+
+
+def test_a_vector_of_rates_in_float32_stays_in_float32_on_every_table_of_ops(ops):
+    model, rng = omniglot_cnn(5, filters=16), np.random.default_rng(0)
+    phi = random_phi(model, rng, np.float32)
+    rates = (3e-3 * rng.integers(0, 2, len(phi))).astype(np.float32)
+    batches = [random_batch(model, rng, 5, np.float32) for _ in range(3)]
+    wide = [(x.astype(float), y) for x, y in batches]
+    expected = maml(model, rates)(adapt(model, Sgd(rates), phi.astype(float), wide))
+    native = model.with_ops(ops)
+    for keep in KEEPS:
+        direction = maml(native, rates)(adapt(native, Sgd(rates), phi, batches, keep=keep))
+        assert direction.dtype == np.float32
+        assert np.linalg.norm(direction - expected) <= 1e-3 * np.linalg.norm(expected)
+
+
+def test_segments_keep_the_square_root_of_the_points():
+    model, rng = omniglot_cnn(5, filters=2), np.random.default_rng(0)
+    phi = random_phi(model, rng)
+    for k, counts in ((1, [1]), (2, [2]), (9, [3, 3, 3]), (10, [4, 4, 2]), (100, [10] * 10)):
+        t = adapt(model, Sgd(0.0), phi, [random_batch(model, rng, 2)] * k, keep="sqrt")
+        assert [len(segment.batches) for segment in t.segments] == counts
+        assert len(t.phis) == 3
+        assert t.grads == t.states == ()
+
+
+@pytest.mark.parametrize(
+    "rates", [np.ones(3), np.ones((1, 2)), np.ones(2, complex)], ids=["too many", "shape", "dtype"]
+)
+def test_rates_that_do_not_fit_phi_are_refused_in_one_line(rates):
+    with pytest.raises(UsageError, match=r"^Sgd: the rates are .*; give one rate per parameter, in phi's"):
+        adapt(Parabola(), Sgd(rates), np.ones(2), [(np.ones(2), np.ones(2))])
+
+
+def test_a_wrong_number_of_weights_is_refused():
+    t = adapt(Parabola(), Sgd(0.1), np.ones(2), [(np.ones(2), np.ones(2))] * 2)
+    with pytest.raises(ValueError, match=r"^3 weights for 2 inner steps$"):
+        maml(Parabola(), 0.1, [1, 1, 1])(t)

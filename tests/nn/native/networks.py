@@ -1,0 +1,20 @@
+"""Networks that C computes whole, for the tests."""
+
+import numpy as np
+
+from reptile_np.nn.models import mini_imagenet_cnn, omniglot_cnn, sine_mlp
+from tests.strategies import random_batch, random_phi
+
+PAPERS = {
+    "omniglot": omniglot_cnn(5),
+    "omniglot, 20-way, 7 filters": omniglot_cnn(20, filters=7),
+    "mini-imagenet, 9 filters": mini_imagenet_cnn(5, filters=9),
+    "mini-imagenet, v1, 4 filters": mini_imagenet_cnn(5, filters=4, order="conv-pool-norm"),
+    "sine": sine_mlp(),
+}
+
+
+def single(model, rng, examples):
+    """φ, a minibatch and a direction in float32."""
+    phi = random_phi(model, rng, np.float32)
+    return phi, random_batch(model, rng, examples, np.float32), rng.normal(size=phi.size).astype(np.float32)

@@ -1,0 +1,98 @@
+"""Exactly the networks that C has are computed whole; of any other the model says why not."""
+
+import numpy as np
+import pytest
+
+from reptile_np.nn import native
+from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
+from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
+from reptile_np.nn.models import Model, conv_cnn, omniglot_cnn, sine_mlp
+from reptile_np.nn.native.matching import NotMatched, match
+from reptile_np.nn.native.networks import NativeNetwork
+from reptile_np.nn.ops import NUMPY
+from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
+from tests import native_kernels
+from tests.nn.native.networks import PAPERS, single
+from tests.oracles import relative_error
+
+CENTRED = Conv2d(filters=3, before_batch_norm=True)
+BLOCK = (CENTRED, BatchNorm(), Relu())
+CLASSIFY, REGRESS = SoftmaxCrossEntropy("sum"), SquaredError("mean")
+NOT_WHOLE = {
+    "spatial mean": ((*BLOCK, SpatialMean(), Dense(2)), "after its blocks come SpatialMean, Dense; C has"),
+    "no norm": ((Conv2d(filters=3), Relu(), Flatten(), Dense(2)), "after a convolution come Relu, Flatten, "),
+    "bias with a gradient": (
+        (Conv2d(filters=3), BatchNorm(), Relu(), Flatten(), Dense(2)),
+        "a convolution before a batch norm does not say before_batch_norm=True",
+    ),
+    "overlapping pool": (
+        (CENTRED, BatchNorm(), MaxPool(size=3, stride=2), Relu(), Flatten(), Dense(2)),
+        "the windows of a MaxPool overlap, or do not cover its image",
+    ),
+    "pool that skips a row": (
+        (CENTRED, BatchNorm(), MaxPool(padding="VALID"), Relu(), Flatten(), Dense(2)),
+        "the windows of a MaxPool overlap, or do not cover its image",
+    ),
+    "nine blocks": ((*BLOCK * 9, Flatten(), Dense(2)), "it has 9 convolution blocks; C has 1 to 8"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_WHOLE)
+def test_a_network_that_c_does_not_have_is_computed_by_its_layers_and_says_why(variant, name):
+    layers, reason = NOT_WHOLE[name]
+    model = Model(layers, (7, 7, 1), CLASSIFY)
+    other = model.with_ops(native_kernels.load(variant))
+    assert type(other) is Model
+    assert other.kernels.startswith(
+        f"native-{variant}: convolutions in C, the rest in NumPy, because {reason}"
+    )
+    assert "\n" not in other.kernels
+    phi, (x, y), v = single(model, np.random.default_rng(0), 4)
+    wide = phi.astype(float), (x.astype(float), y)
+    assert relative_error(other.predict(phi, x), model.predict(wide[0], wide[1][0])) <= 1e-4
+    assert relative_error(other.loss_and_grad(phi, (x, y))[1], model.loss_and_grad(*wide)[1]) <= 1e-4
+    assert relative_error(other.hvp(phi, (x, y), v), model.hvp(*wide, v.astype(float))) <= 1e-4
+
+
+NO_SHAPE = {
+    "cross-entropy on a dense network": Model((Dense(3), Tanh(), Dense(2)), (4,), CLASSIFY),
+    "relu between dense layers": Model((Dense(3), Relu(), Dense(1)), (1,), REGRESS),
+    "tanh at the end": Model((Dense(3), Tanh()), (1,), REGRESS),
+    "nine dense layers": sine_mlp((2,) * 8),
+    "a kernel as large as a large image": Model((*BLOCK, Flatten(), Dense(2)), (150, 150, 1), CLASSIFY),
+    "a signal with a dense layer": Model((*BLOCK, Flatten(), Dense(2)), (1, 20_000, 1), CLASSIFY),
+    "an activation of 2^31 floats": Model((*BLOCK, Flatten(), Dense(2)), (30_000, 30_000, 1), CLASSIFY),
+    "a dense layer of 2^31 floats": sine_mlp((2**15, 2**16)),
+}
+
+
+@pytest.mark.parametrize("name", NO_SHAPE)
+def test_a_network_that_does_not_match_is_found_out_before_c_sees_it(name):
+    with pytest.raises(NotMatched) as error:
+        match(NO_SHAPE[name])
+    assert "\n" not in str(error.value)
+
+
+def test_a_subclass_of_model_keeps_its_own_methods():
+    class Halved(Model):
+        def predict(self, phi, x):
+            return super().predict(phi, x) / 2
+
+    model = sine_mlp((3,))
+    half = Halved(model.layers, model.input_shape, model.loss).with_ops(NUMPY)
+    phi, x = model.init(np.random.default_rng(0)), np.ones((2, 1), np.float32)
+    np.testing.assert_array_equal(half.predict(phi, x), model.predict(phi, x) / 2)
+    if native.available():
+        assert type(half.with_ops(native_kernels.load())) is Halved
+
+
+def test_the_papers_networks_and_networks_for_own_images_are_computed_whole(variant):
+    ops = native_kernels.load(variant)
+    for model in (
+        *PAPERS.values(),
+        omniglot_cnn(20),
+        *(conv_cnn(shape, 5) for shape in ((28, 28, 1), (84, 84, 3))),
+    ):
+        assert type(model.with_ops(ops)) is NativeNetwork
+        assert model.with_ops(ops).kernels == f"native-{variant}: the whole network in C for float32"
+        assert model.kernels == "numpy: every layer in NumPy"

@@ -1,0 +1,172 @@
+"""The answers of the page's server are those of the package; what the page does not send is refused."""
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+
+from reptile_np import pretrained
+from reptile_np.errors import UsageError
+from reptile_np.experiments.learner import Learner
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.optimizers import Adam, Sgd
+from reptile_np.nn.models import omniglot_cnn
+from reptile_np.play.answers import LINE, Characters, moves, waves
+from reptile_np.play.drawing import image
+from reptile_np.theory.manifolds import Sphere, distance_gradient
+
+MODEL = omniglot_cnn(5, filters=4)
+CIRCLES = {"circles": [[-2, 0, 1], [2, 0, 1]], "start": [1, 3], "epsilon": 0.5, "moves": 100}
+
+
+def learner(seed):
+    phi = MODEL.init(np.random.default_rng(seed))
+    return Learner(MODEL, phi, Adam(1e-2), Adam(1e-2).init(phi), steps=4, batch=3)
+
+
+@pytest.fixture
+def characters():
+    return Characters({"trained": learner(0), "random": learner(1)})
+
+
+def drawing(seed):
+    rng = np.random.default_rng(seed)
+    return [[rng.random(2).round(3).tolist() for _ in range(4)] for _ in range(2)]
+
+
+def request(seed=0, transductive=False):
+    classes = [[drawing(seed + 1)], [drawing(seed + 2), drawing(seed + 3)], [drawing(seed + 4)]]
+    return {
+        "classes": classes,
+        "queries": [drawing(seed + 5), drawing(seed + 6)],
+        "transductive": transductive,
+    }
+
+
+@pytest.mark.parametrize("transductive", [False, True])
+def test_the_probabilities_are_the_learner_s_at_every_step(characters, transductive):
+    asked = request(transductive=transductive)
+    got = characters(asked)["probabilities"]
+    x = np.stack([image(d) for drawings in asked["classes"] for d in drawings])
+    queries = np.stack([image(d) for d in asked["queries"]])
+    for name, seed in (("trained", 0), ("random", 1)):
+        fitted = learner(seed).fit(x, [0, 1, 1, 2])
+        expected = fitted.predict_proba_by_step(queries, transductive=transductive)
+        np.testing.assert_allclose(got[name], expected, atol=6e-6)
+    assert np.shape(got["trained"]) == (5, 2, 3)
+
+
+def test_an_answer_does_not_depend_on_the_questions_before(characters):
+    first = characters(request(0))
+    assert characters(request(50)) != first
+    assert characters(request(0)) == first
+
+
+def test_questions_of_two_clients_at_once_get_their_own_answers(characters):
+    asked = [request(seed, bool(seed % 2)) for seed in range(0, 80, 10)]
+    expected = [Characters({"trained": learner(0), "random": learner(1)})(one) for one in asked]
+    got = [None] * len(asked)
+
+    def ask(i):
+        got[i] = characters(asked[i])
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == expected
+
+
+def change(key, value):
+    asked = copy.deepcopy(request())
+    asked[key] = value
+    return asked
+
+
+POINT = [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None, [], "x", 3, {}, {**request(), "more": 1},
+        change("classes", [[drawing(1)]]),
+        change("classes", [[drawing(1)]] * 6),
+        change("classes", [[], [drawing(1)]]),
+        change("classes", [[drawing(1)] * 6, [drawing(1)]]),
+        change("classes", {"0": [drawing(1)]}),
+        change("queries", []),
+        change("queries", [[]]),
+        change("queries", [[[]]]),
+        change("queries", [[[POINT]] * 201]),
+        change("queries", [[[POINT] * 2001]]),
+        change("queries", [[[POINT] * 1500, [POINT] * 1500]]),
+        change("queries", [[[[0.5]]]]),
+        change("queries", [[[[0.5, "0.5"]]]]),
+        change("queries", [[[[0.5, None]]]]),
+        change("queries", [[[[0.5, True]]]]),
+        change("queries", [[[[0.5, float("nan")]]]]),
+        change("queries", [[[[0.5, float("inf")]]]]),
+        change("queries", [[[[0.5, 10**400]]]]),
+        change("transductive", 1),
+        change("transductive", None),
+    ],
+)  # fmt: skip
+def test_what_the_page_does_not_send_is_refused_in_one_line(characters, asked):
+    with pytest.raises(UsageError) as error:
+        characters(asked)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 200
+
+
+def test_points_beside_the_canvas_are_moved_to_its_edge(characters):
+    beside = change("queries", [[[[-3, 0.5], [2, 0.5]]]])
+    on_edge = change("queries", [[[[0, 0.5], [1, 0.5]]]])
+    assert characters(beside) == characters(on_edge)
+
+
+def test_waves_are_fine_tuned_by_gradient_descent_on_all_points():
+    trained = pretrained.load("sine-reptile")
+    points = [[-2.0, 1.0], [0.5, -1.0], [3.0, 2.0]]
+    got = waves(trained.model, {"reptile": trained.phi}, {"points": points})
+    xy = np.array(points, np.float32)
+    phis = adapt(trained.model, Sgd(0.02), trained.phi, [(xy[:, :1], xy[:, 1:])] * 32).phis
+    expected = [trained.model.predict(phi, LINE.astype(np.float32))[:, 0] for phi in phis]
+    np.testing.assert_allclose(got["predictions"]["reptile"], expected, atol=6e-6)
+    np.testing.assert_allclose(got["x"], LINE[:, 0], atol=6e-6)
+
+
+@pytest.mark.parametrize("points", [[], None, [[0, 0]] * 51, [[0]], [["0", 0]], [[0, float("nan")]], {}])
+def test_points_that_are_none_are_refused(points):
+    trained = pretrained.load("sine-reptile")
+    with pytest.raises(UsageError):
+        waves(trained.model, {"reptile": trained.phi}, {"points": points})
+
+
+def test_the_path_ends_at_the_point_nearest_to_both_circles():
+    got = moves(CIRCLES)
+    path, limit = np.array(got["path"]), np.array(got["limit"])
+    assert path.shape == (101, 2)
+    np.testing.assert_allclose(path[0], [1, 3], atol=1e-5)
+    np.testing.assert_allclose(path[-1], limit, atol=0.05)
+    circles = [Sphere(np.array(c[:2], float), c[2]) for c in CIRCLES["circles"]]
+    np.testing.assert_allclose(sum(distance_gradient(c, limit) for c in circles), 0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("circles", [[0, 0, 1]]), ("circles", [[0, 0, 0], [1, 1, 1]]), ("circles", [[0, 0, 1], [1, 1]]),
+        ("circles", [[0, 0, 1], [1, 1, 1e300]]), ("start", [0]), ("start", "ab"), ("epsilon", 2),
+        ("epsilon", float("nan")), ("moves", 0), ("moves", 10**9), ("moves", None),
+    ],
+)  # fmt: skip
+def test_other_circles_and_moves_are_refused(key, value):
+    with pytest.raises(UsageError):
+        moves({**CIRCLES, key: value})
+
+
+def test_a_start_at_a_centre_has_a_finite_path():
+    assert np.isfinite(moves({**CIRCLES, "start": [-2, 0]})["path"]).all()

@@ -1,0 +1,254 @@
+"""The page's server answers its page and nobody else; a hostile request gets an error and changes nothing."""
+
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from reptile_np.cli import main
+from reptile_np.errors import UsageError
+from reptile_np.play import server as server_module
+from reptile_np.play.server import MOST_BYTES, PAGE, Server
+
+ASKED = []
+
+
+def echo(request):
+    if request == "refuse":
+        raise UsageError("not this")
+    ASKED.append(request)
+    return {"asked": request}
+
+
+@pytest.fixture
+def server():
+    ASKED.clear()
+    with Server({"/echo": echo}) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def send(server, method="POST", path="/echo", body=b'"hello"', **headers):
+    """Status, headers and body of the answer; a header whose value is None is left out."""
+    values = {
+        "Host": f"127.0.0.1:{server.server_port}",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    for name, value in values.items():
+        if value is not None:
+            connection.putheader(name, value)
+    connection.endheaders()
+    connection.send(body)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, answer.headers, content
+
+
+def raw(server, data):
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_it_listens_on_the_loopback_interface_only(server):
+    assert server.server_address[0] == "127.0.0.1"
+    assert server.url == f"http://127.0.0.1:{server.server_port}/"
+
+
+@pytest.mark.parametrize("path", PAGE)
+def test_each_file_of_the_page_is_sent_with_its_type_and_the_policy(server, path):
+    status, headers, content = send(server, "GET", path, b"")
+    assert status == 200
+    assert content == (Path(server_module.__file__).parent / "page" / PAGE[path][0]).read_bytes()
+    assert headers["Content-Type"] == PAGE[path][1]
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_every_file_of_the_page_is_served_and_names_no_other_host():
+    folder = Path(server_module.__file__).parent / "page"
+    assert {file.name for file in folder.iterdir()} == {name for name, _ in PAGE.values()}
+    for file in folder.iterdir():
+        text = file.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
+        assert not re.search(r"https?://|//[a-z]+\.", text), file.name
+
+
+def test_a_question_is_answered(server):
+    status, headers, content = send(server, body=b'{"a": [1, 2]}')
+    assert (status, headers["Content-Type"], json.loads(content)) == (
+        200, "application/json", {"asked": {"a": [1, 2]}},
+    )  # fmt: skip
+
+
+def test_localhost_is_a_name_of_this_server_too(server):
+    port = server.server_port
+    assert send(server, Host=f"localhost:{port}", Origin=f"http://localhost:{port}")[0] == 200
+
+
+HOSTILE = {
+    "another host": ({"Host": "evil.example"}, 403),
+    "another port": ({"Host": "127.0.0.1:1"}, 403),
+    "no host": ({"Host": None}, 403),
+    "another origin": ({"Origin": "http://evil.example"}, 403),
+    "no origin to speak of": ({"Origin": "null"}, 403),
+    "another scheme": ({"Origin": "https://127.0.0.1"}, 403),
+    "a form": ({"Content_Type": "application/x-www-form-urlencoded"}, 415),
+    "plain text": ({"Content_Type": "text/plain"}, 415),
+    "no type": ({"Content_Type": None}, 415),
+    "no length": ({"Content_Length": None}, 411),
+    "a negative length": ({"Content_Length": "-1"}, 411),
+    "a length in words": ({"Content_Length": "many"}, 411),
+    "a length in other digits": ({"Content_Length": "\u0661".encode()}, 411),
+    "too long": ({"Content_Length": str(MOST_BYTES + 1)}, 413),
+    "far too long": ({"Content_Length": "9" * 30}, 413),
+    "chunks": ({"Content_Length": None, "Transfer_Encoding": "chunked"}, 411),
+    "no JSON": ({"body": b"{"}, 400),
+    "nothing": ({"body": b""}, 400),
+    "no UTF-8": ({"body": b'"\xff\xfe'}, 400),
+    "deep nesting": ({"body": b"[" * 500_000}, 400),
+    "deep objects": ({"body": b'{"a":' * 200_000}, 400),
+    "a number of 10,000 digits": ({"body": b"1" * 10_000}, 400),
+    "what the handler refuses": ({"body": b'"refuse"'}, 400),
+    "another path": ({"path": "/absent"}, 404),
+    "a file by POST": ({"path": "/page.js"}, 404),
+    "a full address": ({"path": "http://evil.example/echo"}, 404),
+    "a query": ({"path": "/echo?x=1"}, 404),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_question_gets_an_error_and_reaches_no_handler(server, case):
+    arguments, expected = HOSTILE[case]
+    status, headers, content = send(server, **arguments)
+    assert status == expected
+    assert set(json.loads(content)) == {"error"}
+    assert headers["Access-Control-Allow-Origin"] is None
+    assert ASKED == []
+    assert send(server)[0] == 200  # and the server goes on
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../server.py", "/..%2fserver.py", "/page/index.html", "//etc/passwd", "/index.html", "/%2e%2e/", "/.",
+     "/\\..\\server.py", "/style.css/", "/style.css%00", "*", "/" + "a" * 60_000],
+)  # fmt: skip
+def test_no_other_path_leads_to_a_file(server, path):
+    status, _, content = send(server, "GET", path, b"")
+    assert status == 404
+    assert b"error" in content
+
+
+@pytest.mark.parametrize(
+    "method", ["PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "CONNECT", "X" * 50]
+)
+def test_other_methods_are_refused(server, method):
+    status, headers, _ = send(server, method)
+    assert status == 501
+    assert headers["Access-Control-Allow-Origin"] is None
+    assert ASKED == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
+     b"POST /echo\r\n\r\n", b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+     b"GET / HTTP/1.1\r\n" + b"".join(b"a%d: b\r\n" % i for i in range(200)) + b"\r\n",
+     b"GET / HTTP/1.1\r\nHost: " + b"a" * 70_000 + b"\r\n\r\n"],
+)  # fmt: skip
+def test_what_is_no_request_changes_nothing(server, data, capfd):
+    answer = raw(server, data)
+    assert b"Traceback" not in answer
+    assert b"200" not in answer.split(b"\r\n")[0]
+    assert ASKED == []
+    assert send(server)[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_a_body_that_ends_early_is_not_answered_as_a_question(server):
+    head = (
+        f"POST /echo HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nContent-Type: application/json\r\n"
+    )
+    answer = raw(server, head.encode() + b"Content-Length: 100\r\n\r\n[1, 2")
+    assert answer.split()[1] == b"400"
+    assert ASKED == []
+
+
+def test_a_slow_client_is_let_go_and_does_not_hold_up_another(server, monkeypatch):
+    monkeypatch.setattr(server_module, "SECONDS", 0.3)
+    head = (
+        f"POST /echo HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nContent-Type: application/json\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as slow:
+        slow.sendall(head.encode() + b"Content-Length: 1000000\r\n\r\n[")
+        began = time.monotonic()
+        assert send(server)[0] == 200
+        assert time.monotonic() - began < 5
+        answer = b""
+        while not answer:
+            slow.sendall(b"1,")
+            time.sleep(0.05)
+            slow.settimeout(0.01)
+            try:
+                answer = slow.recv(100)
+            except TimeoutError:
+                assert time.monotonic() - began < 15
+        assert answer.split()[1] == b"408"
+    assert ASKED == ["hello"]
+
+
+def test_a_silent_client_is_let_go():
+    assert 1 <= server_module._Request.timeout <= 60
+
+
+def test_a_client_that_goes_away_leaves_no_trace(server, capfd):
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.server_port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # reset
+            client.sendall(b"POST /echo HTTP/1.1\r\nHost:")
+    assert send(server)[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_two_clients_are_answered_at_once():
+    meeting = threading.Barrier(2, timeout=10)  # passes only if both questions are being answered
+
+    def meet(request):
+        meeting.wait()
+        return {"asked": request}
+
+    with Server({"/echo": meet}) as running:
+        serving = threading.Thread(target=running.serve_forever, args=(0.01,))
+        serving.start()
+        got = {}
+        clients = [
+            threading.Thread(target=lambda i=i: got.update({i: send(running, body=str(i).encode())}))
+            for i in range(2)
+        ]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        running.shutdown()
+        serving.join()
+    assert {i: json.loads(answer[2])["asked"] for i, answer in got.items()} == {0: 0, 1: 1}
+
+
+def test_a_port_that_is_taken_is_one_line(server, capsys):
+    assert main(["play", "--no-browser", "--port", str(server.server_port)]) == 2
+    assert "choose another with --port" in capsys.readouterr().err
+    assert main(["play", "--no-browser", "--port", "70000"]) == 2
+    assert "port 70000" in capsys.readouterr().err

@@ -1,0 +1,70 @@
+"""`reptile_np.load`: a run, or released weights, as a classifier whose accuracy is that of an evaluation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import reptile_np
+from reptile_np.errors import UsageError
+from reptile_np.experiments import runs
+from reptile_np.experiments.backend import choose_ops
+from reptile_np.experiments.experiment import make_experiment
+from reptile_np.experiments.streams import Streams
+from reptile_np.meta.evaluation import MODES
+from reptile_np.nn.ops import NUMPY
+from reptile_np.pretrained import learner_of, saved_run
+from reptile_np.tasks.few_shot import sample_task
+from tests.experiments.small import small
+
+OPS = choose_ops(threads=1)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "glyphs"
+    preset = small("glyphs-5way", "outer.steps=40", "evaluation.tasks=40", "filters=8")
+    runs.train(preset, 3, NUMPY, out=path, quiet=True)
+    return path
+
+
+@pytest.mark.parametrize("source", ["run", "pretrained:glyphs-5way"])
+def test_on_the_tasks_of_an_evaluation_its_accuracy_equals_the_evaluation_s(run, source):
+    saved = saved_run(run if source == "run" else source)
+    preset, seed = saved.config()
+    spec = replace(preset.evaluation, tasks=60)
+    experiment = make_experiment(preset, seed, OPS)
+    scores = experiment.evaluate(saved.load(experiment.start()), spec)
+    learner = learner_of(saved, OPS)
+    right = {mode: [] for mode in MODES}
+    for i in range(spec.tasks):
+        rng = Streams(seed).rng("evaluation", i)
+        task = sample_task(rng, experiment.episodes.test, preset.tasks.ways, spec.shots)
+        learner.set_params(seed=rng).fit(*task.support)  # rng is where the evaluation draws its minibatches
+        x, y = task.query
+        for mode in MODES:
+            labels = learner.predict(x, transductive=mode == "transductive")
+            right[mode].append((labels == y).mean())
+    for mode in MODES:
+        np.testing.assert_array_equal(right[mode], scores.accuracy[mode].fractions)
+
+
+def test_a_run_needs_no_data_set(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    learner = reptile_np.load(run)
+    assert (learner.steps, learner.batch) == (4, 5)
+    assert reptile_np.load(str(run)).phi.shape == learner.phi.shape
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/absent", "no run here"),
+        ("pretrained:absent", "no released weights"),
+        ("pretrained:sine-reptile", "sine-reptile: learned to draw waves"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_line(source, message):
+    with pytest.raises(UsageError, match=message) as error:
+        reptile_np.load(source)
+    assert "\n" not in str(error.value)

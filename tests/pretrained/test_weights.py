@@ -1,0 +1,146 @@
+"""Released weights: what they are, how a file of them is made, and damaged ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reptile_np import pretrained
+from reptile_np.cli import main
+from reptile_np.errors import UsageError
+from reptile_np.experiments import presets, runs
+from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.nn.ops import NUMPY
+from reptile_np.pretrained import weights
+from tests.experiments.small import small
+
+FOLDER = Path(weights.__file__).parent
+NAMES = pretrained.names()
+
+
+def test_there_are_characters_and_waves():
+    assert {"glyphs-5way", "sine-reptile", "sine-maml", "sine-joint"} <= set(NAMES)
+
+
+def test_all_files_together_are_smaller_than_two_megabytes():
+    assert sum(file.stat().st_size for file in FOLDER.glob("*.npz")) < 2_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_record_says_which_whole_run_gave_the_weights(name):
+    trained = pretrained.load(name)
+    preset = presets.from_json(trained.record["preset"])
+    assert preset == presets.get(name)
+    assert trained.record["outer_steps"] == preset.outer.steps == trained.record["result"]["outer_steps"]
+    assert trained.phi.shape == (trained.model.layout.size,)
+    assert trained.phi.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("sine")])
+def test_the_moments_of_adam_go_on_from_training(name):
+    trained = pretrained.load(name)
+    preset = presets.from_json(trained.record["preset"])
+    assert trained.state.t == preset.inner_steps
+    assert trained.state.v.shape == trained.phi.shape
+    assert trained.state.v.max() > 0
+
+
+def test_the_released_waves_give_the_errors_of_their_record():
+    for name in ("sine-reptile", "sine-maml", "sine-joint"):
+        trained = pretrained.load(name)
+        result = runs.evaluate(
+            pretrained.saved_run(f"pretrained:{name}"), NUMPY, tasks=100, jobs=1, quiet=True
+        )
+        assert result["error"] == pytest.approx(trained.record["result"]["error"], rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "glyphs"
+    runs.train(small("glyphs-5way"), 0, NUMPY, out=path, quiet=True)
+    runs.evaluate(path, NUMPY, tasks=2, jobs=1, quiet=True)
+    return path
+
+
+def release(run, to):
+    command = [sys.executable, "-m", "reptile_np.pretrained", run, "--to", to]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_released_file_holds_the_run_s_state_bitwise_and_its_record(run, tmp_path):
+    to = tmp_path / "g.npz"
+    assert release(run, to).returncode == 0
+    trained = weights.read(to)
+    preset, seed = RunDirectory(run).config()
+    step = RunDirectory(run).load(weights.parts(preset)[2])
+    np.testing.assert_array_equal(trained.phi, step.phi)
+    np.testing.assert_array_equal(trained.state.v, step.inner_state.v)
+    assert (trained.state.t, trained.state.m.size) == (step.inner_state.t, 0)
+    assert trained.record["seed"] == seed
+    assert trained.record["result"] == json.loads((run / "result.json").read_text())
+    assert [evaluation["tasks"] for evaluation in trained.record["evaluations"]] == [2]
+
+
+def test_a_run_is_released_as_the_same_bytes_every_time(run, tmp_path):
+    files = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    for to in files:
+        assert release(run, to).returncode == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_an_unfinished_run_is_not_released(run, tmp_path):
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for file in run.iterdir():
+        if file.name != "result.json":
+            (copy / file.name).write_bytes(file.read_bytes())
+    done = release(copy, tmp_path / "g.npz")
+    assert done.returncode == 2
+    assert "finish the run first, with --resume" in done.stdout
+    assert not (tmp_path / "g.npz").exists()
+
+
+def test_an_unknown_name_is_refused_with_those_there_are():
+    with pytest.raises(UsageError, match='no released weights "glyphs"; there are glyphs-5way'):
+        pretrained.load("glyphs")
+    for name in ("", "../weights", "x" * 10_000, "\n"):
+        with pytest.raises(UsageError, match="no released weights"):
+            pretrained.load(name)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other network", "no record", "infinite"])
+def test_a_damaged_file_is_one_line(run, tmp_path, damage):
+    to = tmp_path / "g.npz"
+    release(run, to)
+    content = bytearray(to.read_bytes())
+    if damage in ("other network", "no record", "infinite"):
+        arrays = dict(np.load(to))
+        if damage == "no record":
+            del arrays["record"]
+        elif damage == "infinite":
+            arrays["phi"][3] = np.inf
+        else:
+            arrays["phi"] = arrays["phi"][:-1]
+        np.savez(to, **arrays)
+    else:
+        if damage == "flipped":
+            content[len(content) // 2] ^= 0xFF
+        to.write_bytes({"cut": content[:-100], "flipped": content, "empty": b""}[damage])
+    with pytest.raises(UsageError, match="not whole weights") as error:
+        weights.read(to)
+    assert "\n" not in str(error.value)
+
+
+def test_evaluate_takes_released_weights_and_writes_nothing(capsys):
+    before = {file: file.read_bytes() for file in FOLDER.iterdir() if file.is_file()}
+    command = ["evaluate", "pretrained:glyphs-5way", "--tasks", "40", "--jobs", "1", "--quiet", "--json"]
+    assert main(command) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["preset"], result["outer_steps"]) == ("glyphs-5way", 1000)
+    assert result["accuracy"]["transductive"]["mean"] > 0.8
+    assert {file: file.read_bytes() for file in FOLDER.iterdir() if file.is_file()} == before
+    assert main(["evaluate", "pretrained:nothing"]) == 2
+    assert 'no released weights "nothing"' in capsys.readouterr().err

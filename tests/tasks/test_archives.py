@@ -1,0 +1,343 @@
+"""One reader of folders, zip and tar: the same files from every form; hostile ones refused in one line."""
+
+import gzip
+import io
+import lzma
+import os
+import pickle
+import tarfile
+import zipfile
+import zlib
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks.archives import Limits, read_file, read_files, stem
+
+LIMITS = Limits(file_bytes=1 << 20, files=100, total_bytes=1 << 22)
+FILES = {"a/one.png": b"1" * 700, "a/two.png": b"", "b/c/three.png": b"3" * 512, "notes.txt": b"no image"}
+
+
+def zipped(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(files, *, format=tarfile.PAX_FORMAT, extra=()):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=format) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for info in extra:
+            archive.addfile(info)
+    return buffer.getvalue()
+
+
+def unpacked(files, folder):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+FORMS = {
+    "zip": zipped,
+    "tar": tarred,
+    "GNU tar": lambda files: tarred(files, format=tarfile.GNU_FORMAT),
+    "tar.gz": lambda files: gzip.compress(tarred(files)),
+    "tar.xz": lambda files: lzma.compress(tarred(files)),
+    "two xz streams": lambda f: lzma.compress(tarred(f)[:1000]) + lzma.compress(tarred(f)[1000:]) + bytes(4),
+}
+
+
+def written(folder, form, files=FILES):
+    """A source in one of the forms; its name never says which."""
+    if form == "folder":
+        return unpacked(files, folder / "source")
+    (folder / "source").write_bytes(FORMS[form](files))
+    return folder / "source"
+
+
+def contents(path, wanted=lambda name: True, limits=LIMITS, **more):
+    return dict(read_files(path, wanted, limits, **more))
+
+
+def refusal(path, wanted=lambda name: True, limits=LIMITS):
+    with pytest.raises(UsageError) as caught:
+        contents(path, wanted, limits)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+every_form = pytest.mark.parametrize("form", ["folder", *FORMS])
+every_archive = pytest.mark.parametrize("form", FORMS)
+
+
+@every_form
+def test_every_form_gives_the_same_files(tmp_path, form):
+    assert contents(written(tmp_path, form)) == FILES
+
+
+@every_form
+def test_every_file_is_asked_for_once_and_only_the_wanted_ones_are_given(tmp_path, form):
+    asked = []
+    got = contents(written(tmp_path, form), lambda name: asked.append(name) or name.endswith("two.png"))
+    assert got == {"a/two.png": b""}
+    assert sorted(asked) == sorted(FILES)
+
+
+@every_archive
+def test_long_names_are_read(tmp_path, form):
+    name = "/".join(["folder" * 10] * 4) + "/image.png"
+    assert contents(written(tmp_path, form, {name: b"x"})) == {name: b"x"}
+
+
+def test_nothing_is_written_anywhere(tmp_path):
+    for form in FORMS:
+        (tmp_path / form.replace(" ", "")).mkdir()
+        folder = tmp_path / form.replace(" ", "")
+        contents(written(folder, form))
+        assert [path.name for path in folder.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_called"),
+    [("train.tar.xz", "train"), ("train.tgz", "train"), ("val.ZIP", "val"), ("a.b", "a.b"), ("test", "test")],
+)
+def test_the_stem_of_an_archive_has_no_suffix(tmp_path, name, is_called):
+    assert stem(tmp_path / name) == is_called
+
+
+# Damage
+
+
+@every_archive
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors])
+@given(data=st.data())
+def test_a_damaged_archive_is_refused_in_one_line_or_gives_some_of_the_files(tmp_path, form, data):
+    """A tar file has no digest of its contents, and may end after any file."""
+    whole = FORMS[form](FILES)
+    path = tmp_path / "source"
+    changed = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
+    for position in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=3)):
+        if position < len(changed):
+            changed[position] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(changed)
+    try:
+        got = contents(path)
+    except UsageError as error:
+        said = str(error)
+    else:
+        said = ""
+        assert len(got) <= len(FILES)
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("form", ["tar.gz", "tar.xz", "zip"])
+def test_a_flipped_bit_of_compressed_content_is_refused(tmp_path, form):
+    content = {"image.png": os.urandom(5000)}
+    whole = bytearray(FORMS[form](content))
+    whole[2500] ^= 1
+    (tmp_path / "source").write_bytes(whole)
+    assert "damaged or cut short" in refusal(tmp_path / "source")
+
+
+def test_a_damaged_lzma_member_of_a_zip_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("image.png", os.urandom(5000))
+    whole = bytearray(buffer.getvalue())
+    whole[60:80] = bytes(20)
+    (tmp_path / "source").write_bytes(whole)
+    assert "damaged or cut short" in refusal(tmp_path / "source")
+
+
+# Wrong kinds
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(1000), b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
+    (tmp_path / "source").write_bytes(content)
+    assert "not a whole zip or tar file" in refusal(tmp_path / "source")
+
+
+@pytest.mark.parametrize("name", ["cache.pkl", "cache", "train.tar"])
+def test_a_pickle_is_refused_and_not_read(tmp_path, name):
+    (tmp_path / name).write_bytes(pickle.dumps({"image_data": b"..."}))
+    assert "a pickle, which can run any program" in refusal(tmp_path / name)
+
+
+def test_nothing_there_is_refused(tmp_path):
+    assert "no such file or folder" in refusal(tmp_path / "nowhere")
+
+
+def test_a_source_that_is_a_fifo_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    assert "not a file or folder" in refusal(tmp_path / "fifo")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused_by_reason(tmp_path):
+    path = written(tmp_path, "zip")
+    path.chmod(0)
+    assert "Permission denied" in refusal(path)
+
+
+# Hostile members
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/image.png", "../image.png", "a/../../image.png", "C:/image.png", "a\\..\\b.png"]
+)
+@every_archive
+def test_a_path_outside_the_archive_is_refused_even_if_it_is_not_wanted(tmp_path, form, name):
+    path = written(tmp_path, form, {name: b"x"})
+    assert "is a path outside the archive" in refusal(path, lambda name: False)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.GNUTYPE_SPARSE,
+    ],
+)
+def test_links_devices_and_sparse_files_in_a_tar_are_refused(tmp_path, kind):
+    info = tarfile.TarInfo("image.png")
+    info.type, info.linkname = kind, "/etc/passwd"
+    (tmp_path / "source").write_bytes(tarred({}, extra=[info]))
+    assert "image.png is a link, a device or a sparse file" in refusal(tmp_path / "source")
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path):
+    info = zipfile.ZipInfo("image.png")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "source", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    assert "image.png is a link, a device or a sparse file" in refusal(tmp_path / "source")
+
+
+def test_an_escape_sequence_in_a_name_is_not_shown(tmp_path):
+    path = written(tmp_path, "tar", {"../\x1b[31m\nimage.png": b"x"})
+    assert "../?[31m image.png is a path" in refusal(path)
+
+
+# Bombs
+
+
+@every_archive
+def test_a_large_member_is_refused_before_it_is_read(tmp_path, form):
+    path = written(tmp_path, form, {"image.png": bytes(LIMITS.file_bytes + 1)})
+    assert "image.png has 1,048,577 bytes, the limit is 1,048,576" in refusal(path)
+
+
+@every_archive
+def test_many_members_are_refused(tmp_path, form):
+    path = written(tmp_path, form, {f"{i}.png": b"" for i in range(LIMITS.files + 1)})
+    assert "more than 100 files" in refusal(path, lambda name: False)
+
+
+@every_archive
+def test_many_bytes_are_refused(tmp_path, form):
+    path = written(tmp_path, form, {f"{i}.png": bytes(LIMITS.file_bytes) for i in range(5)})
+    assert "more than 4,194,304 bytes" in refusal(path)
+
+
+@pytest.mark.parametrize("form", ["tar", "tar.gz", "tar.xz"])
+def test_unwanted_members_of_a_tar_count_as_they_must_be_decompressed(tmp_path, form):
+    path = written(tmp_path, form, {"image.png": bytes(LIMITS.total_bytes)})
+    assert "more than 4,194,304 bytes" in refusal(path, lambda name: False)
+
+
+def test_a_header_of_a_tar_that_announces_a_large_name_is_refused(tmp_path):
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 33
+    (tmp_path / "source").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    assert "a header has 8,589,934,592 bytes" in refusal(tmp_path / "source")
+
+
+def test_xz_data_that_needs_much_memory_is_refused(tmp_path):
+    patched = bytearray(lzma.compress(tarred(FILES)))
+    # After 12 bytes of stream header: size, flags, filter 0x21, 1, size of the dictionary, padding, CRC-32.
+    assert patched[14:16] == b"\x21\x01"
+    patched[16] = 38  # code of 2 GiB
+    patched[20:24] = zlib.crc32(bytes(patched[12:20])).to_bytes(4, "little")
+    (tmp_path / "source").write_bytes(patched)
+    assert "Memory usage limit exceeded" in refusal(tmp_path / "source")
+
+
+# Folders
+
+
+def problems(folder, **more):
+    lines = []
+    got = contents(folder, problem=lines.append, **more)
+    assert not any("\n" in line for line in lines)
+    return got, lines
+
+
+def test_a_file_of_a_folder_that_cannot_be_read_is_named_and_the_others_are_read(tmp_path):
+    folder = written(tmp_path, "folder")
+    os.mkfifo(folder / "a" / "fifo.png")
+    (folder / "device.png").symlink_to("/dev/zero")
+    (folder / "nothing.png").symlink_to(folder / "not there")
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    with (folder / "huge.png").open("wb") as file:
+        file.truncate(20 << 30)  # sparse
+    got, lines = problems(folder)
+    assert got == FILES
+    said = {line.split(": ")[0].rpartition("/")[2]: line for line in lines}
+    assert "not a regular file" in said["fifo.png"]
+    assert "not a regular file" in said["device.png"]
+    assert "No such file" in said["nothing.png"]
+    assert "symbolic links" in said["itself.png"]
+    assert "21,474,836,480 bytes, the limit is 1,048,576" in said["huge.png"]
+    assert len(lines) == 5
+
+
+def test_unless_told_otherwise_such_a_file_is_refused(tmp_path):
+    folder = written(tmp_path, "folder")
+    os.mkfifo(folder / "fifo.png")
+    assert "fifo.png: not a regular file" in refusal(folder)
+
+
+def test_a_link_to_a_folder_above_it_is_not_followed_for_ever(tmp_path):
+    folder = written(tmp_path, "folder")
+    (folder / "a" / "again").symlink_to(folder)
+    got, lines = problems(folder)
+    assert got == FILES
+    assert len(lines) == 1
+    assert "a/again: a link to a folder that was already read" in lines[0]
+
+
+def test_links_to_files_and_folders_elsewhere_are_followed(tmp_path):
+    elsewhere = unpacked(FILES, tmp_path / "elsewhere")
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "a").symlink_to(elsewhere / "a")
+    (folder / "four.png").symlink_to(elsewhere / "b" / "c" / "three.png")
+    assert set(contents(folder)) == {"a/one.png", "a/two.png", "four.png"}
+
+
+def test_the_files_of_a_folder_come_in_sorted_order(tmp_path):
+    folder = unpacked({name: b"" for name in ("b/1", "a/2", "a/1", "c", "a.b/1")}, tmp_path / "source")
+    assert list(contents(folder)) == ["a/1", "a/2", "a.b/1", "b/1", "c"]
+
+
+def test_one_file_is_read_whole_within_its_limit(tmp_path):
+    (tmp_path / "list.csv").write_bytes(b"12345")
+    assert read_file(tmp_path / "list.csv", 5) == b"12345"
+    with pytest.raises(UsageError, match=r"list.csv: 5 bytes, the limit is 4"):
+        read_file(tmp_path / "list.csv", 4)

@@ -1,0 +1,252 @@
+"""A folder of anyone's images becomes a data set; whatever cannot be used is named in one line."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from image_sets import jpeg, write
+
+from reptile_np.errors import UsageError
+from reptile_np.tasks import folder
+from reptile_np.tasks.folder import import_folder
+
+Image = pytest.importorskip("PIL.Image", reason="decoding needs the extra images")
+
+FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]
+
+
+def photos(classes=20, each=6, start=0):
+    """Class folders of images of mixed sizes, formats and colours."""
+    return {
+        f"class {c:02d}/image {i}.{FORMATS[i % 6].lower()}": jpeg(
+            start + 1000 * c + i, side=8 + 5 * i, format=FORMATS[i % 6], channels=3 if i % 2 else 1
+        )
+        for c in range(classes)
+        for i in range(each)
+    }
+
+
+def imported(tmp_path, files, **more):
+    """The data set and the lines that were said about it."""
+    lines = []
+    more.setdefault("size", 8)
+    made = import_folder(write(tmp_path / "photos", files), tmp_path / "to", note=lines.append, **more)
+    assert not any("\n" in line for line in lines)
+    images = folder.load(tmp_path / "to", full=True)
+    assert images.path == made
+    assert list(images.manifest.left_out) == lines
+    return images, lines
+
+
+def names(images):
+    return [images.name(c) for c in range(len(images))]
+
+
+def split_names(images):
+    return [names(part) if part is not None else [] for part in images.splits()]
+
+
+def refusal(*args, **more):
+    with pytest.raises(UsageError) as caught:
+        import_folder(*args, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Images
+
+
+@pytest.mark.parametrize(("grey", "channels"), [(False, 3), (True, 1)])
+@pytest.mark.parametrize("size", [1, 8, 28])
+def test_images_of_mixed_size_format_and_colour_become_one_shape(tmp_path, grey, channels, size):
+    images, lines = imported(tmp_path, photos(), size=size, grey=grey)
+    assert lines == []
+    assert images.image_shape == (size, size, channels)
+    assert names(images) == [f"class {c:02d}" for c in range(20)]
+    assert [images.count(c) for c in range(20)] == [6] * 20
+
+
+def test_an_image_is_its_centred_square_resized_by_the_bicubic_filter(tmp_path):
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 50, 3), np.uint8))
+    buffer = io.BytesIO()
+    wide.save(buffer, "PNG")
+    images, _ = imported(tmp_path, {**photos(), "class 00/a.png": buffer.getvalue()})
+    expected = wide.resize((8, 8), Image.Resampling.BICUBIC, box=(15, 0, 35, 20))
+    np.testing.assert_array_equal(images.images(0, np.array([0]))[0], np.asarray(expected) / np.float32(255))
+    assert images.manifest.conversion.crop
+    assert images.manifest.conversion.filter == "bicubic"
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", exif=exif.tobytes())
+    images, _ = imported(tmp_path, {**photos(), "class 00/a.png": buffer.getvalue()})
+    np.testing.assert_array_equal(images.images(0, np.array([0]))[0], np.rot90(pixels, -1) / np.float32(255))
+
+
+def test_classes_may_be_nested_and_are_called_by_their_path(tmp_path):
+    files = {**photos(2), **{f"birds/{path}": content for path, content in photos(2, start=9).items()}}
+    assert names(imported(tmp_path, files)[0]) == ["birds/class 00", "birds/class 01", "class 00", "class 01"]
+
+
+def test_a_zip_of_the_folder_gives_the_same_images(tmp_path):
+    import shutil
+
+    source = write(tmp_path / "photos", photos())
+    shutil.make_archive(str(tmp_path / "photos"), "zip", source)
+    one = folder.load(import_folder(source, tmp_path / "one"))
+    two = folder.load(import_folder(tmp_path / "photos.zip", tmp_path / "two"))
+    assert one.manifest.content_sha256 == two.manifest.content_sha256
+
+
+# What is left out
+
+
+def test_the_folder_of_the_acceptance_test(tmp_path):
+    """Hidden files, files that are no images, a broken image, a class of five: the others are imported."""
+    files = {
+        **photos(60, 7),
+        ".DS_Store": b"x",
+        "class 01/.DS_Store": b"x",
+        ".git/objects/image.png": b"x",
+        "class 02/notes.txt": b"hello",
+        "class 03/image 0.png": jpeg(0, format="PNG")[:50],
+        "top.png": jpeg(0, format="PNG"),
+        **{f"few/{i}.png": jpeg(i, format="PNG") for i in range(5)},
+    }
+    images, lines = imported(tmp_path, files)
+    assert len(images) == 60
+    assert [images.count(c) for c in range(60)] == [6 if c == 3 else 7 for c in range(60)]
+    assert lines == [
+        "hidden files: 3 skipped, such as .DS_Store",
+        "files that are not images: 1 skipped, such as class 02/notes.txt",
+        "images in no class folder: 1 skipped, such as top.png",
+        "class few: 5 images, fewer than 6; left out",
+        "class 03/image 0.png: cannot be decoded (image file is truncated)",
+    ]
+
+
+def test_a_class_that_is_too_small_without_its_broken_images_is_left_out(tmp_path):
+    images, lines = imported(tmp_path, {**photos(), "class 07/image 0.png": b"broken"})
+    assert "class 07" not in names(images)
+    assert lines == [
+        "class 07/image 0.png: not an image of a format that is read here",
+        "class class 07: 5 usable images, fewer than 6; left out",
+    ]
+
+
+def test_files_that_are_no_files_are_named_and_skipped(tmp_path):
+    source = write(tmp_path / "photos", photos())
+    os.mkfifo(source / "class 00" / "fifo.png")
+    (source / "class 00" / "loop.png").symlink_to("loop.png")
+    (source / "class 00" / "zero.png").symlink_to("/dev/zero")
+    (source / "class 00" / "again").symlink_to(source)
+    with (source / "class 00" / "huge.png").open("wb") as file:
+        file.truncate(20 << 30)
+    images, lines = imported(tmp_path, {})
+    assert images.count(0) == 6
+    assert len(lines) == 5
+    for name, says in {
+        "fifo.png": "not a regular file",
+        "loop.png": "symbolic links",
+        "zero.png": "not a regular file",
+        "again": "already read",
+        "huge.png": "21,474,836,480 bytes",
+    }.items():
+        assert any(f"class 00/{name}: " in line and says in line for line in lines)
+
+
+def test_a_name_with_line_breaks_and_escapes_is_shown_in_one_line(tmp_path):
+    _, lines = imported(tmp_path, {**photos(), "class 00/\x1b[31m\nred.png": b"x"})
+    assert lines == ["class 00/?[31m red.png: not an image of a format that is read here"]
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [({}, "0 classes of at least 6 images"), (photos(1), "1 classes"), ({"a.png": b""}, "0 classes")],
+)
+def test_a_folder_without_two_classes_is_refused(tmp_path, files, says):
+    (tmp_path / "photos").mkdir()
+    assert says in refusal(write(tmp_path / "photos", files), tmp_path / "to")
+
+
+def test_nothing_there_is_refused(tmp_path):
+    assert "no such file or folder" in refusal(tmp_path / "nowhere", tmp_path / "to")
+    with pytest.raises(
+        UsageError, match=f"no images imported here; run: reptile-np data folder --from DIR --to {tmp_path}"
+    ):
+        folder.load(tmp_path)
+
+
+@pytest.mark.parametrize("values", [{"size": 0}, {"size": 1025}, {"seed": -1}, {"least_images": 1}])
+def test_values_out_of_range_are_refused(tmp_path, values):
+    assert "give 1 to 1024, at least 2, at least 0" in refusal(tmp_path, tmp_path / "to", **values)
+
+
+# Splits
+
+
+@given(st.integers(0, 2**32), st.integers(2, 200))
+def test_every_class_is_in_one_split_and_every_split_has_its_share(seed, count):
+    classes = [str(c) for c in range(count)]
+    split_of = folder._drawn(classes, seed)
+    sizes = {split: list(split_of.values()).count(split) for split in ("train", "validation", "test")}
+    assert sorted(split_of) == sorted(classes)
+    if count < 15:
+        assert sizes == {"train": count - count // 2, "validation": 0, "test": count // 2}
+    else:
+        assert min(sizes.values()) >= 5
+        assert sizes["validation"] == max(5, round(0.16 * count))
+        assert sizes["test"] == max(5, round(0.2 * count))
+    assert split_of == folder._drawn(classes, seed)
+
+
+def test_the_seed_draws_the_splits_and_is_recorded(tmp_path):
+    one, two, again = (
+        folder.load(import_folder(write(tmp_path / "photos", photos()), tmp_path / str(i), seed=seed))
+        for i, seed in enumerate([0, 1, 0])
+    )
+    assert split_names(one) == split_names(again) != split_names(two)
+    assert [len(part) for part in one.splits()] == [10, 5, 5]
+    assert one.manifest.splits == "drawn with seed 0"
+
+
+def test_a_list_gives_the_splits_and_classes_it_does_not_name_are_left_out(tmp_path):
+    rows = ["class,split", "class 00,train", "class 01,test", "class 02,val", "class 03,validation"]
+    (tmp_path / "splits.csv").write_text("\n".join(rows))
+    images, lines = imported(tmp_path, photos(5), splits=tmp_path / "splits.csv")
+    assert split_names(images) == [["class 00"], ["class 02", "class 03"], ["class 01"]]
+    assert lines == ["class class 04: in no split; left out"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "not a list of class,split"),
+        ("name,split\n", "the first line is not class,split"),
+        ("class,split\nclass 00\n", "not a list of class,split"),
+        ("class,split\nclass 00,train\nclass 00,test\n", "a class comes twice"),
+        ("class,split\nclass 00,train\nclass 99,test\n", "no folder of class class 99"),
+        ("class,split\nclass 00,training\n", "split 'training'; give train, validation or test"),
+        ("class,split\nclass 00,train\n", "no training or no test class"),
+        ("class,split\nclass 00,test\n", "no training or no test class"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_refused_by_name(tmp_path, text, says):
+    (tmp_path / "splits.csv").write_text(text)
+    said = refusal(write(tmp_path / "photos", photos(2)), tmp_path / "to", splits=tmp_path / "splits.csv")
+    assert said.startswith(f"{tmp_path / 'splits.csv'}: ")
+    assert says in said
+
+
+def test_a_list_that_is_not_there_or_not_a_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    write(tmp_path / "photos", photos(2))
+    assert "No such file" in refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path / "none.csv")
+    assert "not a regular file" in refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path / "fifo")

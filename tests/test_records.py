@@ -1,0 +1,72 @@
+"""Each record that a document cites exists, and says what the document says.
+
+A table between ``<!-- reproduce ARGUMENTS -->`` and ``<!-- end -->`` must be, character for character, what
+``reptile-np reproduce ARGUMENTS --table --out benchmarks/runs --markdown FILE`` writes.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from reptile_np.cli import main
+from reptile_np.experiments.run_directory import RunDirectory
+
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "benchmarks" / "runs"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
+TABLE = re.compile(r"<!-- reproduce (?P<arguments>.*?) -->\n(?P<table>.*?)\n<!-- end -->", re.DOTALL)
+RECORDS = sorted(path.parent for path in RUNS.glob("*/config.json"))
+USERS_OWN = {"runs/o5", "runs/photos"}  # directories in examples of commands, which the reader makes
+MOST_BYTES = 1_000_000
+
+
+def tables():
+    return [
+        pytest.param(match["arguments"].split(), match["table"], id=f"{path.name}: {match['arguments']}")
+        for path in DOCUMENTS
+        if path.exists()
+        for match in TABLE.finditer(path.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize(("arguments", "table"), tables())
+def test_a_table_in_a_document_is_what_the_records_say(arguments, table, tmp_path, capsys):
+    command = [
+        "reproduce",
+        *arguments,
+        "--table",
+        "--out",
+        str(RUNS),
+        "--markdown",
+        str(tmp_path / "table.md"),
+    ]
+    assert main(command) == 0
+    assert table.strip() == (tmp_path / "table.md").read_text(encoding="utf-8").strip()
+    assert re.search(r"\| [1-9]\d* \|", table), "no seed of this table is done"
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.exists()], ids=lambda path: path.name)
+def test_every_record_and_figure_that_a_document_names_exists(path):
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"\b((?:benchmarks/)?(?:runs|figures)/[\w.-]*[\w])", text):
+        where = [ROOT / name, path.parent / name] if name.startswith("benchmarks") else [path.parent / name]
+        if name.split("/")[-1] in ("runs", "figures") or name in USERS_OWN:
+            continue
+        there = any(place.exists() or list(place.parent.glob(f"{place.name}.*")) for place in where)
+        assert there, f"{path.name} names {name}"
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name)
+def test_a_record_is_whole_small_and_named_after_its_run(path):
+    directory = RunDirectory(path)
+    preset, seed = directory.config()
+    assert path.name == f"{preset.name}-seed{seed}"
+    assert directory.sittings()
+    lines = (path / "records.jsonl").read_text().splitlines()
+    assert directory.records() == [json.loads(line) for line in lines]
+    result = directory.result()
+    assert result is None or result["outer_steps"] == preset.outer.steps
+    assert (path / "checkpoint.npz").exists() <= (result is None)
+    assert sum(file.stat().st_size for file in path.iterdir()) < MOST_BYTES
