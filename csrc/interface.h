@@ -31,6 +31,7 @@ typedef struct {
     int32_t kernel_height, kernel_width, filters;
     int32_t stride, pad_top, pad_left;
     int32_t out_height, out_width;
+    int32_t large_tiles; /* 1: Winograd tiles of 4 x 4 outputs may be used at stride 1, which are not exact on integers */
 } rk_conv;
 
 /* conv -> batch norm -> [pool] -> relu; or, if pool_first, conv -> pool -> batch norm -> relu.

@@ -22,7 +22,7 @@ typedef struct {
     int winograd;          /* all three maps go by Winograd tiles */
     int32_t splits;        /* partial sums of the weight adjoint, if it is split over the positions; else 0 */
     float *partials;       /* (splits, packed rows, out) */
-    float *packed;         /* (panels of out, kernel_height, kernel_width, in, PANEL), or (panels of out, POINTS_2D, in, PANEL) */
+    float *packed;         /* (panels of out, kernel_height, kernel_width, in, PANEL), or (panels of out, points, in, PANEL) */
     float *packed_back;    /* the same for the input adjoint: (panels of in, taps or points, out, PANEL) */
 } conv_t;
 
@@ -31,7 +31,7 @@ LOCAL int conv_fits(const rk_conv *s, int32_t batch)
 {
     const double in = (s->channels + PANEL) * 1.0, out = (s->filters + PANEL) * 1.0, gap = 64.0, largest = INT32_MAX;
     return batch * (s->height * in * s->width + gap) <= largest && batch * (s->out_height * out * s->out_width) <= largest &&
-           16.0 * in * out <= largest && s->kernel_height * in * s->kernel_width * out <= largest;
+           36.0 * in * out <= largest && s->kernel_height * in * s->kernel_width * out <= largest;
 }
 
 /* Whether the weight adjoint gathers its inputs first: if the run of a kernel row would leave half of a micro-kernel empty. */
@@ -43,7 +43,7 @@ INLINE int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL;
 /* Rows of a packed panel for `channels` inputs, and floats of all panels. */
 INLINE int32_t packed_rows(const conv_t *c, int32_t channels)
 {
-    return (c->winograd ? POINTS_2D : c->y.taps * c->x.taps) * channels;
+    return (c->winograd ? plan_points(&c->forward) : c->y.taps * c->x.taps) * channels;
 }
 INLINE size_t packed_size(const conv_t *c, int32_t channels, int32_t columns)
 {
@@ -60,18 +60,21 @@ INLINE ptrdiff_t partial_size(const conv_t *c) { return (ptrdiff_t)packed_rows(c
 LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t gap, int32_t out, int back)
 {
     conv_t c = {.shape = s, .in = in, .out = out};
-    c.y = (axis_t){s.out_height, s.height, s.kernel_height, s.stride, s.pad_top, 0};
-    c.x = (axis_t){s.out_width, s.width, s.kernel_width, s.stride, s.pad_left, 0};
-    c.back_y = (axis_t){s.height, s.out_height, s.kernel_height, s.stride, s.pad_top, 1};
-    c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1};
+    c.y = (axis_t){s.out_height, s.height, s.kernel_height, s.stride, s.pad_top, 0, 0};
+    c.x = (axis_t){s.out_width, s.width, s.kernel_width, s.stride, s.pad_left, 0, 0};
+    c.back_y = (axis_t){s.height, s.out_height, s.kernel_height, s.stride, s.pad_top, 1, 0};
+    c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1, 0};
     c.depth = s.kernel_height * s.kernel_width * in;
-    const int many = batch * s.out_height * s.out_width >= 4 * POINTS_2D; /* enough positions to pay for transforming the filter */
-    c.winograd = many && in % PANEL == 0 && out % PANEL == 0 && winograd_pays(&c.y, &c.x);
+    const int32_t positions = batch * s.out_height * s.out_width; /* enough of them pay for transforming the filter */
+    if (s.large_tiles && positions >= LARGE_POSITIONS && s.stride == 1 && large_pays(&c.y, &c.x))
+        c.y.large = c.x.large = c.back_y.large = c.back_x.large = 1;
+    c.winograd = positions >= 64 && in % PANEL == 0 && out % PANEL == 0 && winograd_pays(&c.y, &c.x);
     fill_t *const fill = c.winograd ? winograd_plan_fill : plan_fill;
     c.forward = plan_build(arena, fill, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, conv_packed(&c));
     if (c.winograd)
-        c.splits = max_i(1, min_i(SPLITS / 2, c.forward.tiles / CHUNK));
+        c.splits = max_i(1, c.y.large ? min_i(SPLITS / 4, c.forward.tiles / (2 * CHUNK_TILES)) /* each has 36 points to add up */
+                                      : min_i(SPLITS / 2, c.forward.tiles / CHUNK));
     else if (conv_gathers(&c) || c.forward.positions >= MANY * c.depth)
         c.splits = min_i(SPLITS, max_i(1, c.forward.chunks));
     c.partials = take_floats(arena, c.splits * partial_size(&c));
@@ -133,7 +136,7 @@ LOCAL void weight_partial(const conv_t *c, int32_t i, int32_t low, int32_t high,
     const ptrdiff_t point = (ptrdiff_t)c->in * c->out;
     float *w_bar = c->partials + i * partial_size(c);
     if (c->winograd) {
-        for (int32_t t = 0; !add && t < POINTS_2D; t++) /* w_bar[t, low:high, :] */
+        for (int32_t t = 0; !add && t < plan_points(p); t++) /* w_bar[t, low:high, :] */
             memset(w_bar + t * point + (ptrdiff_t)low * c->out, 0, sizeof(float) * (high - low) * c->out);
         winograd_weight(p, from, end, low, high, x, y_bar, c->out, w_bar);
         return;
@@ -182,8 +185,9 @@ LOCAL void conv_weight_finish(const conv_t *c, int32_t item, float *w_bar)
     const ptrdiff_t from = (ptrdiff_t)item * LANES * c->out, end = (ptrdiff_t)min_i(item * LANES + LANES, c->in) * c->out;
     for (ptrdiff_t i = from; i < end; i += LANES) {
         if (c->winograd) {
-            vec u_bar[POINTS][POINTS];
-            for (int t = 0; t < POINTS_2D; t++) u_bar[t / POINTS][t % POINTS] = sum_partials(c, t * tap + i);
+            const int32_t points = TRANSFORMS[c->forward.scheme].points;
+            vec u_bar[MOST][MOST];
+            for (int32_t t = 0; t < points * points; t++) u_bar[t / points][t % points] = sum_partials(c, t * tap + i);
             winograd_filter_transpose(c->forward.scheme, u_bar, w_bar + i, tap);
         } else {
             for (int32_t t = 0; t < c->y.taps * c->x.taps; t++) store(w_bar + t * tap + i, sum_partials(c, t * tap + i));

@@ -17,7 +17,8 @@ enum {
     STRIP_ROWS = 48,  /* weight rows in a strip at most ... */
     STRIP_PANELS = 4, /* ... and its panels: a chunk of inputs, of output adjoints and of sums fit in L1 together */
     SPLITS = 16,      /* partial sums of a weight adjoint that is split over the positions ... */
-    MANY = 8          /* ... which it is from this many times more positions than weight rows on */
+    MANY = 8,         /* ... which it is from this many times more positions than weight rows on */
+    LARGE_POSITIONS = 512 /* a network's layers of fewer positions keep the tiles of 2 x 2 outputs */
 };
 
 /* Up to CHUNK positions, position .. position + positions - 1, of one class.  first, count: their runs; in a plan by Winograd

@@ -7,12 +7,12 @@
    that it meets.  For each of these products the channels form a matrix product: core/gemm.h again.
 
    Transformed inputs V and sums M of a chunk are (points, panels, CHUNK_TILES, PANEL), on the stack.  A filter's transform U
-   is (panels of outputs, POINTS_2D, input channels, PANEL) when packed.  */
+   is (panels of outputs, points, input channels, PANEL) when packed.  */
 
 #ifndef RK_WINOGRAD_H
 #define RK_WINOGRAD_H
 
-#include "conv/winograd_plan.h"
+#include "conv/winograd_large.h"
 
 enum {
     CHANNELS = 64,  /* channels transformed at a time */
@@ -24,15 +24,20 @@ typedef float transformed_t[MOST * MOST * (CHUNK_TILES * CHANNELS + CACHE_LINE)]
 INLINE ptrdiff_t point_stride(int32_t channels) { return (ptrdiff_t)channels * CHUNK_TILES + CACHE_LINE; }
 
 /* f(scheme, ...) with a constant scheme: RK_FORWARD for forward plans, RK_ANY for all */
-#define RK_FORWARD(f, scheme, ...) ((scheme) == STRIDE_1 ? f(STRIDE_1, __VA_ARGS__) : f(STRIDE_2, __VA_ARGS__))
+#define RK_FORWARD(f, scheme, ...)                          \
+    ((scheme) == STRIDE_1         ? f(STRIDE_1, __VA_ARGS__) \
+     : (scheme) == STRIDE_1_LARGE ? f(STRIDE_1_LARGE, __VA_ARGS__) : f(STRIDE_2, __VA_ARGS__))
 #define RK_ANY(f, scheme, ...) \
     ((scheme) == STRIDE_2_ADJOINT ? f(STRIDE_2_ADJOINT, __VA_ARGS__) : RK_FORWARD(f, scheme, __VA_ARGS__))
+
+/* Points of a transformed filter, along both axes. */
+INLINE int32_t plan_points(const plan_t *p) { return TRANSFORMS[p->scheme].points * TRANSFORMS[p->scheme].points; }
 
 LOCAL void winograd_filter(scheme_t f, const float *w, ptrdiff_t taps, int32_t n, float *u, ptrdiff_t points)
 {
     RK_ANY(filter_transform, f, w, taps, n, u, points);
 }
-LOCAL void winograd_filter_transpose(scheme_t f, vec u_bar[POINTS][POINTS], float *w_bar, ptrdiff_t size)
+LOCAL void winograd_filter_transpose(scheme_t f, vec u_bar[MOST][MOST], float *w_bar, ptrdiff_t size)
 {
     RK_FORWARD(filter_transform_transpose, f, u_bar, w_bar, size);
 }
@@ -60,12 +65,19 @@ INLINE void input_transform(const scheme_t f, const plan_t *p, const tile_t *til
         const int whole = tile->y.in_low == 0 && tile->x.in_low == 0 && tile->y.in_high == inputs && tile->x.in_high == inputs;
         for (int32_t c = 0; c < channels; c += LANES) {
             vec d[MOST][MOST], to[MOST][MOST];
+            float *vk = v + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* v[0, panel, k, c] */
+            if (f == STRIDE_1_LARGE) {
+                if (whole)
+                    input_transform_large(1, p, tile, in + c, vk, size);
+                else
+                    input_transform_large(0, p, tile, in + c, vk, size);
+                continue;
+            }
             if (whole)
                 load_tile(1, inputs, p, tile, in + c, d);
             else
                 load_tile(0, inputs, p, tile, in + c, d);
             RK_BOTH_AXES(input_transform_1d, f, inputs, transformed, d, to);
-            float *vk = v + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* v[0, panel, k, c] */
             RK_UNROLL
             for (int t = 0; t < transformed * transformed; t++)
                 if (!is_copy(TRANSFORMS + f, t / transformed) || !is_copy(TRANSFORMS + f, t % transformed))
@@ -107,6 +119,14 @@ INLINE void output_transform(const scheme_t f, const plan_t *p, const tile_t *ti
         for (int32_t c = 0; c < columns; c += LANES) {
             const float *mk = m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* m[0, panel, k, c] */
             vec m_of[MOST][MOST], y[MOST][MOST];
+            if (f == STRIDE_1_LARGE) {
+                const vec start = from == FROM_BIAS ? load(bias + c) : zero();
+                if (whole)
+                    output_transform_large(1, p, tile, mk, size, from == FROM_OUT, start, out + c);
+                else
+                    output_transform_large(0, p, tile, mk, size, from == FROM_OUT, start, out + c);
+                continue;
+            }
             RK_UNROLL
             for (int t = 0; t < sums * sums; t++) m_of[t / sums][t % sums] = load(mk + t * size);
             RK_BOTH_AXES(output_transform_1d, f, sums, outputs, m_of, y);
@@ -127,19 +147,23 @@ LOCAL void winograd_output(const plan_t *p, const tile_t *tile, int32_t tiles, c
 INLINE void output_transform_transpose(const scheme_t f, const plan_t *p, const tile_t *tile, int32_t tiles, const float *y_bar,
                                        int32_t columns, float *m)
 {
-    const int sums = TRANSFORMS[f].sums;
+    const int sums = TRANSFORMS[f].sums, outputs = TRANSFORMS[f].outputs;
     const ptrdiff_t size = point_stride(columns);
     for (int32_t k = 0; k < tiles; k++, tile++) {
         const int32_t *to = p->to + tile->position, width = tile->x.out_high - tile->x.out_low;
         for (int32_t c = 0; c < columns; c += LANES) {
-            vec y[2][2], m_of[MOST][MOST];
-            RK_UNROLL
-            for (int t = 0; t < 4; t++) {
-                const int32_t i = t / 2 - tile->y.out_low, j = t % 2 - tile->x.out_low;
-                const int inside = i >= 0 && t / 2 < tile->y.out_high && j >= 0 && t % 2 < tile->x.out_high;
-                y[t / 2][t % 2] = inside ? load(y_bar + to[i * width + j] + c) : zero();
+            vec y[MOST][MOST], m_of[MOST][MOST];
+            if (f == STRIDE_1_LARGE) {
+                output_transform_transpose_large(tile, to, width, y_bar + c, m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL, size);
+                continue;
             }
-            RK_BOTH_AXES(output_transform_transpose_1d, f, 2, sums, y, m_of);
+            RK_UNROLL
+            for (int t = 0; t < outputs * outputs; t++) {
+                const int32_t i = t / outputs - tile->y.out_low, j = t % outputs - tile->x.out_low;
+                const int inside = i >= 0 && t / outputs < tile->y.out_high && j >= 0 && t % outputs < tile->x.out_high;
+                y[t / outputs][t % outputs] = inside ? load(y_bar + to[i * width + j] + c) : zero();
+            }
+            RK_BOTH_AXES(output_transform_transpose_1d, f, outputs, sums, y, m_of);
             float *mk = m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL; /* m[0, panel, k, c] */
             RK_UNROLL
             for (int t = 0; t < sums * sums; t++) store(mk + t * size, m_of[t / sums][t % sums]);
@@ -152,7 +176,7 @@ LOCAL void winograd_output_transpose(const plan_t *p, const tile_t *tile, int32_
     RK_FORWARD(output_transform_transpose, p->scheme, p, tile, tiles, y_bar, columns, m);
 }
 
-/* A chunk of out, up to CHANNELS columns; u (panels, POINTS_2D, channels, PANEL): their transformed filters. */
+/* A chunk of out, up to CHANNELS columns; u (panels, points, channels, PANEL): their transformed filters. */
 LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in, const float *u, int32_t columns, from_t from,
                           const float *bias, float *out)
 {
@@ -182,7 +206,7 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
             }
             for (int32_t j = 0; j < columns; j += PANEL) {
                 float *mj = m + s * point_stride(columns) + j * CHUNK_TILES; /* m[s, j] */
-                const float *uj = u + (ptrdiff_t)j * POINTS_2D * channels;
+                const float *uj = u + (ptrdiff_t)j * plan_points(p) * channels;
                 for (int32_t b = 0, row = 0, end; b < blocks; b++, row = end) {
                     end = tiles * (b + 1) / blocks;
                     if (runs || !copies)
@@ -197,9 +221,9 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
     winograd_output(p, tile, tiles, m, columns, from, bias, out);
 }
 
-/* u_bar (POINTS_2D, channels, out) += the products of tiles from .. last - 1, for the input channels low .. high - 1. */
-LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x,
-                           const float *y_bar, int32_t out, float *u_bar)
+/* u_bar (points, channels, out) += the products of tiles from .. last - 1, for the input channels low .. high - 1. */
+LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x, const float *y_bar,
+                           int32_t out, float *u_bar)
 {
     transformed_t v, m;
     /* at most two products of each axis use one filter point */

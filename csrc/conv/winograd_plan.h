@@ -10,7 +10,11 @@
 
 enum { CHUNK_TILES = CHUNK / 4 }; /* tiles in a chunk at most */
 
-INLINE scheme_t scheme_of(const axis_t *a) { return a->stride == 1 ? STRIDE_1 : a->adjoint ? STRIDE_2_ADJOINT : STRIDE_2; }
+INLINE scheme_t scheme_of(const axis_t *a)
+{
+    if (a->stride == 1) return a->large ? STRIDE_1_LARGE : STRIDE_1;
+    return a->adjoint ? STRIDE_2_ADJOINT : STRIDE_2;
+}
 
 /* The set from .. end - 1, one bit for each member. */
 INLINE int32_t bits(int32_t from, int32_t end) { return from < end ? (1 << end) - (1 << from) : 0; }
@@ -55,6 +59,15 @@ LOCAL int winograd_pays(const axis_t *y, const axis_t *x)
     return 5 * (int64_t)products_from(y, first_tile(y)) * products_from(x, first_tile(x)) <= 4 * taps_y * taps_x;
 }
 
+/* Whether tiles of 4 x 4 outputs need at most 4/5 of the products of those of 2 x 2, at stride 1. */
+LOCAL int large_pays(const axis_t *y, const axis_t *x)
+{
+    axis_t large_y = *y, large_x = *x;
+    large_y.large = large_x.large = 1;
+    return 5 * (int64_t)products_from(&large_y, first_tile(&large_y)) * products_from(&large_x, first_tile(&large_x)) <=
+           4 * (int64_t)products_from(y, first_tile(y)) * products_from(x, first_tile(x));
+}
+
 /* The products of both axes that tiles y and x need, ordered by key[i] key[j] of the products i and j of the two axes. */
 LOCAL int32_t class_products(const plan_t *p, const tile_axis_t *y, const tile_axis_t *x, const int32_t *key, product_t *product)
 {
@@ -68,7 +81,7 @@ LOCAL int32_t class_products(const plan_t *p, const tile_axis_t *y, const tile_a
                 const int32_t vi = f->input[i], vj = f->input[j];
                 const int copies = is_copy(f, vi) && is_copy(f, vj);
                 product[n++] =
-                    (product_t){vi * f->transformed + vj, f->filter[i] * POINTS + f->filter[j], f->sum[i] * f->sums + f->sum[j],
+                    (product_t){vi * f->transformed + vj, f->filter[i] * f->points + f->filter[j], f->sum[i] * f->sums + f->sum[j],
                                 copies ? copied_input(f, vi) * p->line + copied_input(f, vj) * p->pixel : -1};
             }
         }

@@ -36,6 +36,7 @@
 #define products_from ISA(products_from)
 #define first_tile ISA(first_tile)
 #define winograd_pays ISA(winograd_pays)
+#define large_pays ISA(large_pays)
 #define class_products ISA(class_products)
 #define winograd_plan_class ISA(winograd_plan_class)
 #define winograd_plan_fill ISA(winograd_plan_fill)
@@ -95,6 +96,13 @@
 #define block_back_plain ISA(block_back_plain)
 #define block_back_pooled ISA(block_back_pooled)
 #define block_back ISA(block_back)
+
+/* network/band.h */
+#define banded ISA(banded)
+#define band_layout ISA(band_layout)
+#define band_inputs ISA(band_inputs)
+#define band_forward ISA(band_forward)
+#define band_weight ISA(band_weight)
 
 /* network/network.h */
 #define block_build ISA(block_build)

@@ -20,9 +20,11 @@
 
 #if defined(__clang__)
 #define RK_UNROLL _Pragma("clang loop unroll(full)")
+#define RK_ROLLED _Pragma("clang loop unroll(disable)")
 #define RK_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)") /* no iteration of this loop reads what another wrote */
 #else
 #define RK_UNROLL _Pragma("GCC unroll 32")
+#define RK_ROLLED _Pragma("GCC unroll 1")
 #define RK_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 #define INLINE static inline __attribute__((always_inline, unused))

@@ -1,4 +1,4 @@
-/* A block without its convolution: batch norm, pooling and relu, in as few passes over memory as they need.
+/* A block without its convolution: batch norm and relu, in as few passes over memory as they need; pool.h adds the pooling.
 
    z (rows, C) is the convolution's output, rows = B x height x width of it, C its stored channels; u (pooled, C) is z after
    pooling, z itself if there is none; a = relu(gamma (u - mean) r + beta) is the activation, r = 1 / sqrt(var + epsilon).
@@ -27,6 +27,7 @@ typedef struct {
     int32_t rows, pooled;          /* positions of z and of u, over the batch */
     int32_t image;                 /* positions of u in one image */
     int32_t counted;               /* rows that the statistics are taken over */
+    int banded;                    /* the gradient goes band by band (band.h) */
     int z_bar_over_z;              /* z_bar is z: the plan serves no Hessian products */
     float *z, *z_bar;              /* (rows, C) */
     float *u, *a_bar;              /* (pooled, C) */
@@ -34,7 +35,6 @@ typedef struct {
     int32_t *argmax;               /* (pooled, C) index in the window, row * pool + column */
     float *bias, *gamma, *beta;    /* (C,) padded with zeros */
     float *mean, *r;               /* (C,) */
-    float *sign;                   /* (C,) of gamma: 1: the pool takes the largest z, -1: the smallest */
     float *partials;               /* (chunks, 2, C) partial sums */
     float *m1, *m2;                /* (C,) sums of y_bar and of xhat y_bar, where y = gamma xhat + beta */
     float *w_bar;                  /* (depth, C) if storage is padded, else NULL: the gradient itself is written */
@@ -92,15 +92,38 @@ LOCAL void block_conv(const block_t *k, int32_t i, const float *x)
     }
 }
 
+/* A band: one line of the pool's windows in one image: its image, its first line and its positions in z, its first pooled row, and
+   where it begins in z. */
+typedef struct { int32_t image, line, positions, row; ptrdiff_t z; } band_t;
+INLINE int32_t bands(const block_t *k) { return k->shape.pool_height * (k->pooled / k->image); }
+INLINE band_t band_at(const block_t *k, int32_t i)
+{
+    const rk_block *s = &k->shape;
+    const int32_t image = i / s->pool_height, line = (i - image * s->pool_height) * s->pool, width = s->conv.out_width;
+    return (band_t){image, line, min_i(s->pool, s->conv.out_height - line) * width, i * s->pool_width,
+                    ((ptrdiff_t)image * s->conv.out_height + line) * width * k->channels};
+}
+
+/* The rows that the forward pass takes moments of together: those of a band, of a chunk of the convolution, or if the pool comes
+   first CHUNK_ROWS of u; their number, and the rows of chunk i. */
+INLINE int32_t moment_chunks(const block_t *k)
+{
+    const int pool_first = pools(k) && k->shape.pool_first;
+    return k->banded ? bands(k) : pool_first ? row_chunks(k->pooled) : k->conv.forward.chunks;
+}
+INLINE int32_t moment_rows(const block_t *k, int32_t i)
+{
+    if (pools(k) && k->shape.pool_first) return k->banded ? k->shape.pool_width : min_i(CHUNK_ROWS, k->pooled - i * CHUNK_ROWS);
+    return k->banded ? band_at(k, i).positions : k->conv.forward.chunk[i].positions;
+}
+
 /* Merge the moments of all chunks for lanes c .. (Chan, Golub & LeVeque 1979), then mean and r. */
 LOCAL void block_statistics(const block_t *k, int32_t c)
 {
-    const int by_plan = !(pools(k) && k->shape.pool_first);
-    const int32_t chunks = by_plan ? k->conv.forward.chunks : row_chunks(k->pooled);
     vec mean = zero(), squares = zero();
     float n = 0.0f;
-    for (int32_t i = 0; i < chunks; i++) {
-        const float count = (float)(by_plan ? k->conv.forward.chunk[i].positions : min_i(CHUNK_ROWS, k->pooled - i * CHUNK_ROWS));
+    for (int32_t i = 0; i < moment_chunks(k); i++) {
+        const float count = (float)moment_rows(k, i);
         const float *of_chunk = k->partials + (ptrdiff_t)i * 2 * k->channels + c; /* partials[i, :, c] */
         const vec d = load(of_chunk) - mean;
         squares += load(of_chunk + k->channels) + d * d * splat(n * count / (n + count));
@@ -108,59 +131,7 @@ LOCAL void block_statistics(const block_t *k, int32_t c)
         mean += d * splat(count / n);
     }
     store(k->mean + c, mean);
-    for (int32_t i = 0; i < LANES; i++) {
-        k->r[c + i] = 1.0f / sqrtf(squares[i] / n + k->shape.epsilon);
-        k->sign[c + i] = k->shape.pool_first ? 1.0f : (float)((k->gamma[c + i] > 0.0f) - (k->gamma[c + i] < 0.0f));
-    }
-}
-
-/* A window of the pool, clipped to the image: rows x cols pixels of z, the first at z[first], with index `index` in the unclipped
-   window of size x size; pixels are `step` floats apart, lines `pitch`. */
-typedef struct { ptrdiff_t first; int32_t rows, cols, index, size, step, pitch; } window_t;
-
-INLINE window_t window_of(const block_t *k, int32_t row)
-{
-    const rk_block *s = &k->shape;
-    const int32_t line = row / s->pool_width, image = line / s->pool_height;
-    const int32_t y = (line - image * s->pool_height) * s->pool - s->pool_top;
-    const int32_t x = (row - line * s->pool_width) * s->pool - s->pool_left;
-    const int32_t top = max_i(y, 0), left = max_i(x, 0);
-    return (window_t){(((ptrdiff_t)image * s->conv.out_height + top) * s->conv.out_width + left) * k->channels,
-                      min_i(y + s->pool, s->conv.out_height) - top, min_i(x + s->pool, s->conv.out_width) - left,
-                      (top - y) * s->pool + left - x, s->pool, k->channels, s->conv.out_width * k->channels};
-}
-/* body at every pixel of a window, with `at` (z[image, wy, wx, c]) and its `index`; a whole 2 x 2 window is unrolled */
-#define RK_EACH_IN(w, body)                                      \
-    if ((w).rows == 2 && (w).cols == 2) RK_EACH_INDEX(w, 2, 2, body) \
-    else RK_EACH_INDEX(w, (w).rows, (w).cols, body)
-#define RK_EACH_INDEX(w, height, width, body)                                      \
-    for (int32_t wy = 0; wy < height; wy++)                                    \
-        for (int32_t wx = 0; wx < width; wx++) {                               \
-            const ptrdiff_t at = (w).first + wy * (w).pitch + wx * (w).step + c;  \
-            const ivec index = splat_i((w).index + wy * (w).size + wx);        \
-            body                                                               \
-        }
-
-/* u and argmax of pooled rows from .. to - 1: the largest sign z of each window, of equal ones the first. */
-LOCAL void block_pool(const block_t *k, int32_t from, int32_t to)
-{
-    const float *z = k->z;
-    for (int32_t row = from; row < to; row++) {
-        const window_t w = window_of(k, row);
-        for (int32_t c = 0; c < w.step; c += LANES) {
-            const vec sign = k->shape.pool_first ? splat(1.0f) : load(k->sign + c);
-            vec best = load(z + w.first + c);
-            ivec argmax = splat_i(w.index);
-            RK_EACH_IN(w, {
-                const vec next = load(z + at); /* z[image, wy, wx, c] */
-                const ivec wins = sign * next > sign * best;
-                best = choose(wins, next, best);
-                argmax = (wins & index) | (~wins & argmax);
-            })
-            store(k->u + (ptrdiff_t)row * w.step + c, best);
-            store_i(k->argmax + (ptrdiff_t)row * w.step + c, argmax);
-        }
-    }
+    for (int32_t i = 0; i < LANES; i++) k->r[c + i] = 1.0f / sqrtf(squares[i] / n + k->shape.epsilon);
 }
 
 /* The norm of LANES channels, loaded once.  y = gamma xhat + beta is computed by one function, so that every pass sees the same
@@ -247,40 +218,6 @@ LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
             }
         }
     }
-}
-
-/* z_bar of the rows under pooled rows from .. to - 1: the same, with y_bar (norm first) or u_bar (pool first) at the argmax, and
-   zero elsewhere. */
-LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to)
-{
-    const vec share = splat(1.0f / (float)k->counted);
-    for (int32_t row = from; row < to; row++) {
-        const window_t w = window_of(k, row);
-        for (int32_t c = 0; c < w.step; c += LANES) {
-            const ptrdiff_t here = (ptrdiff_t)row * w.step + c; /* u[row, c] */
-            const norm_t n = norm_at(k, c);
-            const vec m1 = load(k->m1 + c) * share, m2 = load(k->m2 + c) * share * n.r;
-            const vec u = load(k->u + here), y_bar = keep(norm_y(&n, u) > zero(), load(k->a_bar + here));
-            const ivec argmax = load_i(k->argmax + here);
-            if (k->shape.pool_first) {
-                const vec u_bar = n.scale * (y_bar - m1 - (u - n.mean) * m2);
-                RK_EACH_IN(w, { store(k->z_bar + at, keep(argmax == index, u_bar)); })
-            } else {
-                RK_EACH_IN(w, {
-                    const vec centred = load(k->z + at) - n.mean;
-                    store(k->z_bar + at, n.scale * (keep(argmax == index, y_bar) - m1 - centred * m2));
-                })
-            }
-        }
-    }
-}
-
-LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
-{
-    if (pools(k))
-        block_back_pooled(k, from, to);
-    else
-        block_back_plain(k, from, to);
 }
 
 #endif

@@ -21,9 +21,12 @@ LOCAL void network_forward(network_t *n, const float *x, team_t *team, void (*fi
     for (int32_t l = 0; l < n->shape.blocks; l++) {
         block_t *k = &n->block[l];
         const int pool_first = pools(k) && k->shape.pool_first;
-        EACH(i, conv_items(&k->conv)) block_conv(k, i, x);
-        barrier_then(team, pool_first ? NULL : finish_statistics, k);
-        if (pool_first) {
+        if (k->banded)
+            EACH(i, band_items(k)) band_forward(k, i, x);
+        else
+            EACH(i, conv_items(&k->conv)) block_conv(k, i, x);
+        barrier_then(team, pool_first && !k->banded ? NULL : finish_statistics, k);
+        if (pool_first && !k->banded) {
             EACH(i, row_chunks(k->pooled)) {
                 const int32_t from = i * CHUNK_ROWS, rows = min_i(CHUNK_ROWS, k->pooled - from);
                 block_pool(k, from, from + rows);
@@ -36,7 +39,7 @@ LOCAL void network_forward(network_t *n, const float *x, team_t *team, void (*fi
         }
         EACH(i, row_chunks(k->pooled)) {
             const int32_t from = i * CHUNK_ROWS, to = min_i(from + CHUNK_ROWS, k->pooled);
-            if (pools(k) && !k->shape.pool_first) block_pool(k, from, to);
+            if (pools(k) && !k->shape.pool_first && !k->banded) block_pool(k, from, to);
             block_activate(k, from, to);
         }
         barrier(team);
@@ -113,6 +116,14 @@ LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, 
 {
     const block_t *k = &n->block[l], *below = l ? &n->block[l - 1] : NULL;
     EACH(i, grad ? finish_items(n, l + 1, step) : 0) finish_item(n, l + 1, i, n->delta, grad, step);
+    if (k->banded) { /* the first block, with grad */
+        EACH_ALSO(i, k->conv.splits) {
+            band_weight(k, i, x);
+            if (i == 0) vector_gradients(k, k->m1, k->m2, grad);
+        }
+        barrier(team);
+        return;
+    }
     EACH_ALSO(i, row_chunks(k->pooled)) {
         block_back(k, i * CHUNK_ROWS, min_i((i + 1) * CHUNK_ROWS, k->pooled));
         if (i == 0 && grad) vector_gradients(k, k->m1, k->m2, grad);

@@ -6,7 +6,7 @@
 #define RK_NETWORK_H
 
 #include "core/team.h"
-#include "network/block.h"
+#include "network/band.h"
 
 typedef struct {
     rk_network shape;
@@ -51,6 +51,7 @@ LOCAL ptrdiff_t block_build(arena_t *arena, block_t *k, const rk_block *shape, i
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, c);
     const size_t depth = (size_t)s->kernel_height * s->kernel_width * in;
     k->w_bar = in == s->channels && c == s->filters ? NULL : take_floats(arena, depth * c);
+    k->banded = first && banded(k);
     k->z_bar_over_z = !hessian;
     if (hessian) {
         k->z_bar = take_floats(arena, full);
@@ -74,7 +75,7 @@ LOCAL void network_layout_saved(network_t *n, arena_t *arena)
         block_t *k = &n->block[l];
         k->z = take_floats(arena, (size_t)k->rows * k->channels);
         k->a_bar = take_floats(arena, (size_t)k->pooled * k->channels);
-        float **const vectors[] = {&k->mean, &k->r, &k->sign, &k->m1, &k->m2};
+        float **const vectors[] = {&k->mean, &k->r, &k->m1, &k->m2};
         for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) *vectors[i] = take_floats(arena, k->channels);
         if (k->z_bar_over_z) k->z_bar = k->z;
         if (!pools(k)) k->u = k->z;
@@ -121,7 +122,7 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     for (int32_t l = 0; l < shape->blocks; l++) { /* two sums per forward chunk, or per chunk that writes a_bar */
         block_t *k = &n->block[l];
         const int32_t forward = max_i(k->conv.forward.chunks, row_chunks(k->rows)), back = conv_above(n, l)->back.chunks;
-        k->partials = take_floats(arena, (size_t)max_i(forward, back) * 2 * k->channels);
+        k->partials = take_floats(arena, (size_t)max_i(max_i(forward, back), moment_chunks(k)) * 2 * k->channels);
     }
     if (hessian) {
         n->dense_bias_dot = take_floats(arena, ways);

@@ -118,7 +118,7 @@ static int same_padding(int n, int stride, int taps)
 static rk_conv conv_shape(int side, int channels, int kernel, int filters, int stride, int pad, int out)
 {
     return (rk_conv){.height = side, .width = side, .channels = channels, .kernel_height = kernel, .kernel_width = kernel,
-                     .filters = filters, .stride = stride, .pad_top = pad, .pad_left = pad, .out_height = out, .out_width = out};
+                     .filters = filters, .stride = stride, .pad_top = pad, .pad_left = pad, .out_height = out, .out_width = out, .large_tiles = 1};
 }
 
 /* Four blocks of 3 x 3 convolutions on square images, then a dense layer. */

@@ -4,6 +4,9 @@ The package's files, in reading order: ``extension`` (the C module), ``threads``
 ``shapes``, ``maps`` (single convolutions), ``matching`` (which networks C computes whole), ``calls``,
 ``optimizers``, ``networks``.
 
+Single convolutions are exact on small integers; the layers of a whole network are not, if large stride-1 maps
+go by Winograd tiles of 4 × 4 outputs: their rounding is bounded.
+
 Verified by ``tests/nn/native/``.
 """
 

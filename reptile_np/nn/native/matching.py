@@ -65,7 +65,7 @@ def _conv_network(model: Model) -> ConvNetwork:
         raise NotMatched(f"after its blocks come {_names(layers)}; C has Flatten, Dense")
     rows, cols, channels = image
     (ways,) = model.output_shape
-    dense = Conv(rows, cols, channels, rows, cols, ways, 1, 0, 0, 1, 1)
+    dense = Conv(rows, cols, channels, rows, cols, ways, 1, 0, 0, 1, 1, large_tiles=False)
     return ConvNetwork(model.loss.reduction == "mean", tuple(blocks), dense)
 
 
@@ -108,7 +108,8 @@ def conv_shape(image: tuple[int, ...], layer: Conv2d) -> Conv:
     height, width, channels = image
     (top, _), (left, _) = layer.pad(height, width)
     size, counts = layer.size, layer.counts(height, width)
-    return Conv(height, width, channels, size, size, layer.filters, layer.stride, top, left, *counts)
+    kernel = (size, size, layer.filters)
+    return Conv(height, width, channels, *kernel, layer.stride, top, left, *counts, large_tiles=True)
 
 
 def _tanh_network(model: Model) -> TanhNetwork:

@@ -34,6 +34,8 @@ class Conv(NamedTuple):
     pad_left: int
     out_height: int
     out_width: int
+    large_tiles: bool
+    """Whether Winograd tiles of 4 × 4 outputs, which are not exact on integers, may be used at stride 1."""
 
     @property
     def multiply_adds(self) -> int:

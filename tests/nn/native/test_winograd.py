@@ -6,12 +6,14 @@ of everything added on the way.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 
 from reptile_np.nn import native
+from reptile_np.nn.native.maps import Kernels
 from reptile_np.nn.ops import NUMPY
 from tests.oracles import gamma
 from tests.strategies import Convolution, filtered_convolutions, integers_as, normals
@@ -37,6 +39,29 @@ STRIDE_1 = Filtering(
     np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
     np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2,
     np.array([[1, 1, 1, 0], [0, 1, -1, -1]]),
+)
+A, B = 0.75, 1.5  # the points of the large tiles are 0, ±A, ±B and infinity
+LARGE = Filtering(
+    4,
+    np.array(
+        [
+            [A**2 * B**2, 0, -(A**2) - B**2, 0, 1, 0],
+            *([0, -p * q**2, -(q**2), p, 1, 0] for p, q in ((A, B), (-A, B), (B, A), (-B, A))),
+            [0, A**2 * B**2, 0, -(A**2) - B**2, 0, 1],
+        ]
+    ),
+    np.array(
+        [
+            [1 / (A * B) ** 2, 0, 0],
+            *(
+                [scale, scale * p, scale * p**2]
+                for p, q in ((A, B), (-A, B), (B, A), (-B, A))
+                for scale in [1 / (2 * p**2 * (p**2 - q**2))]
+            ),
+            [0, 0, 1],
+        ]
+    ),
+    np.array([[k == 0, A**k, (-A) ** k, B**k, (-B) ** k, k == 3] for k in range(4)]),
 )
 STRIDE_2 = Filtering(
     4,
@@ -94,12 +119,12 @@ def weight_by_tiles(x, y_bar, filtering, firsts, starts):
     return both_axes(filtering.kernel.T, u_bar).transpose(2, 3, 0, 1)
 
 
-def oracle(conv, outside, absolute=False):
+def oracle(conv, outside, absolute=False, stride_1=STRIDE_1):
     """The three maps of a convolution; `outside`: the first tiles begin half a tile outside the image."""
     pads = [before for before, _ in conv.padding]
-    forward = STRIDE_1 if conv.stride == 1 else STRIDE_2
-    back = STRIDE_1 if conv.stride == 1 else STRIDE_2_BACK
-    starts = [-outside, -outside]
+    forward = stride_1 if conv.stride == 1 else STRIDE_2
+    back = stride_1 if conv.stride == 1 else STRIDE_2_BACK
+    starts = [-outside * (len(forward.outputs) // 2)] * 2
     firsts = [conv.stride * start - pad for start, pad in zip(starts, pads, strict=True)]
     if conv.stride == 1:  # the forward map of the kernel turned round
         turned = conv.kernel[::-1, ::-1]
@@ -126,6 +151,22 @@ def test_the_oracle_is_the_convolution(outside, conv):
         np.testing.assert_array_equal(actual, expected)
 
 
+def in_rationals(filtering):
+    """The matrices with exact entries: those of G are rounded fractions of small whole numbers."""
+    exact = np.vectorize(lambda entry: Fraction(float(entry)).limit_denominator(1000), otypes=[object])
+    return Filtering(filtering.step, *map(exact, (filtering.inputs, filtering.kernel, filtering.outputs)))
+
+
+def test_the_large_tiles_are_the_convolution_exactly_in_rationals():
+    """Both axes have the same one-dimensional filter, which is bilinear: pairs of unit vectors suffice."""
+    large = in_rationals(LARGE)
+    np.testing.assert_allclose(large.kernel.astype(float), LARGE.kernel, rtol=1e-15)
+    for tap, source in np.ndindex(3, 6):
+        kernel, d = np.eye(3, dtype=int)[tap], np.eye(6, dtype=int)[source]
+        expected = [int(source == output + tap) for output in range(4)]
+        assert (large.outputs @ ((large.kernel @ kernel) * (large.inputs @ d))).tolist() == expected
+
+
 @given(conv=filtered_convolutions())
 def test_integers_are_exact(kernels, conv):
     for actual, expected in zip(conv.maps(kernels), conv.maps(NUMPY), strict=True):
@@ -149,6 +190,43 @@ def test_reals_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(kernels,
     results = zip(conv.maps(kernels), wide.maps(NUMPY), terms, lengths, strict=True)
     for actual, expected, bound, n in results:
         assert (np.abs(actual - expected) <= gamma(n, np.float32) * bound).all()
+
+
+class LargeTiles(Kernels):
+    """Single convolutions as the layers of a network: by tiles of 4 × 4 outputs if these pay."""
+
+    def _call(self, entry, shape, *arguments):
+        super()._call(entry, shape._replace(large_tiles=True), *arguments)
+
+
+def rounding_of_large_tiles(conv, lengths):
+    """The bounds on the three maps: γ_n times the sum of the absolute terms, n from `lengths`."""
+    wide = conv.astype(float)
+    terms = zip(*(oracle(wide, outside, True, LARGE) for outside in (False, True)), strict=True)
+    return [gamma(n, np.float32) * np.maximum(*both) for n, both in zip(lengths, terms, strict=True)]
+
+
+@pytest.mark.parametrize("size", [(11, 11), (21, 21), (16, 23), (42, 42)])
+@pytest.mark.parametrize("pad", [((1, 1), (1, 1)), ((0, 2), (2, 0))])
+def test_large_tiles_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(kernels, size, pad):
+    """n counts the roundings on the way of any term.
+
+    Along an axis an input or a kernel's transform nests at most 3 roundings, an output's 4, and each
+    coefficient is itself rounded at most twice: 5 and 6.  Forward and input adjoint: 10 for the inputs, 10
+    for the kernel, 32 products and their sum, 12 for the outputs: 64.  Weight adjoint: 10 for the inputs,
+    12 for the adjoints, a product a tile in up to 4 shares, 14 for the kernel: tiles + 40.
+    """
+    rng = np.random.default_rng(0)
+    large = LargeTiles(kernels.kernels.name, kernels.kernels.team)
+    shapes = (5, *size, 32), (3, 3, 32, 32), (5, *size, 32)
+    conv = Convolution(*(rng.normal(size=s).astype(np.float32) for s in shapes), 1, pad)
+    tiles = len(conv.x) * (size[0] // 4 + 2) * (size[1] // 4 + 2)
+    bounds = rounding_of_large_tiles(conv, (32 + 32, 32 + 32, tiles + 40))
+    maps = zip(conv.maps(large), conv.maps(kernels), conv.astype(float).maps(NUMPY), bounds, strict=True)
+    for actual, by_small_tiles, expected, bound in maps:
+        assert (actual != by_small_tiles).any()  # the large tiles were taken
+        assert (np.abs(actual - expected) <= bound).all()
+        assert np.abs(actual - expected).max() <= 32 * np.abs(by_small_tiles - expected).max()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+/* Pooling: the largest z of each window, and z_bar from u_bar or y_bar at the argmax. */
+
+#ifndef RK_POOL_H
+#define RK_POOL_H
+
+#include "network/block.h"
+
+/* A window of the pool, clipped to the image: rows x cols pixels of z, the first at z[first], with index `index` in the unclipped
+   window of size x size; pixels are `step` floats apart, lines `pitch`. */
+typedef struct { ptrdiff_t first; int32_t rows, cols, index, size, step, pitch; } window_t;
+
+INLINE window_t window_of(const block_t *k, int32_t row)
+{
+    const rk_block *s = &k->shape;
+    const int32_t line = row / s->pool_width, image = line / s->pool_height;
+    const int32_t y = (line - image * s->pool_height) * s->pool - s->pool_top;
+    const int32_t x = (row - line * s->pool_width) * s->pool - s->pool_left;
+    const int32_t top = max_i(y, 0), left = max_i(x, 0);
+    return (window_t){(((ptrdiff_t)image * s->conv.out_height + top) * s->conv.out_width + left) * k->channels,
+                      min_i(y + s->pool, s->conv.out_height) - top, min_i(x + s->pool, s->conv.out_width) - left,
+                      (top - y) * s->pool + left - x, s->pool, k->channels, s->conv.out_width * k->channels};
+}
+/* body at every pixel of a window, with `at` (z[image, wy, wx, c]) and its `index`; a whole 2 x 2 window is unrolled */
+#define RK_EACH_IN(w, body)                                      \
+    if ((w).rows == 2 && (w).cols == 2) RK_EACH_INDEX(w, 2, 2, body) \
+    else RK_EACH_INDEX(w, (w).rows, (w).cols, body)
+#define RK_EACH_INDEX(w, height, width, body)                                      \
+    for (int32_t wy = 0; wy < height; wy++)                                    \
+        for (int32_t wx = 0; wx < width; wx++) {                               \
+            const ptrdiff_t at = (w).first + wy * (w).pitch + wx * (w).step + c;  \
+            const ivec index = splat_i((w).index + wy * (w).size + wx);        \
+            body                                                               \
+        }
+
+/* The sign of gamma at LANES channels: 1: the pool takes the largest z, -1: the smallest.  Always 1 if the pool comes first. */
+INLINE vec sign_at(const block_t *k, int32_t c)
+{
+    const vec gamma = load(k->gamma + c), one = splat(1.0f);
+    return k->shape.pool_first ? one : keep(gamma > zero(), one) - keep(gamma < zero(), one);
+}
+
+/* The number of windows from pooled row `row` on, before row `to`, that are whole, 2 x 2 and side by side; 0 if the first is not. */
+INLINE int32_t whole_windows(const block_t *k, int32_t row, int32_t to)
+{
+    const rk_block *s = &k->shape;
+    const int32_t line = row / s->pool_width, column = row - line * s->pool_width, y = line % s->pool_height * 2 - s->pool_top;
+    if (s->pool != 2 || y < 0 || y + 2 > s->conv.out_height || column * 2 < s->pool_left) return 0;
+    return max_i(0, min_i(to - row, (s->conv.out_width + s->pool_left) / 2 - column));
+}
+
+/* visit(window, k, row, windows, ...) for all windows of pooled rows from .. to - 1: whole 2 x 2 ones (a constant) side by side, the
+   others one by one. */
+#define RK_EACH_WINDOW(visit, k, from, to, ...)                                 \
+    for (int32_t row = (from), whole; row < (to); row += max_i(whole, 1)) {     \
+        window_t w = window_of(k, row);                                         \
+        whole = whole_windows(k, row, to);                                      \
+        if (whole) w.rows = w.cols = w.size = 2, w.index = 0;                   \
+        if (whole)                                                              \
+            visit(w, k, row, whole, __VA_ARGS__);                               \
+        else                                                                    \
+            visit(w, k, row, 1, __VA_ARGS__);                                   \
+    }
+
+/* u and argmax of windows side by side, the first of them w, of pooled row `row`: the largest sign z of each, of equal ones the
+   first. */
+INLINE void pool_windows(window_t w, const block_t *k, int32_t row, int32_t windows, const float *z)
+{
+    for (int32_t c = 0; c < w.step; c += LANES) {
+        const vec sign = sign_at(k, c);
+        float *u = k->u + (ptrdiff_t)row * w.step + c;
+        int32_t *to = k->argmax + (ptrdiff_t)row * w.step + c;
+        window_t v = w;
+        for (int32_t i = 0; i < windows; i++, v.first += 2 * v.step, u += v.step, to += v.step) {
+            vec best = load(z + v.first + c);
+            ivec argmax = splat_i(v.index);
+            RK_EACH_IN(v, {
+                const vec next = load(z + at); /* z[image, wy, wx, c] */
+                const ivec wins = sign * next > sign * best;
+                best = choose(wins, next, best);
+                argmax = (wins & index) | (~wins & argmax);
+            })
+            store(u, best);
+            store_i(to, argmax);
+        }
+    }
+}
+
+/* u and argmax of pooled rows from .. to - 1. */
+LOCAL void block_pool(const block_t *k, int32_t from, int32_t to) { RK_EACH_WINDOW(pool_windows, k, from, to, k->z) }
+
+/* z_bar of the rows under windows side by side, the first of them w, of pooled row `row`: as in block_back_plain, with y_bar (norm
+   first) or u_bar (pool first, a constant) at the argmax, and zero elsewhere.  z_bar[0] belongs to z[origin]. */
+INLINE void back_windows(window_t w, const block_t *k, int32_t row, int32_t windows, const int pool_first, ptrdiff_t origin,
+                         float *z_bar)
+{
+    const vec share = splat(1.0f / (float)k->counted);
+    for (int32_t panel = 0; panel < w.step; panel += PANEL) {
+        const norm_t n[2] = {norm_at(k, panel), norm_at(k, panel + LANES)};
+        const vec m1[2] = {load(k->m1 + panel) * share, load(k->m1 + panel + LANES) * share};
+        const vec m2[2] = {load(k->m2 + panel) * share * n[0].r, load(k->m2 + panel + LANES) * share * n[1].r};
+        const float *z = k->z, *a_bar = k->a_bar + (ptrdiff_t)row * w.step;
+        const int32_t *argmax = k->argmax + (ptrdiff_t)row * w.step;
+        window_t v = w;
+        for (int32_t i = 0; i < windows; i++, v.first += 2 * v.step, a_bar += v.step, argmax += v.step) {
+            RK_UNROLL
+            for (int h = 0; h < 2; h++) {
+                const int32_t c = panel + h * LANES;
+                const ivec chosen = load_i(argmax + c);
+                const vec above = load(a_bar + c);
+                if (pool_first) {
+                    vec best = zero();
+                    RK_EACH_IN(v, { best = choose(chosen == index, load(z + at), best); })
+                    const vec y_bar = keep(norm_y(&n[h], best) > zero(), above);
+                    const vec u_bar = n[h].scale * (y_bar - m1[h] - (best - n[h].mean) * m2[h]);
+                    RK_EACH_IN(v, { store(z_bar + (at - origin), keep(chosen == index, u_bar)); })
+                } else {
+                    RK_EACH_IN(v, {
+                        const vec here = load(z + at);
+                        const vec y_bar = keep((norm_y(&n[h], here) > zero()) & (chosen == index), above);
+                        store(z_bar + (at - origin), n[h].scale * (y_bar - m1[h] - (here - n[h].mean) * m2[h]));
+                    })
+                }
+            }
+        }
+    }
+}
+
+/* z_bar of the rows under pooled rows from .. to - 1; z_bar[0] belongs to z[origin]. */
+LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to, ptrdiff_t origin, float *z_bar)
+{
+    if (k->shape.pool_first)
+        RK_EACH_WINDOW(back_windows, k, from, to, 1, origin, z_bar)
+    else
+        RK_EACH_WINDOW(back_windows, k, from, to, 0, origin, z_bar)
+}
+
+LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
+{
+    if (pools(k))
+        block_back_pooled(k, from, to, 0, k->z_bar);
+    else
+        block_back_plain(k, from, to);
+}
+
+#endif
