@@ -139,7 +139,7 @@ def _run(args: argparse.Namespace, left: Sequence[PlannedRun]) -> list[tuple[Pla
         return []
     choose_ops(args.ops)  # a wrong name is refused before anything starts
     signals.raise_instead()  # to let the worker processes save
-    watch = (lambda: None) if args.quiet else Status(left).show
+    watch = (lambda: None) if args.quiet else _Status(left).show
     results = parallel.run_all(work, left, partial(_executor, args, len(left)), watch=watch)
     failures = [(run, error) for run, error in zip(left, results, strict=True) if error is not None]
     for _, error in failures:
@@ -159,7 +159,7 @@ def _executor(args: argparse.Namespace, runs: int) -> AbstractContextManager[Exe
     return parallel.dask_executor(address)
 
 
-class Status:
+class _Status:
     """A line for each run: waiting, what it does and when it should be done, or done.
 
     On a terminal the lines are shown in place; elsewhere those of runs at work are printed now and then.
