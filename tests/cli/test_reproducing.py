@@ -6,7 +6,7 @@ import json
 import pytest
 
 from reptile_np.cli import main, reproducing
-from reptile_np.cli.reproducing import Status
+from reptile_np.cli.reproducing import _Status
 from reptile_np.experiments.reproduction import PROGRESS, plan
 from reptile_np.experiments.targets import TARGETS
 
@@ -32,7 +32,7 @@ def test_on_a_terminal_every_run_has_a_line_that_is_replaced(planned, monkeypatc
     monkeypatch.setattr(reproducing.sys, "stderr", screen)
     clock = iter([100.0, 110.0])
     monkeypatch.setattr(reproducing.time, "monotonic", lambda: next(clock))
-    status = Status(planned)
+    status = _Status(planned)
     tell(planned[0], 100)
     status.show()
     assert screen.getvalue().splitlines() == [
@@ -50,7 +50,7 @@ def test_elsewhere_the_runs_at_work_are_shown_now_and_then(planned, monkeypatch)
     monkeypatch.setattr(reproducing.sys, "stderr", log)
     clock = iter([100.0, 101.0, 140.0])
     monkeypatch.setattr(reproducing.time, "monotonic", lambda: next(clock))
-    status = Status(planned)
+    status = _Status(planned)
     tell(planned[0], 100)
     for _ in range(3):
         status.show()
@@ -61,7 +61,7 @@ def test_a_damaged_progress_file_is_no_progress(planned, monkeypatch):
     log = io.StringIO()
     monkeypatch.setattr(reproducing.sys, "stderr", log)
     (planned[0].path / PROGRESS).write_text("{")
-    Status(planned).show()
+    _Status(planned).show()
     assert log.getvalue() == ""
 
 

@@ -129,7 +129,7 @@ def _checked(
             f"{op}: {image}, {kernel}, {padding} are too large for 32-bit kernels; use NumPy ops"
         )
     integers = (height, width, channels, taps_y, taps_x, filters, stride, top, left, rows, cols)
-    return Conv(*map(int, integers), large_tiles=False)
+    return Conv._make([*map(int, integers), False])
 
 
 @lru_cache(maxsize=1024)

@@ -55,8 +55,8 @@ class Conv(NamedTuple):
 
     @property
     def packed_kernel(self) -> int:
-        """Elements of the kernel with its channels padded."""
-        return self.taps * _padded(self.channels) * _padded(self.filters)
+        """Elements of the kernel with its channels padded; 36 points of a large Winograd tile may be stored."""
+        return max(self.taps, 36) * _padded(self.channels) * _padded(self.filters)
 
     @property
     def planning(self) -> int:
