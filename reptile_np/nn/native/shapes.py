@@ -55,7 +55,7 @@ class Conv(NamedTuple):
 
     @property
     def packed_kernel(self) -> int:
-        """Elements of the kernel with its channels padded; 36 points of a large Winograd tile may be stored."""
+        """Elements of the packed kernel, channels padded: its taps, or 36 points of a Winograd tile."""
         return max(self.taps, 36) * _padded(self.channels) * _padded(self.filters)
 
     @property
