@@ -24,6 +24,7 @@ def add_to(commands: Commands) -> None:
         "and a download that had begun goes on where it was",
     )
     data.add_argument("dataset", choices=tuple(OPTIONS))
+    data.add_argument("place", nargs="?", type=source, metavar="DIR|ZIP|URL", help="the same as --from")
     data.add_argument(
         "--from",
         dest="source",
@@ -44,6 +45,9 @@ def add_to(commands: Commands) -> None:
 
 def _data(args: argparse.Namespace) -> int:
     _refuse_options_of_others(args)
+    if None not in (args.place, args.source):
+        raise UsageError(f"data {args.dataset}: {args.place} and --from {args.source}; give one of them")
+    args.source = args.place or args.source
     signals.raise_instead()  # to remove partial files
     manifest = _import(args)
     if args.dataset == "omniglot":

@@ -77,9 +77,12 @@ class Progress:
             self._bar.update(done - self._bar.n)
             return
         now = time.monotonic()
-        if now - self._last_line < LINE_EVERY and done < self._total:
+        if now - self._last_line < LINE_EVERY and (done < self._total or not self._total):
             return
         self._last_line = now
+        if not self._total:  # not known
+            print(f"{self._what}: {done}", file=sys.stderr, flush=True)
+            return
         left = (now - self._began) / max(done - self._start, 1) * (self._total - done)
         parts = [f"{self._what}: {done}/{self._total}", *([note] if note else []), f"{duration(left)} to go"]
         print("  ".join(parts), file=sys.stderr, flush=True)

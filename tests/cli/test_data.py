@@ -74,3 +74,12 @@ def test_what_a_data_set_does_not_take_or_needs_is_said_in_one_line(arguments, s
     error = capsys.readouterr().err
     assert says in error
     assert len(error.splitlines()) == 1
+
+
+def test_the_place_of_the_images_may_be_named_without_an_option_but_not_twice(classes, tmp_path, capsys):
+    options = ["--size", 28, "--grey", "--to"]
+    imported(capsys, "folder", classes, *options, tmp_path / "a")
+    imported(capsys, "folder", "--from", classes, *options, tmp_path / "b")
+    assert (tmp_path / "a/images.json").read_bytes() == (tmp_path / "b/images.json").read_bytes()
+    assert main(["data", "folder", str(classes), "--from", "elsewhere", "--to", str(tmp_path / "c")]) == 2
+    assert "give one of them" in capsys.readouterr().err

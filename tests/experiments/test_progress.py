@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.experiments import progress
-from reptile_np.experiments.progress import Progress, RunningMean, duration
+from reptile_np.experiments.progress import Progress, Reporter, RunningMean, duration
 
 
 @given(st.floats(-1e6, 1e6), st.integers(1, 300))
@@ -59,3 +59,9 @@ def test_a_standard_error_that_is_closed_or_full_does_not_end_the_loop(monkeypat
 def test_a_name_from_elsewhere_cannot_command_the_terminal(capsys):
     list(Progress("\x1b[2Jimages\n.zip", 1).over("a"))
     assert capsys.readouterr().err.startswith(r"\x1b[2Jimages\n.zip: 1/1")
+
+
+def test_a_job_of_unknown_length_shows_how_far_it_is_and_no_end(capsys, monkeypatch):
+    monkeypatch.setattr("reptile_np.experiments.progress.LINE_EVERY", 0.0)
+    Reporter()("listing", 1000, None)
+    assert capsys.readouterr().err == "listing: 1000\n"
