@@ -53,8 +53,8 @@ def _beginning(*prefixes: str, of: Iterable[str] = presets.PRESETS) -> tuple[str
 TARGETS = {
     target.name: target
     for target in (
-        Target("table1", "Table 1: Mini-ImageNet", _beginning("mini-imagenet")),
-        Target("table2", "Table 2: Omniglot", _beginning("omniglot")),
+        Target("table1", "Table 1: Mini-ImageNet", _beginning("mini-imagenet", "maml-mini", "fomaml-mini")),
+        Target("table2", "Table 2: Omniglot", _beginning("omniglot", "maml-omniglot", "fomaml-omniglot")),
         Target(
             "figure1", "Figure 1: sine waves", _beginning("sine-reptile", "sine-maml", "sine-joint"), 1000
         ),

@@ -200,7 +200,7 @@ def test_a_second_example_can_be_added_removed_and_cleared(page):
     page.wait("JSON.parse(window.sent).classes.length === 4")
     page.click("[aria-label='clear C']")
     page.wait("document.getElementById('status').textContent === 'draw an example of C'")
-    assert page.run("return document.querySelectorAll('.answer').length") == 0
+    page.wait("document.querySelectorAll('.answer').length === 0")
 
 
 def test_the_keyboard_alone_draws_and_reaches_everything(page):

@@ -219,5 +219,6 @@ def test_a_team_on_one_core_is_not_much_slower_than_one_thread(before):
 
 
 def test_no_python_thread_is_left(before):
+    threads = threading.active_count()
     convolution(4)
-    assert threading.active_count() == 1
+    assert threading.active_count() == threads
