@@ -1,5 +1,7 @@
 """The one exception a user's mistake raises, and the form in which text is safe to print."""
 
+__all__ = ["UsageError", "printable"]
+
 
 class UsageError(ValueError):
     """Bad arguments or data: one line that says what, where and what to do.

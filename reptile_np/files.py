@@ -14,6 +14,17 @@ from typing import Any, BinaryIO
 
 from reptile_np.errors import UsageError
 
+__all__ = [
+    "NO_LOCKS",
+    "cache_directory",
+    "fcntl",
+    "locked",
+    "msvcrt",
+    "partial_files",
+    "remove_partial_files",
+    "replacing",
+]
+
 fcntl: Any
 msvcrt: Any
 try:

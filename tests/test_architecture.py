@@ -205,3 +205,14 @@ def test_importing_takes_less_than_half_a_second(module):
         for _ in range(5)
     ]
     assert min(seconds) < 0.5
+
+
+def test_every_module_with_public_names_lists_them():
+    """So that an editor, ``import *`` and the API reference agree on what is public."""
+    for file in FILES:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        public = [n.name for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
+        listed = any(isinstance(n, ast.Assign) and n.targets[0].id == "__all__" for n in tree.body
+                     if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name))  # fmt: skip
+        assert listed or not public, name(file)

@@ -34,6 +34,8 @@ from reptile_np.nn.models import Model
 from reptile_np.nn.ops import Array
 from reptile_np.tasks.image_classes import ArrayClasses
 
+__all__ = ["all_workloads"]
+
 
 @cache
 def all_workloads() -> tuple[Workload, ...]:

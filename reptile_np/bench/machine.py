@@ -14,6 +14,8 @@ import numpy as np
 
 from reptile_np.bench.measurement import Row
 
+__all__ = ["SPARE_LOAD", "SPREAD", "cores", "load", "machine", "why_busy"]
+
 SPREAD = 1.5
 """A median that is this many times its minimum is of a busy machine: records of idle ones have 1.06 to 1.25,
 with two threads 1.3; records of machines that had other work 1.35 to 1.46."""

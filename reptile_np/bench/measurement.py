@@ -25,6 +25,22 @@ from reptile_np.experiments.progress import Progress
 from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY, Ops
 
+__all__ = [
+    "CHUNK",
+    "LEAST_ROUNDS",
+    "PAUSE",
+    "PEAK_TRIALS",
+    "WARM_UP",
+    "Part",
+    "Row",
+    "Times",
+    "Variants",
+    "disagreement",
+    "measure",
+    "measure_all",
+    "our_variants",
+]
+
 TOLERANCE, PIECE_TOLERANCE = 1e-4, 1e-3
 """The largest relative differences, in norm, from float64: of losses and result, and of the result's pieces.
 

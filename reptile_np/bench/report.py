@@ -10,6 +10,8 @@ import textwrap
 from reptile_np.bench.measurement import Row
 from reptile_np.bench.runner import Measurements
 
+__all__ = ["WIDTH", "format_table", "milliseconds"]
+
 WIDTH = 80
 
 

@@ -24,6 +24,8 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import kernels_missing
 from reptile_np.nn.native.threads import MOST_THREADS
 
+__all__ = ["PROGRAM", "SECONDS", "Measurements", "child", "chosen", "run"]
+
 SECONDS = 70.0
 
 PROGRAM = """

@@ -31,6 +31,22 @@ from reptile_np.nn.layers import Bilinear
 from reptile_np.nn.models import Model
 from reptile_np.nn.ops import Array, Ops
 
+__all__ = [
+    "Answer",
+    "Contender",
+    "Evaluation",
+    "HessianProduct",
+    "InParameters",
+    "InnerLoop",
+    "MetaGradient",
+    "MetaIteration",
+    "Operation",
+    "Workload",
+    "forward_flops",
+    "gradient_flops",
+    "maml_flops",
+]
+
 
 class Answer(NamedTuple):
     """What contenders must agree on: losses (k,), and the result as one vector."""

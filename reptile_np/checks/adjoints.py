@@ -17,6 +17,8 @@ from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array
 
+__all__ = ["check_adjoint"]
+
 
 def check_adjoint(
     forward: Callable[[Array], Array],

@@ -15,6 +15,8 @@ from reptile_np.checks.differences import Slope
 from reptile_np.checks.report import Report, passed
 from reptile_np.meta.inner_loop import Array
 
+__all__ = ["ROUNDINGS", "Comparison", "Judge"]
+
 ROUNDINGS = 10
 """Rounding errors that a sum of many terms may have, in units of the relative precision."""
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 
+__all__ = ["ENOUGH", "TINY", "Slope", "slope"]
+
 ENOUGH = 1e-10
 """Two estimates that agree to this relative accuracy end the halving of the step."""
 TINY = (1e-7, 1.3e-7, 1.7e-7)

@@ -17,6 +17,8 @@ import numpy as np
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
 
+__all__ = ["Functions", "Hvp", "LossAndGrad", "Shapes", "check_phi", "piece_slices", "vector"]
+
 LossAndGrad: TypeAlias = Callable[[Array, Batch], tuple[Any, Array]]
 """(φ (n,), batch) ↦ (loss, gradient (n,))."""
 Hvp: TypeAlias = Callable[[Array, Batch, Array], Array]

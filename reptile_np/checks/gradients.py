@@ -64,6 +64,8 @@ from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
 
+__all__ = ["Direction", "check_grad", "check_hvp", "random_directions"]
+
 
 def check_grad(
     loss_and_grad: LossAndGrad,

@@ -18,6 +18,8 @@ from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
 from reptile_np.theory.expansions import METHODS, Sampler, Task, TaskFamily, distinct, run, stated
 
+__all__ = ["EXACT", "MetaExpansion", "MetaGradientFunction", "meta_gradient_expansion"]
+
 MetaGradientFunction = Callable[[Array, Sequence[Batch], float], Array]
 """(φ (n,), the k minibatches of a task, α) ↦ a direction (n,), in units of a gradient."""
 

@@ -37,6 +37,17 @@ from reptile_np.theory.expansions import Sampler, TaskFamily, distinct
 from reptile_np.theory.polynomials import Polynomials
 from reptile_np.theory.rational import rationals
 
+__all__ = [
+    "batches",
+    "generators",
+    "rational_vectors",
+    "shapes",
+    "small_fractions",
+    "task_families",
+    "trajectories",
+    "vectors",
+]
+
 
 def small_fractions(bound: int = 3, denominator: int = 3) -> st.SearchStrategy[Fraction]:
     """Draw a fraction of at most `bound` in size; simplest first."""

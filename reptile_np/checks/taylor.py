@@ -15,6 +15,8 @@ from reptile_np.checks.report import CheckFailure, Report, passed
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
 
+__all__ = ["VISIBLE", "check_taylor_order"]
+
 # A remainder counts if it is larger than this times the loss.  In float32 that is 170 rounding errors of a
 # single number (1.2e-7), enough for a sum of many; in float64 a wider margin costs nothing.
 VISIBLE = {True: 2e-5, False: 1e-11}

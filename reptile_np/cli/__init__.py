@@ -26,6 +26,8 @@ from collections.abc import Sequence
 
 from reptile_np.cli import signals
 
+__all__ = ["main"]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.  None: as a program, whose arguments are the process's.

@@ -11,6 +11,21 @@ from typing import NoReturn
 from reptile_np.cli.terminal import show
 from reptile_np.errors import UsageError
 
+__all__ = [
+    "Command",
+    "Commands",
+    "Parser",
+    "add_computing",
+    "add_json",
+    "json_file",
+    "natural",
+    "one_blas_thread",
+    "path",
+    "positive",
+    "seconds",
+    "source",
+]
+
 Command = Callable[[argparse.Namespace], int]
 
 

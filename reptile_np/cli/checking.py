@@ -10,6 +10,8 @@ from reptile_np.cli import signals
 from reptile_np.cli.arguments import Commands, add_json, json_file, positive, seconds
 from reptile_np.cli.terminal import GREEN, RED, note, paint, show, show_json
 
+__all__ = ["add_to"]
+
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""

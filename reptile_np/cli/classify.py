@@ -10,6 +10,8 @@ from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path
 from reptile_np.cli.terminal import BOLD, paint, show, show_json
 from reptile_np.errors import UsageError, printable
 
+__all__ = ["MODES", "add_to"]
+
 MODES = {"non_transductive": False, "transductive": True}
 """Mode ↦ the argument of `Learner.predict_proba`."""
 

@@ -10,6 +10,8 @@ from reptile_np.cli.arguments import Commands, add_json, natural, path, positive
 from reptile_np.cli.terminal import note, show, show_json
 from reptile_np.errors import UsageError
 
+__all__ = ["OPTIONS", "add_to"]
+
 OPTIONS = {"omniglot": (), "mini-imagenet": ("skip_bad",), "folder": ("size", "grey", "seed", "splits")}
 """For each data set the options that it alone reads."""
 

@@ -9,6 +9,8 @@ from reptile_np.cli import signals
 from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path
 from reptile_np.cli.terminal import show, show_json
 
+__all__ = ["NAMES", "SUFFIXES", "add_to"]
+
 NAMES = ("1", "2", "3", "curve", "same-k")
 SUFFIXES = (".csv", ".png", ".svg")
 

@@ -13,6 +13,8 @@ from reptile_np.cli.arguments import Commands, add_json, path
 from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, show, show_json
 from reptile_np.errors import UsageError, printable
 
+__all__ = ["add_to"]
+
 if TYPE_CHECKING:
     from reptile_np.experiments.presets import Preset
     from reptile_np.experiments.run_list import RunSummary

@@ -9,6 +9,8 @@ from reptile_np.cli import signals
 from reptile_np.cli.arguments import Commands, natural, one_blas_thread
 from reptile_np.cli.terminal import flush, show
 
+__all__ = ["add_to"]
+
 
 def add_to(commands: Commands) -> None:
     """Add the command."""

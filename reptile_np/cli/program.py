@@ -21,6 +21,8 @@ from reptile_np.cli import (
 from reptile_np.cli.arguments import Commands, Parser
 from reptile_np.errors import UsageError
 
+__all__ = ["run"]
+
 
 def run(argv: Sequence[str] | None) -> int:
     """Run one command; None: as a program, whose arguments are the process's."""

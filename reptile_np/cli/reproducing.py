@@ -16,6 +16,8 @@ from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path, 
 from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, program_name, show, show_json
 from reptile_np.errors import UsageError
 
+__all__ = ["LINES_EVERY", "add_to"]
+
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 

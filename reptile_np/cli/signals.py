@@ -11,6 +11,8 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
+__all__ = ["EXIT_CODE", "STOPS", "end_at_once", "raise_instead"]
+
 EXIT_CODE = 130
 STOPS = (signal.SIGINT, signal.SIGTERM)
 

@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from reptile_np.errors import UsageError, printable
 
+__all__ = ["IN_ASCII", "WIDTH", "flush", "note", "paint", "prepare", "program_name", "show", "show_json"]
+
 BOLD, RED, GREEN = "1", "31", "32"
 WIDTH = 80
 """Columns that every table fits."""

@@ -22,6 +22,8 @@ from reptile_np.cli.arguments import (
 from reptile_np.cli.terminal import WIDTH, note, program_name, show, show_json
 from reptile_np.errors import UsageError
 
+__all__ = ["A_MINUTE", "add_to", "interval"]
+
 if TYPE_CHECKING:
     from reptile_np.experiments.presets import Preset
     from reptile_np.nn.ops import Ops

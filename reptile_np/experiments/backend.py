@@ -10,6 +10,8 @@ from reptile_np.nn import native
 from reptile_np.nn.native.threads import MOST_THREADS
 from reptile_np.nn.ops import NUMPY, Ops
 
+__all__ = ["choose_ops", "kernels_missing"]
+
 
 def choose_ops(name: str = "auto", threads: int | None = None) -> Ops:
     """Return the table called "auto", "numpy", "native" or "native-<isa>".

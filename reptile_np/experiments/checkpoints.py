@@ -28,6 +28,8 @@ from reptile_np.files import replacing
 from reptile_np.meta.inner_loop import Array
 from reptile_np.meta.training import Step
 
+__all__ = ["FORMAT", "has_checkpoint", "load_newest", "load_step", "save_step", "set_damaged_aside"]
+
 FORMAT = 1
 NEWEST, BEFORE, DAMAGED = "checkpoint.npz", "checkpoint-before.npz", "checkpoint-damaged.npz"
 

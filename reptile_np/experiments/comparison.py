@@ -13,6 +13,8 @@ from itertools import groupby
 
 from reptile_np.experiments.reproduction import PlannedRun
 
+__all__ = ["HEADINGS", "MODES", "NOTE", "WIDTHS", "Row", "rows", "to_json", "to_markdown", "to_text"]
+
 MODES = ("non_transductive", "transductive")
 HEADINGS = ("seeds", "ours", "spread", "95 %", "paper", "±", "diff", "within")
 WIDTHS = (26, 5, 7, 7, 7, 7, 6, 7, 8)

@@ -15,6 +15,8 @@ import numpy as np
 import reptile_np
 from reptile_np.nn.ops import Ops
 
+__all__ = ["describe"]
+
 
 def describe(ops: Ops) -> dict[str, Any]:
     """Return the environment of a run as plain JSON values; `commit` is None outside a clone."""

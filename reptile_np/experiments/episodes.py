@@ -28,6 +28,8 @@ from reptile_np.meta.inner_loop import Batch
 from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, omniglot, sine
 from reptile_np.tasks.image_classes import ImageClasses, Splits, inverted, rotated, split_classes
 
+__all__ = ["Episodes", "FewShotEpisodes", "SineEpisodes", "Split", "make_episodes"]
+
 Split = Literal["test", "train", "validation"]
 
 

@@ -35,6 +35,8 @@ from reptile_np.nn import models
 from reptile_np.nn.models import Model
 from reptile_np.nn.ops import Ops
 
+__all__ = ["KEEP", "OPTIMIZERS", "Experiment", "make_experiment", "network", "outer_optimizers"]
+
 OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"sgd": Sgd, "momentum": HeavyBall, "adam": Adam}
 KEEP: dict[str, Keep] = {"reptile": "ends", "fomaml": "ends", "maml": "hessians", "joint": "all"}
 """What each algorithm's direction needs of a trajectory."""

@@ -11,6 +11,8 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments.specs import EvaluationSpec, Preset
 from reptile_np.nn.models import Model
 
+__all__ = ["UNKNOWN_MEMORY", "check_memory", "check_settings", "memory", "memory_needed"]
+
 UNKNOWN_MEMORY = 2**36  # bytes; assumed if the operating system does not say how much there is
 
 

@@ -23,6 +23,8 @@ from reptile_np.experiments.run_directory import RunDirectory, SavedRun
 from reptile_np.experiments.scores import ClassificationScores
 from reptile_np.nn.ops import Ops
 
+__all__ = ["compare"]
+
 
 def compare(
     runs: tuple[Path | SavedRun, Path | SavedRun],

@@ -24,6 +24,23 @@ from typing import Any, TypeVar
 
 from reptile_np.errors import UsageError, printable
 
+__all__ = [
+    "BLAS_THREADS",
+    "LOSSES",
+    "STOPPED",
+    "WORTH_A_PROCESS",
+    "Executors",
+    "Item",
+    "cores",
+    "dask_executor",
+    "job_count",
+    "processes",
+    "run_all",
+    "saves_when_told_to_stop",
+    "worker_losses_in_one_line",
+    "worker_processes",
+]
+
 Item = TypeVar("Item")
 Executors = Callable[[], AbstractContextManager[Executor]]
 """Makes an executor, again if worker processes of the one before were lost."""

@@ -15,6 +15,8 @@ from reptile_np.experiments.specs import (
     TaskSpec,
 )
 
+__all__ = ["MINI_IMAGENET"]
+
 
 def _v1(
     cell: str,

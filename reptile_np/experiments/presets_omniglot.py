@@ -16,6 +16,8 @@ from reptile_np.experiments.specs import (
     Watch,
 )
 
+__all__ = ["OMNIGLOT"]
+
 
 def _omniglot_v1(
     cell: str,

@@ -21,6 +21,8 @@ from reptile_np.experiments.specs import (
     TaskSpec,
 )
 
+__all__ = ["FAMILY", "GRADIENTS", "KS", "META_BATCH", "Study", "same_k"]
+
 KS = range(1, 9)
 META_BATCH = 4
 WAYS, BATCH = 5, 10

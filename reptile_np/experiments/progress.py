@@ -15,6 +15,19 @@ from typing import Any, TypeVar
 
 from reptile_np.errors import printable
 
+__all__ = [
+    "BAR",
+    "LINE_EVERY",
+    "MEMORY",
+    "Item",
+    "Progress",
+    "Report",
+    "Reporter",
+    "RunningMean",
+    "duration",
+    "notice",
+]
+
 Item = TypeVar("Item")
 
 Report = Callable[[str, int, int], None]

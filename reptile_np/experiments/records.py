@@ -14,6 +14,8 @@ from reptile_np.experiments import checkpoints
 from reptile_np.experiments.run_directory import CONFIG, ENVIRONMENT, RECORDS, RESULT, RunDirectory
 from reptile_np.files import replacing
 
+__all__ = ["CHECKPOINT_BYTES", "FORMAT_0", "export"]
+
 CHECKPOINT_BYTES = 1_000_000  # of an unfinished run's checkpoint, which is copied so that it can go on
 FORMAT_0 = (
     "recorded by version 0.1.0, format 0: kernels, versions and processor were not written down; seconds are "

@@ -25,6 +25,8 @@ from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
 from reptile_np.experiments.specs import EvaluationSpec, Preset
 from reptile_np.experiments.targets import Target
 
+__all__ = ["BUSY", "PROGRESS", "PROGRESS_EVERY", "PlannedRun", "ProgressFile", "plan", "progress_of", "work"]
+
 PROGRESS = "progress.json"
 PROGRESS_EVERY = 1.0  # seconds between two reports of a run
 BUSY = 60.0  # seconds that a run waits for the process which had it before and was told to stop

@@ -29,6 +29,16 @@ from reptile_np.experiments.specs import Preset
 from reptile_np.files import locked, partial_files, remove_partial_files, replacing
 from reptile_np.meta.training import Step
 
+__all__ = [
+    "CHOOSE_ANOTHER",
+    "DESCRIPTION_OF_FORMAT_0",
+    "FORMAT",
+    "GO_ON",
+    "RunDirectory",
+    "RunIsBusy",
+    "SavedRun",
+]
+
 FORMAT = 1
 LOCK, CONFIG, ENVIRONMENT = "lock", "config.json", "environment.json"
 RECORDS, RESULT = "records.jsonl", "result.json"

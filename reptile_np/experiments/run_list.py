@@ -12,6 +12,8 @@ from typing import Any
 
 from reptile_np.errors import UsageError
 
+__all__ = ["RunSummary", "find", "read"]
+
 
 @dataclass(frozen=True)
 class RunSummary:

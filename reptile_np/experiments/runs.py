@@ -29,6 +29,8 @@ from reptile_np.experiments.watching import watcher
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 
+__all__ = ["RECORDS", "SAVE_EVERY", "Sitting", "evaluate", "train"]
+
 SAVE_EVERY = 30.0  # seconds between checkpoints
 RECORDS = 200  # lines that a whole run writes
 

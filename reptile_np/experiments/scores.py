@@ -16,6 +16,15 @@ from reptile_np.meta.evaluation import Accuracy, Predictor, Score, accuracy, squ
 from reptile_np.meta.inner_loop import Array
 from reptile_np.tasks import sine
 
+__all__ = [
+    "ClassificationScores",
+    "ClassificationScoring",
+    "RegressionScores",
+    "RegressionScoring",
+    "Scores",
+    "Scoring",
+]
+
 
 class Scores(Protocol):
     """The scores of an initialisation."""

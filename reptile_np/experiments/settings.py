@@ -13,6 +13,8 @@ from typing import Any, get_args, get_type_hints
 from reptile_np.errors import UsageError, printable
 from reptile_np.experiments.specs import Preset
 
+__all__ = ["LARGEST", "UNUSED", "checked", "from_json", "setting_keys", "to_json", "with_settings"]
+
 LARGEST = 2**63 - 1
 _DRAWN = {"tasks.classes", "tasks.images"}
 _SIZE = {"tasks.side", "tasks.channels"}

@@ -10,6 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+__all__ = [
+    "LATER",
+    "Algorithm",
+    "Cell",
+    "EvaluationSpec",
+    "InnerSpec",
+    "Network",
+    "OuterSpec",
+    "Preset",
+    "Published",
+    "Source",
+    "TaskSpec",
+    "Watch",
+]
+
 Algorithm = Literal["reptile", "fomaml", "maml", "joint"]
 Source = Literal["sine", "glyphs", "omniglot", "mini-imagenet", "folder"]
 Network = Literal["conv", "mini-imagenet", "mini-imagenet-v1", "finn-omniglot", "finn-mini-imagenet"]

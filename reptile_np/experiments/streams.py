@@ -14,6 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+__all__ = ["Name", "Streams"]
+
 Name = Literal["split", "init", "tasks", "batches", "evaluation", "classes", "watch"]
 _KEYS: dict[Name, int] = {
     "split": 0,

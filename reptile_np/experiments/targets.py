@@ -14,6 +14,8 @@ from reptile_np.errors import UsageError, printable
 from reptile_np.experiments import presets
 from reptile_np.experiments.specs import EvaluationSpec, Preset
 
+__all__ = ["TARGETS", "TASKS", "Target", "get"]
+
 TASKS = 10_000  # test tasks of every evaluation, as in the paper
 
 

@@ -20,6 +20,8 @@ from reptile_np.experiments.experiment import Experiment
 from reptile_np.experiments.specs import Preset, Watch
 from reptile_np.meta.training import Step
 
+__all__ = ["MOST_TASKS", "POINTS", "SHARE", "WORTH_WATCHING", "watch", "watcher"]
+
 POINTS = 20
 SHARE = 0.01  # of the examples of training: about its share of the time
 WORTH_WATCHING = 300.0  # seconds of training below which a run is not watched

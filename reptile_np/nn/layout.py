@@ -18,6 +18,8 @@ import numpy as np
 
 from reptile_np.nn.ops import Array
 
+__all__ = ["Layout"]
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -16,6 +16,8 @@ import numpy as np
 
 from reptile_np.nn.ops import Array
 
+__all__ = ["Loss", "Reduction", "SoftmaxCrossEntropy", "SquaredError", "reduce"]
+
 Reduction = Literal["sum", "mean"]
 
 

@@ -16,6 +16,8 @@ import numpy as np
 from reptile_np.errors import UsageError
 from reptile_np.nn.ops import Array
 
+__all__ = ["checked_inputs", "checked_labels", "checked_targets"]
+
 
 def checked_inputs(x: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     """Return x; it must be (b, *shape), b ≥ 1, of a float dtype that can be converted to `dtype`, φ's."""

@@ -22,6 +22,8 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 from reptile_np.errors import UsageError
 from reptile_np.tasks.reports import NoteCallback, one_line, reason
 
+__all__ = ["ARCHIVE_SUFFIXES", "PICKLE_SUFFIXES", "Limits", "read_file", "read_files", "refuse", "stem"]
+
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 PICKLE_SUFFIXES = (".pkl", ".pickle")
 

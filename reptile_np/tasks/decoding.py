@@ -24,6 +24,24 @@ from numpy.typing import NDArray
 from reptile_np.errors import UsageError
 from reptile_np.tasks.reports import one_line, reason
 
+__all__ = [
+    "BATCH",
+    "BATCH_BYTES",
+    "LARGEST_IMAGE",
+    "BadImage",
+    "Conversion",
+    "Filter",
+    "Key",
+    "Pixels",
+    "convert",
+    "decode_all",
+    "formats",
+    "opened",
+    "pillow",
+    "pillow_version",
+    "suffixes",
+]
+
 if TYPE_CHECKING:
     from types import ModuleType
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from reptile_np.errors import UsageError
 from reptile_np.tasks.reports import ProgressCallback, no_progress, one_line, reason
 
+__all__ = ["CHUNK", "TIMEOUT_SECONDS", "fetch"]
+
 CHUNK = 1 << 16
 TIMEOUT_SECONDS = 60.0
 

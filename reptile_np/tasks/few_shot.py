@@ -15,6 +15,8 @@ from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
 from reptile_np.tasks.image_classes import ImageClasses, turned
 
+__all__ = ["Task", "minibatches", "minibatches_with_replacement", "sample_task", "separate_tail"]
+
 
 class Task(NamedTuple):
     """Examples to learn from (support), and disjoint examples to measure the result with (query).

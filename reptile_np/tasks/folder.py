@@ -24,6 +24,17 @@ from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
 from reptile_np.tasks.importing import Plan, PlannedClass
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line, reason
 
+__all__ = [
+    "LARGEST_SIDE",
+    "LEAST_CLASSES",
+    "LEAST_IMAGES",
+    "LIMITS",
+    "NAME",
+    "SHARES",
+    "import_folder",
+    "load",
+]
+
 NAME = "images"
 LEAST_IMAGES = 6  # of a class: 5 shots and 1 query
 LEAST_CLASSES = 5  # of each split, if there are three times as many

@@ -14,6 +14,20 @@ from numpy.typing import NDArray
 from reptile_np.errors import UsageError
 from reptile_np.tasks.image_classes import ArrayClasses
 
+__all__ = [
+    "KNOTS",
+    "KNOT_NOISE",
+    "LINEAR_NOISE",
+    "PEN_RADIUS",
+    "SAMPLES_PER_SPAN",
+    "SHIFT_NOISE",
+    "SIDE",
+    "STEP",
+    "STROKES",
+    "UNIT",
+    "draw",
+]
+
 SIDE = 28
 STROKES = 3  # largest number
 KNOTS = 5  # of each stroke

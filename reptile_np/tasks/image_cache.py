@@ -25,6 +25,24 @@ from reptile_np.tasks.decoding import Conversion, Filter, Pixels
 from reptile_np.tasks.image_classes import Indices, Splits, selected
 from reptile_np.tasks.reports import one_line, reason
 
+__all__ = [
+    "CHUNK",
+    "FORMAT",
+    "REMAP",
+    "SMALL",
+    "SPLITS",
+    "CachedClass",
+    "CachedImages",
+    "Manifest",
+    "Split",
+    "content_digest",
+    "find",
+    "load",
+    "manifest_text",
+    "npy_header",
+    "read_manifest",
+]
+
 FORMAT = 1
 SMALL = 1 << 26  # bytes: the pixels of smaller sets are verified at every load, in less than 0.1 s
 REMAP = 1 << 25  # bytes read until the file is mapped anew: its pages in memory count as resident

@@ -14,6 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from reptile_np.errors import UsageError
 
+__all__ = [
+    "ArrayClasses",
+    "ImageClasses",
+    "Indices",
+    "Splits",
+    "inverted",
+    "rotated",
+    "selected",
+    "split_classes",
+    "turned",
+]
+
 Indices = NDArray[np.intp]
 
 

@@ -26,6 +26,8 @@ from reptile_np.tasks.image_cache import CachedClass, Manifest, Split
 from reptile_np.tasks.partial_import import Files, PartialImport, Reader
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line, reason
 
+__all__ = ["Plan", "PlannedClass", "survey", "target_folder", "write"]
+
 
 @dataclass(frozen=True)
 class PlannedClass:

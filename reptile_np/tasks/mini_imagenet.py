@@ -29,12 +29,12 @@ from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
 from reptile_np.tasks.importing import Plan, PlannedClass
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line
 
+__all__ = ["CONVERSION", "NAME", "import_mini_imagenet", "load"]
 NAME = "mini-imagenet"
 CONVERSION = Conversion(84, 84, 3, "lanczos")  # images of 84 x 84, the usual ones, are used as they are
 OFFICIAL_CLASSES: dict[Split, int] = {"train": 64, "validation": 16, "test": 20}
 OFFICIAL_IMAGES = 600  # of each class
-LEAST_CLASSES = 5  # for tasks of 5 ways
-LEAST_IMAGES = 15  # for training tasks of 15 shots
+LEAST_CLASSES, LEAST_IMAGES = 5, 15  # for tasks of 5 ways, and training tasks of 15 shots
 LIMITS = Limits(file_bytes=1 << 24, files=200_000, total_bytes=1 << 35)
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -24,6 +24,19 @@ from reptile_np.tasks.importing import Plan, PlannedClass
 from reptile_np.tasks.omniglot_files import SETS, SIDE
 from reptile_np.tasks.reports import ProgressCallback, no_progress, one_line
 
+__all__ = [
+    "ADDRESS",
+    "FORMER_CACHE",
+    "NAME",
+    "OFFICIAL",
+    "TRAINING_CHARACTERS",
+    "Content",
+    "import_omniglot",
+    "load",
+    "splits",
+    "splits_in_three",
+]
+
 ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 NAME = "omniglot"
 TRAINING_CHARACTERS = 1200  # of 1,623 (released program); the others are tested on

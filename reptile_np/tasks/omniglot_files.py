@@ -16,6 +16,8 @@ from reptile_np.tasks.archives import Limits, read_files
 from reptile_np.tasks.decoding import BadImage, Pixels, opened, pillow
 from reptile_np.tasks.reports import one_line
 
+__all__ = ["LIMITS", "SCANNED_SIDE", "SETS", "SIDE", "check_zip", "decode", "find", "read"]
+
 SETS = ("images_background", "images_evaluation")
 SIDE = 28
 SCANNED_SIDE = 105

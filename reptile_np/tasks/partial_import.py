@@ -17,6 +17,8 @@ from reptile_np.errors import UsageError
 from reptile_np.tasks.decoding import BadImage, Conversion, Pixels, decode_all
 from reptile_np.tasks.reports import ProgressCallback, one_line
 
+__all__ = ["SYNC_EVERY", "Files", "PartialImport", "Reader"]
+
 SYNC_EVERY = 16  # batches: a loss of power costs at most as many
 
 Files = Iterable[tuple[str, bytes]]

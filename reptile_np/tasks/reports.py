@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+__all__ = ["NoteCallback", "ProgressCallback", "no_notes", "no_progress", "one_line", "reason"]
+
 ProgressCallback = Callable[[str, int, int | None], None]
 """Called with the job's name, the amount done, and the total (None: not known)."""
 

@@ -17,6 +17,8 @@ from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Batch
 from reptile_np.tasks.few_shot import Task
 
+__all__ = ["AMPLITUDES", "GRID", "INTERVAL", "PHASES", "Wave", "sample_task", "sample_wave"]
+
 AMPLITUDES = (0.1, 5.0)
 PHASES = (0.0, 2 * np.pi)
 INTERVAL = (-5.0, 5.0)

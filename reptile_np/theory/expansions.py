@@ -30,6 +30,25 @@ from reptile_np.meta.optimizers import Sgd
 from reptile_np.theory.polynomials import degree_in_alpha
 from reptile_np.theory.rational import polynomial_coefficients
 
+__all__ = [
+    "METHODS",
+    "TERMS",
+    "Coefficients",
+    "Method",
+    "Sampler",
+    "Task",
+    "TaskFamily",
+    "distinct",
+    "fomaml_gradient",
+    "independent",
+    "maml_gradient",
+    "reptile_gradient",
+    "run",
+    "stated",
+    "stated_sum",
+    "weighted_gradient",
+]
+
 Task: TypeAlias = Sequence[Batch]
 """All the minibatches of one task."""
 Sampler: TypeAlias = Callable[[Task, int], Iterable[tuple[Batch, ...]]]

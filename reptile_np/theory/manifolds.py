@@ -18,6 +18,18 @@ import numpy as np
 from reptile_np.meta.inner_loop import Array
 from reptile_np.theory.rational import rationals, solve
 
+__all__ = [
+    "Affine",
+    "Manifold",
+    "Sphere",
+    "alternate",
+    "cycle_limit",
+    "distance_gradient",
+    "half_squared_distance",
+    "move",
+    "nearest_point",
+]
+
 
 class Manifold(Protocol):
     """A set of solutions, given by its projection."""

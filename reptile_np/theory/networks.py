@@ -14,6 +14,8 @@ from reptile_np.nn.models import Model, sine_mlp
 from reptile_np.nn.parameter_free import Flatten, Relu
 from reptile_np.theory.expansions import Task, TaskFamily
 
+__all__ = ["sine_waves", "small_images"]
+
 
 def sine_waves(tasks: int = 2, batches: int = 3, seed: int = 0) -> TaskFamily:
     """Return the 1-64-64-1 MLP on `tasks` sine waves, each of `batches` minibatches of 10 points."""

@@ -19,6 +19,8 @@ import numpy as np
 from reptile_np.meta.inner_loop import Array
 from reptile_np.theory.rational import rationals
 
+__all__ = ["Exponents", "Polynomials", "degree_in_alpha", "random_tasks"]
+
 Exponents: TypeAlias = tuple[int, ...]
 """One power per variable."""
 

@@ -16,6 +16,8 @@ import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 
+__all__ = ["coordinates", "exact_gradient", "polynomial_coefficients", "rationals", "solve"]
+
 
 def rationals(values: Any) -> Array:
     """Return `values` (integers or rationals, any shape) as an object array of `Fraction`.

@@ -20,6 +20,8 @@ from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn.models import Model
 from reptile_np.tasks.sine import INTERVAL, Wave
 
+__all__ = ["LINES", "SHOWN", "SIZE", "WAVE", "draw", "table"]
+
 STEPS, POINTS, RATE = 32, 10, 0.02
 SHOWN = (0, 1, 8, STEPS)
 """After which steps the prediction is shown."""

@@ -19,6 +19,8 @@ from reptile_np.experiments.figures.style import Table
 from reptile_np.meta.inner_loop import Array
 from reptile_np.theory.manifolds import Sphere, distance_gradient, move
 
+__all__ = ["CURVES", "EPSILON", "MOVES", "SIZE", "START", "draw", "limit", "path", "table"]
+
 CURVES = (Sphere(np.array([-3.4, -0.9]), 2.0), Sphere(np.array([3.2, 0.9]), 1.9))
 START = np.array([2.2, 3.9])
 MOVES = 60

@@ -16,6 +16,8 @@ import numpy as np
 from reptile_np.experiments.figures import style
 from reptile_np.experiments.figures.style import Table
 
+__all__ = ["CURVES", "SIZE", "WINDOW", "Points", "draw", "smooth", "table"]
+
 WINDOW = 7
 """How many evaluations a smoothed point averages, of every seed."""
 SIZE = (7.2, 4.6)

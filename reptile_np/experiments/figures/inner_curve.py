@@ -13,6 +13,8 @@ import numpy as np
 from reptile_np.experiments.figures import style
 from reptile_np.experiments.figures.style import Table
 
+__all__ = ["COLOURS", "LINES", "SIZE", "Curves", "draw", "table"]
+
 SIZE = (6.4, 4.0)
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.AMBER, style.SKY)
 LINES = {"transductive": "-", "non_transductive": "--"}

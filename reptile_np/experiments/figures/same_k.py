@@ -17,6 +17,8 @@ from reptile_np.experiments.comparison import Row
 from reptile_np.experiments.figures import style
 from reptile_np.experiments.figures.style import Table
 
+__all__ = ["METHODS", "SIZE", "draw", "table"]
+
 SIZE = (7.2, 4.0)
 METHODS = {
     "reptile": ("Reptile", style.BLUE, "-o"),

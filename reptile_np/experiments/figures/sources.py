@@ -21,6 +21,8 @@ from reptile_np.meta.training import Step
 from reptile_np.nn.models import Model
 from reptile_np.nn.ops import Ops
 
+__all__ = ["FIGURES", "SINE", "table"]
+
 SINE = {"joint training": "sine-joint", "MAML": "sine-maml", "Reptile": "sine-reptile"}
 FIGURES = {
     "1": figure_1,

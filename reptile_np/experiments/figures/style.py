@@ -19,6 +19,8 @@ from typing import Any
 from reptile_np.errors import UsageError
 from reptile_np.files import replacing
 
+__all__ = ["THEMES", "Draw", "Table", "check_installed", "from_csv", "save", "to_csv"]
+
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#8C8C8C"
 

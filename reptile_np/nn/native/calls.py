@@ -25,6 +25,8 @@ from reptile_np.nn.native.shapes import LARGEST, Shape
 from reptile_np.nn.native.threads import Pace
 from reptile_np.nn.native.vector_pool import MAPPED, VectorPool
 
+__all__ = ["IDLE_PLANS", "NetworkCalls", "floats", "pointer"]
+
 IDLE_PLANS = 4
 """How many plans not in use a network keeps: those used last."""
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
+__all__ = ["HERE", "PACKAGE", "copy_with_kernels", "explain_absence", "has_kernels"]
+
 HERE = Path(__file__).resolve().parent
 PACKAGE = "reptile_np"
 

@@ -26,6 +26,8 @@ from reptile_np.nn.native.shapes import LARGEST, MOST_PLANNING, PANEL, Conv
 from reptile_np.nn.native.threads import Team
 from reptile_np.nn.ops import NUMPY, Padding
 
+__all__ = ["Kernels"]
+
 
 class Kernels:
     """One instruction set's table and a team of threads: the convolutions of an `Ops`, checked.

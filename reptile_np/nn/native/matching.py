@@ -22,6 +22,8 @@ from reptile_np.nn.native.shapes import (
 )
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
 
+__all__ = ["MOST_BLOCKS", "MOST_DENSE", "NotMatched", "conv_shape", "match"]
+
 MOST_BLOCKS = 8
 MOST_DENSE = 8
 

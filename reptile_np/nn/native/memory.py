@@ -12,6 +12,8 @@ import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 
+__all__ = ["HUGE_PAGE", "Workspace", "aligned_bytes", "contiguous"]
+
 HUGE_PAGE = 2**21
 SINGLE, LABEL = np.dtype(np.float32), np.dtype(np.int32)
 """The dtypes of the kernels' vectors and labels; comparing with a dtype is faster than with a type."""

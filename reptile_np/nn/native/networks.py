@@ -39,6 +39,8 @@ from reptile_np.nn.native.threads import Team
 from reptile_np.nn.ops import NUMPY, Ops
 from reptile_np.nn.validation import checked_inputs, checked_labels, checked_targets
 
+__all__ = ["AModel", "NativeNetwork", "NativeOps", "native_ops", "restored_ops"]
+
 AModel = TypeVar("AModel")
 
 

@@ -15,6 +15,8 @@ from reptile_np.nn.native.calls import NetworkCalls, floats
 from reptile_np.nn.native.extension import ffi
 from reptile_np.nn.native.memory import contiguous
 
+__all__ = ["LAST_STEP", "COptimizer", "in_c"]
+
 LAST_STEP = 2**31 - 1
 """C counts Adam's steps in 32 bits; later steps are left to Python."""
 

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from reptile_np.nn.native.extension import ffi, table_of
 
+__all__ = ["fma_gflops"]
+
 
 def fma_gflops(name: str, threads: int = 1) -> float:
     """Return the GFLOP/s of `threads` threads that only multiply and add in registers, for one variant.

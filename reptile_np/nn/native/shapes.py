@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
+__all__ = ["LARGEST", "MOST_PLANNING", "PANEL", "Block", "Conv", "ConvNetwork", "Shape", "TanhNetwork"]
+
 LARGEST = 2**29
 """The most elements of any one work array: byte offsets stay within 32 bits."""
 MOST_PLANNING = 4_000_000

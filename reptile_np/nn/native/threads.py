@@ -24,6 +24,8 @@ from statistics import median
 
 from reptile_np.errors import UsageError
 
+__all__ = ["LEAST_WORK", "MOST_THREADS", "PERIOD", "TRIAL", "Pace", "Team", "thread_count"]
+
 MOST_THREADS = 64
 LEAST_WORK = 30_000_000
 """Multiply-adds of a call, half a millisecond, below which waking a second thread may cost what it saves."""

@@ -23,6 +23,8 @@ import numpy as np
 
 from reptile_np.nn.ops import Array
 
+__all__ = ["MAPPED", "MOST_FREE", "VectorPool"]
+
 MAPPED = 2**17
 """Bytes from which glibc's malloc asks the system for a new block; smaller blocks malloc itself keeps."""
 MOST_FREE = 64

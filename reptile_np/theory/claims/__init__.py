@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network
 from reptile_np.theory.claims.claim import Claim, Value
 
+__all__ = ["SECTIONS", "format_table", "verify"]
+
 SECTIONS = (algorithm, expansion, network, manifold, breakdown)
 
 

@@ -22,6 +22,18 @@ from reptile_np.theory.expansions import METHODS, Task, TaskFamily, weighted_gra
 from reptile_np.theory.polynomials import degree_in_alpha
 from reptile_np.theory.rational import exact_gradient, polynomial_coefficients
 
+__all__ = [
+    "average_update_gap",
+    "curvature_covariance",
+    "joint_training",
+    "moving_average",
+    "multiple_of",
+    "one_step",
+    "outer_loop",
+    "task_loss",
+    "verify",
+]
+
 
 def verify() -> list[Claim]:
     """Return the claims of sections 1 and 2."""

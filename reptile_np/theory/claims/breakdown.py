@@ -24,6 +24,22 @@ from reptile_np.theory.claims.shared import example, remainders
 from reptile_np.theory.expansions import METHODS, Sampler, Task, TaskFamily, stated
 from reptile_np.theory.networks import sine_waves, small_images
 
+__all__ = [
+    "BATCH_NORM",
+    "adam_inside",
+    "architectures",
+    "batch_norm",
+    "cycle",
+    "cycling",
+    "first_roles",
+    "fixed_roles",
+    "joined",
+    "kinks",
+    "overlapping",
+    "relative",
+    "verify",
+]
+
 BATCH_NORM = "breakdown: batch norm across minibatches"
 
 

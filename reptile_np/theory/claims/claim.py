@@ -9,6 +9,8 @@ import numpy as np
 
 from reptile_np.theory.rational import rationals
 
+__all__ = ["Claim", "Value", "at_least", "close", "equal"]
+
 Value = float | str
 
 

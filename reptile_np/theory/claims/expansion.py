@@ -28,6 +28,22 @@ from reptile_np.theory.expansions import (
 )
 from reptile_np.theory.rational import coordinates, exact_gradient, polynomial_coefficients, rationals
 
+__all__ = [
+    "EQUATIONS",
+    "beyond",
+    "chain_rule",
+    "coordinates_in",
+    "expected_gradients",
+    "general_weights",
+    "inner_product",
+    "inner_products",
+    "measured_coefficients",
+    "pair_coefficients",
+    "potentials",
+    "two_steps",
+    "verify",
+]
+
 EQUATIONS = {"Reptile": "eq. (15)", "MAML": "eq. (16)", "FOMAML": "eq. (17)"}
 
 

@@ -23,6 +23,16 @@ from reptile_np.theory.manifolds import (
 from reptile_np.theory.polynomials import Polynomials
 from reptile_np.theory.rational import exact_gradient, rationals
 
+__all__ = [
+    "figure_2",
+    "line",
+    "partial_minimisation",
+    "projection_gradient",
+    "sine_waves",
+    "verify",
+    "without_common_point",
+]
+
 
 def verify() -> list[Claim]:
     """Return the claims of sections 4.2 and 3."""

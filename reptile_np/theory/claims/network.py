@@ -21,6 +21,19 @@ from reptile_np.theory.claims.shared import directions, remainders
 from reptile_np.theory.expansions import METHODS, Task, TaskFamily, stated
 from reptile_np.theory.networks import sine_waves, small_images
 
+__all__ = [
+    "COEFFICIENT_TOLERANCE",
+    "COMPLEX_STEP_TOLERANCE",
+    "NETWORKS",
+    "SLOPE_TOLERANCE",
+    "STEPS",
+    "complex_step",
+    "complex_step_error",
+    "fitted_coefficients",
+    "remainder_slopes",
+    "verify",
+]
+
 NETWORKS: dict[str, Callable[[], TaskFamily]] = {"sine MLP": sine_waves, "conv + batch norm": small_images}
 STEPS = np.logspace(-6, -3, 7)
 """α |H|."""

@@ -14,6 +14,8 @@ from reptile_np.theory.expansions import METHODS, Method, TaskFamily, stated, we
 from reptile_np.theory.polynomials import Polynomials, random_tasks
 from reptile_np.theory.rational import rationals
 
+__all__ = ["directions", "example", "remainders"]
+
 
 def example(variables: int = 2, tasks: int = 2, batches: int = 3, degree: int = 3) -> TaskFamily:
     """Return a fixed, generic distribution over polynomial losses, and a point."""
