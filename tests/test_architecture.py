@@ -213,6 +213,6 @@ def test_every_module_with_public_names_lists_them():
         tree = ast.parse(file.read_text(encoding="utf-8"))
         kinds = (ast.FunctionDef, ast.ClassDef)
         public = [n.name for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
-        listed = any(isinstance(n, ast.Assign) and n.targets[0].id == "__all__" for n in tree.body
-                     if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name))  # fmt: skip
+        assigned = [target for n in tree.body if isinstance(n, ast.Assign) for target in n.targets]
+        listed = "__all__" in {getattr(target, "id", None) for target in assigned}
         assert listed or not public, name(file)
