@@ -23,7 +23,7 @@ the bound is 10 K / (15 N).  Adam outside does not depend on such a factor.
 
 Differs from that program: every training task is new.  The program draws 200,000 tasks and repeats them.
 
-Verified by ``tests/experiments/test_presets.py`` and ``tests/experiments/test_wiring.py``.
+Verified by ``tests/experiments/test_presets_finn.py`` and ``tests/experiments/test_wiring.py``.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ Where each value comes from:
 
 No value was tuned for one of the methods.
 
-Verified by ``tests/experiments/test_presets.py``.
+Verified by ``tests/experiments/test_presets_methods.py``.
 """
 
 from __future__ import annotations
