@@ -366,6 +366,18 @@ def test_maml_differentiates_through_steps_of_the_inner_rate():
     assert np.abs(made.meta_gradient(t) - other).max() > 1e-2 * np.abs(u).max()
 
 
+def test_maml_differentiates_through_steps_of_adam_from_the_state_of_the_task_before():
+    made = experiment("sine-maml", "inner.optimizer=adam", "inner.learning_rate=0.003")
+    after = next(made.outer_steps(made.start()))
+    assert after.inner_state.t == 5
+    t = adapt(made.model, made.inner, after.phi, made.episodes.training(1, 0), after.inner_state)
+    direction = made.meta_gradient(t)
+    np.testing.assert_array_equal(direction, meta_gradients.maml(made.model, Adam(0.003))(t))
+    size = np.abs(direction).max()
+    assert np.abs(direction - t.grads[-1]).max() > 1e-2 * size
+    assert np.abs(direction - meta_gradients.maml(made.model, Adam(0.006))(t)).max() > 1e-2 * size
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
