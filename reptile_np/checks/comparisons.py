@@ -122,9 +122,9 @@ class Judge:
             return f"the {self.check} is zero"
         factor = float(stated @ truths / (truths @ truths)) if truths.any() else 0.0
         left = float(np.linalg.norm(stated - factor * truths) / np.linalg.norm(stated))
-        if left <= min(1e-2 if self.single else 1e-4, 0.1 * abs(factor - 1)):
-            times = f"{factor:.4g} times {self.truth}"
-            return f"the {self.check} is {times}: a mean in one and a sum in the other?"
+        known = 1e-2 if self.single else 1e-4
+        if left <= min(known, 0.1 * abs(factor - 1)) and f"{factor:.4g}" != "1":
+            return f"the {self.check} is {factor:.4g} times {self.truth}{_cause(factor, known)}"
         if self.single and abs(factor - 1) <= 1e-2 and left <= 1e-2:
             return (
                 "nothing but float32: the model computes in it, and its slopes are known to about "
@@ -133,3 +133,13 @@ class Judge:
         pieces = [c.direction for c in comparisons if c.typical is not None]
         wrong_pieces = [name for name in pieces if name in wrong]
         return f"only {', '.join(wrong_pieces)}" if 0 < len(wrong_pieces) < len(pieces) else ""
+
+
+def _cause(factor: float, known: float) -> str:
+    """Return what the factor suggests, if it is -1, N or 1 / N to the relative precision `known`."""
+    if abs(factor + 1) <= known:
+        return ": a wrong sign?"
+    count = max(factor, 1 / factor)
+    if round(count) >= 2 and abs(count - round(count)) <= known * count:
+        return ": a mean in one and a sum in the other?"
+    return ""

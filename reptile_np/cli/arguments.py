@@ -68,7 +68,7 @@ def add_json(parser: Parser) -> None:
 def add_computing(parser: Parser) -> None:
     """Add the options that choose kernels, threads, data and progress."""
     parser.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa> (default: auto)")
-    parser.add_argument("--threads", type=positive, help="native threads (default: the available cores)")
+    parser.add_argument("--threads", type=positive, help="threads (default: the available cores)")
     parser.add_argument("--data", type=path, metavar="DIR", help="where the images are (default: imported)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 

@@ -1,4 +1,4 @@
-"""What runs got beside what was published, as rows, as text and as Markdown.
+"""What runs got beside what was published, or beside what they cost, as rows, as text and as Markdown.
 
 Verified by ``tests/experiments/test_comparison.py``.
 """
@@ -9,19 +9,43 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 from reptile_np.experiments.reproduction import PlannedRun
 
-__all__ = ["HEADINGS", "MODES", "NOTE", "WIDTHS", "Row", "rows", "to_json", "to_markdown", "to_text"]
+__all__ = ["COST", "MODES", "PAPER", "Columns", "Row", "columns", "rows", "to_json", "to_markdown", "to_text"]
 
 MODES = ("non_transductive", "transductive")
-HEADINGS = ("seeds", "ours", "spread", "95 %", "paper", "±", "diff", "within")
-WIDTHS = (26, 5, 7, 7, 7, 7, 6, 7, 8)
-NOTE = (
-    "spread: standard deviation over seeds; 95 %: interval over test tasks, of the mean of these seeds; "
-    "within: |diff| is at most the paper's ± plus our spread (of one seed: plus the 95 % interval)"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table after those of every table: headings, widths in characters, and a note."""
+
+    headings: tuple[str, ...]
+    widths: tuple[int, ...]
+    note: str
+
+
+OURS = Columns(
+    ("seeds", "ours", "spread", "95 %"),
+    (5, 7, 7, 7),
+    "spread: standard deviation over seeds; 95 %: interval over test tasks, of the mean of these seeds",
 )
+PAPER = Columns(
+    ("paper", "±", "diff", "within"),
+    (7, 6, 7, 8),
+    "within: |diff| is at most the paper's ± plus our spread (of one seed: plus the 95 % interval)",
+)
+COST = Columns(
+    ("gradients", "seconds"),
+    (15, 9),
+    "gradients: of the loss of one example, in all of a run's training, a Hessian-vector product counted as "
+    "two; seconds: of that training, the mean over seeds",
+)
+FIRST = 26
+"""Characters of a line's first column."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +53,8 @@ class Row:
     """One cell of a table: accuracies in per cent, or for sine waves the squared error.
 
     `mean`, `spread` and `interval` are over the `seeds` that are done; None if there are none (`spread`:
-    fewer than two).  `paper` and `plus_minus` are None if the paper has no such number.
+    fewer than two).  `paper` and `plus_minus` are None if the paper has no such number.  `gradients` is the
+    cost of a run (`Preset.gradients`), and `seconds` the mean time of training of the runs that are done.
     """
 
     preset: str
@@ -40,6 +65,8 @@ class Row:
     interval: float | None = None
     paper: float | None = None
     plus_minus: float | None = None
+    gradients: int = 0
+    seconds: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -65,9 +92,11 @@ def rows(planned: Sequence[PlannedRun]) -> list[Row]:
             done = {seed: evaluation for seed, evaluation in found if evaluation is not None}
             seeds = tuple(sorted(done))
             preset = runs[0].preset
+            times = [time for run in runs if (time := run.seconds_of_training()) is not None]
+            row = partial(Row, gradients=preset.gradients, seconds=statistics.fmean(times) if times else None)
             if preset.tasks.source == "sine":
                 errors = [done[seed]["error"] for seed in seeds]
-                table.append(Row(preset.name, "squared error", seeds, *_summary(errors, [])))
+                table.append(row(preset.name, "squared error", seeds, *_summary(errors, [])))
                 continue
             for mode in MODES:
                 scores = [done[seed]["accuracy"][mode] for seed in seeds]
@@ -75,7 +104,8 @@ def rows(planned: Sequence[PlannedRun]) -> list[Row]:
                 halves = [100 * (score["ci95"] or math.nan) for score in scores]
                 published = preset.published.get((spec.shots, mode))  # type: ignore[call-overload]
                 what = f"{spec.shots}-shot {mode.replace('_', '-')}"
-                table.append(Row(preset.name, what, seeds, *_summary(means, halves), *(published or ())))
+                numbers = (*_summary(means, halves), *(published or ()))
+                table.append(row(preset.name, what, seeds, *numbers))
     return table
 
 
@@ -90,26 +120,37 @@ def _summary(
     return statistics.fmean(means), spread, half if math.isfinite(half) else None
 
 
+def columns(table: Sequence[Row]) -> Columns:
+    """Return `PAPER` if the paper has a number for some cell of the table, else `COST`."""
+    return PAPER if any(row.paper is not None for row in table) else COST
+
+
 def to_text(title: str, table: Sequence[Row]) -> Iterator[str]:
     """Yield the lines of the table in 80 columns: title, heading, for each preset a line for each cell."""
+    more = columns(table)
     yield title
-    yield _line("", HEADINGS)
+    yield _line("", (*OURS.headings, *more.headings), more)
     for preset, group in groupby(table, key=lambda row: row.preset):
         yield preset
         for row in group:
-            yield _line(f"  {row.what}", _texts(row))
+            yield _line(f"  {row.what}", _texts(row, more), more)
 
 
 def to_markdown(title: str, table: Sequence[Row]) -> str:
     """Return the table as Markdown, with a heading and the note on its columns."""
+    more = columns(table)
+    headings = (*OURS.headings, *more.headings)
+    align = ["---:"] * len(headings)
+    if more is PAPER:
+        align[-1] = "---"
     lines = [
         f"### {title}",
         "",
-        _markdown_row(["preset", "cell", *HEADINGS]),
-        _markdown_row(["---", "---", *["---:"] * (len(HEADINGS) - 1), "---"]),
-        *(_markdown_row([f"`{row.preset}`", row.what, *_texts(row)]) for row in table),
+        _markdown_row(["preset", "cell", *headings]),
+        _markdown_row(["---", "---", *align]),
+        *(_markdown_row([f"`{row.preset}`", row.what, *_texts(row, more)]) for row in table),
         "",
-        f"{NOTE}.",
+        f"{OURS.note}; {more.note}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -119,27 +160,23 @@ def to_json(row: Row) -> dict[str, object]:
     return {**vars(row), "seeds": list(row.seeds), "difference": row.difference, "within": row.within}
 
 
-def _texts(row: Row) -> list[str]:
+def _texts(row: Row, more: Columns) -> list[str]:
     digits = 3 if row.what == "squared error" else 2
-    numbers = [
-        "–" if value is None else f"{value:{sign}.{digits}f}"
-        for value, sign in (
-            (row.mean, ""),
-            (row.spread, ""),
-            (row.interval, ""),
-            (row.paper, ""),
-            (row.plus_minus, ""),
-            (row.difference, "+"),
-        )
-    ]
+    ours = [_number(value, digits) for value in (row.mean, row.spread, row.interval)]
+    if more is COST:
+        return [str(len(row.seeds)), *ours, f"{row.gradients:,}", _number(row.seconds, 0)]
+    paper = [_number(value, digits) for value in (row.paper, row.plus_minus)]
     within = {None: "–", True: "yes", False: "no"}[row.within]
-    return [str(len(row.seeds)), *numbers, within]
+    return [str(len(row.seeds)), *ours, *paper, _number(row.difference, digits, "+"), within]
 
 
-def _line(first: str, cells: Sequence[str]) -> str:
-    width, *widths = WIDTHS
-    numbers = "".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
-    return f"{first:{width}}{numbers}"
+def _number(value: float | None, digits: int, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.{digits}f}"
+
+
+def _line(first: str, cells: Sequence[str], more: Columns) -> str:
+    widths = (*OURS.widths, *more.widths)
+    return f"{first:{FIRST}}" + "".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -6,7 +6,8 @@ Verified by ``tests/experiments/test_wiring.py`` and ``tests/experiments/test_pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -71,18 +72,42 @@ class Experiment:
         return begin(self.model.init(Streams(self.seed).rng("init")), self.inner, self.outer(0))
 
     def outer_steps(self, start: Step) -> Iterator[Step]:
-        """Yield the states after each outer step from `start` on: `meta_train` with the preset's values."""
-        return meta_train(
-            self.model,
-            start,
-            self.episodes.training,
-            meta_gradient=self.meta_gradient,
-            inner=self.inner,
-            outer=self.outer,
-            keep=self._keep(),
-            outer_steps=self.preset.outer.steps,
-            meta_batch=self.preset.outer.meta_batch,
-        )
+        """Yield the states after each outer step from `start` on: `meta_train` with the preset's values.
+
+        With `task_threads` > 1 the tasks of a meta-batch run in as many Python threads, each with kernels of
+        one thread.  The states are bitwise the same for any number of threads.
+        """
+        model, meta_gradient, threads = self.model, self.meta_gradient, self.task_threads
+        with ExitStack() as stack:
+            executor = None
+            if threads > 1:
+                model = model.with_ops(choose_ops(model.ops.name, threads=1))
+                meta_gradient = _meta_gradient(self.preset, model, self.inner)
+                executor = stack.enter_context(ThreadPoolExecutor(threads))
+            yield from meta_train(
+                model,
+                start,
+                self.episodes.training,
+                meta_gradient=meta_gradient,
+                inner=self.inner,
+                outer=self.outer,
+                keep=self._keep(),
+                outer_steps=self.preset.outer.steps,
+                meta_batch=self.preset.outer.meta_batch,
+                executor=executor,
+            )
+
+    @property
+    def task_threads(self) -> int:
+        """How many tasks of a meta-batch are trained at the same time: 1, or as many as the kernels' threads.
+
+        Tasks that run at the same time share nothing, so the cores wait for each other once in a meta-batch;
+        threads inside a kernel wait for each other some twenty times in an inner step.  A task of Adam begins
+        with the state that the task before ended with, so only SGD's tasks can run at the same time.  Sine
+        waves are too small to gain: Python itself takes most of their time.
+        """
+        apart = self.preset.inner.optimizer == "sgd" and self.preset.tasks.source != "sine"
+        return min(self.model.ops.threads, self.preset.outer.meta_batch) if apart else 1
 
     def _keep(self) -> Keep:
         """Return what the algorithm needs; first-order MAML's direction with query sets is a gradient."""

@@ -24,8 +24,6 @@ def check_settings(preset: Preset) -> None:
     UsageError
         One line: which setting, and what to do.
     """
-    if preset.algorithm == "maml" and preset.inner.optimizer != "sgd":
-        raise UsageError("algorithm maml differentiates through SGD steps: set inner.optimizer=sgd")
     if preset.algorithm == "joint" and preset.inner.steps != 1:
         raise UsageError("algorithm joint takes one gradient per task: set inner.steps=1")
     tasks, inner, outer, evaluation = preset.tasks, preset.inner, preset.outer, preset.evaluation
@@ -89,7 +87,8 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
     example = 16 if sine else 4 * tasks.side**2 * tasks.channels + 8
     activations = 4 * (2 * 64 if sine else _positions(preset) * preset.filters)
     parameters = 4 * model.layout.size
-    trajectory = 2 * inner.steps * parameters if preset.algorithm == "maml" else 0
+    kept = 3 if inner.optimizer == "adam" else 2  # of each step: φ, its gradient, and Adam's second moment
+    trajectory = kept * inner.steps * parameters if preset.algorithm == "maml" else 0
     needed = {}
     if not sine:
         needed[_named(filters=preset.filters, tasks__ways=tasks.ways)] = 4 * parameters

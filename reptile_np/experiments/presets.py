@@ -17,6 +17,7 @@ from typing import Any
 from reptile_np.errors import UsageError, printable
 from reptile_np.experiments import presets_same_k
 from reptile_np.experiments.presets_finn import FINN
+from reptile_np.experiments.presets_methods import METHODS
 from reptile_np.experiments.presets_mini_imagenet import MINI_IMAGENET
 from reptile_np.experiments.presets_omniglot import OMNIGLOT
 from reptile_np.experiments.settings import from_json, setting_keys, to_json, with_settings
@@ -116,7 +117,9 @@ _OURS = (
     ),
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (*OMNIGLOT, *MINI_IMAGENET, *FINN, *_OURS)}
+PRESETS: dict[str, Preset] = {
+    preset.name: preset for preset in (*OMNIGLOT, *MINI_IMAGENET, *FINN, *METHODS, *_OURS)
+}
 SAME_K: dict[str, Preset] = {preset.name: preset for preset in presets_same_k.FAMILY}
 """The presets of the study of methods at the same k: found by `get`, too many to be listed one by one."""
 
@@ -130,6 +133,7 @@ def describe(preset: Preset) -> dict[str, Any]:
         "cost": preset.cost,
         "hours": preset.hours,
         "inner_steps": preset.inner_steps,
+        "gradients": preset.gradients,
         "published": [{**cell._asdict(), **result._asdict()} for cell, result in preset.published.items()],
     }
 

@@ -90,13 +90,15 @@ class PlannedRun:
         """Return roughly how long the rest takes on one core with native kernels."""
         preset = self.preset
         whole = presets.get(preset.name)
-        each = 3600 * whole.hours / whole.inner_steps  # of an inner step
-        steps = 0 if self.trained() else preset.inner_steps * (1 - self.steps_done() / preset.outer.steps)
-        tasks = sum(
-            spec.tasks * (spec.steps * spec.minibatch / preset.inner.batch + preset.tasks.ways)
-            for spec in self.left()
-        )
-        return each * (steps + tasks)
+        each = 3600 * whole.hours / whole.gradients
+        left = 0 if self.trained() else preset.gradients * (1 - self.steps_done() / preset.outer.steps)
+        evaluations = sum(spec.tasks * spec.gradients(preset.tasks.ways) for spec in self.left())
+        return each * (left + evaluations)
+
+    def seconds_of_training(self) -> float | None:
+        """Return the recorded seconds of the training, over all sittings; None if it is not done."""
+        result = RunDirectory(self.path).result()
+        return None if result is None else float(result["seconds"])
 
 
 def plan(

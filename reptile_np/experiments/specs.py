@@ -114,6 +114,15 @@ class EvaluationSpec:
         """Examples in a minibatch, for this K."""
         return self.one_shot_batch if self.shots == 1 and self.one_shot_batch else self.batch
 
+    def gradients(self, ways: int) -> int:
+        """Return what a task costs, in gradients of the loss of one example.
+
+        A forward pass is a third of a gradient: non-transductive, each query is classified with the support
+        set.
+        """
+        passes = ways * self.queries * (ways * self.shots + 1)
+        return self.steps * self.minibatch + passes // 3
+
 
 class Cell(NamedTuple):
     """A column of a published table: K, and the mode of evaluation."""
@@ -165,6 +174,20 @@ class Preset:
     def inner_steps(self) -> int:
         """Inner optimiser steps of the whole run."""
         return self.outer.steps * self.outer.meta_batch * self.inner.steps
+
+    @property
+    def gradients(self) -> int:
+        """What all steps cost, in gradients of the loss of one example.
+
+        A Hessian-vector product counts as two gradients, because it has as many multiplications: its forward
+        tangent has twice those of a forward pass, its backward tangent twice those of a backward pass, and
+        the activations are there already.  Exact MAML takes one at each inner step but the last.
+        """
+        tasks, inner = self.tasks, self.inner
+        last = tasks.ways * (tasks.queries or tasks.tail_shots) or inner.batch
+        before = inner.batch * (inner.steps if tasks.queries else inner.steps - 1)
+        of_a_task = before * (3 if self.algorithm == "maml" else 1) + last
+        return self.outer.steps * self.outer.meta_batch * of_a_task
 
     @property
     def cost(self) -> str:

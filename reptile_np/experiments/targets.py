@@ -21,17 +21,22 @@ TASKS = 10_000  # test tasks of every evaluation, as in the paper
 
 @dataclass(frozen=True)
 class Target:
-    """A table, a figure or a study: the names of its presets, and the test tasks of each evaluation."""
+    """A table, a figure or a study: the names of its presets, and how each of them is evaluated.
+
+    An evaluation has `tasks` test tasks.  There is one for each K of `shots`, or, if `shots` is empty, for
+    each K of which the paper has a number.
+    """
 
     name: str
     title: str
     presets: tuple[str, ...]
     tasks: int = TASKS
+    shots: tuple[int, ...] = ()
 
     def evaluations(self, preset: Preset) -> tuple[EvaluationSpec, ...]:
-        """Return one evaluation for each K that the paper reports, or the preset's own; both modes each."""
+        """Return one evaluation for each K, or the preset's own if there is none; both modes each."""
         own = replace(preset.evaluation, tasks=self.tasks)
-        shots = sorted({cell.shots for cell in preset.published}) or [own.shots]
+        shots = self.shots or sorted({cell.shots for cell in preset.published}) or [own.shots]
         return tuple(replace(own, shots=k) for k in shots)
 
     def only(self, pattern: str) -> Target:
@@ -70,6 +75,7 @@ TARGETS = {
             _beginning("same-k-omniglot", of=presets.SAME_K),
             1000,
         ),
+        Target("methods", "Methods on equal terms, Omniglot", _beginning("methods"), 2000, shots=(1, 5)),
     )
 }
 

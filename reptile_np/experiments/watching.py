@@ -38,9 +38,7 @@ def watch(preset: Preset) -> Watch | None:
         return original.watched
     if 3600 * original.hours * preset.outer.steps / original.outer.steps < WORTH_WATCHING:
         return None
-    evaluation = preset.evaluation
-    queries = preset.tasks.ways * (preset.tasks.ways * evaluation.shots + 1) // 3  # a third: no derivatives
-    each = evaluation.steps * evaluation.minibatch + queries
+    each = preset.evaluation.gradients(preset.tasks.ways)
     tasks = int(SHARE * preset.inner_steps * preset.inner.batch / (POINTS * each))
     return Watch(POINTS, min(tasks, MOST_TASKS)) if tasks else None
 

@@ -105,11 +105,42 @@ def scaled(factor):
     return loss_and_grad
 
 
-@pytest.mark.parametrize("factor", [0.2, 1.001, -1.0, 2.0])
-def test_a_factor_in_the_gradient_is_measured(at, factor):
-    assert f"the gradient is {factor:.4g} times the slope of the loss" in suspicion(
-        check_grad, scaled(factor), *at
+MEAN_OR_SUM = ": a mean in one and a sum in the other?"
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [
+        (0.2, MEAN_OR_SUM),
+        (2.0, MEAN_OR_SUM),
+        (64.0, MEAN_OR_SUM),
+        (-1.0, ": a wrong sign?"),
+        (1.001, ""),
+        (0.3, ""),
+        (2.5, ""),
+        (-2.0, ""),
+    ],
+)
+def test_a_factor_in_the_gradient_is_measured_and_its_cause_is_guessed_if_it_is_a_count_or_a_sign(
+    at, factor, cause
+):
+    assert suspicion(check_grad, scaled(factor), *at).endswith(
+        f"the gradient is {factor:.4g} times the slope of the loss{cause}"
     )
+
+
+@pytest.mark.parametrize("factor", [1 + 1e-5, 1 - 4e-5, 1 + 4e-4])
+def test_a_factor_that_would_be_printed_as_1_is_not_called_a_factor(at, factor):
+    assert "times the slope" not in suspicion(check_grad, scaled(factor), *at)
+
+
+def test_a_piece_that_is_1e_5_off_and_has_nearly_all_of_the_gradient_is_named_without_a_factor():
+    def loss_and_grad(phi, batch):
+        grad = np.r_[1e3 * phi[:2], 1e-3 * phi[2:]]
+        return phi @ grad / 2, np.r_[(1 + 1e-5) * grad[:2], grad[2:]]
+
+    report = suspicion(check_grad, loss_and_grad, np.arange(1.0, 5.0), None, shapes={"a": (2,), "b": (2,)})
+    assert report.endswith("suspect: only piece a")
 
 
 def test_a_wrong_piece_of_the_gradient_is_named(at):

@@ -87,3 +87,35 @@ def test_the_text_fits_80_columns_and_all_forms_hold_the_same_numbers(tmp_path):
             (line,) = [x for x in markdown.splitlines() if f"`{row.preset}` | {row.what} |" in x]
             assert f"| {row.mean:.2f} |" in line
     assert settings_to_json(runs[0].preset)["name"] in markdown
+
+
+def test_a_table_without_published_numbers_shows_what_the_runs_cost(tmp_path):
+    target = TARGETS["methods"]
+    runs = []
+    for name in target.presets:
+        preset, path = get(name), tmp_path / f"{name}-seed0"
+        directory = RunDirectory(path)
+        with directory.begin(preset, 0):
+            for shots in target.shots:
+                accuracy = {mode: {"mean": 0.9, "ci95": 0.01} for mode in comparison.MODES}
+                evaluation = {"split": "test", "tasks": target.tasks, "shots": shots, "accuracy": accuracy}
+                directory.append({"outer_step": preset.outer.steps, "evaluation": evaluation})
+            if name != "methods-joint":
+                directory.write_json("result.json", {"seconds": 654.3})
+        runs.append(PlannedRun(preset, 0, path, target.evaluations(preset)))
+    table = rows(runs)
+    assert {(row.what, row.mean, row.interval) for row in table} == {
+        (f"{shots}-shot {mode}", 90.0, 1.0)
+        for shots in (1, 5)
+        for mode in ("transductive", "non-transductive")
+    }
+    assert [row.seconds for row in table[::4]] == [654.3, 654.3, 654.3, None]
+    assert {row.gradients for row in table} == {7_800_000}
+    lines = list(to_text(target.title, table))
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == ["seeds", "ours", "spread", "95", "%", "gradients", "seconds"]
+    assert lines[3].split()[2:] == ["1", "90.00", "–", "1.00", "7,800,000", "654"]
+    assert lines[-1].split()[-2:] == ["7,800,000", "–"]
+    markdown = to_markdown(target.title, table)
+    assert "| gradients | seconds |" in markdown
+    assert "paper" not in markdown

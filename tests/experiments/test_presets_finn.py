@@ -13,8 +13,8 @@ from reptile_np.experiments.presets_finn import FINN
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.nn.ops import NUMPY
 
-# name: ways, shots, rate × N (Finn's unit: N times the mean loss), steps in training and at test, meta-batch,
-# queries; the published transductive accuracy of MAML and of first-order MAML
+# name: ways, shots, rate (of N times the mean loss, as in Finn's program), steps in training and at test,
+# meta-batch, queries in training; the published transductive accuracy of MAML and of first-order MAML
 ROWS = {
     "omniglot-5way-1shot": (5, 1, 0.4, 1, 3, 32, 1, (98.7, 0.4), (98.3, 0.5)),
     "omniglot-5way-5shot": (5, 5, 0.4, 1, 3, 32, 5, (99.9, 0.1), (99.2, 0.2)),
@@ -41,13 +41,28 @@ def test_a_preset_has_the_values_of_finns_program(rule, name):
         60_000,
     )
     evaluation = p.evaluation
-    assert (evaluation.steps, evaluation.batch, evaluation.queries) == (test_steps, ways * shots, queries)
-    assert p.outer.clip * ways == (10 if "mini" in name else 0)
+    assert (evaluation.steps, evaluation.batch, evaluation.queries) == (test_steps, ways * shots, shots)
     assert (p.tasks.turn, p.tasks.invert, p.tasks.train_classes) == (
         (False, False, 0) if "mini" in name else (True, True, 1100)
     )
     ((cell, numbers),) = p.published.items()
     assert (cell, tuple(numbers)) == ((shots, "transductive"), published[rule == "fomaml"])
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if "mini" in name])
+@pytest.mark.parametrize("rule", ["maml", "fomaml"])
+def test_the_bound_on_the_outer_gradient_is_10_for_a_loss_that_is_the_sum_over_queries_divided_by_shots(
+    rule, name
+):
+    p = get(f"{rule}-{name}")
+    queries = p.tasks.ways * p.tasks.queries
+    assert p.outer.clip * queries / p.tasks.shots == pytest.approx(10)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if "omniglot" in name])
+@pytest.mark.parametrize("rule", ["maml", "fomaml"])
+def test_omniglot_has_no_bound_on_the_outer_gradient(rule, name):
+    assert get(f"{rule}-{name}").outer.clip == 0
 
 
 def on_glyphs(name, **changes):

@@ -8,7 +8,8 @@ import pytest
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs
-from reptile_np.experiments.experiment import Experiment
+from reptile_np.experiments.backend import choose_ops
+from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY
@@ -48,6 +49,39 @@ def test_a_run_that_was_stopped_twice_ends_with_bitwise_the_same_files(tmp_path,
     assert expected == result
     for file in ("checkpoint.npz", "records.jsonl", "config.json"):
         assert (whole / file).read_bytes() == (parts / file).read_bytes()
+
+
+@pytest.mark.parametrize("ops", ["numpy", *(f"native-{isa}" for isa in native.available()[:1])])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("sine-maml", []),
+        ("sine-maml", ["outer.meta_batch=2", "outer.optimizer=sgd"]),
+        ("glyphs-5way", []),
+        ("glyphs-5way", ["tasks.shots=12", "tasks.tail_shots=2"]),
+        ("glyphs-5way", ["tasks.queries=2"]),
+        ("glyphs-5way", ["tasks.replacement=true", "outer.clip=0.1"]),
+    ],
+)
+def test_maml_through_steps_of_adam_is_trained_stopped_resumed_and_evaluated(
+    tmp_path, monkeypatch, name, settings, ops
+):
+    adam = ["algorithm=maml", "inner.optimizer=adam", "inner.learning_rate=0.001", "outer.rate=0.001"]
+    preset, kernels, parts = small(name, *adam, *settings), choose_ops(ops, threads=1), tmp_path / "parts"
+    expected = runs.train(preset, 0, kernels, out=tmp_path / "whole", quiet=True)
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            runs.train(preset, 0, kernels, out=parts, quiet=True)
+    result = runs.train(preset, 0, kernels, out=parts, resume=True, quiet=True)
+    assert result["outer_steps"] == preset.outer.steps
+    assert expected.keys() == result.keys()
+    assert (tmp_path / "whole" / "checkpoint.npz").read_bytes() == (parts / "checkpoint.npz").read_bytes()
+    step = RunDirectory(parts).load(make_experiment(preset, 0, kernels).start())
+    steps = preset.inner.steps + (preset.tasks.queries > 0)
+    assert step.inner_state.t == preset.outer.steps * preset.outer.meta_batch * steps
+    assert np.isfinite(step.phi).all()
+    assert runs.evaluate(parts, kernels, tasks=2, jobs=1, quiet=True)["tasks"] == 2
 
 
 def test_a_run_of_format_0_is_resumed_with_bitwise_the_same_result(tmp_path, monkeypatch):

@@ -366,6 +366,18 @@ def test_maml_differentiates_through_steps_of_the_inner_rate():
     assert np.abs(made.meta_gradient(t) - other).max() > 1e-2 * np.abs(u).max()
 
 
+def test_maml_differentiates_through_steps_of_adam_from_the_state_of_the_task_before():
+    made = experiment("sine-maml", "inner.optimizer=adam", "inner.learning_rate=0.003")
+    after = next(made.outer_steps(made.start()))
+    assert after.inner_state.t == 5
+    t = adapt(made.model, made.inner, after.phi, made.episodes.training(1, 0), after.inner_state)
+    direction = made.meta_gradient(t)
+    np.testing.assert_array_equal(direction, meta_gradients.maml(made.model, Adam(0.003))(t))
+    size = np.abs(direction).max()
+    assert np.abs(direction - t.grads[-1]).max() > 1e-2 * size
+    assert np.abs(direction - meta_gradients.maml(made.model, Adam(0.006))(t)).max() > 1e-2 * size
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -433,20 +445,22 @@ def test_a_regression_is_evaluated_with_the_state_that_it_is_given():
 
 
 def test_an_accuracy_is_the_mean_over_tasks_of_the_queries_classified_correctly():
-    made = experiment("glyphs-5way", "evaluation.tasks=6")
+    """1-shot with 2 queries of each class: 10 queries are counted, not the 5 images of the support set."""
+    made = experiment("glyphs-5way", "evaluation.tasks=6", "evaluation.queries=2", "evaluation.steps=20")
     start = made.start()
     right = {"transductive": 0, "non_transductive": 0}
     for i in range(6):
         episode = made.episodes.evaluation(made.preset.evaluation, "test", i)
         tuned = adapt(made.model, made.inner, start.phi, episode.batches, start.inner_state).phis[-1]
         (support, _), (x, y) = episode.support, episode.query
+        assert (len(support), len(x)) == (5, 10)
         right["transductive"] += int((made.model.predict(tuned, x).argmax(1) == y).sum())
         for image, label in zip(x, y, strict=True):
             logits = made.model.predict(tuned, np.concatenate([support, image[np.newaxis]]))
             right["non_transductive"] += int(logits[-1].argmax() == label)
     accuracy = made.evaluate(start).to_json()["accuracy"]
     for mode, count in right.items():
-        assert accuracy[mode]["mean"] == pytest.approx(count / 30, abs=1e-12)
+        assert accuracy[mode]["mean"] == pytest.approx(count / 60, abs=1e-12)
 
 
 def test_the_result_reports_the_trained_point_and_under_its_own_keys_the_untrained_one(tmp_path):

@@ -12,8 +12,14 @@ import pytest
 PLACES = ("reptile_np", "tests.")
 """Modules whose names may stand for objects of a mutated one."""
 
-BUILT_FROM = {"reptile_np.experiments.presets_omniglot": "reptile_np.experiments.presets"}
-"""Module ↦ the module whose objects (`PRESETS`) are built from the first one at import: run again."""
+BUILT_FROM = {
+    "reptile_np.experiments.presets_omniglot": "reptile_np.experiments.presets",
+    "reptile_np.meta.evaluation": "reptile_np.experiments.scores",
+}
+"""Module ↦ the module whose objects are built from the first one at import: run again.
+
+They are `PRESETS` and `ClassificationScoring.score`.
+"""
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,11 @@ MUTANTS = [
         ("    after: int | Sequence[int] = -1", "    after: int | Sequence[int] = 0"),
     ),
     *mutants(
+        "meta.evaluation",
+        wiring.test_an_accuracy_is_the_mean_over_tasks_of_the_queries_classified_correctly,
+        (".sum()) / len(y)", ".sum()) / len(episode.support[1])"),
+    ),
+    *mutants(
         "experiments.presets_omniglot",
         partial(presets.test_a_figure_3_curve_has_the_values_of_table_6, name="figure3-g3"),
         ('"fomaml" if curve == "g"', '"fomaml" if curve == "sum"'),
