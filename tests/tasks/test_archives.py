@@ -12,20 +12,13 @@ import zlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from image_sets import write, zipped
 
 from reptile_np.errors import UsageError
 from reptile_np.tasks.archives import Limits, read_file, read_files, stem
 
 LIMITS = Limits(file_bytes=1 << 20, files=100, total_bytes=1 << 22)
 FILES = {"a/one.png": b"1" * 700, "a/two.png": b"", "b/c/three.png": b"3" * 512, "notes.txt": b"no image"}
-
-
-def zipped(files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 def tarred(files, *, format=tarfile.PAX_FORMAT, extra=()):
@@ -38,13 +31,6 @@ def tarred(files, *, format=tarfile.PAX_FORMAT, extra=()):
         for info in extra:
             archive.addfile(info)
     return buffer.getvalue()
-
-
-def unpacked(files, folder):
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
 
 
 FORMS = {
@@ -60,7 +46,7 @@ FORMS = {
 def written(folder, form, files=FILES):
     """A source in one of the forms; its name never says which."""
     if form == "folder":
-        return unpacked(files, folder / "source")
+        return write(folder / "source", files)
     (folder / "source").write_bytes(FORMS[form](files))
     return folder / "source"
 
@@ -323,7 +309,7 @@ def test_a_link_to_a_folder_above_it_is_not_followed_for_ever(tmp_path):
 
 
 def test_links_to_files_and_folders_elsewhere_are_followed(tmp_path):
-    elsewhere = unpacked(FILES, tmp_path / "elsewhere")
+    elsewhere = write(tmp_path / "elsewhere", FILES)
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "a").symlink_to(elsewhere / "a")
@@ -332,7 +318,7 @@ def test_links_to_files_and_folders_elsewhere_are_followed(tmp_path):
 
 
 def test_the_files_of_a_folder_come_in_sorted_order(tmp_path):
-    folder = unpacked({name: b"" for name in ("b/1", "a/2", "a/1", "c", "a.b/1")}, tmp_path / "source")
+    folder = write(tmp_path / "source", {name: b"" for name in ("b/1", "a/2", "a/1", "c", "a.b/1")})
     assert list(contents(folder)) == ["a/1", "a/2", "a.b/1", "b/1", "c"]
 
 
