@@ -125,7 +125,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError:
-        raise UsageError("--executor dask: pip install 'reptile_np[distributed]' first") from None
+        raise UsageError("--executor dask needs Dask; run: pip install dask distributed") from None
     make: Any = Client
     try:
         client = make(address, timeout=10)
