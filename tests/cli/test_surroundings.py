@@ -229,7 +229,7 @@ def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_
             assert process.poll() is None
             time.sleep(0.05)
 
-    steps = ["--set", "outer.steps=100000"]
+    steps = ["--set", "outer.steps=10000"]  # a record every 50 steps
     code, errors = interrupted([*GLYPHS, *steps, "--out", "a run"], recorded_more, stop, cwd=tmp_path)
     command = "python -m reptile_np train --out 'a run' --resume --ops numpy"
     assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; go on with: {command}")
