@@ -11,6 +11,9 @@ import time
 
 import pytest
 
+from reptile_np.files import locked
+from tests.tasks import image_sets
+from tests.tasks.image_sets import jpeg
 from tests.test_cli import GLYPHS
 
 PROGRAM = [sys.executable, "-m", "reptile_np"]
@@ -213,6 +216,29 @@ def test_ctrl_c_while_a_child_measures_is_one_line_and_ends_the_child():
     assert (code, errors) == (130, "reptile-np: stopped; no figures were kept\n")
     assert measuring
     assert not any(map(is_alive, measuring))
+
+
+@not_ignored
+def test_ctrl_c_during_an_import_is_one_line_and_leaves_no_manifest(tmp_path):
+    """The import waits for another one, which is this process, when it is stopped."""
+    pytest.importorskip("PIL")
+    to = tmp_path / "to"
+    to.mkdir()
+    image_sets.write(
+        tmp_path, {f"photos/{c}/{i}.png": jpeg(i, 8, "PNG") for c in range(15) for i in range(8)}
+    )
+
+    def waits(process):
+        while b"waiting for another import" not in os.read(process.stderr.fileno(), 65536):
+            assert process.poll() is None
+
+    with locked(to / ".images.lock"):
+        code, errors = interrupted(["data", "folder", str(tmp_path / "photos"), "--to", str(to)], waits)
+    lines = [line for line in errors.splitlines() if line.startswith("reptile-np:")]
+    assert (code, len(lines)) == (130, 1)
+    assert "stopped; nothing was imported" in lines[0]
+    assert "Traceback" not in errors
+    assert not (to / "images.json").exists()
 
 
 @not_ignored
