@@ -150,7 +150,11 @@ def interrupted(args, wait, stop=signal.SIGINT, **options):
         start_new_session=True,
         **options,
     ) as process:
-        wait(process)
+        try:
+            wait(process)
+        except BaseException:
+            process.kill()  # or the end of this test would wait for a long run
+            raise
         os.killpg(process.pid, stop)
         errors = process.communicate(timeout=60)[1]
     return process.returncode, errors
