@@ -55,7 +55,7 @@ def place_of(network):
 
 @pytest.fixture(scope="module", params=[name for name in NETWORKS if name != "mini-imagenet, 32 filters"])
 def place(request):
-    """`place_of` each network in turn; Mini-ImageNet's with 6 filters only, as exactness is the same for 32."""
+    """`place_of` each network in turn, Mini-ImageNet's with 6 filters only: the code is the same for 32."""
     return place_of(request.param)
 
 
