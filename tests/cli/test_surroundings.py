@@ -152,11 +152,11 @@ def interrupted(args, wait, stop=signal.SIGINT, **options):
     ) as process:
         try:
             wait(process)
+            os.killpg(process.pid, stop)
+            errors = process.communicate(timeout=60)[1]
         except BaseException:
             process.kill()  # or the end of this test would wait for a long run
             raise
-        os.killpg(process.pid, stop)
-        errors = process.communicate(timeout=60)[1]
     return process.returncode, errors
 
 
