@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from reptile_np.nn import native
-from reptile_np.nn.ops import NUMPY
-from tests import native_kernels
+from reptile_np.cli.arguments import one_blas_thread
+
+one_blas_thread()  # the next imports load NumPy
+
+from reptile_np.nn import native  # noqa: E402
+from reptile_np.nn.ops import NUMPY  # noqa: E402
+from tests import native_kernels  # noqa: E402
 
 # deadlines measure the machine's other load, not the code
 settings.register_profile("dev", max_examples=15, deadline=None)

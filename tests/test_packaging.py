@@ -184,6 +184,12 @@ def test_all_is_the_union_of_the_users_extras_and_strategies_need_no_linter():
     assert {re.split(r"[<>=]", requirement)[0] for requirement in EXTRAS["test"]} == {"pytest", "hypothesis"}
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "reptile_np").rglob("*.py")), ids=lambda file: file.name)
+def test_no_message_tells_to_install_this_package_from_an_index(file):
+    """No index has it: a message names the library that is missing."""
+    assert not re.search(r"reptile_np\[\w", file.read_text(encoding="utf-8"))
+
+
 def test_the_public_packages_are_those_on_disk_and_are_imported_at_first_use():
     on_disk = {path.parent.name for path in (ROOT / "reptile_np").glob("*/__init__.py")} - {"cli"}
     assert on_disk <= set(reptile_np.__all__)

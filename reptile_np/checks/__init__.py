@@ -13,7 +13,7 @@
 
 Arguments that a check cannot use raise `reptile_np.errors.UsageError`, with one line that says what is
 wrong.  ``reptile_np.checks.strategies`` (Hypothesis strategies) is imported by itself: it needs
-hypothesis, which ``pip install "reptile_np[test]"`` brings.
+Hypothesis (``pip install hypothesis``).
 """
 
 from reptile_np.checks.adjoints import check_adjoint

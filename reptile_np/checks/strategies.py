@@ -1,7 +1,6 @@
 """Hypothesis strategies: exact families of tasks, and shapes, minibatches and trajectories for any model.
 
-The only module of the package that imports Hypothesis: ``pip install hypothesis``, or the extra `test`
-of this package, which brings it.
+The only module of the package that imports Hypothesis (``pip install hypothesis``).
 
     from hypothesis import given
     from reptile_np.checks import check_grad, strategies
@@ -26,10 +25,7 @@ import numpy as np
 try:
     from hypothesis import strategies as st
 except ImportError as error:  # pragma: no cover - a message, not a behaviour
-    raise ImportError(
-        "reptile_np.checks.strategies needs hypothesis: "
-        'pip install hypothesis, or pip install "reptile_np[test]"'
-    ) from error
+    raise ImportError("reptile_np.checks.strategies needs Hypothesis; run: pip install hypothesis") from error
 
 from reptile_np.meta.inner_loop import Array, Trajectory, adapt
 from reptile_np.meta.optimizers import Sgd

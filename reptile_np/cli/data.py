@@ -26,13 +26,13 @@ def add_to(commands: Commands) -> None:
         "and a download that had begun goes on where it was",
     )
     data.add_argument("dataset", choices=tuple(OPTIONS))
-    data.add_argument("place", nargs="?", type=source, metavar="DIR|ZIP|URL", help="the same as --from")
+    data.add_argument("place", nargs="?", type=source, metavar="DIR|ZIP|TAR|URL", help="the same as --from")
     data.add_argument(
         "--from",
         dest="source",
         type=source,
-        metavar="DIR|ZIP|URL",
-        help="omniglot: default the official address; the others need it, without URL",
+        metavar="DIR|ZIP|TAR|URL",
+        help="omniglot: default the official address, no TAR; the others need a DIR, ZIP or TAR",
     )
     data.add_argument("--to", type=path, metavar="DIR", help="default: the user's cache folder")
     data.add_argument(

@@ -50,10 +50,15 @@ def add_to(commands: Commands) -> None:
     evaluate = commands.add(
         "evaluate", _evaluate, "evaluate a run in both modes", stopped="stopped; no evaluation was recorded"
     )
-    evaluate.add_argument("run", metavar="DIR|pretrained:NAME")
-    evaluate.add_argument("--tasks", type=positive, default=10_000)
+    evaluate.add_argument("run", metavar="DIR|pretrained:NAME", help="the run to evaluate")
+    evaluate.add_argument("--tasks", type=positive, default=10_000, help="test tasks (default: 10,000)")
     evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
-    evaluate.add_argument("--split", choices=("test", "validation", "train"), default="test")
+    evaluate.add_argument(
+        "--split",
+        choices=("test", "validation", "train"),
+        default="test",
+        help="of which classes (default: test)",
+    )
     evaluate.add_argument("--curve", action="store_true", help="accuracy after each inner step")
     evaluate.add_argument(
         "--compare", metavar="DIR|pretrained:NAME", help="a second run on the same tasks: the difference"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from reptile_np.errors import UsageError, printable
@@ -124,7 +125,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError:
-        raise UsageError("--executor dask: pip install 'reptile_np[distributed]' first") from None
+        raise UsageError("--executor dask needs Dask; run: pip install dask distributed") from None
     make: Any = Client
     try:
         client = make(address, timeout=10)
@@ -164,6 +165,7 @@ def run_all(
         left = [i for i in range(len(items)) if i not in results]
         if not left:
             break
+        others = set(multiprocessing.active_children())
         with executors() as executor:
             futures: dict[Future[Any], int] = {}
             try:
@@ -174,13 +176,15 @@ def run_all(
                     results |= {futures[future]: _result(future) for future in done if not _lost(future)}
                     watch()
             except BrokenExecutor:  # while the work was being submitted
-                pass
+                _stop_workers(others)
             except KeyboardInterrupt:
                 for future in futures:
                     future.cancel()
-                for process in multiprocessing.active_children():
-                    process.terminate()
+                _stop_workers(others)
                 raise
+            else:
+                if any(map(_lost, futures)):
+                    _stop_workers(others)
     lost = UsageError(f"its worker process was lost {LOSSES} times: killed, or out of memory; use fewer jobs")
     return [results.get(i, lost) for i in range(len(items))]
 
@@ -220,6 +224,16 @@ def _stop_with_parent() -> None:
     assert parent is not None
     connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _stop_workers(others: set[BaseProcess]) -> None:
+    """Tell every child process to stop but `others`, which are not the executor's.
+
+    A `ProcessPoolExecutor` that breaks stops its processes, and then waits for their end.  If one of them was
+    being started just then, in the main thread, it is waited for without having been stopped.
+    """
+    for process in set(multiprocessing.active_children()) - others:
+        process.terminate()
 
 
 def _lost(future: Future[Any]) -> bool:

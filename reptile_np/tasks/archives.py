@@ -174,6 +174,7 @@ def _in_tar(
     with tarfile.TarFile(fileobj=stream) as archive:  # type: ignore[arg-type]  # reads, seeks, tells
         while (info := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # TarFile would keep every header
+            stream.header = 0
             budget.add_file()
             regular = (info.isreg() and not info.issparse()) or info.isdir()
             _check_member(path, info.name, 0 if regular else stat.S_IFLNK)
@@ -181,19 +182,18 @@ def _in_tar(
                 continue
             budget.check_size(info.name, info.size)
             stream.seek(info.offset_data)
-            content = stream.read(info.size)
+            content = stream.take(info.size)
             if len(content) < info.size:
                 raise EOFError("ends within a file")
             yield info.name, content
-    while stream.read(min(_CHUNK, limits.file_bytes)):  # to the end, where gzip keeps its checksum
-        pass
+    stream.seek(1 << 62)  # to the end, where gzip keeps its checksum
 
 
 class _Stream:
     """Decompressed bytes, read forwards only; every byte counts, whoever asks for it."""
 
     def __init__(self, file: Any, budget: _Budget) -> None:
-        self._file, self._budget, self._at = file, budget, 0
+        self._file, self._budget, self._at, self.header = file, budget, 0, 0
 
     def tell(self) -> int:
         return self._at
@@ -201,15 +201,16 @@ class _Stream:
     def seek(self, to: int) -> int:
         if to < self._at:
             raise EOFError("a header points backwards")
-        while self._at < to and self._take(min(_CHUNK, to - self._at)):
+        while self._at < to and self.take(min(_CHUNK, to - self._at)):
             pass
         return self._at
 
     def read(self, size: int) -> bytes:
-        self._budget.check_size("a header", size)  # a member's size has been checked before
-        return self._take(size)
+        self.header = self.header + size if size >= 0 else size  # a long header may be read in pieces
+        self._budget.check_size("a header", self.header)
+        return self.take(size)
 
-    def _take(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
         parts, missing = [], size
         while missing and (part := self._file.read(missing)):
             parts.append(part)

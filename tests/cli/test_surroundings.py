@@ -11,6 +11,9 @@ import time
 
 import pytest
 
+from reptile_np.files import locked
+from tests.tasks import image_sets
+from tests.tasks.image_sets import jpeg
 from tests.test_cli import GLYPHS
 
 PROGRAM = [sys.executable, "-m", "reptile_np"]
@@ -147,9 +150,13 @@ def interrupted(args, wait, stop=signal.SIGINT, **options):
         start_new_session=True,
         **options,
     ) as process:
-        wait(process)
-        os.killpg(process.pid, stop)
-        errors = process.communicate(timeout=60)[1]
+        try:
+            wait(process)
+            os.killpg(process.pid, stop)
+            errors = process.communicate(timeout=60)[1]
+        except BaseException:
+            process.kill()  # or the end of this test would wait for a long run
+            raise
     return process.returncode, errors
 
 
@@ -216,6 +223,29 @@ def test_ctrl_c_while_a_child_measures_is_one_line_and_ends_the_child():
 
 
 @not_ignored
+def test_ctrl_c_during_an_import_is_one_line_and_leaves_no_manifest(tmp_path):
+    """The import waits for another one, which is this process, when it is stopped."""
+    pytest.importorskip("PIL")
+    to = tmp_path / "to"
+    to.mkdir()
+    image_sets.write(
+        tmp_path, {f"photos/{c}/{i}.png": jpeg(i, 8, "PNG") for c in range(15) for i in range(8)}
+    )
+
+    def waits(process):
+        while b"waiting for another import" not in os.read(process.stderr.fileno(), 65536):
+            assert process.poll() is None
+
+    with locked(to / ".images.lock"):
+        code, errors = interrupted(["data", "folder", str(tmp_path / "photos"), "--to", str(to)], waits)
+    lines = [line for line in errors.splitlines() if line.startswith("reptile-np:")]
+    assert (code, len(lines)) == (130, 1)
+    assert "stopped; nothing was imported" in lines[0]
+    assert "Traceback" not in errors
+    assert not (to / "images.json").exists()
+
+
+@not_ignored
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
 def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_on(tmp_path, stop):
     records = tmp_path / "a run" / "records.jsonl"
@@ -229,7 +259,7 @@ def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_
             assert process.poll() is None
             time.sleep(0.05)
 
-    steps = ["--set", "outer.steps=100000"]
+    steps = ["--set", "outer.steps=10000"]  # a record every 50 steps
     code, errors = interrupted([*GLYPHS, *steps, "--out", "a run"], recorded_more, stop, cwd=tmp_path)
     command = "python -m reptile_np train --out 'a run' --resume --ops numpy"
     assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; go on with: {command}")

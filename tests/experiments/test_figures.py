@@ -210,7 +210,7 @@ def test_without_matplotlib_a_figure_is_refused_in_one_line_before_anything_is_t
     monkeypatch.setattr(builtins, "__import__", no_matplotlib)
     assert main(["figure", "1"]) == 2
     error = capsys.readouterr().err
-    assert "pip install 'reptile_np[plot]'" in error
+    assert "run: pip install matplotlib" in error
     assert len(error.splitlines()) == 1
 
 

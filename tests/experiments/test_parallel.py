@@ -2,8 +2,9 @@
 
 import os
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
+from multiprocessing import get_context
 
 import pytest
 
@@ -161,6 +162,36 @@ def die_if_odd(item):
     if item % 2:
         os._exit(1)
     return item
+
+
+class WaitsForItsProcess(Executor):
+    """Broken by the loss of one process; waits for the end of another, which nobody has told to stop."""
+
+    def __init__(self):
+        self.process = get_context("spawn").Process(target=time.sleep, args=(600,))
+
+    def submit(self, function, /, *args):
+        self.process.start()
+        future = Future()
+        future.set_exception(BrokenExecutor("a process was lost"))
+        return future
+
+    def shutdown(self, wait=True, *, cancel_futures=False):
+        self.process.join()
+
+
+def test_run_all_stops_the_processes_of_a_broken_executor_and_no_others(monkeypatch):
+    """A `ProcessPoolExecutor` waits so if a process is lost while the next one is being started."""
+    monkeypatch.setattr(parallel, "LOSSES", 1)
+    somebody_elses = get_context("spawn").Process(target=time.sleep, args=(600,))
+    somebody_elses.start()
+    try:
+        (lost,) = run_all(die, [1], WaitsForItsProcess)
+        assert isinstance(lost, UsageError)
+        assert somebody_elses.is_alive()
+    finally:
+        somebody_elses.kill()
+        somebody_elses.join()
 
 
 def test_run_all_calls_its_watcher_while_work_goes_on():

@@ -147,7 +147,10 @@ def started(out):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, "-m", "reptile_np", *command(out)]
     with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE) as program:
-        yield program
+        try:
+            yield program
+        finally:
+            program.kill()  # if the test fails; a program that has ended is not changed by this
 
 
 def children(pid):

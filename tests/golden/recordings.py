@@ -178,12 +178,15 @@ KINDS = {  # minibatch sizes of a task in training, and in evaluation; outer ste
 }
 
 
-def new_data(kind, seed):
-    """Random data of one of the five `KINDS`, with a random start; nothing is computed yet."""
+def new_data(kind, seed, filters=64):
+    """Random data of one of the five `KINDS`, with a random start; nothing is computed yet.
+
+    `filters` is the width of Omniglot's network; Mini-ImageNet's has 8.
+    """
     rng = np.random.default_rng([seed, *kind.encode()])
     sizes, fine_tuning, outer_steps = KINDS[kind]
     mini = kind.startswith("mini")
-    model = mini_imagenet_cnn(WAYS, filters=8) if mini else omniglot_cnn(WAYS)
+    model = mini_imagenet_cnn(WAYS, filters=8) if mini else omniglot_cnn(WAYS, filters)
     phi, arrays = model.init(rng), {}
     for name, piece in model.layout.views(phi).items():
         if "kernel" not in name:

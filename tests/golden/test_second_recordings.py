@@ -2,8 +2,8 @@
 
 `recorded` makes a recording of new random data by NumPy or by a native table: two float32 programs that
 add in different orders and take different sides at kinks.  The suite makes one recording of each kind, and
-plants each error once; the deep profile makes twenty of each kind by both, and plants each error in every
-kind that it concerns.
+plants each error once, in a network of 32 filters; the deep profile makes twenty of each kind by both, and
+plants each error in every kind that it concerns, in the recorded program's 64 filters.
 """
 
 import os
@@ -41,7 +41,7 @@ def test_a_correct_program_has_a_shadow_on_data_that_nobody_has_seen(kind, seed,
     ("error", "kind"), [(e, k) for e, (words, _) in PLANTED.items() for k in concerned(words)]
 )
 def test_a_wrong_program_has_no_shadow(error, kind):
-    data = new_data(kind, 100)
+    data = new_data(kind, 100, filters=64 if DEEP else 32)
     refused = refusal(PLANTED[error][1](data, data.program))
     print(f"{error}: refused by {refused}")
     assert refused

@@ -203,6 +203,22 @@ def test_a_second_example_can_be_added_removed_and_cleared(page):
     page.wait("document.querySelectorAll('.answer').length === 0")
 
 
+def test_an_answer_that_comes_after_a_drawing_was_cleared_is_not_shown(page):
+    draw_all(page, LETTERS, LETTERS[:1])
+    page.wait("document.querySelectorAll('.answer').length === 1")
+    page.run(
+        "const send = window.fetch; window.answered = false;"
+        "window.fetch = async (...question) => { const answer = await send(...question);"
+        "await new Promise((done) => setTimeout(done, 500)); window.answered = true; return answer; };"
+    )
+    page.click("#transductive")
+    page.click("[aria-label='clear C']")
+    page.wait("window.answered")
+    page.wait("new Promise((done) => setTimeout(() => done(true), 100))")
+    assert page.run("return document.getElementById('status').textContent") == "draw an example of C"
+    assert page.run("return document.querySelectorAll('.answer').length") == 0
+
+
 def test_the_keyboard_alone_draws_and_reaches_everything(page):
     page.run("document.querySelector('[role=tab]').focus()")
     reached = []

@@ -1,6 +1,7 @@
-"""Small sets of images on disk, for the tests of importers."""
+"""Small sets of files, as folders and as zip archives, for the tests of importers."""
 
 import io
+import zipfile
 
 import numpy as np
 
@@ -22,3 +23,12 @@ def write(folder, files):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
     return folder
+
+
+def zipped(files):
+    """The bytes of a zip archive of {path: content}."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+    return buffer.getvalue()

@@ -9,11 +9,10 @@ import lzma
 import pickle
 import random
 import tarfile
-import zipfile
 
 import numpy as np
 import pytest
-from image_sets import jpeg, write
+from image_sets import jpeg, write, zipped
 
 from reptile_np.errors import UsageError
 from reptile_np.tasks import mini_imagenet
@@ -52,14 +51,6 @@ def tarred(files):
             info = tarfile.TarInfo(path)
             info.size = len(files[path])
             archive.addfile(info, io.BytesIO(files[path]))
-    return buffer.getvalue()
-
-
-def zipped(files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path, content in files.items():
-            archive.writestr(path, content)
     return buffer.getvalue()
 
 

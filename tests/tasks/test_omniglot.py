@@ -12,13 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 
 import numpy as np
 import pytest
 from http_server import Behaviour, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from image_sets import write, zipped
 
 from reptile_np.errors import UsageError
 from reptile_np.tasks import omniglot, omniglot_files
@@ -73,17 +73,9 @@ def content_of_the_miniature():
     return omniglot.Content(len(names), DRAWINGS, hashlib.sha256(text + pixels.tobytes()).hexdigest())
 
 
-def zip_of(entries):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, content in entries.items():
-            archive.writestr(path, content)
-    return file.getvalue()
-
-
 def official_zips(files=FILES):
     return {
-        name: zip_of({f"{name}/{path}": content for path, content in files[name].items()}) for name in SETS
+        name: zipped({f"{name}/{path}": content for path, content in files[name].items()}) for name in SETS
     }
 
 
@@ -107,17 +99,14 @@ def write_zips(folder, zips=ZIPS):
 
 def write_folders(folder, prefix=True):
     for name in SETS:
-        for path, content in FILES[name].items():
-            file = folder / (name if prefix else "") / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+        write(folder / name if prefix else folder, FILES[name])
     return folder
 
 
 def write_one_zip(folder):
     entries = {f"omniglot-master/{name}/{p}": c for name in SETS for p, c in FILES[name].items()}
     folder.mkdir()
-    (folder / "everything.zip").write_bytes(zip_of(entries))
+    (folder / "everything.zip").write_bytes(zipped(entries))
     return folder / "everything.zip"
 
 
@@ -337,7 +326,7 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path):
 
 
 def test_a_zip_of_something_else_is_refused(tmp_path):
-    (tmp_path / "other.zip").write_bytes(zip_of({"notes.txt": b"hello"}))
+    (tmp_path / "other.zip").write_bytes(zipped({"notes.txt": b"hello"}))
     assert "0 characters, but Omniglot has 5" in refusal(omniglot.load, tmp_path / "other.zip")
 
 
@@ -369,7 +358,7 @@ def test_a_drawing_that_is_not_one_is_refused_by_name(tmp_path, content, says):
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
     source = write_zips(tmp_path / "source")
-    bomb = zip_of({"images_background/Greek/character01/0001_01.png": bytes(10**7)})
+    bomb = zipped({"images_background/Greek/character01/0001_01.png": bytes(10**7)})
     (source / "images_background.zip").write_bytes(bomb)
     assert "has 10,000,000 bytes, the limit is 65,536" in refusal(omniglot.load, source)
 

@@ -59,7 +59,8 @@ def test_the_table_shows_every_claim_and_counts():
     )
     assert "FAILS  a" in table
     assert "stated 1, 2, measured 1, 1/2" in table
-    assert table.endswith("2 claims, 2 of them do not hold")
+    assert table.endswith("2 claims: 2 do not hold")
+    assert format_table([close("a", "here", 1.0, 1.05, 0.1)]).endswith("1 claims: all hold")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def check_installed() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise UsageError("figures need matplotlib: pip install 'reptile_np[plot]'") from None
+        raise UsageError("figures need matplotlib; run: pip install matplotlib") from None
 
 
 def save(table: Table, draw: Draw, path: Path, size: tuple[float, float]) -> list[Path]:

@@ -3,9 +3,15 @@
 const status = document.getElementById("status");
 const newest = {};
 
+/** No answer to a question that was sent to `path` before counts any more. */
+export function forget(path) {
+  newest[path] = (newest[path] ?? 0) + 1;
+}
+
 /** Send a question; return the answer, or null after showing why there is none. Only the newest question counts. */
 export async function ask(path, question) {
-  const mine = (newest[path] = (newest[path] ?? 0) + 1);
+  forget(path);
+  const mine = newest[path];
   const began = performance.now();
   try {
     const response = await fetch(path, {
@@ -18,7 +24,7 @@ export async function ask(path, question) {
     say(response.ok ? `answered in ${Math.round(performance.now() - began)} ms` : answer.error, !response.ok);
     return response.ok ? answer : null;
   } catch {
-    say("no answer: is reptile-np play still running?", true);
+    if (mine === newest[path]) say("no answer: is reptile-np play still running?", true);
     return null;
   }
 }

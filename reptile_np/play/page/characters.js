@@ -1,5 +1,5 @@
 // Draw: classes of a few drawings each, new drawings, and the answers after every inner step.
-import { ask, say } from "/ask.js";
+import { ask, forget, say } from "/ask.js";
 import { Pad, button, paint } from "/pad.js";
 import { player } from "/player.js";
 
@@ -70,6 +70,7 @@ async function update() {
   const missing = [...LETTERS].filter((_, c) => examples[c]?.length === 0);
   if (missing.length || drawn.length === 0) {
     answer = null;
+    forget("/characters");
     say(missing.length ? `draw an example of ${missing.join(", ")}` : "now draw something new");
     return showAnswers();
   }

@@ -1,5 +1,5 @@
 // Sine: points placed by a click; three initialisations learn the wave through them.
-import { ask, say } from "/ask.js";
+import { ask, forget, say } from "/ask.js";
 import { colour, plotContext } from "/pad.js";
 import { player } from "/player.js";
 
@@ -18,8 +18,13 @@ const toPixel = ([x, y]) => [
 ];
 
 async function update() {
-  answer = points.length ? await ask("/waves", { points }) : null;
-  if (!points.length) say("click on the picture to place points");
+  if (points.length) {
+    answer = (await ask("/waves", { points })) ?? answer;
+  } else {
+    answer = null;
+    forget("/waves");
+    say("click on the picture to place points");
+  }
   show();
 }
 

@@ -38,7 +38,8 @@ def format_table(claims: Sequence[Claim]) -> str:
         lines.append(f"  {mark}  {claim.claim}")
         lines.append(f"         stated {_text(claim.stated)}{tolerance}, measured {_text(claim.measured)}")
     failed = sum(not claim.holds for claim in claims)
-    return "\n".join([*lines[1:], "", f"{len(claims)} claims, {failed} of them do not hold"])
+    summary = f"{failed} do not hold" if failed else "all hold"
+    return "\n".join([*lines[1:], "", f"{len(claims)} claims: {summary}"])
 
 
 def _text(value: Value) -> str:
