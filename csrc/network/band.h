@@ -20,12 +20,13 @@ enum {
 
 INLINE int32_t band_width(const conv_t *c) { return (c->x.n - 1) * c->x.stride + c->x.taps; } /* in pixels, with padding */
 
-/* Whether a first block goes band by band: its bands are small, and its windows begin in the corner of the image. */
+/* Whether a first block goes band by band: its bands are small, its windows begin in the corner of the image, and no line is in none. */
 LOCAL int banded(const block_t *k)
 {
     const conv_t *c = &k->conv;
     const int32_t lines = (k->shape.pool - 1) * c->y.stride + c->y.taps;
     return pools(k) && !c->winograd && c->splits && !k->shape.pool_top && !k->shape.pool_left && c->y.taps <= BAND_RUNS &&
+           k->shape.pool_height * k->shape.pool >= k->shape.conv.out_height &&
            (int64_t)k->shape.pool * c->x.n <= BAND_POSITIONS && (int64_t)k->shape.pool * c->x.n * k->channels <= BAND_Z &&
            (int64_t)lines * band_width(c) * c->in <= BAND_X;
 }
