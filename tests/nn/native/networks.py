@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from reptile_np.nn.models import mini_imagenet_cnn, omniglot_cnn, sine_mlp
+from reptile_np.nn.models import (
+    finn_mini_imagenet_cnn,
+    finn_omniglot_cnn,
+    mini_imagenet_cnn,
+    omniglot_cnn,
+    sine_mlp,
+)
 from tests.strategies import random_batch, random_phi
 
 PAPERS = {
@@ -10,6 +16,9 @@ PAPERS = {
     "omniglot, 20-way, 7 filters": omniglot_cnn(20, filters=7),
     "mini-imagenet, 9 filters": mini_imagenet_cnn(5, filters=9),
     "mini-imagenet, v1, 4 filters": mini_imagenet_cnn(5, filters=4, order="conv-pool-norm"),
+    "finn, omniglot": finn_omniglot_cnn(5),
+    "finn, omniglot, 20-way, 7 filters": finn_omniglot_cnn(20, filters=7),
+    "finn, mini-imagenet, 9 filters": finn_mini_imagenet_cnn(5, filters=9),
     "sine": sine_mlp(),
 }
 
