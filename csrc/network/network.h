@@ -154,8 +154,8 @@ INLINE ptrdiff_t layer_kernel_size(const network_t *n, int32_t l)
     return l < n->shape.blocks ? kernel_size(&n->block[l].conv.shape) : dense_kernel_size(&n->shape);
 }
 
-/* The kernel of layer l as its convolution reads it, of which item `item` of packing is valid.  A dense layer of a spatial mean is a
-   convolution with the same weights, phi's divided by the number of taps, at all taps. */
+/* The kernel of layer l as its convolution reads it, of which item `item` of packing is valid.  A dense layer of a spatial mean is
+   a convolution with the same weights, phi's divided by the number of taps, at all taps. */
 LOCAL const float *layer_kernel(const network_t *n, int32_t l, int32_t item, const float *phi)
 {
     const float *w = phi + layer_offset(n, l);
@@ -183,7 +183,8 @@ LOCAL pack_item_t pack_item_at(const network_t *n, int32_t i)
     return (pack_item_t){l, i};
 }
 
-/* Copy the vectors of layer l from phi, padded; with dot, their tangents from v.  A gamma that is not in phi is 1, its tangent 0. */
+/* Copy the vectors of layer l from phi, padded; with dot, their tangents from v.  A gamma that is not in phi is 1, its tangent
+   0. */
 LOCAL void pad_layer(const network_t *n, int32_t l, const float *phi, int dot)
 {
     const conv_t *c = layer_conv(n, l);
