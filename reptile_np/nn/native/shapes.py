@@ -116,7 +116,7 @@ def _planning(y: _Axis, x: _Axis) -> int:
 
 
 class Block(NamedTuple):
-    """``rk_block``: a convolution, a batch norm with or without γ, perhaps a pool before or after the norm."""
+    """``rk_block``: a convolution, a batch norm with or without γ, perhaps a pool before or after it."""
 
     conv: Conv
     scale: bool

@@ -1,4 +1,7 @@
-"""Networks that C computes whole, for the tests."""
+"""Networks that C computes whole, for the tests; and how often they call each C function."""
+
+from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -27,3 +30,23 @@ def single(model, rng, examples):
     """φ, a minibatch and a direction in float32."""
     phi = random_phi(model, rng, np.float32)
     return phi, random_batch(model, rng, examples, np.float32), rng.normal(size=phi.size).astype(np.float32)
+
+
+def counted(network):
+    """Return how often `network` has called each C function, a `Counter` that its later calls increase."""
+    counts, calls = Counter(), network._calls
+
+    def counting(name, function):
+        def call(*arguments):
+            counts[name] += 1
+            return function(*arguments)
+
+        return call
+
+    names = ("predict", "loss_and_grad", "hvp", "loop")
+    calls.entries = SimpleNamespace(
+        **{name: getattr(calls.entries, name) for name in dir(calls.entries)}
+        | {name: counting(name, getattr(calls.entries, name)) for name in names}
+    )
+    calls.optimizer_step = counting("update", calls.optimizer_step)
+    return counts

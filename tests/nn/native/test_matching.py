@@ -10,7 +10,7 @@ from reptile_np.nn.models import Model, conv_cnn, omniglot_cnn, sine_mlp
 from reptile_np.nn.native.matching import NotMatched, match
 from reptile_np.nn.native.networks import NativeNetwork
 from reptile_np.nn.ops import NUMPY
-from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
+from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
 from tests import native_kernels
 from tests.nn.native.networks import PAPERS, single
 from tests.oracles import relative_error
