@@ -155,8 +155,9 @@ def test_a_model_writes_to_nothing_it_is_given(model, rng):
         np.testing.assert_array_equal(again, first[name])
 
 
-def test_read_only_float32_arrays_are_served_and_left_alone(ops):
-    model, rng = omniglot_cnn(5, filters=16).with_ops(ops), np.random.default_rng(0)
+@pytest.mark.parametrize("network", [omniglot_cnn, finn_omniglot_cnn])
+def test_read_only_float32_arrays_are_served_and_left_alone(ops, network):
+    model, rng = network(5, filters=16).with_ops(ops), np.random.default_rng(0)
     phi, (x, y) = random_phi(model, rng, np.float32), random_batch(model, rng, 5, np.float32)
     v = rng.normal(size=phi.shape).astype(np.float32)
     for array in (phi, x, y, v):

@@ -252,3 +252,12 @@ def test_a_network_that_c_cannot_compute_is_not_made_one():
     ops = native_kernels.load()
     with pytest.raises(UsageError, match=r"whole: after its blocks come Dense; C has"):
         NativeNetwork((*model.layers[:3], model.layers[-1]), model.input_shape, model.loss, ops)
+
+
+def test_nan_in_an_image_gives_nan_in_the_loss_and_in_the_gradient(variant, model):
+    """A comparison with NaN is false: relu and the pool must not take it for a value that they drop."""
+    phi, (x, y), _ = single(model, np.random.default_rng(0), 3)
+    x[1] = np.nan
+    loss, grad = model.with_ops(native_kernels.load(variant, 1)).loss_and_grad(phi, (x, y))
+    assert np.isnan(loss)
+    assert np.isnan(grad).any()
