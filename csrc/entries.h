@@ -8,8 +8,8 @@
 static int64_t ISA(network_parameters)(const void *shape)
 {
     const rk_network *s = shape;
-    int64_t total = kernel_size(&s->dense) + s->dense.filters;
-    for (int32_t l = 0; l < s->blocks; l++) total += kernel_size(&s->block[l].conv) + 3 * s->block[l].conv.filters;
+    int64_t total = dense_kernel_size(s) + s->dense.filters;
+    for (int32_t l = 0; l < s->blocks; l++) total += block_parameters(&s->block[l]);
     return total;
 }
 

@@ -35,19 +35,22 @@ typedef struct {
 } rk_conv;
 
 /* conv -> batch norm -> [pool] -> relu; or, if pool_first, conv -> pool -> batch norm -> relu.
-   pool: side of the pooling window and its stride, 0: no pooling.  The first window starts at (-pool_top, -pool_left);
-   pool_height x pool_width windows cover the image. */
+   scale: 1: the norm has gamma; 0: gamma is 1, and no parameter.
+   pool: side of the pooling window and its stride, 0: no pooling.  The first window starts at (-pool_top, -pool_left); there are
+   pool_height x pool_width windows, each with a pixel of the image; fewer than `pool` last rows and columns are in no window. */
 typedef struct {
     rk_conv conv;
+    int32_t scale;
     int32_t pool, pool_first, pool_top, pool_left, pool_height, pool_width;
     float epsilon; /* added to the variance */
 } rk_block;
 
 /* Blocks, then a dense layer, described as a convolution whose kernel is its whole image.
-   phi: for each block kernel, bias, gamma, beta; then dense kernel, dense bias.
+   spatial_mean: 1: the dense layer reads the mean of the last block's rows and columns, so its kernel in phi is (channels, ways).
+   phi: for each block kernel, bias, gamma if scale, beta; then dense kernel, dense bias.
    Loss: softmax cross-entropy, summed over the examples, or averaged if mean_loss. */
 typedef struct {
-    int32_t blocks, mean_loss; /* blocks: 1..RK_MAX_BLOCKS */
+    int32_t blocks, mean_loss, spatial_mean; /* blocks: 1..RK_MAX_BLOCKS */
     rk_block block[RK_MAX_BLOCKS];
     rk_conv dense;
 } rk_network;
@@ -61,9 +64,10 @@ typedef struct {
 
 /* An optimiser: Sgd, or Adam in TensorFlow's form. */
 typedef struct {
-    int32_t adam;             /* 0: Sgd, which reads learning_rate only */
+    int32_t adam;             /* 0: Sgd, which reads learning_rate or rates only */
     int32_t t;                /* number of steps already taken */
     double learning_rate, beta1, beta2, epsilon;
+    const float *rates;       /* (n,) a rate of Sgd for each parameter; NULL: learning_rate for all */
     const float *m_in, *v_in; /* (n,) moments before the first step; m_in and m are NULL if beta1 = 0 */
     float *m, *v;             /* (n,) moments after the last step; may be m_in, v_in */
 } rk_optimizer;

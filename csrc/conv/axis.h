@@ -13,7 +13,8 @@
 
 #include "core/vec.h"
 
-typedef struct { int32_t n, sources, taps, stride, pad, adjoint, large; } axis_t; /* n destinations of `sources` sources; large: of Winograd's tiles */
+/* n destinations of `sources` sources; large: of Winograd's tiles */
+typedef struct { int32_t n, sources, taps, stride, pad, adjoint, large; } axis_t;
 typedef struct { int32_t first, tap, taps; } reach_t; /* sources first + t for taps t = tap .. tap + taps - 1 */
 
 /* The number of taps in stride phase f, which are f, f + stride, ... below taps; and in all phases before f. */

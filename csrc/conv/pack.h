@@ -120,18 +120,6 @@ LOCAL void unpad_kernel(const conv_t *c, const float *from, float *to)
                    sizeof(float) * filters);
 }
 
-/* Write a dense layer's kernel and bias gradient to `grad`, from w_bar (in, out) as stored, which may be `grad` itself, and the
-   adjoint y_bar (B, out) of the layer's output. */
-LOCAL void dense_gradient(const conv_t *c, const float *w_bar, const float *y_bar, int32_t batch, float *grad)
-{
-    const int32_t outputs = c->shape.filters;
-    float *bias_bar = grad + kernel_size(&c->shape);
-    if (w_bar != grad) unpad_kernel(c, w_bar, grad);
-    memset(bias_bar, 0, sizeof(float) * outputs);
-    for (int32_t b = 0; b < batch; b++)
-        for (int32_t j = 0; j < outputs; j++) bias_bar[j] += y_bar[(ptrdiff_t)b * c->out + j]; /* y_bar[b, j] */
-}
-
 /* Copy rows of `from` floats into rows of `to` floats: the rest is filled with zeros, or dropped. */
 LOCAL void restride(const float *in, int32_t from, float *out, int32_t to, ptrdiff_t rows)
 {

@@ -154,7 +154,8 @@ INLINE void output_transform_transpose(const scheme_t f, const plan_t *p, const 
         for (int32_t c = 0; c < columns; c += LANES) {
             vec y[MOST][MOST], m_of[MOST][MOST];
             if (f == STRIDE_1_LARGE) {
-                output_transform_transpose_large(tile, to, width, y_bar + c, m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL, size);
+                output_transform_transpose_large(tile, to, width, y_bar + c,
+                                                 m + (c / PANEL * CHUNK_TILES + k) * PANEL + c % PANEL, size);
                 continue;
             }
             RK_UNROLL
@@ -222,8 +223,8 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
 }
 
 /* u_bar (points, channels, out) += the products of tiles from .. last - 1, for the input channels low .. high - 1. */
-LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x, const float *y_bar,
-                           int32_t out, float *u_bar)
+LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x,
+                           const float *y_bar, int32_t out, float *u_bar)
 {
     transformed_t v, m;
     /* at most two products of each axis use one filter point */

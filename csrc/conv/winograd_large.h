@@ -1,7 +1,7 @@
 /* The transforms of one tile of 4 x 4 outputs (STRIDE_1_LARGE).
 
-   Its 36 vectors do not fit the registers, so the loops over rows and columns stay loops: a row is transformed and stored half way, then
-   each column is.  V and M as in winograd.h, their points `size` floats apart.  */
+   Its 36 vectors do not fit the registers, so the loops over rows and columns stay loops: a row is transformed and stored half
+   way, then each column is.  V and M as in winograd.h, their points `size` floats apart.  */
 
 #ifndef RK_WINOGRAD_LARGE_H
 #define RK_WINOGRAD_LARGE_H
@@ -36,9 +36,10 @@ INLINE void input_transform_large(const int whole, const plan_t *p, const tile_t
     }
 }
 
-/* out = start + A' m A of a tile at LANES columns by STRIDE_1_LARGE, from m[t], t `size` floats apart; FROM_OUT instead of start. */
-INLINE void output_transform_large(const int whole, const plan_t *p, const tile_t *tile, const float *m, ptrdiff_t size, int from_out,
-                                   vec start, float *out)
+/* out = start + A' m A of a tile at LANES columns by STRIDE_1_LARGE, from m[t], t `size` floats apart; with FROM_OUT out in place
+   of start. */
+INLINE void output_transform_large(const int whole, const plan_t *p, const tile_t *tile, const float *m, ptrdiff_t size,
+                                   int from_out, vec start, float *out)
 {
     enum { N = 6, OUT = 4 };
     const int32_t low = whole ? 0 : tile->x.out_low, high = whole ? OUT : tile->x.out_high;

@@ -31,8 +31,8 @@
      u0 = w0 / (a2 b2)   u5 = w2           u1, u2 = (w0 +- a w1 + a2 w2) / (2 a2 (a2 - b2))      u3, u4: a and b exchanged
      yk = v0 u0 [k = 0] + a^k (v1 u1 + (-1)^k v2 u2) + b^k (v3 u3 + (-1)^k v4 u4) + v5 u5 [k = 3]
 
-   The coefficients of the first three are 0, 1/2 or 1 but for their sign: small integers stay exact.  Those of STRIDE_1_LARGE are not,
-   so only networks use it.  tests/nn/native/test_winograd.py derives the rounding of all.  */
+   The coefficients of the first three are 0, 1/2 or 1 but for their sign: small integers stay exact.  Those of STRIDE_1_LARGE are
+   not, so only networks use it.  tests/nn/native/test_winograd.py derives the rounding of all.  */
 
 #ifndef RK_WINOGRAD_TRANSFORMS_H
 #define RK_WINOGRAD_TRANSFORMS_H

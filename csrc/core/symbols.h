@@ -73,7 +73,6 @@
 #define conv_pack_back ISA(conv_pack_back)
 #define pad_vector ISA(pad_vector)
 #define unpad_kernel ISA(unpad_kernel)
-#define dense_gradient ISA(dense_gradient)
 #define restride ISA(restride)
 
 /* conv/single.h */
@@ -110,6 +109,7 @@
 #define network_use_saved ISA(network_use_saved)
 #define network_fits ISA(network_fits)
 #define network_build ISA(network_build)
+#define layer_kernel ISA(layer_kernel)
 #define network_pack_items ISA(network_pack_items)
 #define pack_item_at ISA(pack_item_at)
 #define pad_layer ISA(pad_layer)
@@ -121,6 +121,7 @@
 
 /* network/finish.h */
 #define block_weight_item ISA(block_weight_item)
+#define dense_gradient ISA(dense_gradient)
 #define finished_whole ISA(finished_whole)
 #define update_channels ISA(update_channels)
 #define finish_items ISA(finish_items)

@@ -20,12 +20,14 @@ enum {
 
 INLINE int32_t band_width(const conv_t *c) { return (c->x.n - 1) * c->x.stride + c->x.taps; } /* in pixels, with padding */
 
-/* Whether a first block goes band by band: its bands are small, and its windows begin in the corner of the image. */
+/* Whether a first block is computed band by band: its bands are small, its windows begin in the corner of the image, and every
+   line is in a window. */
 LOCAL int banded(const block_t *k)
 {
     const conv_t *c = &k->conv;
     const int32_t lines = (k->shape.pool - 1) * c->y.stride + c->y.taps;
     return pools(k) && !c->winograd && c->splits && !k->shape.pool_top && !k->shape.pool_left && c->y.taps <= BAND_RUNS &&
+           k->shape.pool_height * k->shape.pool >= k->shape.conv.out_height &&
            (int64_t)k->shape.pool * c->x.n <= BAND_POSITIONS && (int64_t)k->shape.pool * c->x.n * k->channels <= BAND_Z &&
            (int64_t)lines * band_width(c) * c->in <= BAND_X;
 }
@@ -62,8 +64,8 @@ LOCAL void band_inputs(const block_t *k, band_t b, const float *x, band_inputs_t
     }
 }
 
-/* Item i of the forward pass, which is the bands from BANDS i on: their z, u, argmax and partial moments.  The next band's z is fetched
-   before it is written. */
+/* Item i of the forward pass, which is the bands from BANDS i on: their z, u, argmax and partial moments.  The next band's z is
+   fetched before it is written. */
 enum { BANDS = 7 };
 INLINE int32_t band_items(const block_t *k) { return ceil_div(bands(k), BANDS); }
 LOCAL void band_forward(const block_t *k, int32_t i, const float *x)
@@ -77,7 +79,8 @@ LOCAL void band_forward(const block_t *k, int32_t i, const float *x)
         for (int32_t c = 0; c < k->channels; c += PANEL) {
             for (int32_t piece = 0, row = 0, end; piece < pieces; piece++, row = end) {
                 end = b.positions * (piece + 1) / pieces;
-                for (int32_t q = row; q < min_i(end, next.positions); q++) __builtin_prefetch(k->z + next.z + (ptrdiff_t)q * k->channels + c, 1, 2);
+                for (int32_t q = row; q < min_i(end, next.positions); q++)
+                    __builtin_prefetch(k->z + next.z + (ptrdiff_t)q * k->channels + c, 1, 2);
                 gemm(end - row, from.in, from.base + row, from.run, k->conv.y.taps, k->conv.packed + (ptrdiff_t)c * k->conv.depth,
                      FROM_BIAS, k->bias + c, k->z + b.z + c, from.to + row);
             }
@@ -85,8 +88,9 @@ LOCAL void band_forward(const block_t *k, int32_t i, const float *x)
         block_pool(k, b.row, b.row + k->shape.pool_width);
         for (int32_t c = 0; c < k->channels; c += PANEL) {
             float *part = k->partials + (ptrdiff_t)band * 2 * k->channels + c; /* partials[band, :, c] */
+            const float *u = k->u + (ptrdiff_t)b.row * k->channels + c;
             if (k->shape.pool_first)
-                moments(k->u + (ptrdiff_t)b.row * k->channels + c, NULL, k->shape.pool_width, k->channels, part, part + k->channels);
+                moments(u, NULL, k->shape.pool_width, k->channels, part, part + k->channels);
             else
                 moments(k->z + b.z + c, NULL, b.positions, k->channels, part, part + k->channels);
         }

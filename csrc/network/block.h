@@ -32,7 +32,7 @@ typedef struct {
     float *z, *z_bar;              /* (rows, C) */
     float *u, *a_bar;              /* (pooled, C) */
     float *a;                      /* (B, image, C), images GAP floats apart */
-    int32_t *argmax;               /* (pooled, C) index in the window, row * pool + column */
+    int32_t *argmax;               /* (pooled, C) index in the window, row * 2 pool + column */
     float *bias, *gamma, *beta;    /* (C,) padded with zeros */
     float *mean, *r;               /* (C,) */
     float *partials;               /* (chunks, 2, C) partial sums */

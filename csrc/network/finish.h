@@ -34,16 +34,39 @@ LOCAL void block_weight_item(const block_t *k, int32_t i, int32_t pieces, const 
     }
 }
 
+/* The gradients of the dense kernel and bias, from w_bar (taps, in, out) as stored and y_bar (B, out).  For a spatial mean the
+   kernel's is the mean of w_bar over the taps, which is written over the first tap's. */
+LOCAL void dense_gradient(const network_t *n, float *w_bar, const float *y_bar, float *grad)
+{
+    const conv_t *c = &n->dense;
+    const int32_t outputs = c->shape.filters, taps = c->y.taps * c->x.taps;
+    const ptrdiff_t tap = (ptrdiff_t)c->in * c->out;
+    float *bias_bar = grad + dense_kernel_size(&n->shape);
+    if (n->spread) {
+        for (ptrdiff_t j = 0; j < tap; j += LANES) {
+            vec sum = zero();
+            for (int32_t t = 0; t < taps; t++) sum += load(w_bar + t * tap + j);
+            store(w_bar + j, sum / splat((float)taps));
+        }
+        restride(w_bar, c->out, grad, outputs, c->shape.channels);
+    } else
+        unpad_kernel(c, w_bar, grad);
+    memset(bias_bar, 0, sizeof(float) * outputs);
+    for (int32_t b = 0; b < n->batch; b++)
+        for (int32_t j = 0; j < outputs; j++) bias_bar[j] += y_bar[(ptrdiff_t)b * c->out + j]; /* y_bar[b, j] */
+}
+
 /* Whether a layer is finished as one item: its gradient's storage is padded. */
 LOCAL int finished_whole(const network_t *n, int32_t l) { return l == n->shape.blocks || n->block[l].w_bar; }
 
-/* Update the kernel of layer l: LANES input channels of every tap. */
+/* Update the kernel of layer l: LANES input channels of every tap that phi has. */
 LOCAL void update_channels(const network_t *n, int32_t l, int32_t item, const float *grad, const step_t *step)
 {
     const rk_conv *s = &layer_conv(n, l)->shape;
     const int32_t from = min_i(item * LANES, s->channels), end = min_i(from + LANES, s->channels);
-    for (int32_t t = 0; t < s->kernel_height * s->kernel_width; t++) { /* kernel[t, from:end, :] */
-        const ptrdiff_t row = layer_offset(n, l) + (ptrdiff_t)t * s->channels * s->filters + (ptrdiff_t)from * s->filters;
+    const ptrdiff_t tap = (ptrdiff_t)s->channels * s->filters;
+    for (ptrdiff_t t = 0; t < layer_kernel_size(n, l); t += tap) { /* kernel[t, from:end, :] */
+        const ptrdiff_t row = layer_offset(n, l) + t + (ptrdiff_t)from * s->filters;
         update_range(step, row, row + (ptrdiff_t)(end - from) * s->filters, grad + row);
     }
 }
@@ -63,21 +86,23 @@ LOCAL void finish_item(const network_t *n, int32_t l, int32_t i, const float *de
     const int32_t end = whole ? pack_items(c) : i + 1;
     for (int32_t j = i; c->splits && j < end; j++) conv_weight_finish(c, j, w_bar);
     if (dense)
-        dense_gradient(c, w_bar, delta, n->batch, grad + n->dense_offset);
+        dense_gradient(n, w_bar, delta, grad + n->dense_offset);
     else if (whole)
         unpad_kernel(c, w_bar, grad + n->block[l].offset);
     if (!step) return;
-    const float *w = step->phi + layer_offset(n, l);
     const int updated = !dense && updates_strips(&n->block[l], step);
     for (int32_t j = i; j < end; j++) {
         if (!updated) update_channels(n, l, j, grad, step);
-        if (!updated && !step->last) conv_pack(c, w, j, c->packed);
-        if (c->packed_back && !step->last) conv_pack_back(c, w, j, c->packed_back);
+        if (step->last) continue;
+        const float *w = layer_kernel(n, l, j, step->phi);
+        if (!updated) conv_pack(c, w, j, c->packed);
+        if (c->packed_back) conv_pack_back(c, w, j, c->packed_back);
     }
     if (i > 0) return;
-    const ptrdiff_t vectors = layer_offset(n, l) + kernel_size(&c->shape);
-    update_range(step, vectors, vectors + (dense ? 1 : 3) * (ptrdiff_t)c->shape.filters, grad + vectors);
-    if (!step->last) pad_layer(n, l, step->phi);
+    const ptrdiff_t vectors = layer_offset(n, l) + layer_kernel_size(n, l);
+    const int32_t count = dense ? 1 : block_vectors(&n->block[l].shape);
+    update_range(step, vectors, vectors + count * (ptrdiff_t)c->shape.filters, grad + vectors);
+    if (!step->last) pad_layer(n, l, step->phi, 0);
 }
 
 #endif

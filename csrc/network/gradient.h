@@ -106,8 +106,8 @@ LOCAL void vector_gradients(const block_t *k, const float *beta_bar, const float
     const int32_t f = k->shape.conv.filters;
     float *bias_bar = grad + k->offset + kernel_size(&k->shape.conv);
     memset(bias_bar, 0, sizeof(float) * f);
-    memcpy(bias_bar + f, gamma_bar, sizeof(float) * f);
-    memcpy(bias_bar + 2 * f, beta_bar, sizeof(float) * f);
+    if (k->shape.scale) memcpy(bias_bar + f, gamma_bar, sizeof(float) * f);
+    memcpy(bias_bar + (block_vectors(&k->shape) - 1) * f, beta_bar, sizeof(float) * f);
 }
 
 /* Block l backward from its a_bar, m1 and m2: its part of grad, unless that is NULL, and a_bar, m1 and m2 of the block below.

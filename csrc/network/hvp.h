@@ -18,16 +18,11 @@ LOCAL void network_pack_dot(network_t *n, const float *v, team_t *team)
         const int dense = p.layer == n->shape.blocks;
         const block_t *k = &n->block[dense ? 0 : p.layer];
         const conv_t *c = layer_conv(n, p.layer);
-        const float *w = v + layer_offset(n, p.layer), *vectors = w + kernel_size(&c->shape);
+        const float *w = layer_kernel(n, p.layer, p.item, v);
         float *back = dense ? n->dense_packed_back_dot : k->packed_back_dot;
-        const int32_t f = c->shape.filters;
         conv_pack(c, w, p.item, dense ? n->dense_packed_dot : k->packed_dot);
         if (back) conv_pack_back(c, w, p.item, back);
-        if (p.item > 0) continue;
-        pad_vector(dense ? n->dense_bias_dot : k->bias_dot, vectors, f, c->out);
-        if (dense) continue;
-        pad_vector(k->gamma_dot, vectors + f, f, c->out);
-        pad_vector(k->beta_dot, vectors + 2 * f, f, c->out);
+        if (p.item == 0) pad_layer(n, p.layer, v, 1);
     }
     barrier(team);
 }
@@ -36,7 +31,7 @@ LOCAL void network_pack_dot(network_t *n, const float *v, team_t *team)
 LOCAL void block_pool_dot(const block_t *k, int32_t from, int32_t to)
 {
     for (int32_t row = from; row < to; row++) {
-        const window_t w = window_of(k, row);
+        const window_t w = window_of(k, row, 0);
         for (int32_t c = 0; c < k->channels; c += LANES) {
             const ivec argmax = load_i(k->argmax + (ptrdiff_t)row * k->channels + c);
             vec u_dot = zero();
@@ -98,7 +93,8 @@ LOCAL void block_activate_dot(const block_t *k, int32_t from, int32_t to)
             const ptrdiff_t at = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
             const norm_dot_t s = norm_dot_at(k, c);
             const vec u = load(k->u + at), xhat = xhat_of(&s, u);
-            const vec xhat_dot = xhat_dot_of(&s, xhat, load(k->u_dot + at)), y_dot = s.gamma * xhat_dot + s.gamma_dot * xhat + s.beta_dot;
+            const vec xhat_dot = xhat_dot_of(&s, xhat, load(k->u_dot + at));
+            const vec y_dot = s.gamma * xhat_dot + s.gamma_dot * xhat + s.beta_dot;
             store(a_dot + c, keep(norm_y(&s.norm, u) > zero(), y_dot));
         }
     }
@@ -195,12 +191,12 @@ INLINE void norm_back_dot(const back_dot_t *s, vec y_bar, vec y_bar_dot, vec z, 
     store(z_bar_dot, n->norm.scale * q_dot + (n->gamma_dot * n->norm.r + n->gamma * n->r_dot) * q);
 }
 
-/* z_bar, and z_bar_dot in place of z_dot, of the rows under pooled rows from .. to - 1. */
+/* z_bar, and z_bar_dot in place of z_dot, of the rows under pooled rows from .. to - 1, and of those in no window. */
 LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);
     for (int32_t row = from; row < to; row++) {
-        const window_t w = pools(k) ? window_of(k, row) : (window_t){0};
+        const window_t w = pools(k) ? window_of(k, row, 1) : (window_t){0};
         for (int32_t c = 0; c < k->channels; c += LANES) {
             const ptrdiff_t here = (ptrdiff_t)row * k->channels + c; /* u[row, c] */
             const back_dot_t s = {norm_dot_at(k, c), load(k->m1 + c) * share, load(k->m2 + c) * share,

@@ -15,6 +15,7 @@ typedef struct {
     block_t block[RK_MAX_BLOCKS];
     conv_t dense;
     ptrdiff_t dense_offset;  /* of the dense kernel in phi */
+    float *spread;           /* (taps, channels, ways) the dense kernel of a spatial mean (layer_kernel); NULL: no mean */
     float *dense_bias;       /* (ways,) */
     float *logits, *delta;   /* (B, ways); delta: the loss's gradient by the logits */
     float *dense_w_bar;      /* (inputs, ways) */
@@ -27,6 +28,14 @@ typedef struct {
 INLINE const conv_t *conv_above(const network_t *n, int32_t l)
 {
     return l + 1 < n->shape.blocks ? &n->block[l + 1].conv : &n->dense;
+}
+
+/* Lengths in phi: a block's vectors, a block, and the dense kernel. */
+INLINE int32_t block_vectors(const rk_block *s) { return s->scale ? 3 : 2; }
+INLINE ptrdiff_t block_parameters(const rk_block *s) { return kernel_size(&s->conv) + block_vectors(s) * s->conv.filters; }
+INLINE ptrdiff_t dense_kernel_size(const rk_network *s)
+{
+    return s->spatial_mean ? (ptrdiff_t)s->dense.channels * s->dense.filters : kernel_size(&s->dense);
 }
 
 /* Lay out one block's memory; `in`: stored channels of its input; return its number of parameters. */
@@ -65,7 +74,7 @@ LOCAL ptrdiff_t block_build(arena_t *arena, block_t *k, const rk_block *shape, i
         k->packed_dot = take_floats(arena, conv_packed(&k->conv));
         k->packed_back_dot = first ? NULL : take_floats(arena, conv_packed_back(&k->conv));
     }
-    return kernel_size(s) + 3 * s->filters;
+    return block_parameters(shape);
 }
 
 /* Lay out in `arena` the residuals: what the gradient saves for Hessian products at the same phi and minibatch. */
@@ -113,7 +122,8 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     }
     const int32_t ways = padded(shape->dense.filters);
     n->dense_offset = n->parameters;
-    n->parameters += kernel_size(&shape->dense) + shape->dense.filters;
+    n->parameters += dense_kernel_size(shape) + shape->dense.filters;
+    n->spread = shape->spatial_mean ? take_floats(arena, kernel_size(&shape->dense)) : NULL;
     n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1);
     n->dense_bias = take_floats(arena, ways);
     n->logits = take_floats(arena, (size_t)batch * ways);
@@ -136,9 +146,27 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     return stored;
 }
 
-/* Layer l, counting the dense layer: its convolution and the place of its kernel in phi. */
+/* Layer l, counting the dense layer: its convolution, the place of its kernel in phi, and the kernel's length there. */
 INLINE const conv_t *layer_conv(const network_t *n, int32_t l) { return l < n->shape.blocks ? &n->block[l].conv : &n->dense; }
 INLINE ptrdiff_t layer_offset(const network_t *n, int32_t l) { return l < n->shape.blocks ? n->block[l].offset : n->dense_offset; }
+INLINE ptrdiff_t layer_kernel_size(const network_t *n, int32_t l)
+{
+    return l < n->shape.blocks ? kernel_size(&n->block[l].conv.shape) : dense_kernel_size(&n->shape);
+}
+
+/* The kernel of layer l as its convolution reads it, of which item `item` of packing is valid.  A dense layer of a spatial mean is
+   a convolution with the same weights, phi's divided by the number of taps, at all taps. */
+LOCAL const float *layer_kernel(const network_t *n, int32_t l, int32_t item, const float *phi)
+{
+    const float *w = phi + layer_offset(n, l);
+    if (l < n->shape.blocks || !n->spread) return w;
+    const rk_conv *s = &n->shape.dense;
+    const int32_t taps = s->kernel_height * s->kernel_width;
+    const int32_t from = min_i(item * LANES, s->channels) * s->filters, end = min_i((item + 1) * LANES, s->channels) * s->filters;
+    for (int32_t t = 0; t < taps; t++)
+        for (int32_t j = from; j < end; j++) n->spread[(ptrdiff_t)t * s->channels * s->filters + j] = w[j] / (float)taps;
+    return n->spread;
+}
 
 /* Items of packing, over all layers; an item's layer and its number in it. */
 typedef struct { int32_t layer, item; } pack_item_t;
@@ -155,20 +183,23 @@ LOCAL pack_item_t pack_item_at(const network_t *n, int32_t i)
     return (pack_item_t){l, i};
 }
 
-/* Copy the vectors of layer l from phi, padded. */
-LOCAL void pad_layer(const network_t *n, int32_t l, const float *phi)
+/* Copy the vectors of layer l from phi, padded; with dot, their tangents from v.  A gamma that is not in phi is 1, its tangent
+   0. */
+LOCAL void pad_layer(const network_t *n, int32_t l, const float *phi, int dot)
 {
     const conv_t *c = layer_conv(n, l);
-    const float *vectors = phi + layer_offset(n, l) + kernel_size(&c->shape);
+    const float *vectors = phi + layer_offset(n, l) + layer_kernel_size(n, l);
     const int32_t f = c->shape.filters;
     if (l == n->shape.blocks) {
-        pad_vector(n->dense_bias, vectors, f, c->out);
+        pad_vector(dot ? n->dense_bias_dot : n->dense_bias, vectors, f, c->out);
         return;
     }
     const block_t *k = &n->block[l];
-    pad_vector(k->bias, vectors, f, c->out);
-    pad_vector(k->gamma, vectors + f, f, c->out);
-    pad_vector(k->beta, vectors + 2 * f, f, c->out);
+    float *gamma = dot ? k->gamma_dot : k->gamma;
+    pad_vector(dot ? k->bias_dot : k->bias, vectors, f, c->out);
+    pad_vector(gamma, vectors + f, k->shape.scale ? f : 0, c->out);
+    for (int32_t i = 0; !k->shape.scale && !dot && i < f; i++) gamma[i] = 1.0f;
+    pad_vector(dot ? k->beta_dot : k->beta, vectors + (block_vectors(&k->shape) - 1) * f, f, c->out);
 }
 
 /* Pack phi, forward and, if back, for the input adjoints. */
@@ -177,10 +208,10 @@ LOCAL void network_pack(network_t *n, const float *phi, int back, team_t *team)
     EACH(i, network_pack_items(n)) {
         const pack_item_t p = pack_item_at(n, i);
         const conv_t *c = layer_conv(n, p.layer);
-        const float *w = phi + layer_offset(n, p.layer);
+        const float *w = layer_kernel(n, p.layer, p.item, phi);
         conv_pack(c, w, p.item, c->packed);
         if (back && c->packed_back) conv_pack_back(c, w, p.item, c->packed_back);
-        if (p.item == 0) pad_layer(n, p.layer, phi);
+        if (p.item == 0) pad_layer(n, p.layer, phi, 0);
     }
     barrier(team);
 }

@@ -11,6 +11,7 @@
 typedef struct {
     int adam, last;
     float rate, b1, g1, b2, g2, epsilon;
+    const float *rates; /* of Sgd; NULL: rate for all */
     const float *phi_in, *m_in, *v_in;
     float *phi, *m, *v, *before;
 } step_t;
@@ -20,6 +21,7 @@ LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *p
 {
     step_t s = {.adam = o->adam, .phi_in = phi_in, .phi = phi};
     s.rate = (float)o->learning_rate;
+    s.rates = o->rates;
     if (!o->adam) return s;
     s.rate = (float)(o->learning_rate * sqrt(1.0 - pow(o->beta2, t)) / (1.0 - pow(o->beta1, t)));
     s.b1 = (float)o->beta1;
@@ -40,10 +42,14 @@ LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *p
 LOCAL void update_range(const step_t *s, ptrdiff_t from, ptrdiff_t end, const float *grad)
 {
     const float *phi_in = s->phi_in, *m_in = s->m_in, *v_in = s->v_in;
+    const float *rates = s->rates;
     float *phi = s->phi, *m = s->m, *v = s->v;
     const float rate = s->rate, b1 = s->b1, g1 = s->g1, b2 = s->b2, g2 = s->g2, epsilon = s->epsilon;
     if (s->before) memcpy(s->before + from, phi_in + from, sizeof(float) * (end - from));
-    if (!s->adam) {
+    if (!s->adam && rates) {
+        RK_INDEPENDENT
+        for (ptrdiff_t i = from; i < end; i++) phi[i] = phi_in[i] - rates[i] * grad[i - from];
+    } else if (!s->adam) {
         RK_INDEPENDENT
         for (ptrdiff_t i = from; i < end; i++) phi[i] = phi_in[i] - rate * grad[i - from];
     } else if (m) {

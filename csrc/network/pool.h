@@ -6,19 +6,24 @@
 #include "network/block.h"
 
 /* A window of the pool, clipped to the image: rows x cols pixels of z, the first at z[first], with index `index` in the unclipped
-   window of size x size; pixels are `step` floats apart, lines `pitch`. */
-typedef struct { ptrdiff_t first; int32_t rows, cols, index, size, step, pitch; } window_t;
+   window; the indices of a line follow those of the line above by `line`; pixels are `step` floats apart, lines `pitch`. */
+typedef struct { ptrdiff_t first; int32_t rows, cols, index, line, step, pitch; } window_t;
 
-INLINE window_t window_of(const block_t *k, int32_t row)
+/* The window of pooled row `row`; with `rest`, and the pixels to the right of the last window of a line and below those of the last
+   line, which are in no window.  Their indices, up to column 2 pool - 2, are no window's. */
+INLINE window_t window_of(const block_t *k, int32_t row, const int rest)
 {
     const rk_block *s = &k->shape;
     const int32_t line = row / s->pool_width, image = line / s->pool_height;
-    const int32_t y = (line - image * s->pool_height) * s->pool - s->pool_top;
-    const int32_t x = (row - line * s->pool_width) * s->pool - s->pool_left;
+    const int32_t window_y = line - image * s->pool_height, window_x = row - line * s->pool_width;
+    const int32_t y = window_y * s->pool - s->pool_top, x = window_x * s->pool - s->pool_left;
     const int32_t top = max_i(y, 0), left = max_i(x, 0);
+    const int last_y = rest && window_y == s->pool_height - 1, last_x = rest && window_x == s->pool_width - 1;
+    const int32_t bottom = last_y ? s->conv.out_height : min_i(y + s->pool, s->conv.out_height);
+    const int32_t right = last_x ? s->conv.out_width : min_i(x + s->pool, s->conv.out_width);
     return (window_t){(((ptrdiff_t)image * s->conv.out_height + top) * s->conv.out_width + left) * k->channels,
-                      min_i(y + s->pool, s->conv.out_height) - top, min_i(x + s->pool, s->conv.out_width) - left,
-                      (top - y) * s->pool + left - x, s->pool, k->channels, s->conv.out_width * k->channels};
+                      bottom - top, right - left, (top - y) * 2 * s->pool + left - x, 2 * s->pool,
+                      k->channels, s->conv.out_width * k->channels};
 }
 /* body at every pixel of a window, with `at` (z[image, wy, wx, c]) and its `index`; a whole 2 x 2 window is unrolled */
 #define RK_EACH_IN(w, body)                                      \
@@ -28,7 +33,7 @@ INLINE window_t window_of(const block_t *k, int32_t row)
     for (int32_t wy = 0; wy < height; wy++)                                    \
         for (int32_t wx = 0; wx < width; wx++) {                               \
             const ptrdiff_t at = (w).first + wy * (w).pitch + wx * (w).step + c;  \
-            const ivec index = splat_i((w).index + wy * (w).size + wx);        \
+            const ivec index = splat_i((w).index + wy * (w).line + wx);        \
             body                                                               \
         }
 
@@ -39,30 +44,34 @@ INLINE vec sign_at(const block_t *k, int32_t c)
     return k->shape.pool_first ? one : keep(gamma > zero(), one) - keep(gamma < zero(), one);
 }
 
-/* The number of windows from pooled row `row` on, before row `to`, that are whole, 2 x 2 and side by side; 0 if the first is not. */
-INLINE int32_t whole_windows(const block_t *k, int32_t row, int32_t to)
+/* The number of windows (of window_of) from pooled row `row` on, before row `to`, that are whole, 2 x 2 and side by side; 0 if the
+   first is not. */
+INLINE int32_t whole_windows(const block_t *k, int32_t row, int32_t to, const int rest)
 {
     const rk_block *s = &k->shape;
-    const int32_t line = row / s->pool_width, column = row - line * s->pool_width, y = line % s->pool_height * 2 - s->pool_top;
+    const int32_t line = row / s->pool_width, column = row - line * s->pool_width, window_y = line % s->pool_height;
+    const int32_t y = window_y * 2 - s->pool_top, end = s->conv.out_width + s->pool_left;
     if (s->pool != 2 || y < 0 || y + 2 > s->conv.out_height || column * 2 < s->pool_left) return 0;
-    return max_i(0, min_i(to - row, (s->conv.out_width + s->pool_left) / 2 - column));
+    if (rest && window_y == s->pool_height - 1 && y + 2 < s->conv.out_height) return 0;
+    const int last_is_wider = rest && s->pool_width * 2 < end;
+    return max_i(0, min_i(to - row, (last_is_wider ? s->pool_width - 1 : end / 2) - column));
 }
 
-/* visit(window, k, row, windows, ...) for all windows of pooled rows from .. to - 1: whole 2 x 2 ones (a constant) side by side, the
-   others one by one. */
-#define RK_EACH_WINDOW(visit, k, from, to, ...)                                 \
+/* visit(window, k, row, windows, ...) for all windows (of window_of) of pooled rows from .. to - 1: whole 2 x 2 ones (a constant)
+   side by side, the others one by one. */
+#define RK_EACH_WINDOW(visit, k, from, to, rest, ...)                           \
     for (int32_t row = (from), whole; row < (to); row += max_i(whole, 1)) {     \
-        window_t w = window_of(k, row);                                         \
-        whole = whole_windows(k, row, to);                                      \
-        if (whole) w.rows = w.cols = w.size = 2, w.index = 0;                   \
+        window_t w = window_of(k, row, rest);                                   \
+        whole = whole_windows(k, row, to, rest);                                \
+        if (whole) w.rows = w.cols = 2, w.line = 4, w.index = 0;                \
         if (whole)                                                              \
             visit(w, k, row, whole, __VA_ARGS__);                               \
         else                                                                    \
             visit(w, k, row, 1, __VA_ARGS__);                                   \
     }
 
-/* u and argmax of windows side by side, the first of them w, of pooled row `row`: the largest sign z of each, of equal ones the
-   first. */
+/* u and argmax of windows side by side, the first of them w, of pooled row `row`: the largest sign z of each, of equal ones
+   the first. */
 INLINE void pool_windows(window_t w, const block_t *k, int32_t row, int32_t windows, const float *z)
 {
     for (int32_t c = 0; c < w.step; c += LANES) {
@@ -86,7 +95,7 @@ INLINE void pool_windows(window_t w, const block_t *k, int32_t row, int32_t wind
 }
 
 /* u and argmax of pooled rows from .. to - 1. */
-LOCAL void block_pool(const block_t *k, int32_t from, int32_t to) { RK_EACH_WINDOW(pool_windows, k, from, to, k->z) }
+LOCAL void block_pool(const block_t *k, int32_t from, int32_t to) { RK_EACH_WINDOW(pool_windows, k, from, to, 0, k->z) }
 
 /* z_bar of the rows under windows side by side, the first of them w, of pooled row `row`: as in block_back_plain, with y_bar (norm
    first) or u_bar (pool first, a constant) at the argmax, and zero elsewhere.  z_bar[0] belongs to z[origin]. */
@@ -125,13 +134,13 @@ INLINE void back_windows(window_t w, const block_t *k, int32_t row, int32_t wind
     }
 }
 
-/* z_bar of the rows under pooled rows from .. to - 1; z_bar[0] belongs to z[origin]. */
+/* z_bar of the rows under pooled rows from .. to - 1, and of those in no window; z_bar[0] belongs to z[origin]. */
 LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to, ptrdiff_t origin, float *z_bar)
 {
     if (k->shape.pool_first)
-        RK_EACH_WINDOW(back_windows, k, from, to, 1, origin, z_bar)
+        RK_EACH_WINDOW(back_windows, k, from, to, 1, 1, origin, z_bar)
     else
-        RK_EACH_WINDOW(back_windows, k, from, to, 0, origin, z_bar)
+        RK_EACH_WINDOW(back_windows, k, from, to, 1, 0, origin, z_bar)
 }
 
 LOCAL void block_back(const block_t *k, int32_t from, int32_t to)

@@ -32,11 +32,11 @@ build() { # FLAGS: compile the extension in place, warnings are errors
 build "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 # detect_leaks=0: NumPy and the interpreter do not free everything at exit
 LD_PRELOAD="$(library libasan.so) $(library libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-    PYTHONMALLOC=malloc "$python" -m pytest -q -p no:cacheprovider tests/nn/native/test_maps.py tests/nn/native/test_argument_checks.py \
-    tests/nn/native/test_winograd.py tests/nn/native/test_networks.py tests/nn/native/test_inner_loops.py tests/nn/native/test_plans.py
+    PYTHONMALLOC=malloc "$python" -m pytest -q -p no:cacheprovider \
+    tests/nn/native/test_{maps,argument_checks,winograd,networks,inner_loops,plans}.py
 
 rm -rf build reptile_np/nn/native/_kernels*
 build ""
-PYTHONPATH=. PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --errors-for-leak-kinds=none --suppressions=csrc/tools/valgrind.supp \
-    "$python" tests/nn/native/call_every_kernel.py
+PYTHONPATH=. PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --errors-for-leak-kinds=none \
+    --suppressions=csrc/tools/valgrind.supp "$python" tests/nn/native/call_every_kernel.py
 echo "memory checks: clean"

@@ -118,24 +118,30 @@ static int same_padding(int n, int stride, int taps)
 static rk_conv conv_shape(int side, int channels, int kernel, int filters, int stride, int pad, int out)
 {
     return (rk_conv){.height = side, .width = side, .channels = channels, .kernel_height = kernel, .kernel_width = kernel,
-                     .filters = filters, .stride = stride, .pad_top = pad, .pad_left = pad, .out_height = out, .out_width = out, .large_tiles = 1};
+                     .filters = filters, .stride = stride, .pad_top = pad, .pad_left = pad, .out_height = out, .out_width = out,
+                     .large_tiles = 1};
 }
 
+/* What a network has beside convolutions and relus: a pool after or before the norm, or, as Finn's networks have, no gamma, and a
+   pool that leaves the last line out or the spatial mean. */
+typedef enum { GAMMA = 1, POOL = 2, POOL_FIRST = 4, WHOLE_WINDOWS = 8, SPATIAL_MEAN = 16 } parts_t;
+
 /* Four blocks of 3 x 3 convolutions on square images, then a dense layer. */
-static void network(const char *name, int side, int channels, int filters, int stride, int pool, int pool_first)
+static void network(const char *name, int side, int channels, int filters, int stride, int parts)
 {
     enum { WAYS = 5, BATCH = 3 };
-    rk_network s = {.blocks = 4};
+    rk_network s = {.blocks = 4, .spatial_mean = (parts & SPATIAL_MEAN) != 0};
     float *x = reals(BATCH * side * side * channels, 1.0f);
     for (int l = 0; l < s.blocks; l++) {
         const int out = (side + stride - 1) / stride, pad = same_padding(side, stride, 3);
         s.block[l] = (rk_block){.conv = conv_shape(side, channels, 3, filters, stride, pad, out), .epsilon = 1e-3f};
+        s.block[l].scale = parts & GAMMA;
         side = out;
         channels = filters;
-        if (!pool) continue;
-        side = (out + 1) / 2;
+        if (!(parts & POOL)) continue;
+        side = (out + !(parts & WHOLE_WINDOWS)) / 2;
         s.block[l].pool = 2;
-        s.block[l].pool_first = pool_first;
+        s.block[l].pool_first = (parts & POOL_FIRST) != 0;
         s.block[l].pool_height = s.block[l].pool_width = side;
     }
     s.dense = conv_shape(side, channels, side, WAYS, 1, 0, 1);
@@ -165,10 +171,13 @@ int main(void)
 {
     printf("%s beside %s\n", TABLE(RK_A).name, TABLE(RK_B).name);
     convolutions(40);
-    network("Omniglot network", 28, 1, 64, 2, 0, 0);
-    network("Omniglot network of 20 filters", 28, 1, 20, 2, 0, 0);
-    network("pooled network, norm first", 20, 3, 32, 1, 1, 0);
-    network("pooled network, pool first", 20, 3, 32, 1, 1, 1);
+    network("Omniglot network", 28, 1, 64, 2, GAMMA);
+    network("Omniglot network of 20 filters", 28, 1, 20, 2, GAMMA);
+    network("pooled network, norm first", 20, 3, 32, 1, GAMMA | POOL);
+    network("pooled network, pool first", 20, 3, 32, 1, GAMMA | POOL | POOL_FIRST);
+    network("Finn's Omniglot network", 28, 1, 64, 2, SPATIAL_MEAN);
+    network("Finn's pooled network", 23, 3, 32, 1, POOL | WHOLE_WINDOWS);
+    network("Finn's pooled network, pool first", 23, 3, 32, 1, POOL | POOL_FIRST | WHOLE_WINDOWS);
     printf("%d wrong\n", wrong);
     return wrong > 0;
 }

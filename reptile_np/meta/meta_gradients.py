@@ -110,12 +110,15 @@ def _through_the_loop(
     steps, k = _steps_backwards(model, optimizer, t), len(t.batches)
     if weights is not None and len(weights) != k:
         raise ValueError(f"{len(weights)} weights for {k} inner steps")
-    one_rate = type(optimizer) is Sgd and np.ndim(optimizer.learning_rate) == 0
+    sgd = type(optimizer) is Sgd
+    one_rate = sgd and np.ndim(optimizer.learning_rate) == 0
     u = next(steps).grad if weights is None else weights[-1] * next(steps).grad
-    state_bar = optimizer.init(0 * u)
+    state_bar = () if sgd else optimizer.init(0 * u)
     for i, step in zip(reversed(range(k - 1)), steps, strict=True):
         if one_rate:
             u = u - optimizer.learning_rate * step.hessian(u)
+        elif sgd:
+            u = u - step.hessian(optimizer.learning_rate * u)
         else:
             g_bar, state_bar, phi_bar = optimizer.update_bar(u, state_bar, step.grad, step.state, step.phi)
             u = phi_bar + step.hessian(g_bar)

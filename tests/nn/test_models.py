@@ -19,18 +19,17 @@ from reptile_np.nn.models import (
     omniglot_cnn,
     sine_mlp,
 )
-from reptile_np.nn.ops import NUMPY
 from reptile_np.nn.parameter_free import MaxPool, Relu
 from tests.oracles import (
     assert_close,
     assert_symmetric,
-    gamma,
     gradient,
     hessian,
     inner,
     relative_error,
     tangent,
 )
+from tests.rounding import TINY, wobbling
 from tests.strategies import networks, random_batch, random_phi, rngs
 
 NETWORKS = {
@@ -94,38 +93,6 @@ def test_a_linearization_is_the_loss_the_gradient_and_any_number_of_hessian_prod
     np.testing.assert_array_equal(at.grad, grad)
     for direction, product in ((v, hv), (grad, model.hvp(phi, batch, grad)), (v, hv)):
         np.testing.assert_array_equal(at.hvp(direction), product)
-
-
-TINY = 1e-6
-
-
-def wobbling(seed, dtype=np.float32):
-    """Ops in float64 whose errors are TINY × what `dtype` allows: ± min(γ_n, 6 √n u) Σ |terms| in each sum.
-
-    γ_n is the worst case of n products.  Where roundings are independent and of mean zero the error exceeds
-    λ √n u Σ |terms| with probability 2 exp(-λ² / 2) (Higham & Mary 2019, theorem 2.4): 3e-8 at λ = 6.
-    """
-    rng, u = np.random.default_rng(seed), float(np.finfo(dtype).eps) / 2
-
-    def worst(map_, length):
-        def wobbly(*arguments):
-            terms = map_(*(np.abs(a) if isinstance(a, np.ndarray) else a for a in arguments))
-            n = length(*arguments)
-            share = min(gamma(n, dtype), 6 * np.sqrt(n) * u)
-            return map_(*arguments) + TINY * share * rng.choice([-1.0, 1.0], terms.shape) * terms
-
-        return wobbly
-
-    lengths = {  # of the sums in each entry of the result
-        "matmul": lambda x, w: len(w),
-        "matmul_input": lambda y_bar, w: w.shape[1],
-        "matmul_weight": lambda x, y_bar: len(x),
-        "conv2d": lambda x, kernel, *_: kernel[..., 0].size,
-        "conv2d_input": lambda y_bar, kernel, *_: kernel[:, :, 0].size,
-        "conv2d_weight": lambda x, y_bar, *_: y_bar[..., 0].size,
-    }
-    maps = {name: worst(getattr(NUMPY, name), length) for name, length in lengths.items()}
-    return replace(NUMPY, name="wobbling", **maps)
 
 
 def results(model, phi, batch, v):
@@ -193,8 +160,9 @@ def test_a_model_writes_to_nothing_it_is_given(model, rng):
         np.testing.assert_array_equal(again, first[name])
 
 
-def test_read_only_float32_arrays_are_served_and_left_alone(ops):
-    model, rng = omniglot_cnn(5, filters=16).with_ops(ops), np.random.default_rng(0)
+@pytest.mark.parametrize("network", [omniglot_cnn, finn_omniglot_cnn])
+def test_read_only_float32_arrays_are_served_and_left_alone(ops, network):
+    model, rng = network(5, filters=16).with_ops(ops), np.random.default_rng(0)
     phi, (x, y) = random_phi(model, rng, np.float32), random_batch(model, rng, 5, np.float32)
     v = rng.normal(size=phi.shape).astype(np.float32)
     for array in (phi, x, y, v):

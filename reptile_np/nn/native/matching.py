@@ -20,7 +20,7 @@ from reptile_np.nn.native.shapes import (
     Shape,
     TanhNetwork,
 )
-from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
+from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
 
 __all__ = ["MOST_BLOCKS", "MOST_DENSE", "NotMatched", "conv_shape", "match"]
 
@@ -54,7 +54,7 @@ def match(model: Model) -> Shape:
 
 
 def _conv_network(model: Model) -> ConvNetwork:
-    """Match 1-8 × [conv, norm, relu, perhaps a pool before or after the norm], flatten, dense."""
+    """Match 1-8 × [conv, norm, relu, perhaps a pool before or after the norm], flatten or mean, dense."""
     layers, image = list(model.layers), model.input_shape
     blocks: list[Block] = []
     while layers and isinstance(layers[0], Conv2d):
@@ -63,12 +63,13 @@ def _conv_network(model: Model) -> ConvNetwork:
         del layers[:length]
     if not 1 <= len(blocks) <= MOST_BLOCKS:
         raise NotMatched(f"it has {len(blocks)} convolution blocks; C has 1 to {MOST_BLOCKS}")
-    if [type(layer) for layer in layers] != [Flatten, Dense]:
-        raise NotMatched(f"after its blocks come {_names(layers)}; C has Flatten, Dense")
+    kinds = [type(layer) for layer in layers]
+    if kinds not in ([Flatten, Dense], [SpatialMean, Dense]):
+        raise NotMatched(f"after its blocks come {_names(layers)}; C has Flatten or SpatialMean, then Dense")
     rows, cols, channels = image
     (ways,) = model.output_shape
     dense = Conv(rows, cols, channels, rows, cols, ways, 1, 0, 0, 1, 1, large_tiles=False)
-    return ConvNetwork(model.loss.reduction == "mean", tuple(blocks), dense)
+    return ConvNetwork(model.loss.reduction == "mean", kinds[0] is SpatialMean, tuple(blocks), dense)
 
 
 def _block(layers: list[Layer], image: tuple[int, ...]) -> tuple[Block, int, tuple[int, ...]]:
@@ -89,19 +90,18 @@ def _block(layers: list[Layer], image: tuple[int, ...]) -> tuple[Block, int, tup
     assert isinstance(norm, BatchNorm)
     if not conv.before_batch_norm:
         raise NotMatched("a convolution before a batch norm does not say before_batch_norm=True")
-    if not norm.scale:
-        raise NotMatched("a batch norm has no γ; C has BatchNorm(scale=True)")
     shape = conv_shape(image, conv)
     image = conv.out_size(image)
     if not isinstance(pool, MaxPool):
-        return Block(shape, 0, False, 0, 0, 0, 0, norm.epsilon), length, image
+        return Block(shape, norm.scale, 0, False, 0, 0, 0, 0, norm.epsilon), length, image
     (top, _), (left, _) = pool.pad(*image[:2])
     rows, cols = pool.counts(*image[:2])
-    tiles = pool.size == pool.stride > 1 and max(top, left) < pool.size
-    if not tiles or rows * pool.size - top < image[0] or cols * pool.size - left < image[1]:
-        raise NotMatched("the windows of a MaxPool overlap, or do not cover its image")
+    axes = zip((rows, cols), (top, left), image[:2], strict=True)
+    inside = all(n > 0 and (n - 1) * pool.size - before < pixels for n, before, pixels in axes)
+    if not inside or max(top, left) >= pool.size or not pool.size == pool.stride > 1:
+        raise NotMatched("the windows of a MaxPool overlap, or one has no pixel of its image")
     first = rest[0] is pool
-    block = Block(shape, pool.size, first, top, left, rows, cols, norm.epsilon)
+    block = Block(shape, norm.scale, pool.size, first, top, left, rows, cols, norm.epsilon)
     return block, length, pool.out_size(image)
 
 

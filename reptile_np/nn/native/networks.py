@@ -3,7 +3,8 @@
 Networks with stride-1 maps of 7 × 7 and more are not exact on integers: their 3 × 3 convolutions may go by
 Winograd tiles of 4 × 4 outputs, which round (single convolutions do not; see `reptile_np.nn.native`).
 
-Verified by ``tests/nn/native/test_networks.py`` and ``test_inner_loops.py`` (against the layers in float64).
+Verified by ``tests/nn/native/test_networks.py``, ``test_inner_loops.py`` and ``test_maml.py`` (against the
+layers in float64).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The optimisers whose steps C can take: exactly `Sgd` with one rate and `Adam`, not their subclasses.
+"""The optimisers whose steps C can take: exactly `Sgd` and `Adam`, not their subclasses.
 
 Verified by ``tests/nn/native/test_inner_loops.py``.
 """
@@ -35,10 +35,7 @@ def in_c(optimizer: Optimizer, state: Any, steps: int, calls: NetworkCalls) -> C
     Adam's moments after the steps are new vectors; `state` is not changed.
     """
     if type(optimizer) is Sgd:
-        if np.ndim(optimizer.learning_rate):
-            return None
-        struct = ffi.new("rk_optimizer *", {"adam": 0, "learning_rate": float(optimizer.learning_rate)})
-        return COptimizer(struct, state, ())
+        return _sgd(optimizer.learning_rate, state, calls)
     if type(optimizer) is not Adam or np.ndim(optimizer.learning_rate) or state.t + steps > LAST_STEP:
         return None
     moments = [state.v, state.m] if optimizer.beta1 else [state.v]
@@ -63,3 +60,14 @@ def in_c(optimizer: Optimizer, state: Any, steps: int, calls: NetworkCalls) -> C
         },
     )
     return COptimizer(struct, AdamState(state.m if m is None else m, v, state.t + steps), given)
+
+
+def _sgd(rate: Any, state: Any, calls: NetworkCalls) -> COptimizer | None:
+    """Return the C form of `Sgd`, whose rate is a number or a float32 vector (n,)."""
+    if np.ndim(rate) == 0:
+        return COptimizer(ffi.new("rk_optimizer *", {"learning_rate": float(rate)}), state, ())
+    rates = np.asarray(rate)
+    if rates.dtype != np.float32 or rates.shape != (calls.parameters,):
+        return None
+    rates = contiguous(rates, np.float32)
+    return COptimizer(ffi.new("rk_optimizer *", {"rates": floats(rates)}), state, (rates,))

@@ -116,9 +116,10 @@ def _planning(y: _Axis, x: _Axis) -> int:
 
 
 class Block(NamedTuple):
-    """``rk_block``: a convolution, a batch norm, and perhaps a pooling before or after the norm."""
+    """``rk_block``: a convolution, a batch norm with or without γ, perhaps a pool before or after it."""
 
     conv: Conv
+    scale: bool
     pool: int
     pool_first: bool
     pool_top: int
@@ -130,10 +131,11 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class ConvNetwork:
-    """``rk_network``: blocks and a dense layer with softmax cross-entropy."""
+    """``rk_network``: blocks, perhaps a spatial mean, and a dense layer with softmax cross-entropy."""
 
     struct: ClassVar[str] = "rk_network"
     mean_loss: bool
+    spatial_mean: bool
     block: tuple[Block, ...]
     dense: Conv
 
@@ -144,8 +146,9 @@ class ConvNetwork:
 
     @property
     def multiply_adds(self) -> int:
-        """Those of a forward pass over one example, padding's included."""
-        return sum(conv.multiply_adds for conv in self.convs)
+        """Those of a forward pass over one example, padding's included; the dense layer's on the mean."""
+        dense = self.dense.multiply_adds // (self.dense.taps if self.spatial_mean else 1)
+        return sum(block.conv.multiply_adds for block in self.block) + dense
 
     @property
     def planning(self) -> int:
@@ -168,6 +171,7 @@ class ConvNetwork:
         return {
             "blocks": len(blocks),
             "mean_loss": self.mean_loss,
+            "spatial_mean": self.spatial_mean,
             "block": blocks,
             "dense": self.dense._asdict(),
         }

@@ -8,6 +8,8 @@ from reptile_np.nn import models, native
 NETWORKS = [
     (models.omniglot_cnn(5, filters=7), 2),
     (models.mini_imagenet_cnn(3, filters=2), 1),
+    (models.finn_omniglot_cnn(5, filters=7), 2),
+    (models.finn_mini_imagenet_cnn(3, filters=2), 1),
     (models.sine_mlp((9,)), 3),
 ]
 
@@ -24,9 +26,9 @@ for name in native.available():
             _, grad = network.loss_and_grad(phi, (x, y))
             network.hvp(phi, (x, y), grad)
             network.linearize(phi, (x, y)).hvp(grad)
-            rule = optimizers.Adam(1e-3, beta1=0.9)
-            network.adapt(rule, phi, [(x, y)] * 2, rule.init(phi), "ends")
-            network.update(rule, grad, rule.init(phi), phi)
+            for rule in (optimizers.Adam(1e-3, beta1=0.9), optimizers.Sgd(0.1), optimizers.Sgd(0 * phi)):
+                network.adapt(rule, phi, [(x, y)] * 2, rule.init(phi), "ends")
+                network.update(rule, grad, rule.init(phi), phi)
     ops = native.load(name, 2, **small_calls_too)
     x, w, y = (rng.random(shape, dtype=np.float32) for shape in ((2, 6, 5, 3), (3, 2, 3, 17), (2, 3, 3, 17)))
     pad = ((1, 0), (1, 1))

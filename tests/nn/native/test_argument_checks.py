@@ -11,7 +11,7 @@ from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn import native
-from reptile_np.nn.models import omniglot_cnn, sine_mlp
+from reptile_np.nn.models import finn_omniglot_cnn, omniglot_cnn, sine_mlp
 from reptile_np.nn.native.matching import match
 from reptile_np.nn.native.networks import NativeNetwork
 from reptile_np.nn.native.shapes import LARGEST
@@ -19,6 +19,7 @@ from reptile_np.nn.ops import NUMPY
 from tests.conftest import tables
 
 built = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
+CLASSIFIERS = [omniglot_cnn, finn_omniglot_cnn]
 
 
 shapes = st.lists(st.integers(0, 6), min_size=0, max_size=5).map(tuple)
@@ -105,11 +106,12 @@ class Lying(np.ndarray):
         return 0
 
 
+@pytest.mark.parametrize("network", CLASSIFIERS)
 @pytest.mark.parametrize("label", [-(2**30), 2**30])
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
-def test_labels_out_of_range_are_refused_whatever_their_array_says_of_them(table, label):
+def test_labels_out_of_range_are_refused_whatever_their_array_says_of_them(table, label, network):
     """In a masked array or a lying subclass they passed the check, and C read outside of its memory."""
-    model = omniglot_cnn(5, filters=3).with_ops(table)
+    model = network(5, filters=3).with_ops(table)
     phi, x = np.zeros(model.layout.size, np.float32), np.zeros((2, 28, 28, 1), np.float32)
     labels = np.array([0, label])
     for y in (np.ma.MaskedArray(labels, [False, True]), labels.view(Lying)):
@@ -139,13 +141,14 @@ def network_of(model, kernels):
 
 
 @built
+@pytest.mark.parametrize("cnn", CLASSIFIERS)
 @given(
     x=odd_arrays(st.one_of(st.just((2, 28, 28, 1)), four)),
     y=odd_arrays(st.one_of(st.just((2,)), shapes)),
     bad=st.integers(-3, 6),
 )
-def test_a_network_answers_or_says_in_one_line_what_is_wrong(kernels, x, y, bad):
-    model = omniglot_cnn(5, filters=3)
+def test_a_network_answers_or_says_in_one_line_what_is_wrong(kernels, cnn, x, y, bad):
+    model = cnn(5, filters=3)
     network, phi = network_of(model, kernels), np.zeros(model.layout.size, np.float32)
     y = (y * bad).astype(np.int64) if y.dtype == np.int32 else y
     kind, result = answers(lambda: network.loss_and_grad(phi, (x, y)))
@@ -159,7 +162,7 @@ def test_a_network_answers_or_says_in_one_line_what_is_wrong(kernels, x, y, bad)
 
 
 @built
-@pytest.mark.parametrize("model", [omniglot_cnn(5, filters=3), sine_mlp((7,))], ids=["blocks", "tanh"])
+@pytest.mark.parametrize("model", [*(network(5, filters=3) for network in CLASSIFIERS), sine_mlp((7,))])
 def test_a_vector_of_the_wrong_length_is_refused(kernels, model):
     network, n = network_of(model, kernels), model.layout.size
     x = np.zeros((2, *model.input_shape), np.float32)
@@ -182,17 +185,19 @@ def test_a_vector_of_the_wrong_length_is_refused(kernels, model):
 
 
 @built
+@pytest.mark.parametrize("network", CLASSIFIERS)
 @pytest.mark.parametrize("label", [-1, 5, 2**31, -(2**62)])
-def test_labels_out_of_range_are_refused(kernels, label):
-    model = omniglot_cnn(5, filters=3)
+def test_labels_out_of_range_are_refused(kernels, label, network):
+    model = network(5, filters=3)
     batch = np.zeros((1, 28, 28, 1), np.float32), np.array([label])
     with pytest.raises(UsageError, match="labels run from"):
         network_of(model, kernels).loss_and_grad(np.zeros(model.layout.size, np.float32), batch)
 
 
 @built
-def test_a_minibatch_too_large_for_32_bits_is_refused_before_anything_is_allocated(kernels):
-    model = omniglot_cnn(5, filters=3)
+@pytest.mark.parametrize("cnn", CLASSIFIERS)
+def test_a_minibatch_too_large_for_32_bits_is_refused_before_anything_is_allocated(kernels, cnn):
+    model = cnn(5, filters=3)
     network = network_of(model, kernels)
     n = LARGEST // match(model).largest_image + 1
     phi = np.zeros(model.layout.size, np.float32)

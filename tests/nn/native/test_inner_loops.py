@@ -1,7 +1,6 @@
 """Inner loops and optimiser steps in C: they run there, and take the steps that Python takes."""
 
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from reptile_np.meta import inner_loop, optimizers
 from reptile_np.nn.models import sine_mlp
 from reptile_np.nn.native.optimizers import LAST_STEP
 from tests import native_kernels
-from tests.nn.native.networks import PAPERS, single
+from tests.nn.native.networks import PAPERS, counted, single
 from tests.strategies import random_batch, random_phi, rngs
 
 
@@ -21,16 +20,24 @@ def model(request):
 
 
 RULES = {
-    "sgd": optimizers.Sgd(0.02),
-    "adam": optimizers.Adam(1e-3, beta1=0.0),
-    "adam with momentum": optimizers.Adam(1e-3, beta1=0.9),
+    "sgd": lambda model: optimizers.Sgd(0.02),
+    "sgd, a rate for each parameter": lambda model: optimizers.Sgd(rates_of(model)),
+    "adam": lambda model: optimizers.Adam(1e-3, beta1=0.0),
+    "adam with momentum": lambda model: optimizers.Adam(1e-3, beta1=0.9),
 }
+
+
+def rates_of(model):
+    """Different rates, every third of them 0."""
+    rates = np.random.default_rng(0).uniform(0.01, 0.03, model.layout.size).astype(np.float32)
+    rates[::3] = 0
+    return rates
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_step_in_c_is_the_optimizers_update_of_the_networks_own_gradient(variant, model, rule):
     """Within a few roundings of each entry: 8 units of the step (Adam's has 8 operations), one of φ."""
-    rng, rule, unit = np.random.default_rng(1), RULES[rule], np.finfo(np.float32).eps
+    rng, rule, unit = np.random.default_rng(1), RULES[rule](model), np.finfo(np.float32).eps
     network = model.with_ops(native_kernels.load(variant, 1))
     phi, batch, _ = single(model, rng, 4)
     state = rule.init(phi)
@@ -44,6 +51,9 @@ def test_a_step_in_c_is_the_optimizers_update_of_the_networks_own_gradient(varia
         np.testing.assert_array_equal(ends.phis[-2], phi)
         allowed = unit * (8 * np.abs(expected - phi) + np.abs(phi))
         assert (np.abs(ends.phis[-1] - expected) <= allowed).all()
+        if np.ndim(rule.learning_rate):
+            kept = rule.learning_rate == 0
+            np.testing.assert_array_equal(ends.phis[-1][kept], phi[kept])
         if isinstance(rule, optimizers.Adam):
             assert ends.state.t == expected_state.t
             np.testing.assert_allclose(ends.state.v, expected_state.v, rtol=8 * unit)
@@ -52,10 +62,10 @@ def test_a_step_in_c_is_the_optimizers_update_of_the_networks_own_gradient(varia
         phi, state = ends.phis[-1], ends.state
 
 
-@pytest.mark.parametrize("keep", ["all", "hessians"])
+@pytest.mark.parametrize("keep", ["sqrt", "all", "hessians"])
 @pytest.mark.parametrize("rule", RULES)
-def test_a_loop_that_keeps_every_step_takes_the_same_steps_bitwise(variant, model, rule, keep):
-    rng, rule = np.random.default_rng(1), RULES[rule]
+def test_a_loop_that_keeps_more_than_its_ends_takes_the_same_steps_bitwise(variant, model, rule, keep):
+    rng, rule = np.random.default_rng(1), RULES[rule](model)
     network = model.with_ops(native_kernels.load(variant, 1))
     phi = random_phi(model, rng, np.float32)
     batches = [random_batch(model, rng, 4, np.float32) for _ in range(3)]
@@ -83,7 +93,7 @@ def test_sgd_on_a_displacement_is_the_outer_interpolation(variant, rng):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_loop_of_k_steps_is_k_loops_of_one_step_bitwise(variant, model, rule):
-    rng, rule = np.random.default_rng(1), RULES[rule]
+    rng, rule = np.random.default_rng(1), RULES[rule](model)
     network = model.with_ops(native_kernels.load(variant, 1))
     phi = random_phi(model, rng, np.float32)
     batches = [random_batch(model, rng, examples, np.float32) for examples in (5, 5, 3, 5)]
@@ -99,8 +109,9 @@ def test_a_loop_of_k_steps_is_k_loops_of_one_step_bitwise(variant, model, rule):
     assert pickle.dumps(whole.state) == pickle.dumps(state)
 
 
-def test_an_inner_loop_is_bitwise_the_same_on_any_number_of_threads(variant, model):
-    rng, rule = np.random.default_rng(2), RULES["adam with momentum"]
+@pytest.mark.parametrize("rule", ["sgd, a rate for each parameter", "adam with momentum"])
+def test_an_inner_loop_is_bitwise_the_same_on_any_number_of_threads(variant, model, rule):
+    rng, rule = np.random.default_rng(2), RULES[rule](model)
     phi = random_phi(model, rng, np.float32)
     batches = [random_batch(model, rng, 3, np.float32) for _ in range(3)]
     runs = [
@@ -109,34 +120,19 @@ def test_an_inner_loop_is_bitwise_the_same_on_any_number_of_threads(variant, mod
     ]
     for run in runs[1:]:
         np.testing.assert_array_equal(run.phis[-1], runs[0].phis[-1])
-        np.testing.assert_array_equal(run.state.v, runs[0].state.v)
-
-
-class Counting:
-    """A C function that counts its calls."""
-
-    def __init__(self, function):
-        self.function, self.calls = function, 0
-
-    def __call__(self, *arguments):
-        self.calls += 1
-        return self.function(*arguments)
+        assert pickle.dumps(run.state) == pickle.dumps(runs[0].state)
 
 
 def calls_of(network, rule, keep, batches):
     """How often each C function is called by an inner loop; and the trajectory."""
-    calls = network._calls
-    counted = {name: Counting(getattr(calls.entries, name)) for name in dir(calls.entries)}
-    calls.entries = SimpleNamespace(**counted)
-    counted["update"] = calls.optimizer_step = Counting(calls.optimizer_step)
-    phi = network.init(np.random.default_rng(0))
+    phi, counts = network.init(np.random.default_rng(0)), counted(network)
     t = inner_loop.adapt(network, rule, phi, batches, keep=keep)
-    counts = {name: function.calls for name, function in counted.items() if function.calls}
-    return {name: n for name, n in counts.items() if name in ("loop", "loss_and_grad", "update")}, t
+    return counts, t
 
 
 IN_C = {
     "ends": {"loop": 1},
+    "sqrt": {"loop": 2},
     "all": {"loss_and_grad": 3, "update": 3},
     "hessians": {"loss_and_grad": 3, "update": 3},
 }
@@ -148,9 +144,9 @@ def test_the_steps_of_sgd_and_adam_do_run_in_c(variant, model, rule, keep):
     """Without this, the other tests could compare Python with itself."""
     network, rng = model.with_ops(native_kernels.load(variant, 1)), np.random.default_rng(0)
     batches = [random_batch(model, rng, 4, np.float32) for _ in range(3)]
-    counts, t = calls_of(network, RULES[rule], keep, batches)
+    counts, t = calls_of(network, RULES[rule](model), keep, batches)
     assert counts == IN_C[keep]
-    assert len(t.phis) == (3 if keep == "ends" else 4)
+    assert len(t.phis) == (3 if keep in ("ends", "sqrt") else 4)
     assert len(t.hessians) == (3 if keep == "hessians" else 0)
 
 
@@ -158,14 +154,19 @@ class Cautious(optimizers.Sgd):
     """A subclass may do something else."""
 
 
+OTHERS = {
+    "heavy ball": optimizers.HeavyBall(0.01),
+    "subclass": Cautious(0.02),
+    "rates in float16": optimizers.Sgd(np.full(sine_mlp().layout.size, 0.02, np.float16)),
+}
+
+
 @pytest.mark.parametrize("keep", IN_C)
-@pytest.mark.parametrize(
-    "rule", [optimizers.HeavyBall(0.01), Cautious(0.02)], ids=lambda rule: type(rule).__name__
-)
+@pytest.mark.parametrize("rule", OTHERS)
 def test_the_steps_of_any_other_optimiser_run_in_python(variant, keep, rule):
     network, rng = sine_mlp().with_ops(native_kernels.load(variant, 1)), np.random.default_rng(0)
     batches = [random_batch(network, rng, 4, np.float32) for _ in range(3)]
-    counts, t = calls_of(network, rule, keep, batches)
+    counts, t = calls_of(network, OTHERS[rule], keep, batches)
     assert counts == {"loss_and_grad": 3}
     assert len(t.hessians) == (3 if keep == "hessians" else 0)
 
@@ -174,9 +175,9 @@ def test_the_steps_of_any_other_optimiser_run_in_python(variant, keep, rule):
 def test_one_step_of_any_optimiser_gives_three_points_if_the_ends_are_kept(variant, keep):
     network, rng = sine_mlp().with_ops(native_kernels.load(variant, 1)), np.random.default_rng(0)
     phi, batches = network.init(rng), [random_batch(network, rng, 4, np.float32)]
-    for rule in (*RULES.values(), optimizers.HeavyBall(0.01)):
+    for rule in (*(rule(network) for rule in RULES.values()), optimizers.HeavyBall(0.01)):
         t = inner_loop.adapt(network, rule, phi, batches, keep=keep)
-        assert len(t.phis) == (3 if keep == "ends" else 2)
+        assert len(t.phis) == (3 if keep in ("ends", "sqrt") else 2)
         assert t.phis[0] is phi
         np.testing.assert_array_equal(t.phis[-2], phi)
 

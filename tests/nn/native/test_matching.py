@@ -10,7 +10,7 @@ from reptile_np.nn.models import Model, conv_cnn, omniglot_cnn, sine_mlp
 from reptile_np.nn.native.matching import NotMatched, match
 from reptile_np.nn.native.networks import NativeNetwork
 from reptile_np.nn.ops import NUMPY
-from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
+from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
 from tests import native_kernels
 from tests.nn.native.networks import PAPERS, single
 from tests.oracles import relative_error
@@ -19,7 +19,7 @@ CENTRED = Conv2d(filters=3, before_batch_norm=True)
 BLOCK = (CENTRED, BatchNorm(), Relu())
 CLASSIFY, REGRESS = SoftmaxCrossEntropy("sum"), SquaredError("mean")
 NOT_WHOLE = {
-    "spatial mean": ((*BLOCK, SpatialMean(), Dense(2)), "after its blocks come SpatialMean, Dense; C has"),
+    "two dense layers": ((*BLOCK, Flatten(), Dense(3), Dense(2)), "after its blocks come Flatten, Dense, "),
     "no norm": ((Conv2d(filters=3), Relu(), Flatten(), Dense(2)), "after a convolution come Relu, Flatten, "),
     "bias with a gradient": (
         (Conv2d(filters=3), BatchNorm(), Relu(), Flatten(), Dense(2)),
@@ -27,11 +27,11 @@ NOT_WHOLE = {
     ),
     "overlapping pool": (
         (CENTRED, BatchNorm(), MaxPool(size=3, stride=2), Relu(), Flatten(), Dense(2)),
-        "the windows of a MaxPool overlap, or do not cover its image",
+        "the windows of a MaxPool overlap, or one has no pixel of its image",
     ),
-    "pool that skips a row": (
-        (CENTRED, BatchNorm(), MaxPool(padding="VALID"), Relu(), Flatten(), Dense(2)),
-        "the windows of a MaxPool overlap, or do not cover its image",
+    "pool that skips rows between its windows": (
+        (CENTRED, BatchNorm(), MaxPool(size=2, stride=3), Relu(), Flatten(), Dense(2)),
+        "the windows of a MaxPool overlap, or one has no pixel of its image",
     ),
     "nine blocks": ((*BLOCK * 9, Flatten(), Dense(2)), "it has 9 convolution blocks; C has 1 to 8"),
 }
@@ -54,7 +54,11 @@ def test_a_network_that_c_does_not_have_is_computed_by_its_layers_and_says_why(v
     assert relative_error(other.hvp(phi, (x, y), v), model.hvp(*wide, v.astype(float))) <= 1e-4
 
 
+PADDED = MaxPool(padding=((0, 3), (0, 0)))  # its last window is padding only
 NO_SHAPE = {
+    "a window without a pixel": Model(
+        (CENTRED, PADDED, BatchNorm(), Relu(), Flatten(), Dense(2)), (7, 7, 1), CLASSIFY
+    ),
     "cross-entropy on a dense network": Model((Dense(3), Tanh(), Dense(2)), (4,), CLASSIFY),
     "relu between dense layers": Model((Dense(3), Relu(), Dense(1)), (1,), REGRESS),
     "tanh at the end": Model((Dense(3), Tanh()), (1,), REGRESS),

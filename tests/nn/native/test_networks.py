@@ -20,10 +20,10 @@ from reptile_np.errors import UsageError
 from reptile_np.nn import native
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
-from reptile_np.nn.models import Model, omniglot_cnn
+from reptile_np.nn.models import Model, finn_omniglot_cnn, omniglot_cnn
 from reptile_np.nn.native.matching import match
 from reptile_np.nn.native.networks import NativeNetwork
-from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
+from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
 from tests import native_kernels
 from tests.nn.native.networks import PAPERS, single
 from tests.oracles import relative_error
@@ -49,7 +49,7 @@ def wide(batch):
 
 @st.composite
 def native_networks(draw):
-    """1-3 blocks of any width, kernel, stride and order, or 0-3 tanh layers: C computes them whole."""
+    """1-3 blocks of any width, kernel, stride, order and head, or 0-3 tanh layers: C computes them whole."""
     reduction = draw(st.sampled_from(["sum", "mean"]))
     if draw(st.booleans()):
         layers = []
@@ -57,15 +57,22 @@ def native_networks(draw):
             layers += [Dense(draw(st.integers(1, 40))), Tanh()]
         layers.append(Dense(draw(st.integers(1, 3))))
         return Model(tuple(layers), (draw(st.integers(1, 5)),), SquaredError(reduction))
-    layers = []
+    layers, image = [], (*draw(st.tuples(st.integers(3, 14), st.integers(3, 14))), draw(st.integers(1, 3)))
+    size_of_map = image
     for _ in range(draw(st.integers(1, 3))):
         size, stride, filters = (draw(st.integers(1, n)) for n in (4, 3, 35))
         # a large epsilon: channels of few positions are else near degenerate, and float32 no oracle for them
-        norm, pool = BatchNorm(0.1), MaxPool(size=(n := draw(st.integers(2, 3))), stride=n)
-        order = draw(st.sampled_from([[norm], [norm, pool], [pool, norm]]))
-        layers += [Conv2d(filters=filters, size=size, stride=stride, before_batch_norm=True), *order, Relu()]
-    layers += [Flatten(), Dense(draw(st.integers(2, 21)))]
-    image = (*draw(st.tuples(st.integers(3, 14), st.integers(3, 14))), draw(st.integers(1, 3)))
+        conv = Conv2d(filters=filters, size=size, stride=stride, before_batch_norm=True)
+        norm, n = BatchNorm(0.1, scale=draw(st.booleans())), draw(st.integers(2, 3))
+        fits = min(conv.out_size(size_of_map)[:2]) >= n
+        pool = MaxPool(
+            size=n, stride=n, padding=draw(st.sampled_from(["SAME", "VALID"] if fits else ["SAME"]))
+        )
+        block = [conv, *draw(st.sampled_from([[norm], [norm, pool], [pool, norm]])), Relu()]
+        for layer in block:
+            size_of_map = layer.out_size(size_of_map)
+        layers += block
+    layers += [draw(st.sampled_from([Flatten(), SpatialMean()])), Dense(draw(st.integers(2, 21)))]
     return Model(tuple(layers), image, SoftmaxCrossEntropy(reduction))
 
 
@@ -167,8 +174,9 @@ def test_a_team_keeps_to_the_cores_it_is_given_and_leaves_them_as_they_were(vari
         os.sched_setaffinity(0, cores)
 
 
-def test_the_bias_before_a_batch_norm_has_a_gradient_of_exact_zero(variant):
-    model = omniglot_cnn(5, filters=7).with_ops(native_kernels.load(variant))
+@pytest.mark.parametrize("network", [omniglot_cnn, finn_omniglot_cnn])
+def test_the_bias_before_a_batch_norm_has_a_gradient_of_exact_zero(variant, network):
+    model = network(5, filters=7).with_ops(native_kernels.load(variant))
     phi, batch, v = single(model, np.random.default_rng(0), 4)
     for vector in (model.loss_and_grad(phi, batch)[1], model.hvp(phi, batch, v)):
         views = model.layout.views(vector)
@@ -224,7 +232,7 @@ def test_a_native_network_can_be_pickled_and_copied(variant, again):
         np.testing.assert_array_equal(actual, right)
 
 
-@pytest.mark.parametrize("name", ["omniglot, 20-way, 7 filters", "sine"])
+@pytest.mark.parametrize("name", ["omniglot, 20-way, 7 filters", "finn, omniglot, 20-way, 7 filters", "sine"])
 def test_other_dtypes_are_computed_by_the_layers_bitwise(variant, name):
     model, rng = PAPERS[name], np.random.default_rng(0)
     native_model = model.with_ops(native_kernels.load(variant))
@@ -244,3 +252,12 @@ def test_a_network_that_c_cannot_compute_is_not_made_one():
     ops = native_kernels.load()
     with pytest.raises(UsageError, match=r"whole: after its blocks come Dense; C has"):
         NativeNetwork((*model.layers[:3], model.layers[-1]), model.input_shape, model.loss, ops)
+
+
+def test_nan_in_an_image_gives_nan_in_the_loss_and_in_the_gradient(variant, model):
+    """A comparison with NaN is false: relu and the pool must not take it for a value that they drop."""
+    phi, (x, y), _ = single(model, np.random.default_rng(0), 3)
+    x[1] = np.nan
+    loss, grad = model.with_ops(native_kernels.load(variant, 1)).loss_and_grad(phi, (x, y))
+    assert np.isnan(loss)
+    assert np.isnan(grad).any()

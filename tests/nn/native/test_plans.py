@@ -41,20 +41,24 @@ def test_a_long_axis_is_planned_in_less_than_a_second(table, name):
     assert time.process_time() - start < 1.0
 
 
-def network(side):
-    """One block on a square image and a dense layer."""
+def network(side, released=True):
+    """One block on a square image and a dense layer; if not `released`, without γ and on the spatial mean."""
     out = side // 2
-    block = {"conv": fields(side, side, 1, 3, 3, 64, 2, 0, 0, out, out), "epsilon": 1e-3}
+    block = {"conv": fields(side, side, 1, 3, 3, 64, 2, 0, 0, out, out), "epsilon": 1e-3, "scale": released}
     dense = fields(out, out, 64, out, out, 5, 1, 0, 0, 1, 1)
-    return ffi.new("rk_network *", {"blocks": 1, "block": [block], "dense": dense})
+    return ffi.new(
+        "rk_network *", {"blocks": 1, "spatial_mean": not released, "block": [block], "dense": dense}
+    )
 
 
 def test_sizes_beyond_32_bits_are_exact_and_refused(table):
-    shape = network(100_000)
-    assert table.network.parameters(shape) == 9 * 64 + 3 * 64 + 50_000**2 * 64 * 5 + 5
-    for hessian in (0, 1):
-        assert table.network.plan_size(shape, 1, hessian) == 0
-    assert table.network.saved_size(shape, 1) == 0
+    parameters = {True: 9 * 64 + 3 * 64 + 50_000**2 * 64 * 5 + 5, False: 9 * 64 + 2 * 64 + 64 * 5 + 5}
+    for released, count in parameters.items():
+        shape = network(100_000, released)
+        assert table.network.parameters(shape) == count
+        for hessian in (0, 1):
+            assert table.network.plan_size(shape, 1, hessian) == 0
+        assert table.network.saved_size(shape, 1) == 0
     mlp = ffi.new("rk_mlp *", {"layers": 2, "units": [1, 10**6, 10**6]})
     assert table.mlp.parameters(mlp) == 2 * 10**6 + (10**6 + 1) * 10**6
     assert table.mlp.plan_size(mlp, 1, 0) == table.mlp.saved_size(mlp, 1) == 0
