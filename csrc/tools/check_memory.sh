@@ -8,6 +8,7 @@
 set -euo pipefail
 python=${1:-python3}
 root=$(cd "$(dirname "$0")/../.." && pwd)
+native=tests/nn/native
 
 need() { # WHAT COMMAND...: one line and exit 2 if COMMAND fails
     "${@:2}" >/dev/null 2>&1 || { echo "check_memory.sh: needs $1" >&2; exit 2; }
@@ -33,10 +34,10 @@ build "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 # detect_leaks=0: NumPy and the interpreter do not free everything at exit
 LD_PRELOAD="$(library libasan.so) $(library libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
     PYTHONMALLOC=malloc "$python" -m pytest -q -p no:cacheprovider \
-    tests/nn/native/test_{maps,argument_checks,winograd,networks,inner_loops,plans}.py
+    "$native"/test_{maps,argument_checks,winograd,networks,inner_loops,plans}.py
 
 rm -rf build reptile_np/nn/native/_kernels*
 build ""
 PYTHONPATH=. PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --errors-for-leak-kinds=none \
-    --suppressions=csrc/tools/valgrind.supp "$python" tests/nn/native/call_every_kernel.py
+    --suppressions=csrc/tools/valgrind.supp "$python" "$native/call_every_kernel.py"
 echo "memory checks: clean"

@@ -182,7 +182,7 @@ def test_the_figure_at_the_same_k_is_drawn_from_the_records_of_the_study(tmp_pat
             modes = {mode: {"mean": mean, "ci95": 0.01} for mode in ("transductive", "non_transductive")}
             evaluation = {"split": "test", "tasks": 1000, "shots": 1, "accuracy": modes}
             directory.append({"outer_step": preset.outer.steps, "evaluation": evaluation})
-            directory.write_json("result.json", {"outer_steps": preset.outer.steps})
+            directory.write_json("result.json", {"outer_steps": preset.outer.steps, "seconds": 1.0})
     table = from_csv(made("same-k", tmp_path, "--runs", tmp_path).with_suffix(".csv"))
     drawn = {(row[0], row[1]): row[4] / 100 for row in table.where(mode="transductive")}
     assert drawn == means
