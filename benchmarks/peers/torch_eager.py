@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch._dynamo  # Adam imports it; imported after TensorFlow it crashes
 import torch.nn.functional as F
 
 from reptile_np.bench.workloads import (
