@@ -4,6 +4,7 @@ Environment: REPTILE_NP_PROFILE (or HYPOTHESIS_PROFILE) = dev | ci | deep, and c
 REPTILE_NP_GOLDEN and REPTILE_NP_DATA name the folders with recorded vectors and with real data sets.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -27,6 +28,12 @@ settings.load_profile(
     or os.environ.get("HYPOTHESIS_PROFILE")
     or ("ci" if os.environ.get("CI") else "dev")
 )
+
+
+def pytest_collection_finish(session):
+    """Keep the thousands of collected tests out of every garbage collection, which they would slow down."""
+    gc.collect()
+    gc.freeze()
 
 
 def folder(variable):

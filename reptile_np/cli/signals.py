@@ -42,6 +42,8 @@ def end_at_once(say: Callable[[], object] = _nothing_had_begun) -> None:
 
 def raise_instead() -> None:
     """From now on raise KeyboardInterrupt; does nothing outside a program, as in a test."""
+    import numpy.random  # noqa: F401  # NumPy imports it at its first use, and would lose the exception there
+
     for number in STOPS:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.default_int_handler)

@@ -19,6 +19,20 @@ def model(request):
     return PAPERS[request.param]
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        "omniglot, 20-way, 7 filters",
+        "mini-imagenet, v1, 4 filters",
+        "finn, omniglot, 20-way, 7 filters",
+        "sine",
+    ],
+)
+def small(request):
+    """One network of each kind: what a loop keeps, and where it runs, does not depend on sizes."""
+    return PAPERS[request.param]
+
+
 RULES = {
     "sgd": lambda model: optimizers.Sgd(0.02),
     "sgd, a rate for each parameter": lambda model: optimizers.Sgd(rates_of(model)),
@@ -64,11 +78,11 @@ def test_a_step_in_c_is_the_optimizers_update_of_the_networks_own_gradient(varia
 
 @pytest.mark.parametrize("keep", ["sqrt", "all", "hessians"])
 @pytest.mark.parametrize("rule", RULES)
-def test_a_loop_that_keeps_more_than_its_ends_takes_the_same_steps_bitwise(variant, model, rule, keep):
-    rng, rule = np.random.default_rng(1), RULES[rule](model)
-    network = model.with_ops(native_kernels.load(variant, 1))
-    phi = random_phi(model, rng, np.float32)
-    batches = [random_batch(model, rng, 4, np.float32) for _ in range(3)]
+def test_a_loop_that_keeps_more_than_its_ends_takes_the_same_steps_bitwise(variant, small, rule, keep):
+    rng, rule = np.random.default_rng(1), RULES[rule](small)
+    network = small.with_ops(native_kernels.load(variant, 1))
+    phi = random_phi(small, rng, np.float32)
+    batches = [random_batch(small, rng, 4, np.float32) for _ in range(3)]
     kept = inner_loop.adapt(network, rule, phi, batches, keep=keep)
     ends = inner_loop.adapt(network, rule, phi, batches, keep="ends")
     assert kept.losses == ends.losses
@@ -140,11 +154,11 @@ IN_C = {
 
 @pytest.mark.parametrize("keep", IN_C)
 @pytest.mark.parametrize("rule", RULES)
-def test_the_steps_of_sgd_and_adam_do_run_in_c(variant, model, rule, keep):
+def test_the_steps_of_sgd_and_adam_do_run_in_c(variant, small, rule, keep):
     """Without this, the other tests could compare Python with itself."""
-    network, rng = model.with_ops(native_kernels.load(variant, 1)), np.random.default_rng(0)
-    batches = [random_batch(model, rng, 4, np.float32) for _ in range(3)]
-    counts, t = calls_of(network, RULES[rule](model), keep, batches)
+    network, rng = small.with_ops(native_kernels.load(variant, 1)), np.random.default_rng(0)
+    batches = [random_batch(small, rng, 4, np.float32) for _ in range(3)]
+    counts, t = calls_of(network, RULES[rule](small), keep, batches)
     assert counts == IN_C[keep]
     assert len(t.phis) == (3 if keep in ("ends", "sqrt") else 4)
     assert len(t.hessians) == (3 if keep == "hessians" else 0)
