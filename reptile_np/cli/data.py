@@ -50,7 +50,6 @@ def _data(args: argparse.Namespace) -> int:
     if None not in (args.place, args.source):
         raise UsageError(f"data {args.dataset}: {args.place} and --from {args.source}; give one of them")
     args.source = args.place or args.source
-    signals.raise_instead()  # to remove partial files
     manifest = _import(args)
     if args.dataset == "omniglot":
         from reptile_np.tasks import omniglot
@@ -75,6 +74,7 @@ def _import(args: argparse.Namespace) -> Path:
     from reptile_np.experiments.progress import Reporter
     from reptile_np.tasks import folder, mini_imagenet, omniglot
 
+    signals.raise_instead()  # to remove partial files
     match args.dataset:
         case "omniglot":
             return omniglot.import_omniglot(args.source, args.to, Reporter())
