@@ -16,7 +16,7 @@ from tests.strategies import random_batch, random_phi, rngs
 
 @pytest.fixture(scope="module", params=[name for name in PAPERS if "mini-imagenet, 9" not in name])
 def model(request):
-    """Without the two slowest, whose gradients are in test_networks: their loops have nothing of their own."""
+    """Without the two slowest networks: their gradients are in test_networks, their loops are like others."""
     return PAPERS[request.param]
 
 
