@@ -13,7 +13,8 @@ counts:
 
 All ways must give bitwise the same parameters.  "Python" is the share of the time on one core that is not
 spent in C.  Only one thread at a time can run Python, so N threads cannot be faster than 1 / Python times one
-core.
+core.  "Separate processes" is what the cores themselves give: how much work N processes that share nothing do,
+each all of the tasks on its own core, against one such process alone (medians).
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
+from statistics import median
 from typing import Any
 
 from reptile_np.experiments import presets
@@ -92,6 +95,27 @@ def least_times(alone: Experiment, shared: Experiment, seconds: float) -> dict[s
     return least
 
 
+def median_alone(network: Any, steps: int, tasks: int, seconds: float) -> float:
+    """Return the median seconds of an outer step on one core."""
+    made, times = experiment(network, steps, tasks, 1), []
+    one_step(made, None)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        begin = time.perf_counter()
+        one_step(made, None)
+        times.append(time.perf_counter() - begin)
+    return median(times)
+
+
+def separate_processes(network: Any, steps: int, tasks: int, seconds: float, processes: int) -> float:
+    """Return the work that so many processes do in a given time, divided by that of one process alone."""
+    arguments = network, steps, tasks, seconds
+    with ProcessPoolExecutor(processes, get_context("spawn")) as executor:
+        alone = executor.submit(median_alone, *arguments).result()
+        together = [executor.submit(median_alone, *arguments) for _ in range(processes)]
+        return sum(alone / future.result() for future in together)
+
+
 def python_share(made: Experiment) -> float:
     """Return the least share of an outer step on one core that is outside of the calls of `NetworkCalls`."""
     inside = 0.0
@@ -135,6 +159,8 @@ def main() -> None:
         print(f"K = {steps}, {args.tasks} tasks, {args.threads} threads; {alone.model.kernels}")
         for name, seconds in least.items():
             print(f"  {name:18} {1e3 * seconds:8.2f} ms  {least['one core'] / seconds:5.2f} x one core")
+        speedup = separate_processes(args.network, steps, args.tasks, args.seconds / 4, args.threads)
+        print(f"  {'separate processes':18} {'':11}  {speedup:5.2f} x one core")
         print(f"  Python {python_share(alone):6.1%}", flush=True)
 
 

@@ -54,9 +54,14 @@ Draw = Callable[[Any, Table, dict[str, str]], None]
 
 
 def check_installed() -> None:
-    """Raise `UsageError` if matplotlib is missing, before long work is done for a figure."""
+    """Raise `UsageError` if matplotlib is missing, before long work is done for a figure.
+
+    Imports all of it that `save` uses: a Ctrl-C that arrives inside an import can be lost.
+    """
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib.backends.backend_agg
+        import matplotlib.backends.backend_svg
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise UsageError("figures need matplotlib; run: pip install matplotlib") from None
 
