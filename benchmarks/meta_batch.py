@@ -13,8 +13,8 @@ counts:
 
 All ways must give bitwise the same parameters.  "Python" is the share of the time on one core that is not
 spent in C.  Only one thread at a time can run Python, so N threads cannot be faster than 1 / Python times one
-core.  "Separate processes" is what the cores themselves give: how much work N processes that share nothing do,
-each all of the tasks on its own core, against one such process alone (medians).
+core.  "Separate processes" is what the cores themselves give: how much work N processes do that share
+nothing, each all of the tasks on its own core, against one such process alone (medians).
 """
 
 from __future__ import annotations

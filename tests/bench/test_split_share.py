@@ -1,0 +1,40 @@
+"""The spread over splits is that of repeated draws of the classes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def spread_over_splits(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from split_share import spread_over_splits
+
+    return spread_over_splits
+
+
+def drawn(rng, ease, tasks, ways):
+    """Classes of each task, and its accuracy: each query is right with its class's probability."""
+    classes = np.stack([rng.choice(len(ease), ways, replace=False) for _ in range(tasks)])
+    return classes, (rng.random(classes.shape) < ease[classes]).mean(axis=1)
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.1])
+def test_it_is_the_spread_of_the_mean_over_draws_of_the_classes(spread_over_splits, spread):
+    """The mean over all tasks is the mean of the classes' probabilities: its standard deviation is known."""
+    rng, classes, ways = np.random.default_rng(0), 400, 5
+    ease = 0.85 + spread * rng.choice([-1, 1], classes)
+    estimate = spread_over_splits(*drawn(rng, ease, 20_000, ways))
+    assert estimate == pytest.approx(spread / classes**0.5, rel=0.25)
+
+
+def test_it_is_near_0_if_all_classes_are_alike(spread_over_splits):
+    estimate = spread_over_splits(*drawn(np.random.default_rng(1), np.full(400, 0.9), 5_000, 5))
+    assert estimate < 0.3 * 0.3 / 400**0.5  # without the subtraction it is larger
+
+
+def test_it_uses_no_class_that_is_in_one_task_only(spread_over_splits):
+    assert np.isfinite(spread_over_splits(np.array([[0, 1], [0, 2], [1, 0]]), np.array([1.0, 0.5, 0.0])))
