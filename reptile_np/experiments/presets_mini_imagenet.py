@@ -50,7 +50,7 @@ MINI_IMAGENET = (
         name="mini-imagenet-5way",
         about="Reptile on Mini-ImageNet, 5-way: one run serves 1- and 5-shot, both modes",
         source="Table 1 (v3), the authors' final command line",
-        hours=15,
+        hours=6.8,
         algorithm="reptile",
         tasks=TaskSpec("mini-imagenet", ways=5, shots=15, side=84, channels=3),
         inner=InnerSpec("adam", 1e-3, batch=10, steps=8),
@@ -68,7 +68,7 @@ MINI_IMAGENET = (
     _v1(
         "1shot",
         "Reptile on Mini-ImageNet, 1-shot 5-way, non-transductive, as in version 1",
-        hours=10,
+        hours=3.2,
         shots=12,
         inner=InnerSpec("adam", 1.2e-3, batch=3, steps=19),
         outer=OuterSpec(rate=0.235, steps=200_000, meta_batch=2),
@@ -78,7 +78,7 @@ MINI_IMAGENET = (
     _v1(
         "5shot",
         "Reptile on Mini-ImageNet, 5-shot 5-way, as in version 1",
-        hours=30,
+        hours=15,
         shots=15,
         inner=InnerSpec("adam", 2.2e-4, batch=10, steps=8),
         outer=OuterSpec(rate=1.0, steps=200_000, meta_batch=5),
@@ -91,7 +91,7 @@ MINI_IMAGENET = (
     _v1(
         "1shot-transductive",
         "Reptile on Mini-ImageNet, 1-shot 5-way, transductive, as in version 1",
-        hours=29,
+        hours=13,
         shots=15,
         inner=InnerSpec("adam", 1e-3, batch=5, steps=15),
         outer=OuterSpec(rate=1.0, steps=100_000, meta_batch=10),

@@ -70,7 +70,7 @@ OMNIGLOT = (
         name="omniglot-5way",
         about="Reptile on Omniglot, 5-way: one run serves 1- and 5-shot, both modes",
         source="Table 2 (v3), the authors' final command line",
-        hours=0.9,
+        hours=0.5,
         algorithm="reptile",
         tasks=TaskSpec("omniglot", ways=5, shots=10),
         inner=InnerSpec("adam", 1e-3, batch=10, steps=5),
@@ -87,7 +87,7 @@ OMNIGLOT = (
         name="omniglot-20way",
         about="Reptile on Omniglot, 20-way: one run serves 1- and 5-shot, both modes",
         source="Table 2 (v3), the authors' final command line",
-        hours=7,
+        hours=3.7,
         algorithm="reptile",
         tasks=TaskSpec("omniglot", ways=20, shots=10),
         inner=InnerSpec("adam", 5e-4, batch=20, steps=10),
@@ -103,7 +103,7 @@ OMNIGLOT = (
     _omniglot_v1(
         "5way-1shot",
         "Reptile on Omniglot, 1-shot 5-way, non-transductive, as in version 1",
-        hours=1.4,
+        hours=0.8,
         tasks=TaskSpec("omniglot", ways=5, shots=12),
         inner=InnerSpec("adam", 4.4e-4, batch=5, steps=12),
         outer=OuterSpec(rate=1.0, steps=200_000, meta_batch=3),
@@ -113,7 +113,7 @@ OMNIGLOT = (
     _omniglot_v1(
         "5way-5shot",
         "Reptile on Omniglot, 5-shot 5-way, as in version 1",
-        hours=0.9,
+        hours=0.5,
         tasks=TaskSpec("omniglot", ways=5, shots=10),
         inner=InnerSpec("adam", 1.5e-3, batch=10, steps=5),
         outer=OuterSpec(rate=0.7, steps=100_000, meta_batch=5),
@@ -126,7 +126,7 @@ OMNIGLOT = (
     _omniglot_v1(
         "5way-1shot-transductive",
         "Reptile on Omniglot, 1-shot 5-way, transductive, as in version 1",
-        hours=2.6,
+        hours=1.4,
         tasks=TaskSpec("omniglot", ways=5, shots=15),
         inner=InnerSpec("adam", 1e-3, batch=25, steps=3),
         outer=OuterSpec(rate=1.0, steps=100_000, meta_batch=10),
@@ -136,7 +136,7 @@ OMNIGLOT = (
     _omniglot_v1(
         "20way-1shot",
         "Reptile on Omniglot, 1-shot 20-way, as in version 1",
-        hours=4,
+        hours=2.1,
         tasks=TaskSpec("omniglot", ways=20, shots=9),
         inner=InnerSpec("adam", 4.6e-4, batch=15, steps=12),
         outer=OuterSpec(rate=1.0, steps=200_000, meta_batch=3),
@@ -149,7 +149,7 @@ OMNIGLOT = (
     _omniglot_v1(
         "20way-5shot",
         "Reptile on Omniglot, 5-shot 20-way, as in version 1",
-        hours=5,
+        hours=2.8,
         tasks=TaskSpec("omniglot", ways=20, shots=12),
         inner=InnerSpec("adam", 4.6e-4, batch=20, steps=12),
         outer=OuterSpec(rate=1.0, steps=200_000, meta_batch=3),

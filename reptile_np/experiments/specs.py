@@ -151,7 +151,7 @@ class Preset:
 
     `about`, `source`, `hours`, `published` and `watched` do not change what is trained: two presets that
     differ only in them are equal, and run directories do not store them.  `hours` is what all steps take
-    on one core with native kernels (AMD EPYC, Zen 4), roughly.  `published` is what the paper reports, for
+    on one core with native kernels (AMD EPYC, Zen 5), roughly.  `published` is what the paper reports, for
     `tasks.ways` classes; empty if the paper has no number.  `network` is that of images: `models.conv_cnn`,
     `models.mini_imagenet_cnn` in the order of version 3 or 1 of the paper, or one of Finn's program.
     """
