@@ -127,7 +127,7 @@ LOCAL void winograd_plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32
 {
     const transforms_t *f = TRANSFORMS + scheme_of(y);
     const int32_t first_x = first_tile(x);
-    uint32_t met_y = 0; /* a bit for each set of products whose class is laid out */
+    uint64_t met_y = 0; /* a bit for each set of products, of at most 6, whose class is laid out */
     p->scheme = scheme_of(y);
     p->pixel = in;
     p->line = x->sources * in;
@@ -135,12 +135,12 @@ LOCAL void winograd_plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32
     for (int32_t dy = first_tile(y); dy < y->n; dy += f->outputs) {
         const tile_axis_t ty = tile_axis(y, dy);
         if (met_y >> ty.products & 1) continue;
-        met_y |= 1u << ty.products;
-        uint32_t met_x = 0;
+        met_y |= (uint64_t)1 << ty.products;
+        uint64_t met_x = 0;
         for (int32_t dx = first_x; dx < x->n; dx += f->outputs) {
             const tile_axis_t tx = tile_axis(x, dx);
             if (met_x >> tx.products & 1) continue;
-            met_x |= 1u << tx.products;
+            met_x |= (uint64_t)1 << tx.products;
             const int32_t start = p->tiles;
             winograd_plan_class(p, y, x, ty.products, tx.products, batch, pitch, out);
             if (p->class) {

@@ -31,10 +31,11 @@ build() { # FLAGS: compile the extension in place, warnings are errors
 }
 
 build "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
-# detect_leaks=0: NumPy and the interpreter do not free everything at exit
+# detect_leaks=0: NumPy and the interpreter do not free everything at exit.  --capture=sys: shows what a sanitizer writes before it ends
+# the process
 LD_PRELOAD="$(library libasan.so) $(library libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-    PYTHONMALLOC=malloc "$python" -m pytest -q -p no:cacheprovider \
-    "$native"/test_{maps,argument_checks,winograd,networks,inner_loops,plans}.py
+    PYTHONMALLOC=malloc "$python" -m pytest -q -p no:cacheprovider --capture=sys \
+    "$native"/test_{maps,argument_checks,winograd,networks,inner_loops,maml,plans}.py
 
 rm -rf build reptile_np/nn/native/_kernels*
 build ""
