@@ -20,7 +20,7 @@ __all__ = ["CURVES", "SIZE", "WINDOW", "Points", "draw", "smooth", "table"]
 
 WINDOW = 7
 """How many evaluations a smoothed point averages, of every seed."""
-SIZE = (7.2, 4.6)
+SIZE = (9.6, 4.2)
 
 CURVES: dict[str, tuple[str, str, str]] = {
     "g1": ("$g_1$", style.GREY, "-"),
@@ -43,7 +43,8 @@ Points = Sequence[tuple[int, float]]
 def smooth(runs: Sequence[Points], window: int = WINDOW) -> list[tuple[int, float, float]]:
     """Return (outer step, mean, standard deviation) around each evaluation, over a window and all runs.
 
-    The window is centred, and shorter at both ends so that it stays centred.
+    The window is centred.  At the start, where the curves are steep, it is shorter so that it stays centred;
+    at the end, where they are flat, it is cut.
 
     Raises
     ------
@@ -56,7 +57,7 @@ def smooth(runs: Sequence[Points], window: int = WINDOW) -> list[tuple[int, floa
     values = np.array([[accuracy for _, accuracy in run] for run in runs])
     points = []
     for i, step in enumerate(steps):
-        reach = min(window // 2, i, len(steps) - 1 - i)
+        reach = min(window // 2, i)
         part = values[:, i - reach : i + reach + 1]
         points.append((step, float(part.mean()), float(part.std())))
     return points
@@ -69,17 +70,23 @@ def table(runs: Mapping[str, Sequence[Points]]) -> Table:
 
 
 def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
-    """Draw every curve that the table has, with its band."""
-    axes = figure.add_subplot()
-    for curve in table.distinct("curve"):
-        label, colour, line = CURVES[curve]
-        _, _, steps, accuracy, deviation = zip(*table.where(curve=curve), strict=True)
-        x, y, d = np.array(steps) / 1000, 100 * np.array(accuracy), 100 * np.array(deviation)
-        axes.fill_between(x, y - d, y + d, color=colour, alpha=0.12, linewidth=0)
-        axes.plot(x, y, line, color=colour, label=label)
+    """Draw every curve that the table has, with its band: all of it, and the upper part enlarged."""
+    whole, upper = figure.subplots(1, 2)
+    for axes in (whole, upper):
+        for curve in table.distinct("curve"):
+            label, colour, line = CURVES[curve]
+            _, _, steps, accuracy, deviation = zip(*table.where(curve=curve), strict=True)
+            x, y, d = np.array(steps) / 1000, 100 * np.array(accuracy), 100 * np.array(deviation)
+            axes.fill_between(x, y - d, y + d, color=colour, alpha=0.12, linewidth=0)
+            axes.plot(x, y, line, color=colour, label=label)
+        axes.set(xlabel="outer steps (thousands)", xlim=(0, None))
+    whole.set(ylabel="test accuracy (%), non-transductive", ylim=(15, 100))
+    upper.set(ylim=(88, 99))
     count = max(row[1] for row in table.rows)
-    axes.set(xlabel="outer steps (thousands)", ylabel="test accuracy (%), non-transductive")
     how_many = f"{count} seed{'s' * (count > 1)}"
-    axes.set_title(f"Figure 3: combinations of inner gradients, 5-shot 5-way Omniglot, {how_many}")
-    axes.set(xlim=(0, None), ylim=(40, 100))
-    axes.legend(ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.suptitle(
+        f"Figure 3: combinations of inner gradients, 5-shot 5-way Omniglot, {how_many}",
+        fontsize=10,
+        color=theme["ink"],
+    )
+    upper.legend(ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
