@@ -81,7 +81,8 @@ def main() -> None:
     run = saved_run(args.run)
     made = make_experiment(*run.config(), choose_ops("auto", 1), args.data)
     point = run.load(made.start())
-    assert isinstance(made.episodes, FewShotEpisodes)
+    if not isinstance(made.episodes, FewShotEpisodes):
+        raise SystemExit(f"{args.run}: sine waves have no test classes; give a run of images")
     for shots in (1, 5):
         test = Recorded(made.episodes.test)
         episodes = replace(made.episodes, test=test)
