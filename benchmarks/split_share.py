@@ -101,7 +101,7 @@ def main() -> None:
             spread = spread_over_splits(classes, fractions)
             print(
                 f"{shots}-shot {mode:17} {100 * fractions.mean():6.2f} %, over draws of the {len(test)} test "
-                f"characters ± {196 * spread:.2f} (95 %), over tasks ± "
+                f"classes ± {196 * spread:.2f} (95 %), over tasks ± "
                 f"{196 * fractions.std(ddof=1) / args.tasks**0.5:.2f}",
                 flush=True,
             )

@@ -51,7 +51,7 @@ HOURS: dict[tuple[Rule, str], tuple[float, float]] = {
     ("fomaml", "omniglot, 20-way"): (2.7, 15),
     ("fomaml", "mini-imagenet"): (4.6, 4.3),
 }
-"""With one and five shots: the median outer step of some seconds, times 60,000."""
+"""Hours for one and for five shots: the median outer step of some seconds of training, times 60,000."""
 ABOUT = {"maml": "exact MAML", "fomaml": "first-order MAML"}
 MINI_QUERIES = 15
 """Queries of each class in training on Mini-ImageNet."""
