@@ -1,4 +1,4 @@
-"""What tests need that build or install the package."""
+"""What tests need that build or install the package, or that read the files of the clone."""
 
 import importlib.metadata
 from importlib.util import find_spec
@@ -17,3 +17,8 @@ def skip_unless_the_package_can_be_built():
     for name in ("cffi", "pip"):
         if find_spec(name) is None:
             pytest.skip(f"{name} is not installed in this environment")
+
+
+def in_a_virtual_environment(path, root):
+    """Whether a file below `root` is in a virtual environment there, whatever its name: `venv`, `env`."""
+    return any((folder / "pyvenv.cfg").is_file() for folder in path.parents if folder.is_relative_to(root))

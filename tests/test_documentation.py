@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import reptile_np
+from tests.building import in_a_virtual_environment
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
@@ -18,7 +19,10 @@ MODULES = [
 ]
 
 READMES = [
-    path for path in sorted(ROOT.rglob("README.md")) if not path.relative_to(ROOT).parts[0].startswith(".")
+    path
+    for path in sorted(ROOT.rglob("README.md"))
+    if not path.relative_to(ROOT).parts[0].startswith((".", "build", "dist"))
+    and not in_a_virtual_environment(path, ROOT)
 ]
 
 

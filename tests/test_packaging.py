@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import reptile_np
-from tests.building import skip_unless_the_package_can_be_built
+from tests.building import in_a_virtual_environment, skip_unless_the_package_can_be_built
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -26,6 +26,7 @@ DOCUMENTS = [
     if path.suffix in {".md", ".py", ".h", ".c", ".sh", ".toml", ".in"}
     and not {"build", "dist"} & set(path.relative_to(ROOT).parts)
     and not any(part.startswith(".") or part.endswith(".egg-info") for part in path.relative_to(ROOT).parts)
+    and not in_a_virtual_environment(path, ROOT)
 ]
 FOLDERS = r"(?:reptile_np|csrc|tests|benchmarks|examples|\.ci|\.github)"
 MADE_LATER = {"reptile_np/nn/native/_kernels", "reptile_np/nn/native/_kernels.c"}  # by a build
