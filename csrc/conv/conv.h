@@ -69,8 +69,8 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     if (s.large_tiles && positions >= LARGE_POSITIONS && s.stride == 1 && large_pays(&c.y, &c.x))
         c.y.large = c.x.large = c.back_y.large = c.back_x.large = 1;
     c.winograd = positions >= 64 && in % PANEL == 0 && out % PANEL == 0 && winograd_pays(&c.y, &c.x);
-    fill_t *const fill = c.winograd ? winograd_plan_fill : plan_fill;
-    c.forward = plan_build(arena, fill, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
+    append_t *const append = c.winograd ? winograd_plan : plan_direct;
+    c.forward = plan_build(arena, append, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, conv_packed(&c));
     if (c.winograd)
         c.splits = max_i(1, c.y.large ? min_i(SPLITS / 4, c.forward.tiles / (2 * CHUNK_TILES)) /* each has 36 points to add up */
@@ -79,20 +79,23 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
         c.splits = min_i(SPLITS, max_i(1, c.forward.chunks));
     c.partials = take_floats(arena, c.splits * partial_size(&c));
     if (back) {
-        c.back = plan_build(arena, fill, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
+        c.back = plan_build(arena, append, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
         c.packed_back = take_floats(arena, conv_packed_back(&c));
     }
     return c;
 }
 
 /* An item of the forward map or of the input adjoint: one chunk and some of its panels; one panel, or as many as a Winograd tile
-   is transformed for at once. */
+   is transformed for at once, unless there is only one chunk for all threads. */
 typedef struct { int32_t chunk, panel, panels; } item_t;
-INLINE int32_t item_panels(const conv_t *c) { return c->winograd ? CHANNELS / PANEL : 1; }
-INLINE int32_t item_count(const conv_t *c, const plan_t *p, int32_t panels) { return p->chunks * ceil_div(panels, item_panels(c)); }
-INLINE item_t item_at(const conv_t *c, int32_t i, int32_t panels)
+INLINE int32_t item_panels(const conv_t *c, const plan_t *p) { return c->winograd && p->chunks > 1 ? CHANNELS / PANEL : 1; }
+INLINE int32_t item_count(const conv_t *c, const plan_t *p, int32_t panels)
 {
-    const int32_t width = item_panels(c), items = ceil_div(panels, width), panel = i % items * width;
+    return p->chunks * ceil_div(panels, item_panels(c, p));
+}
+INLINE item_t item_at(const conv_t *c, const plan_t *p, int32_t i, int32_t panels)
+{
+    const int32_t width = item_panels(c, p), items = ceil_div(panels, width), panel = i % items * width;
     return (item_t){i / items, panel, min_i(width, panels - panel)};
 }
 
@@ -112,7 +115,7 @@ LOCAL void run_item(const conv_t *c, const plan_t *p, item_t item, const float *
 
 /* Items of the forward map; item i writes y in its chunk and panels, starting from the padded bias (out,). */
 INLINE int32_t conv_items(const conv_t *c) { return item_count(c, &c->forward, conv_panels(c)); }
-INLINE item_t conv_item_at(const conv_t *c, int32_t i) { return item_at(c, i, conv_panels(c)); }
+INLINE item_t conv_item_at(const conv_t *c, int32_t i) { return item_at(c, &c->forward, i, conv_panels(c)); }
 LOCAL void conv_item(const conv_t *c, int32_t i, const float *x, const float *packed, from_t from, const float *bias, float *y)
 {
     run_item(c, &c->forward, conv_item_at(c, i), x, packed, packed_rows(c, c->in), from, bias, y);
@@ -120,7 +123,7 @@ LOCAL void conv_item(const conv_t *c, int32_t i, const float *x, const float *pa
 
 /* Items of the input adjoint; item i writes x_bar in its chunk and panels. */
 INLINE int32_t conv_back_items(const conv_t *c) { return item_count(c, &c->back, conv_back_panels(c)); }
-INLINE item_t conv_back_item_at(const conv_t *c, int32_t i) { return item_at(c, i, conv_back_panels(c)); }
+INLINE item_t conv_back_item_at(const conv_t *c, int32_t i) { return item_at(c, &c->back, i, conv_back_panels(c)); }
 LOCAL void conv_back_item(const conv_t *c, int32_t i, const float *y_bar, const float *packed_back, from_t from, float *x_bar)
 {
     run_item(c, &c->back, conv_back_item_at(c, i), y_bar, packed_back, packed_rows(c, c->out), from, NULL, x_bar);

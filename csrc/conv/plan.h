@@ -2,6 +2,8 @@
 
    A plan lists the B x height x width output positions of a map, each with its first input and its output, class by class
    (axis.h): the positions of one class share one list of runs (core/gemm.h).  Chunks of positions are what threads claim.
+   A large batch is planned in two halves, one after the other: the first half of the chunks are then the first half of the
+   images, in every layer, and the data of one half stay in the cache of one core.
    3 x 3 kernels at strides 1 and 2 are planned by Winograd tiles instead if that needs fewer products (winograd_plan.h).  */
 
 #ifndef RK_PLAN_H
@@ -18,6 +20,7 @@ enum {
     STRIP_PANELS = 4, /* ... and its panels: a chunk of inputs, of output adjoints and of sums fit in L1 together */
     SPLITS = 16,      /* partial sums of a weight adjoint that is split over the positions ... */
     MANY = 8,         /* ... which it is from this many times more positions than weight rows on */
+    HALVED = 256,     /* positions of a batch that is planned in two halves, at least */
     LARGE_POSITIONS = 512 /* a network's layers of fewer positions keep the tiles of 2 x 2 outputs */
 };
 
@@ -64,8 +67,23 @@ INLINE int32_t even_piece(int32_t n, int32_t limit)
     return min_i(limit, ceil_div(piece, ROWS) * ROWS);
 }
 
-/* The strips of kernel row ty.  Positions lie column class by column class, in each class by rising row, so those that read
-   kernel row ty are one range per column class.  Between two taps at which some class begins or ends, all taps meet the same
+/* Where split i of `splits` of n begins. */
+INLINE int32_t split_start(int32_t n, int32_t i, int32_t splits) { return (int32_t)((int64_t)n * i / splits); }
+
+/* Images first .. first + count - 1 of a batch; part i of the parts that the batch is planned in. */
+typedef struct { int32_t first, count; } images_t;
+INLINE int32_t batch_parts(const axis_t *y, const axis_t *x, int32_t batch)
+{
+    return batch > 1 && y->n * x->n * batch >= HALVED ? 2 : 1;
+}
+INLINE images_t batch_part(const axis_t *y, const axis_t *x, int32_t batch, int32_t i)
+{
+    const int32_t parts = batch_parts(y, x, batch), first = split_start(batch, i, parts);
+    return (images_t){first, split_start(batch, i + 1, parts) - first};
+}
+
+/* The strips of kernel row ty.  In each part of the batch positions lie column class by column class, in each class by rising row,
+   so those that read kernel row ty are one range per part and column class.  Between two taps at which some class begins or ends, all taps meet the same
    ranges; these taps are cut into strips of at most STRIP_ROWS weight rows. */
 LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t ty)
 {
@@ -85,16 +103,18 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
         }
         const int32_t first_range = p->ranges;
         int32_t met = 0;
-        for (int32_t cx = 0, start = 0; cx < x->n; cx++) {
-            if (!first_of_class(x, cx)) continue;
-            const reach_t r = reach(x, cx);
-            const int32_t columns = class_size(x, cx);
-            if (r.taps && r.tap <= tx && end <= r.tap + r.taps && high > low) {
-                if (p->range) p->range[p->ranges] = (range_t){start + low * batch * columns, (high - low) * batch * columns};
-                p->ranges++;
-                met += (high - low) * batch * columns;
+        for (int32_t i = 0, start = 0; i < batch_parts(y, x, batch); i++) {
+            for (int32_t cx = 0; cx < x->n; cx++) {
+                if (!first_of_class(x, cx)) continue;
+                const reach_t r = reach(x, cx);
+                const int32_t line = class_size(x, cx) * batch_part(y, x, batch, i).count; /* positions of one output row */
+                if (r.taps && r.tap <= tx && end <= r.tap + r.taps && high > low) {
+                    if (p->range) p->range[p->ranges] = (range_t){start + low * line, (high - low) * line};
+                    p->ranges++;
+                    met += (high - low) * line;
+                }
+                start += y->n * line;
             }
-            start += y->n * batch * columns;
         }
         for (int32_t from = 0; from < (end - tx) * in; from += STRIP_ROWS, p->strips++) {
             if (!p->strip) continue;
@@ -105,68 +125,66 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
     }
 }
 
-/* Where split i of `splits` of n begins. */
-INLINE int32_t split_start(int32_t n, int32_t i, int32_t splits) { return (int32_t)((int64_t)n * i / splits); }
-
-/* Positions `position` .. of a plan: line dy, the columns of cx's class, in all images: the first image's, then shifted copies. */
-LOCAL void plan_line(plan_t *p, int32_t position, const axis_t *y, const axis_t *x, int32_t dy, int32_t cx, int32_t columns,
-                     int32_t batch, int32_t in, int32_t pitch, int32_t out)
+/* The next positions of a plan: line dy, the columns of cx's class, in some images: the first image's, then shifted copies. */
+LOCAL void plan_line(plan_t *p, const axis_t *y, const axis_t *x, int32_t dy, int32_t cx, images_t images, int32_t in,
+                     int32_t pitch, int32_t out)
 {
-    int32_t *base = p->base + position, *to = p->to + position;
-    const int32_t first = reach(y, dy).first * x->sources;
+    int32_t *base = p->base + p->positions, *to = p->to + p->positions;
+    const int32_t columns = class_size(x, cx), first_y = reach(y, dy).first;
     for (int32_t dx = cx, i = 0; dx < x->n; dx = next_of_class(x, dx)) {
-        base[i] = (first + reach(x, dx).first) * in; /* in[0, first_y, first_x, 0] */
-        to[i++] = (dy * x->n + dx) * out;            /* out[0, dy, dx, 0] */
+        base[i] = images.first * pitch + (first_y * x->sources + reach(x, dx).first) * in; /* in[first, first_y, first_x, 0] */
+        to[i++] = ((images.first * y->n + dy) * x->n + dx) * out;                          /* out[first, dy, dx, 0] */
     }
-    for (int32_t i = columns; i < batch * columns; i++) {
+    for (int32_t i = columns; i < images.count * columns; i++) {
         base[i] = base[i - columns] + pitch;
         to[i] = to[i - columns] + y->n * x->n * out;
     }
 }
 
-/* Lay out the plan of axes y and x for `batch` images of `in` source and `out` destination channels (as stored), source
-   images `pitch` floats apart.
-   Called twice: to count (arrays NULL), then to write.  Precondition: every offset fits in int32. */
-LOCAL void plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out)
+/* Append some images of a batch to the plan of axes y and x: `in` source and `out` destination channels (as stored), source images
+   `pitch` floats apart.  While arrays are NULL, count only.  Precondition: every offset fits in int32. */
+typedef void append_t(plan_t *p, const axis_t *y, const axis_t *x, images_t images, int32_t in, int32_t pitch, int32_t out);
+LOCAL void plan_direct(plan_t *p, const axis_t *y, const axis_t *x, images_t images, int32_t in, int32_t pitch, int32_t out)
 {
     const int writing = p->base != NULL;
-    int32_t positions = 0, runs = 0, chunks = 0;
     for (int32_t cx = 0; cx < x->n; cx++) {
         if (!first_of_class(x, cx)) continue;
         const reach_t rx = reach(x, cx);
-        const int32_t columns = class_size(x, cx);
         for (int32_t cy = 0; cy < y->n; cy++) {
             if (!first_of_class(y, cy)) continue;
             const reach_t ry = reach(y, cy);
-            const int32_t start = positions, first_run = runs, class_runs = rx.taps ? ry.taps : 0;
+            const int32_t start = p->positions, first_run = p->runs, class_runs = rx.taps ? ry.taps : 0;
             for (int32_t dy = cy; dy < y->n; dy = next_of_class(y, dy)) {
-                if (writing) plan_line(p, positions, y, x, dy, cx, columns, batch, in, pitch, out);
-                positions += batch * columns;
+                if (writing) plan_line(p, y, x, dy, cx, images, in, pitch, out);
+                p->positions += images.count * class_size(x, cx);
             }
-            for (int32_t i = 0; i < class_runs; i++, runs++) {
+            for (int32_t i = 0; i < class_runs; i++, p->runs++) {
                 const int32_t ty = ry.tap + i;
                 if (writing)
-                    p->run[runs] = (run_t){(ty * x->sources + rx.tap) * in, (ty * x->taps + rx.tap) * in, rx.taps * in};
+                    p->run[p->runs] = (run_t){(ty * x->sources + rx.tap) * in, (ty * x->taps + rx.tap) * in, rx.taps * in};
             }
-            const int32_t piece = even_piece(positions - start, CHUNK);
-            for (int32_t from = start; from < positions; from += piece, chunks++)
-                if (writing) p->chunk[chunks] = (chunk_t){first_run, class_runs, from, min_i(piece, positions - from)};
+            const int32_t piece = even_piece(p->positions - start, CHUNK);
+            for (int32_t from = start; from < p->positions; from += piece, p->chunks++)
+                if (writing) p->chunk[p->chunks] = (chunk_t){first_run, class_runs, from, min_i(piece, p->positions - from)};
         }
     }
-    p->positions = positions;
-    p->runs = runs;
-    p->chunks = chunks;
-    p->strips = p->ranges = 0;
-    for (int32_t ty = 0; ty < y->taps && !y->adjoint; ty++) plan_strips(p, y, x, batch, in, ty);
 }
 
-/* Build a plan in the arena; `fill` lays it out: plan_fill or winograd_plan_fill. */
-typedef void fill_t(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out);
-LOCAL plan_t plan_build(arena_t *arena, fill_t *fill, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch,
-                        int32_t out)
+/* Lay out a plan, part by part of the batch.  Called twice: to count, then to write. */
+LOCAL void plan_fill(plan_t *p, append_t *append, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch,
+                     int32_t out)
+{
+    p->positions = p->runs = p->chunks = p->ranges = p->strips = p->tiles = p->classes = 0;
+    for (int32_t i = 0; i < batch_parts(y, x, batch); i++) append(p, y, x, batch_part(y, x, batch, i), in, pitch, out);
+    for (int32_t ty = 0; append == plan_direct && !y->adjoint && ty < y->taps; ty++) plan_strips(p, y, x, batch, in, ty);
+}
+
+/* Build a plan in the arena; append: plan_direct or winograd_plan. */
+LOCAL plan_t plan_build(arena_t *arena, append_t *append, const axis_t *y, const axis_t *x, int32_t batch, int32_t in,
+                        int32_t pitch, int32_t out)
 {
     plan_t p = {0};
-    fill(&p, y, x, batch, in, pitch, out);
+    plan_fill(&p, append, y, x, batch, in, pitch, out);
     p.base = take(arena, p.positions, sizeof *p.base);
     p.to = take(arena, p.positions, sizeof *p.to);
     p.run = take(arena, p.runs, sizeof *p.run);
@@ -175,7 +193,7 @@ LOCAL plan_t plan_build(arena_t *arena, fill_t *fill, const axis_t *y, const axi
     p.strip = take(arena, p.strips, sizeof *p.strip);
     p.tile = take(arena, p.tiles, sizeof *p.tile);
     p.class = take(arena, p.classes, sizeof *p.class);
-    if (arena->base) fill(&p, y, x, batch, in, pitch, out);
+    if (arena->base) plan_fill(&p, append, y, x, batch, in, pitch, out);
     return p;
 }
 

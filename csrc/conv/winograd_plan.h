@@ -89,29 +89,31 @@ LOCAL int32_t class_products(const plan_t *p, const tile_axis_t *y, const tile_a
     return n;
 }
 
-/* Append the tiles of the class that needs products_y and products_x, and their positions: those of the first image, then shifted
-   copies for the rest. */
-LOCAL void winograd_plan_class(plan_t *p, const axis_t *y, const axis_t *x, int32_t products_y, int32_t products_x, int32_t batch,
-                               int32_t pitch, int32_t out)
+/* Append the tiles of the class that needs products_y and products_x, and their positions, in some images: those of the first
+   image, then shifted copies for the rest. */
+LOCAL void winograd_plan_class(plan_t *p, const axis_t *y, const axis_t *x, int32_t products_y, int32_t products_x,
+                               images_t images, int32_t pitch, int32_t out)
 {
-    const int32_t outputs = TRANSFORMS[p->scheme].outputs, first = p->tiles, first_position = p->positions, first_x = first_tile(x);
+    const int32_t start = images.first * pitch, outputs = TRANSFORMS[p->scheme].outputs, first = p->tiles, first_position = p->positions, first_x = first_tile(x);
     for (int32_t dy = first_tile(y); dy < y->n; dy += outputs) {
         const tile_axis_t ty = tile_axis(y, dy);
         if (ty.products != products_y) continue;
         for (int32_t dx = first_x; dx < x->n; dx += outputs) {
             const tile_axis_t tx = tile_axis(x, dx);
             if (tx.products != products_x) continue;
-            if (p->tile) /* in[0, first_y, first_x, 0] */
-                p->tile[p->tiles] = (tile_t){p->classes, (ty.first * x->sources + tx.first) * p->pixel, p->positions, ty, tx};
+            if (p->tile) /* in[first, first_y, first_x, 0] */
+                p->tile[p->tiles] =
+                    (tile_t){p->classes, start + (ty.first * x->sources + tx.first) * p->pixel, p->positions, ty, tx};
             p->tiles++;
             for (int32_t i = ty.out_low; i < ty.out_high; i++)
                 for (int32_t j = tx.out_low; j < tx.out_high; j++, p->positions++)
-                    if (p->to) p->to[p->positions] = ((dy + i) * x->n + dx + j) * out; /* out[0, dy + i, dx + j, 0] */
+                    if (p->to) /* out[first, dy + i, dx + j, 0] */
+                        p->to[p->positions] = ((images.first * y->n + dy + i) * x->n + dx + j) * out;
         }
     }
     const int32_t of_image = p->tiles - first, positions = p->positions - first_position;
-    p->tiles += (batch - 1) * of_image;
-    p->positions += (batch - 1) * positions;
+    p->tiles += (images.count - 1) * of_image;
+    p->positions += (images.count - 1) * positions;
     for (int32_t i = first + of_image; p->tile && i < p->tiles; i++) {
         p->tile[i] = p->tile[i - of_image];
         p->tile[i].base += pitch;
@@ -121,9 +123,9 @@ LOCAL void winograd_plan_class(plan_t *p, const axis_t *y, const axis_t *x, int3
         p->to[i] = p->to[i - positions] + y->n * x->n * out;
 }
 
-/* Lay out the plan (as plan_fill): tile by tile the outputs that lie inside the image; chunks of up to CHUNK_TILES tiles of one
-   class. */
-LOCAL void winograd_plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch, int32_t out)
+/* Append some images to a plan (append_t): tile by tile the outputs that lie inside the image; chunks of up to CHUNK_TILES tiles
+   of one class. */
+LOCAL void winograd_plan(plan_t *p, const axis_t *y, const axis_t *x, images_t images, int32_t in, int32_t pitch, int32_t out)
 {
     const transforms_t *f = TRANSFORMS + scheme_of(y);
     const int32_t first_x = first_tile(x);
@@ -131,7 +133,6 @@ LOCAL void winograd_plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32
     p->scheme = scheme_of(y);
     p->pixel = in;
     p->line = x->sources * in;
-    p->positions = p->tiles = p->chunks = p->classes = 0;
     for (int32_t dy = first_tile(y); dy < y->n; dy += f->outputs) {
         const tile_axis_t ty = tile_axis(y, dy);
         if (met_y >> ty.products & 1) continue;
@@ -142,7 +143,7 @@ LOCAL void winograd_plan_fill(plan_t *p, const axis_t *y, const axis_t *x, int32
             if (met_x >> tx.products & 1) continue;
             met_x |= (uint64_t)1 << tx.products;
             const int32_t start = p->tiles;
-            winograd_plan_class(p, y, x, ty.products, tx.products, batch, pitch, out);
+            winograd_plan_class(p, y, x, ty.products, tx.products, images, pitch, out);
             if (p->class) {
                 class_t *class = p->class + p->classes;
                 class->products = class_products(p, &ty, &tx, f->sum, class->by_sum);

@@ -28,6 +28,7 @@
 /* conv/plan.h */
 #define plan_strips ISA(plan_strips)
 #define plan_line ISA(plan_line)
+#define plan_direct ISA(plan_direct)
 #define plan_fill ISA(plan_fill)
 #define plan_build ISA(plan_build)
 
@@ -39,7 +40,7 @@
 #define large_pays ISA(large_pays)
 #define class_products ISA(class_products)
 #define winograd_plan_class ISA(winograd_plan_class)
-#define winograd_plan_fill ISA(winograd_plan_fill)
+#define winograd_plan ISA(winograd_plan)
 
 /* conv/winograd.h */
 #define winograd_filter ISA(winograd_filter)
