@@ -56,8 +56,8 @@ INLINE size_t conv_packed_back(const conv_t *c) { return packed_size(c, c->out, 
 INLINE ptrdiff_t partial_size(const conv_t *c) { return (ptrdiff_t)packed_rows(c, c->in) * c->out; }
 
 /* Plan a convolution of `batch` images whose stored channels are `in` and `out`, x's images `gap` floats apart; back: the
-   input adjoint is wanted. */
-LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t gap, int32_t out, int back)
+   input adjoint is wanted; halved: a large batch is planned in two halves. */
+LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, int32_t gap, int32_t out, int back, int halved)
 {
     conv_t c = {.shape = s, .in = in, .out = out};
     c.y = (axis_t){s.out_height, s.height, s.kernel_height, s.stride, s.pad_top, 0, 0};
@@ -70,7 +70,7 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
         c.y.large = c.x.large = c.back_y.large = c.back_x.large = 1;
     c.winograd = positions >= 64 && in % PANEL == 0 && out % PANEL == 0 && winograd_pays(&c.y, &c.x);
     append_t *const append = c.winograd ? winograd_plan : plan_direct;
-    c.forward = plan_build(arena, append, &c.y, &c.x, batch, in, s.height * s.width * in + gap, out);
+    c.forward = plan_build(arena, append, &c.y, &c.x, batch, halved, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, conv_packed(&c));
     if (c.winograd)
         c.splits = max_i(1, c.y.large ? min_i(SPLITS / 4, c.forward.tiles / (2 * CHUNK_TILES)) /* each has 36 points to add up */
@@ -79,7 +79,7 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
         c.splits = min_i(SPLITS, max_i(1, c.forward.chunks));
     c.partials = take_floats(arena, c.splits * partial_size(&c));
     if (back) {
-        c.back = plan_build(arena, append, &c.back_y, &c.back_x, batch, out, s.out_height * s.out_width * out, in);
+        c.back = plan_build(arena, append, &c.back_y, &c.back_x, batch, halved, out, s.out_height * s.out_width * out, in);
         c.packed_back = take_floats(arena, conv_packed_back(&c));
     }
     return c;

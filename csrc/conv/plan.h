@@ -2,7 +2,7 @@
 
    A plan lists the B x height x width output positions of a map, each with its first input and its output, class by class
    (axis.h): the positions of one class share one list of runs (core/gemm.h).  Chunks of positions are what threads claim.
-   A large batch is planned in two halves, one after the other: the first half of the chunks are then the first half of the
+   In a network a large batch is planned in two halves, one after the other: the first half of the chunks are then the first half of the
    images, in every layer, and the data of one half stay in the cache of one core.
    3 x 3 kernels at strides 1 and 2 are planned by Winograd tiles instead if that needs fewer products (winograd_plan.h).  */
 
@@ -70,22 +70,18 @@ INLINE int32_t even_piece(int32_t n, int32_t limit)
 /* Where split i of `splits` of n begins. */
 INLINE int32_t split_start(int32_t n, int32_t i, int32_t splits) { return (int32_t)((int64_t)n * i / splits); }
 
-/* Images first .. first + count - 1 of a batch; part i of the parts that the batch is planned in. */
+/* Images first .. first + count - 1 of a batch: all, or one of its parts. */
 typedef struct { int32_t first, count; } images_t;
-INLINE int32_t batch_parts(const axis_t *y, const axis_t *x, int32_t batch)
+INLINE images_t batch_part(int32_t batch, int32_t parts, int32_t i)
 {
-    return batch > 1 && y->n * x->n * batch >= HALVED ? 2 : 1;
-}
-INLINE images_t batch_part(const axis_t *y, const axis_t *x, int32_t batch, int32_t i)
-{
-    const int32_t parts = batch_parts(y, x, batch), first = split_start(batch, i, parts);
+    const int32_t first = split_start(batch, i, parts);
     return (images_t){first, split_start(batch, i + 1, parts) - first};
 }
 
 /* The strips of kernel row ty.  In each part of the batch positions lie column class by column class, in each class by rising row,
    so those that read kernel row ty are one range per part and column class.  Between two taps at which some class begins or ends, all taps meet the same
    ranges; these taps are cut into strips of at most STRIP_ROWS weight rows. */
-LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t ty)
+LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t parts, int32_t in, int32_t ty)
 {
     int32_t low = 0, high = 0; /* output rows that read kernel row ty: an interval */
     for (int32_t dy = y->n - 1; dy >= 0; dy--) {
@@ -103,11 +99,11 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
         }
         const int32_t first_range = p->ranges;
         int32_t met = 0;
-        for (int32_t i = 0, start = 0; i < batch_parts(y, x, batch); i++) {
+        for (int32_t i = 0, start = 0; i < parts; i++) {
             for (int32_t cx = 0; cx < x->n; cx++) {
                 if (!first_of_class(x, cx)) continue;
                 const reach_t r = reach(x, cx);
-                const int32_t line = class_size(x, cx) * batch_part(y, x, batch, i).count; /* positions of one output row */
+                const int32_t line = class_size(x, cx) * batch_part(batch, parts, i).count; /* positions of one output row */
                 if (r.taps && r.tap <= tx && end <= r.tap + r.taps && high > low) {
                     if (p->range) p->range[p->ranges] = (range_t){start + low * line, (high - low) * line};
                     p->ranges++;
@@ -126,11 +122,11 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
 }
 
 /* The next positions of a plan: line dy, the columns of cx's class, in some images: the first image's, then shifted copies. */
-LOCAL void plan_line(plan_t *p, const axis_t *y, const axis_t *x, int32_t dy, int32_t cx, images_t images, int32_t in,
-                     int32_t pitch, int32_t out)
+LOCAL void plan_line(plan_t *p, const axis_t *y, const axis_t *x, int32_t dy, int32_t cx, int32_t columns, images_t images,
+                     int32_t in, int32_t pitch, int32_t out)
 {
     int32_t *base = p->base + p->positions, *to = p->to + p->positions;
-    const int32_t columns = class_size(x, cx), first_y = reach(y, dy).first;
+    const int32_t first_y = reach(y, dy).first;
     for (int32_t dx = cx, i = 0; dx < x->n; dx = next_of_class(x, dx)) {
         base[i] = images.first * pitch + (first_y * x->sources + reach(x, dx).first) * in; /* in[first, first_y, first_x, 0] */
         to[i++] = ((images.first * y->n + dy) * x->n + dx) * out;                          /* out[first, dy, dx, 0] */
@@ -142,21 +138,24 @@ LOCAL void plan_line(plan_t *p, const axis_t *y, const axis_t *x, int32_t dy, in
 }
 
 /* Append some images of a batch to the plan of axes y and x: `in` source and `out` destination channels (as stored), source images
-   `pitch` floats apart.  While arrays are NULL, count only.  Precondition: every offset fits in int32. */
+   `pitch` floats apart.  All parts of the batch share their runs.  While arrays are NULL, count only.  Precondition: every offset
+   fits in int32. */
 typedef void append_t(plan_t *p, const axis_t *y, const axis_t *x, images_t images, int32_t in, int32_t pitch, int32_t out);
 LOCAL void plan_direct(plan_t *p, const axis_t *y, const axis_t *x, images_t images, int32_t in, int32_t pitch, int32_t out)
 {
     const int writing = p->base != NULL;
+    p->runs = 0;
     for (int32_t cx = 0; cx < x->n; cx++) {
         if (!first_of_class(x, cx)) continue;
         const reach_t rx = reach(x, cx);
+        const int32_t columns = class_size(x, cx);
         for (int32_t cy = 0; cy < y->n; cy++) {
             if (!first_of_class(y, cy)) continue;
             const reach_t ry = reach(y, cy);
             const int32_t start = p->positions, first_run = p->runs, class_runs = rx.taps ? ry.taps : 0;
             for (int32_t dy = cy; dy < y->n; dy = next_of_class(y, dy)) {
-                if (writing) plan_line(p, y, x, dy, cx, images, in, pitch, out);
-                p->positions += images.count * class_size(x, cx);
+                if (writing) plan_line(p, y, x, dy, cx, columns, images, in, pitch, out);
+                p->positions += images.count * columns;
             }
             for (int32_t i = 0; i < class_runs; i++, p->runs++) {
                 const int32_t ty = ry.tap + i;
@@ -171,20 +170,21 @@ LOCAL void plan_direct(plan_t *p, const axis_t *y, const axis_t *x, images_t ima
 }
 
 /* Lay out a plan, part by part of the batch.  Called twice: to count, then to write. */
-LOCAL void plan_fill(plan_t *p, append_t *append, const axis_t *y, const axis_t *x, int32_t batch, int32_t in, int32_t pitch,
-                     int32_t out)
+LOCAL void plan_fill(plan_t *p, append_t *append, const axis_t *y, const axis_t *x, int32_t batch, int32_t parts, int32_t in,
+                     int32_t pitch, int32_t out)
 {
     p->positions = p->runs = p->chunks = p->ranges = p->strips = p->tiles = p->classes = 0;
-    for (int32_t i = 0; i < batch_parts(y, x, batch); i++) append(p, y, x, batch_part(y, x, batch, i), in, pitch, out);
-    for (int32_t ty = 0; append == plan_direct && !y->adjoint && ty < y->taps; ty++) plan_strips(p, y, x, batch, in, ty);
+    for (int32_t i = 0; i < parts; i++) append(p, y, x, batch_part(batch, parts, i), in, pitch, out);
+    for (int32_t ty = 0; append == plan_direct && !y->adjoint && ty < y->taps; ty++) plan_strips(p, y, x, batch, parts, in, ty);
 }
 
-/* Build a plan in the arena; append: plan_direct or winograd_plan. */
-LOCAL plan_t plan_build(arena_t *arena, append_t *append, const axis_t *y, const axis_t *x, int32_t batch, int32_t in,
+/* Build a plan in the arena; append: plan_direct or winograd_plan; halved: in two parts, if the batch is large. */
+LOCAL plan_t plan_build(arena_t *arena, append_t *append, const axis_t *y, const axis_t *x, int32_t batch, int halved, int32_t in,
                         int32_t pitch, int32_t out)
 {
+    const int32_t parts = halved && batch > 1 && y->n * x->n * batch >= HALVED ? 2 : 1;
     plan_t p = {0};
-    plan_fill(&p, append, y, x, batch, in, pitch, out);
+    plan_fill(&p, append, y, x, batch, parts, in, pitch, out);
     p.base = take(arena, p.positions, sizeof *p.base);
     p.to = take(arena, p.positions, sizeof *p.to);
     p.run = take(arena, p.runs, sizeof *p.run);
@@ -193,7 +193,7 @@ LOCAL plan_t plan_build(arena_t *arena, append_t *append, const axis_t *y, const
     p.strip = take(arena, p.strips, sizeof *p.strip);
     p.tile = take(arena, p.tiles, sizeof *p.tile);
     p.class = take(arena, p.classes, sizeof *p.class);
-    if (arena->base) plan_fill(&p, append, y, x, batch, in, pitch, out);
+    if (arena->base) plan_fill(&p, append, y, x, batch, parts, in, pitch, out);
     return p;
 }
 

@@ -25,10 +25,10 @@ LOCAL size_t single_size(const rk_conv *s, int32_t batch)
     if (!conv_fits(s, batch)) return 0;
     const size_t y = (size_t)rows_of_y(s, batch) * out;
     arena_t input = {0}, weight = {0}; /* the forward map needs no more than the weight adjoint */
-    conv_build(&input, *s, batch, in, 0, out, 1);
+    conv_build(&input, *s, batch, in, 0, out, 1, 0);
     take_floats(&input, y);
     take_floats(&input, (size_t)rows_of_x(s, batch) * in);
-    conv_build(&weight, *s, batch, s->channels, 0, out, 0);
+    conv_build(&weight, *s, batch, s->channels, 0, out, 0, 0);
     take_floats(&weight, y);
     take_floats(&weight, (size_t)s->kernel_height * s->kernel_width * s->channels * out);
     return input.used > weight.used ? input.used : weight.used;
@@ -47,7 +47,7 @@ LOCAL void single_forward(const rk_conv *s, int32_t batch, const float *x, const
 {
     arena_t arena = {memory, 0};
     conv_task_t t = {.x = x, .w = w};
-    t.conv = conv_build(&arena, *s, batch, s->channels, 0, padded(s->filters), 0);
+    t.conv = conv_build(&arena, *s, batch, s->channels, 0, padded(s->filters), 0, 0);
     const int whole = s->filters == t.conv.out;
     t.out = whole ? y : take_floats(&arena, (size_t)rows_of_y(s, batch) * t.conv.out);
     rk_team_run(threads, forward_body, &t);
@@ -69,7 +69,7 @@ LOCAL void single_input(const rk_conv *s, int32_t batch, const float *y_bar, con
 {
     arena_t arena = {memory, 0};
     conv_task_t t = {.y_bar = y_bar, .w = w};
-    t.conv = conv_build(&arena, *s, batch, padded(s->channels), 0, padded(s->filters), 1);
+    t.conv = conv_build(&arena, *s, batch, padded(s->channels), 0, padded(s->filters), 1, 0);
     const int whole_x = s->channels == t.conv.in, whole_y = s->filters == t.conv.out;
     if (!whole_y) {
         float *stored = take_floats(&arena, (size_t)rows_of_y(s, batch) * t.conv.out);
@@ -96,7 +96,7 @@ LOCAL void single_weight(const rk_conv *s, int32_t batch, const float *x, const 
 {
     arena_t arena = {memory, 0};
     conv_task_t t = {.x = x, .y_bar = y_bar};
-    t.conv = conv_build(&arena, *s, batch, s->channels, 0, padded(s->filters), 0);
+    t.conv = conv_build(&arena, *s, batch, s->channels, 0, padded(s->filters), 0, 0);
     const int whole = s->filters == t.conv.out;
     if (!whole) {
         float *stored = take_floats(&arena, (size_t)rows_of_y(s, batch) * t.conv.out);

@@ -90,8 +90,8 @@ LOCAL int32_t class_products(const plan_t *p, const tile_axis_t *y, const tile_a
 }
 
 /* Append the tiles of the class that needs products_y and products_x, and their positions, in some images: those of the first
-   image, then shifted copies for the rest. */
-LOCAL void winograd_plan_class(plan_t *p, const axis_t *y, const axis_t *x, int32_t products_y, int32_t products_x,
+   image, then shifted copies for the rest; class: its number. */
+LOCAL void winograd_plan_class(plan_t *p, int32_t class, const axis_t *y, const axis_t *x, int32_t products_y, int32_t products_x,
                                images_t images, int32_t pitch, int32_t out)
 {
     const int32_t start = images.first * pitch, outputs = TRANSFORMS[p->scheme].outputs, first = p->tiles, first_position = p->positions, first_x = first_tile(x);
@@ -103,7 +103,7 @@ LOCAL void winograd_plan_class(plan_t *p, const axis_t *y, const axis_t *x, int3
             if (tx.products != products_x) continue;
             if (p->tile) /* in[first, first_y, first_x, 0] */
                 p->tile[p->tiles] =
-                    (tile_t){p->classes, start + (ty.first * x->sources + tx.first) * p->pixel, p->positions, ty, tx};
+                    (tile_t){class, start + (ty.first * x->sources + tx.first) * p->pixel, p->positions, ty, tx};
             p->tiles++;
             for (int32_t i = ty.out_low; i < ty.out_high; i++)
                 for (int32_t j = tx.out_low; j < tx.out_high; j++, p->positions++)
@@ -124,11 +124,12 @@ LOCAL void winograd_plan_class(plan_t *p, const axis_t *y, const axis_t *x, int3
 }
 
 /* Append some images to a plan (append_t): tile by tile the outputs that lie inside the image; chunks of up to CHUNK_TILES tiles
-   of one class. */
+   of one class.  All parts of the batch share their classes. */
 LOCAL void winograd_plan(plan_t *p, const axis_t *y, const axis_t *x, images_t images, int32_t in, int32_t pitch, int32_t out)
 {
     const transforms_t *f = TRANSFORMS + scheme_of(y);
     const int32_t first_x = first_tile(x);
+    int32_t classes = 0;
     uint64_t met_y = 0; /* a bit for each set of products, of at most 6, whose class is laid out */
     p->scheme = scheme_of(y);
     p->pixel = in;
@@ -143,13 +144,13 @@ LOCAL void winograd_plan(plan_t *p, const axis_t *y, const axis_t *x, images_t i
             if (met_x >> tx.products & 1) continue;
             met_x |= (uint64_t)1 << tx.products;
             const int32_t start = p->tiles;
-            winograd_plan_class(p, y, x, ty.products, tx.products, images, pitch, out);
-            if (p->class) {
-                class_t *class = p->class + p->classes;
+            winograd_plan_class(p, classes, y, x, ty.products, tx.products, images, pitch, out);
+            if (p->class && images.first == 0) {
+                class_t *class = p->class + classes;
                 class->products = class_products(p, &ty, &tx, f->sum, class->by_sum);
                 class_products(p, &ty, &tx, f->filter, class->by_filter);
             }
-            p->classes++;
+            p->classes = ++classes;
             const int32_t piece = even_piece(p->tiles - start, CHUNK_TILES);
             for (int32_t first = start; first < p->tiles; first += piece, p->chunks++) {
                 if (!p->chunk) continue;

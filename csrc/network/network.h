@@ -45,7 +45,7 @@ LOCAL ptrdiff_t block_build(arena_t *arena, block_t *k, const rk_block *shape, i
     const int32_t c = padded(s->filters);
     k->shape = *shape;
     k->channels = c;
-    k->conv = conv_build(arena, *s, batch, in, first ? 0 : GAP, c, !first);
+    k->conv = conv_build(arena, *s, batch, in, first ? 0 : GAP, c, !first, 1);
     k->rows = batch * s->out_height * s->out_width;
     k->image = shape->pool ? shape->pool_height * shape->pool_width : s->out_height * s->out_width;
     k->pooled = shape->pool ? batch * shape->pool_height * shape->pool_width : k->rows;
@@ -124,7 +124,7 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     n->dense_offset = n->parameters;
     n->parameters += dense_kernel_size(shape) + shape->dense.filters;
     n->spread = shape->spatial_mean ? take_floats(arena, kernel_size(&shape->dense)) : NULL;
-    n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1);
+    n->dense = conv_build(arena, shape->dense, batch, in, GAP, ways, 1, 1);
     n->dense_bias = take_floats(arena, ways);
     n->logits = take_floats(arena, (size_t)batch * ways);
     const size_t inputs = (size_t)shape->dense.height * shape->dense.width * in;

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reptile_np.nn import native
 from reptile_np.nn.native import maps
-from reptile_np.nn.ops import NUMPY, resolve_padding
+from reptile_np.nn.ops import NUMPY
 from tests import native_kernels
 from tests.oracles import gamma
 from tests.strategies import (
@@ -59,23 +59,6 @@ def test_convolutions_of_reals_stay_within_gamma_n_of_their_absolute_terms(kerne
     results = zip(conv.maps(kernels), wide.maps(NUMPY), abs(wide).maps(NUMPY), lengths, strict=True)
     for actual, expected, absolute, n in results:
         assert (np.abs(actual - expected) <= gamma(n, np.float32) * absolute).all()
-
-
-@pytest.mark.parametrize("batch", [1, 2, 5])
-@pytest.mark.parametrize("side", [16, 17])
-@pytest.mark.parametrize(
-    ("taps", "stride", "channels"),
-    [(1, 1, 64), (3, 1, 1), (3, 1, 64), (3, 2, 1), (3, 2, 64), (5, 1, 8), (5, 3, 64)],
-)
-def test_a_large_batch_planned_in_two_halves_is_exact_on_integers(
-    kernels, batch, side, taps, stride, channels
-):
-    rng = np.random.default_rng(0)
-    padding, out = resolve_padding("SAME", (side, side), (taps, taps), stride), -(-side // stride)
-    shapes = (batch, side, side, channels), (taps, taps, channels, 64), (batch, out, out, 64)
-    conv = Convolution(*(integers_as(np.float32, rng, shape) for shape in shapes), stride, padding)
-    for actual, expected in zip(conv.maps(kernels), conv.maps(NUMPY), strict=True):
-        np.testing.assert_array_equal(actual, expected)
 
 
 def test_single_products_are_numpys_own_because_blas_is_faster(kernels):

@@ -92,6 +92,23 @@ def test_any_network_computed_in_c_gets_the_layers_results(variant, model, examp
         assert np.linalg.norm(actual - exact) <= 2e-4 * scale
 
 
+@pytest.mark.parametrize("examples", [1, 2, 5])
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 1), (5, 3)])
+def test_a_large_batch_is_planned_in_two_halves_with_the_same_results(variant, size, stride, examples):
+    """Maps of 17 x 17 from 1 and from 64 channels: by taps in strips, by gathered taps, and by Winograd tiles."""
+    layers = []
+    for filters, stride_of_block in ((64, 1), (35, stride)):
+        conv = Conv2d(filters=filters, size=size, stride=stride_of_block, before_batch_norm=True)
+        layers += [conv, BatchNorm(0.1), Relu()]
+    model = Model((*layers, SpatialMean(), Dense(3)), (17, 17, 1), SoftmaxCrossEntropy("sum"))
+    phi, batch, v = single(model, np.random.default_rng(0), examples)
+    one, two = (results(model.with_ops(native_kernels.load(variant, n)), phi, batch, v) for n in (1, 2))
+    exact = results(model, phi.astype(float), wide(batch), v.astype(float))
+    for a, b, c in zip(one, two, exact, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.linalg.norm(a - c) <= 1e-4 * np.linalg.norm(c)
+
+
 @given(model=native_networks(), sizes=st.lists(st.integers(2, 5), min_size=2, max_size=4), rng=rngs)
 def test_saved_activations_give_any_number_of_products_whatever_else_runs_meanwhile(
     variant, model, sizes, rng
