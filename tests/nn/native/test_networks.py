@@ -95,7 +95,7 @@ def test_any_network_computed_in_c_gets_the_layers_results(variant, model, examp
 @pytest.mark.parametrize("examples", [1, 2, 5])
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 1), (5, 3)])
 def test_a_large_batch_is_planned_in_two_halves_with_the_same_results(variant, size, stride, examples):
-    """Maps of 17 x 17 from 1 and from 64 channels: by taps in strips, by gathered taps, and by Winograd tiles."""
+    """Maps of 17 x 17 from 1 and from 64 channels: taps in strips, taps gathered, Winograd tiles."""
     layers = []
     for filters, stride_of_block in ((64, 1), (35, stride)):
         conv = Conv2d(filters=filters, size=size, stride=stride_of_block, before_batch_norm=True)
