@@ -58,6 +58,19 @@ def least(run: Callable[[], object]) -> float:
     return min(times[1:])
 
 
+def build_latency(folder: str | Path) -> str:
+    """Compile ``core_latency.c`` into a folder; return the program's path."""
+    program, source = str(Path(folder, "core_latency")), str(Path(__file__).with_name("core_latency.c"))
+    subprocess.run(["cc", "-O2", "-std=c11", "-pthread", source, "-o", program], check=True)
+    return program
+
+
+def latency(program: str, cores: list[int]) -> float:
+    """Return the nanoseconds, one way, from one core to the other."""
+    words = [program, *map(str, cores)]
+    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
 def main() -> None:
     """Measure, and print a line for each workload and distance of the cores."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -67,20 +80,13 @@ def main() -> None:
     found: dict[tuple[str, str], list[list[float]]] = defaultdict(lambda: [[], []])
     latencies: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        program = str(Path(folder, "core_latency"))
-        source = str(Path(__file__).with_name("core_latency.c"))
-        subprocess.run(["cc", "-O2", "-std=c11", "-pthread", source, "-o", program], check=True)
-
-        def latency() -> float:
-            words = [program, *map(str, cores)]
-            return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-
+        program = build_latency(folder)
         work = {name: calls_of(name) for name in WORKLOADS}
         end = time.monotonic() + args.seconds
         while time.monotonic() < end:
             for name, (steps, runs) in work.items():
                 for threads, run in enumerate(runs):
-                    before, seconds, after = latency(), least(run), latency()
+                    before, seconds, after = latency(program, cores), least(run), latency(program, cores)
                     if (before < NEAR) == (after < NEAR):
                         distance = "near" if before < NEAR else "far"
                         latencies[distance] += [before, after]
