@@ -2,8 +2,8 @@
 
    A plan lists the B x height x width output positions of a map, each with its first input and its output, class by class
    (axis.h): the positions of one class share one list of runs (core/gemm.h).  Chunks of positions are what threads claim.
-   In a network a large batch is planned in two halves, one after the other: the first half of the chunks are then the first half of the
-   images, in every layer, and the data of one half stay in the cache of one core.
+   In a network a large batch is planned in two halves, one after the other: the first half of the chunks then belongs to the first
+   half of the images, in every layer, and the data of one half stay in the cache of one core.
    3 x 3 kernels at strides 1 and 2 are planned by Winograd tiles instead if that needs fewer products (winograd_plan.h).  */
 
 #ifndef RK_PLAN_H
@@ -79,8 +79,8 @@ INLINE images_t batch_part(int32_t batch, int32_t parts, int32_t i)
 }
 
 /* The strips of kernel row ty.  In each part of the batch positions lie column class by column class, in each class by rising row,
-   so those that read kernel row ty are one range per part and column class.  Between two taps at which some class begins or ends, all taps meet the same
-   ranges; these taps are cut into strips of at most STRIP_ROWS weight rows. */
+   so those that read kernel row ty are one range per part and column class.  Between two taps at which some class begins or ends,
+   all taps meet the same ranges; these taps are cut into strips of at most STRIP_ROWS weight rows. */
 LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t parts, int32_t in, int32_t ty)
 {
     int32_t low = 0, high = 0; /* output rows that read kernel row ty: an interval */
