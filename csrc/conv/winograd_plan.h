@@ -94,7 +94,8 @@ LOCAL int32_t class_products(const plan_t *p, const tile_axis_t *y, const tile_a
 LOCAL void winograd_plan_class(plan_t *p, int32_t class, const axis_t *y, const axis_t *x, int32_t products_y, int32_t products_x,
                                images_t images, int32_t pitch, int32_t out)
 {
-    const int32_t start = images.first * pitch, outputs = TRANSFORMS[p->scheme].outputs, first = p->tiles, first_position = p->positions, first_x = first_tile(x);
+    const int32_t outputs = TRANSFORMS[p->scheme].outputs, start = images.first * pitch, first_x = first_tile(x);
+    const int32_t first = p->tiles, first_position = p->positions;
     for (int32_t dy = first_tile(y); dy < y->n; dy += outputs) {
         const tile_axis_t ty = tile_axis(y, dy);
         if (ty.products != products_y) continue;
