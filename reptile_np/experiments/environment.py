@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import reptile_np
 from reptile_np.nn.ops import Ops
 
-__all__ = ["describe"]
+__all__ = ["change", "describe"]
 
 
 def describe(ops: Ops) -> dict[str, Any]:
@@ -30,6 +31,26 @@ def describe(ops: Ops) -> dict[str, Any]:
         "kernels": ops.name,
         "threads": ops.threads,
     }
+
+
+def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return why a run may round differently than in the sitting before, and what to do; None if it does not.
+
+    What the sitting before did not record is not compared.
+    """
+    if before["kernels"] != now["kernels"]:
+        return (
+            f"ran with {before['kernels']} kernels until now and goes on with {now['kernels']}, "
+            f"which round differently; for bitwise the same result use --ops {before['kernels']}"
+        )
+    changed = [
+        f"{name} {now[name]} instead of {before[name]}"
+        for name in ("reptile_np", "commit", "numpy")
+        if name in before and before[name] != now[name]
+    ]
+    if not changed:
+        return None
+    return f"goes on with {', '.join(changed)}, which may round differently; both are recorded"
 
 
 def _commit(package: Path) -> str | None:

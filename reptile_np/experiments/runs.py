@@ -61,7 +61,8 @@ def train(
         Told of every outer step and evaluation task, as a bar is.
     resume
         Continue the run in `out`, whose preset and seed must be the given ones.  Kernels of another
-        instruction set round differently: they are accepted with a notice and recorded.
+        instruction set round differently, and other versions may: they are accepted with a notice, and
+        recorded.
 
     Returns
     -------
@@ -186,18 +187,14 @@ class Sitting:
         self._seconds = 0.0
 
     def resumed(self, untrained: Step) -> Step:
-        """Return the state to go on from; say so if the kernels are not those of the sitting before."""
+        """Return the state to go on from; say so if it may round differently than in the sitting before."""
         assert self.directory is not None
         self._earlier = self.directory.sittings()
         started = self.directory.has_checkpoint()
         step = self.directory.load_to_continue(untrained) if started else untrained
         self.directory.forget_after(step.done)
-        kernels = self._environment["kernels"]
-        if self._earlier and (before := self._earlier[-1]["kernels"]) != kernels:
-            notice(
-                f"{self.directory.path}: ran with {before} kernels until now and goes on with {kernels}, "
-                f"which round differently; for bitwise the same result use --ops {before}"
-            )
+        if self._earlier and (change := environment.change(self._earlier[-1], self._environment)):
+            notice(f"{self.directory.path}: {change}")
         return step
 
     def begin(self, step: Step) -> None:

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+import reptile_np
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs
 from reptile_np.experiments.backend import choose_ops
@@ -153,6 +154,19 @@ def test_other_kernels_are_accepted_on_resume_with_one_line_and_recorded(tmp_pat
     sittings = RunDirectory(out).sittings()
     assert [sitting["kernels"] for sitting in sittings] == ["numpy", kernels.name]
     runs.train(preset, 0, kernels, out=out, resume=True, quiet=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_another_version_is_accepted_on_resume_with_one_line(tmp_path, monkeypatch, capsys):
+    preset, out = small("sine-reptile"), tmp_path / "run"
+    monkeypatch.setattr("reptile_np.__version__", "0.0.9")
+    stopped(monkeypatch, preset, out, 2)
+    monkeypatch.undo()
+    capsys.readouterr()
+    runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"reptile_np {reptile_np.__version__} instead of 0.0.9" in line
+    runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
     assert capsys.readouterr().err == ""
 
 
