@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { TURNS = 5, ROUNDS = 100000 };
+enum { TURNS = 5, ROUNDS = 20000 };
 
 static _Alignas(64) atomic_int number;
 
