@@ -49,7 +49,7 @@ def hvp(at, batch, v):
 
 
 def maml(at, batches, alpha, detached=False):
-    """Return MAML's meta-gradient; `detached` forgets the second-order terms, as FOMAML does."""
+    """Return MAML's meta-gradient; `detached=True` leaves out the second-order terms, as FOMAML does."""
     start = p = torch.tensor(at, requires_grad=True)
     for batch in batches[:-1]:
         (g,) = torch.autograd.grad(loss(p, batch), p, create_graph=not detached)

@@ -1,8 +1,8 @@
-"""A layer of your own: four hand-written faces, checked, and trained by exact MAML.
+"""A layer of your own: its four faces (value, VJP, JVP, JVP of the VJP), checked, and trained by exact MAML.
 
 The layer is Swish with a learned slope b, y = x s(b x) with the logistic function s (Ramachandran et al.
-2017).  A network with it has an exact gradient and exact Hessian products; what is forgotten in a face is
-found by the checks.
+2017).  A network with it has an exact gradient and exact Hessian products.  The checks find
+a term that is missing in a face.
 
     python examples/own_model.py
 """

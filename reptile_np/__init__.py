@@ -7,7 +7,7 @@ The public packages, in reading order:
 
 ``meta``          the paper's algorithms: optimisers, inner loop, meta-gradients, training, evaluation
 ``nn``            the differentiable network: ops, layers with four faces, models, native kernels
-``tasks``         sources of tasks: sine waves, glyphs, image classes, Omniglot
+``tasks``         sources of tasks: sine waves, glyphs, Omniglot, Mini-ImageNet, folders
 ``theory``        section 4 of the paper, executable
 ``checks``        checks of gradients, Hessian products and meta-gradients, for your own model too
 ``experiments``   presets with their sources, run directories, `Learner`

@@ -35,6 +35,12 @@ def test_train_prints_the_contract_s_keys(capsys):
     assert set(result["accuracy"]) == {"transductive", "non_transductive"}
 
 
+def test_a_preset_of_the_same_k_study_can_be_trained(capsys):
+    small = ["--set", "outer.steps=1", "--set", "evaluation.tasks=2", "--ops", "numpy", "--json"]
+    assert main(["train", "same-k-glyphs-joint-k1", *small]) == 0
+    assert last_json(capsys)["preset"] == "same-k-glyphs-joint-k1"
+
+
 def test_train_without_json_ends_with_before_and_after(capsys):
     assert main(GLYPHS) == 0
     before, after = capsys.readouterr().out.splitlines()[-2:]

@@ -36,7 +36,7 @@ class Comparison:
 
     @property
     def error(self) -> float:
-        """What is wrong, or cannot be known."""
+        """The distance of the two, at least the uncertainty of the measured one; infinite if NaN."""
         distance = float(np.linalg.norm(self.stated - self.measured.value))
         return math.inf if math.isnan(distance) else max(distance, self.measured.uncertainty)
 

@@ -1,4 +1,4 @@
-"""Somebody else's functions, called with care: every argument and every result is looked at.
+"""The user's `loss_and_grad` and `hvp`: they are given copies, and every result is checked.
 
 A result that is not what a check needs ends in one line that names the function, what it returned and
 what is needed.  Exceptions raised inside the functions pass through.

@@ -39,9 +39,9 @@ class MetaExpansion(NamedTuple):
         In radians: how far the order α⁰ is from the direction of AvgGrad (π if it is opposite), and how
         far the order α¹ is from the span of AvgGrad and AvgGradInner.
     method : str
-        The method whose ratio of the two coefficients it is, up to the tolerance: true to order α, and
-        on average over the minibatches.  "none of them" if it is nobody's; "any of them" at k = 1, where
-        all are AvgGrad.
+        "MAML", "FOMAML" or "Reptile": the method whose ratio ``avg_grad_inner / avg_grad`` equals the
+        measured one within the tolerance.  That is a statement to order α, on average over minibatches.
+        "none of them" if no method has this ratio; "any of them" at k = 1, where all are AvgGrad.
     exact : bool
         Whether the direction is also, on single tuples of minibatches and at a larger α, a constant
         times that method's.  If not, the two agree to order α only.

@@ -1,4 +1,7 @@
-"""The result of a check: the worst direction, the relative error there, and the suspected cause."""
+"""The result of a check: the worst direction, the relative error there, and the suspected cause.
+
+Verified by ``tests/checks/test_checks.py``.
+"""
 
 from __future__ import annotations
 

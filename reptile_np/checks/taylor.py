@@ -37,9 +37,13 @@ def check_taylor_order(
     With R(t) the root mean square, over ±v for each direction v, of
     ``L(φ + tv) - L - t g·v (- t² v·Hv / 2)``, a right derivative keeps ``R / t^order`` bounded; a wrong
     one makes it grow as t falls.  (Along one v alone the next two orders can cancel at some t, and R
-    then seems to grow below it; over ±v they cannot.)  The order found is the right one less the growth
-    (in log-log) from the upper half of the steps at which R is larger than rounding errors to the lower
-    half.  Steps are 10 % of the norm of φ and smaller.
+    then seems to grow below it; over ±v they cannot.)
+
+    Steps t are 10 % of the norm of φ and smaller; only those before the first at which R is no larger than
+    rounding errors are used.  Let S be the maximum of ``R / t^order`` over the larger half of these steps and
+    S' over the smaller half.  The order found is ``order - log(S' / S) / log(t / t')``, with t the smallest
+    step of the larger half and t' the smallest of all.  With fewer than 4 steps nothing is measured: the
+    report's error is then 0.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""Options that several commands share, and the types of their values."""
+"""Options that several commands share, and the types of their values.
+
+Verified by ``tests/test_cli.py``.
+"""
 
 from __future__ import annotations
 
@@ -65,10 +68,10 @@ def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
 
 
-def add_computing(parser: Parser) -> None:
-    """Add the options that choose kernels, threads, data and progress."""
+def add_computing(parser: Parser, threads: str) -> None:
+    """Add the options that choose kernels, threads, data and progress; `threads` says of what."""
     parser.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa> (default: auto)")
-    parser.add_argument("--threads", type=positive, help="threads (default: the available cores)")
+    parser.add_argument("--threads", type=positive, help=f"{threads} (default: the available cores)")
     parser.add_argument("--data", type=path, metavar="DIR", help="where the images are (default: imported)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -105,7 +108,7 @@ def seconds(text: str) -> float:
 
 
 def path(text: str) -> Path:
-    """Return a path; ~ is the home folder, as the shell does not say after an equals sign."""
+    """Return a path with ~ expanded, which a shell does not do in ``--out=~/runs``."""
     try:
         return Path(text).expanduser()
     except RuntimeError:

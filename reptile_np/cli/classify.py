@@ -1,4 +1,7 @@
-"""The command `classify`: one's own images, from a few examples of each class."""
+"""The command `classify`: one's own images, from a few examples of each class.
+
+Verified by ``tests/cli/test_classify.py``.
+"""
 
 from __future__ import annotations
 

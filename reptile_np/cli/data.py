@@ -1,4 +1,7 @@
-"""The command `data`: import a data set, once."""
+"""The command `data`: import a data set, once.
+
+Verified by ``tests/cli/test_data.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The commands `list`, `show` and `runs`: what there is to run, and what was run."""
+"""The commands `list`, `show` and `runs`: what there is to run, and what was run.
+
+Verified by ``tests/test_cli.py``.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, show, show_json
 from reptile_np.errors import UsageError, printable
 
 __all__ = ["add_to"]
+
+RESULT = "result: accuracy, transductive / non-transductive; or the squared error"
 
 if TYPE_CHECKING:
     from reptile_np.experiments.presets import Preset
@@ -66,8 +71,9 @@ def _list(args: argparse.Namespace) -> int:
             row(name, PRESETS[name].about, PRESETS[name].cost)
     show(paint("Methods at the same k (reptile-np reproduce same-k, same-k-omniglot)", BOLD))
     for name, family in _families().items():
-        row(name, f"{family[0].algorithm}, {len(family)} preset{'s' * (len(family) > 1)}", family[0].cost)
-    show("\nThe last column is roughly the time on one core with native kernels.")
+        row(name, f"{family[0].algorithm}, {len(family)} preset{'s' * (len(family) > 1)}", family[-1].cost)
+    show("\nThe last column is roughly the time on one core with native kernels; in a row")
+    show("of several presets, that of the longest.")
     show(f"kernels: {', '.join(kernels)}")
     if missing := kernels_missing():
         note(missing)
@@ -150,6 +156,7 @@ def _runs(args: argparse.Namespace) -> int:
     ]
     for line in _columns(table):
         show(line)
+    show(f"\n{RESULT}")
     return 0
 
 
@@ -182,6 +189,7 @@ def _compare(args: argparse.Namespace) -> int:
     table.append(("result", _result(a), _result(b)))
     for line in _columns(table):
         show(line)
+    show(f"\n{RESULT}")
     return 0
 
 
@@ -196,7 +204,7 @@ def _place(directory: Path, name: str) -> Path:
 
 
 def _result(summary: RunSummary) -> str:
-    """Return the non-transductive and the transductive accuracy, or the squared error."""
+    """Return the transductive and the non-transductive accuracy, or the squared error."""
     if summary.error is not None:
         return f"error {summary.error:.3f}"
     if summary.accuracy is None:

@@ -1,4 +1,7 @@
-"""The command `reproduce`: the runs and the evaluations of a table or figure, then ours beside theirs."""
+"""The command `reproduce`: the runs and the evaluations of a table or figure, then ours beside theirs.
+
+Verified by ``tests/cli/test_reproducing.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is printed: to streams that may be closed, full or not UTF-8, in colour if the terminal has it."""
+"""What is printed: to streams that may be closed, full or not UTF-8, in colour if the terminal has it.
+
+Verified by ``tests/cli/test_surroundings.py``.
+"""
 
 from __future__ import annotations
 

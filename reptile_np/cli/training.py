@@ -1,4 +1,7 @@
-"""The commands `train` and `evaluate`."""
+"""The commands `train` and `evaluate`.
+
+Verified by ``tests/test_cli.py``.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def add_to(commands: Commands) -> None:
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value")
     train.add_argument("--out", type=path, metavar="DIR", help="keep checkpoint and records here")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    add_computing(train)
+    add_computing(train, "threads of the kernels; with SGD inside, tasks trained at a time")
     add_json(train)
 
     evaluate = commands.add(
@@ -64,7 +67,7 @@ def add_to(commands: Commands) -> None:
         "--compare", metavar="DIR|pretrained:NAME", help="a second run on the same tasks: the difference"
     )
     evaluate.add_argument("--jobs", type=positive, help="processes that share the tasks (default: all cores)")
-    add_computing(evaluate)
+    add_computing(evaluate, "threads of the kernels, if --jobs is 1")
     add_json(evaluate)
 
 
@@ -156,9 +159,9 @@ def _how_to_go_on(args: argparse.Namespace) -> str:
 
 def _seconds_of(preset: Preset) -> float:
     """Return roughly what a preset takes with native kernels, from its cost and its number of outer steps."""
-    from reptile_np.experiments.presets import PRESETS
+    from reptile_np.experiments import presets
 
-    original = PRESETS[preset.name]
+    original = presets.get(preset.name)
     return 3600 * original.hours * preset.outer.steps / original.outer.steps
 
 

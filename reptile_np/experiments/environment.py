@@ -66,7 +66,7 @@ def _commit(package: Path) -> str | None:
 
 
 def _processor() -> str:
-    """Return the processor's name as Linux tells it, else what Python knows."""
+    """Return the processor's name as Linux tells it, else `platform.processor`'s."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

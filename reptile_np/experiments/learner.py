@@ -68,6 +68,8 @@ class Learner:
         The parameters (n,) after 0, 1, …, `steps` inner steps of `fit`: φ_1 … φ_{k+1}.
     phi_
         The last of them, the fine-tuned parameters.
+    support_
+        The support set's images as the model's inputs, for non-transductive answers.
 
     Notes
     -----

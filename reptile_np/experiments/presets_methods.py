@@ -13,15 +13,15 @@ a method takes::
     maml              5 gradients of 10 images, 4 Hessian products of 10 images    130
 
 A Hessian product counts as two gradients.  An outer step is 4 tasks, so 7,800,000 gradients are 39,000 outer
-steps, and 15,000 of exact MAML: it sees 13 training tasks for every 34 of the others.  Equal numbers of
-gradients are not equal times, because kernels do not run all of them at one speed: the table of
+steps, and 15,000 of exact MAML, which is trained on 5 tasks for every 13 tasks of another method.  Equal
+numbers of gradients are not equal times, because kernels do not run all of them at one speed: the table of
 ``reptile-np reproduce methods`` shows the seconds of each method beside its accuracy.
 
 Where each value comes from:
 
 * network, ways, 10 shots, 5 inner steps of 10 images: the paper's Table 3, Omniglot 5-way;
-* inner SGD at 0.0075 for the summed loss of 10 images: the rate of Figure 3 (Table 6 of version 1), which has
-  0.003 for the sum of 25, as much for their mean.  Not in the paper for MAML and joint training;
+* inner SGD at 0.0075 for the summed loss of 10 images.  That is 0.075 for the mean loss, as in Figure 3
+  (Table 6 of version 1): 0.003 for the summed loss of 25.  Not in the paper for MAML and joint training;
 * Adam outside, from 0.001 to 0: not in the paper.  Finn's program has Adam at 0.001.  Adam makes the length
   of a direction irrelevant, and the directions of these methods have different lengths;
 * 4 tasks in a meta-batch: not in the paper (5 for Reptile);

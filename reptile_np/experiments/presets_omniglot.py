@@ -47,7 +47,7 @@ def _omniglot_v1(
 def _figure3(curve: str, k: int) -> Preset:
     """Return one curve of Figure 3: SGD inside and outside, on the *summed* loss, k disjoint minibatches."""
     about = {
-        "g": f"the last of {k} gradients, g{k}",
+        "g": f"the last of {k} gradients, g{k}" if k > 1 else "g1 alone: joint training",
         "sum": f"the sum of {k} gradients: Reptile",
         "mean": f"the mean of {k} gradients",
     }[curve]

@@ -18,8 +18,8 @@ __all__ = ["CHECKPOINT_BYTES", "FORMAT_0", "export"]
 
 CHECKPOINT_BYTES = 1_000_000  # of an unfinished run's checkpoint, which is copied so that it can go on
 FORMAT_0 = (
-    "recorded by version 0.1.0, format 0: kernels, versions and processor were not written down; seconds are "
-    "those of the last sitting; ci95 in result.json is the normal interval"
+    "recorded in format 0 of run directories, before the first release: kernels, versions and processor were "
+    "not written down; seconds are those of the last sitting; ci95 in result.json is the normal interval"
 )
 
 

@@ -174,8 +174,8 @@ def evaluate(
     score
         Computed from the model, the fine-tuned parameters and the episode.
     after
-        After how many inner steps to score, as an index of the points φ_0, φ_1, …, φ_k: -1 is after the last
-        step, ``(0, -1)`` before and after fine-tuning, ``range(k + 1)`` a curve.
+        After how many inner steps to score: 0 is before fine-tuning (φ_1), i after step i (φ_{i+1}), -1 after
+        the last step.  ``(0, -1)`` gives two scores, ``range(k + 1)`` a curve.
     executor
         Any `concurrent.futures.Executor` that spreads the tasks; the result does not depend on it.  For
         processes all arguments must be picklable.
@@ -185,8 +185,10 @@ def evaluate(
     Raises
     ------
     UsageError
-        If φ, a task's fine-tuning or a score is not finite.
+        If φ, a task's fine-tuning or a score is not finite, or there is no task.
     """
+    if tasks < 1:
+        raise UsageError(f"tasks is {tasks}; an evaluation needs at least 1")
     if not np.isfinite(phi).all():
         raise UsageError("phi has entries that are not finite: it cannot be evaluated; train it again")
     points = (after,) if isinstance(after, int) else tuple(after)
@@ -220,7 +222,7 @@ def _scores(
     """Return task i's score at each of the points."""
     episode = episodes(i)
     keep: Keep = "ends" if {*points} <= {0, -1} else "all"
-    with np.errstate(over="ignore", invalid="ignore"):  # the check below says what they mean
+    with np.errstate(over="ignore", invalid="ignore"):  # reported below as UsageError
         t = adapt(model, optimizer, phi, episode.batches, state, keep=keep)
         scores = [score(model, t.phis[point], episode) for point in points]
     numbers = [*t.losses, *(value for values in scores for value in values.values())]

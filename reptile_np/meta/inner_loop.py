@@ -17,6 +17,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from reptile_np.errors import UsageError
+
 __all__ = [
     "Array",
     "Batch",
@@ -150,11 +152,11 @@ def adapt(
 
     Raises
     ------
-    ValueError
+    UsageError
         If there is no minibatch.
     """
     if len(batches) == 0:
-        raise ValueError("adapt needs at least one minibatch")
+        raise UsageError("adapt needs at least one minibatch")
     if state is None:
         state = optimizer.init(phi)
     if keep == "sqrt":
@@ -171,7 +173,7 @@ def plain_loop(
 ) -> Trajectory:
     """Run the inner loop step by step, with the model's gradients and the optimiser's updates.
 
-    The arguments are `adapt`'s.  No Hessians are kept: this loop knows nothing of a model but its gradient.
+    The arguments are `adapt`'s.  No Hessians are kept: the loop calls only the model's `loss_and_grad`.
     """
     points, steps = (2, 0) if keep == "ends" else (None, None)  # how many are kept: the last ones, or all
     phis, grads, states, losses = deque([phi], points), deque[Array]([], steps), deque[Any]([], steps), []

@@ -8,9 +8,9 @@ line.  The last column says how much of the trajectory each needs, which is `met
     maml            (I - α H_1) … (I - α H_{k-1}) g_k      (with SGD)              "sqrt", "all", "hessians"
     gradient_sum    Σ w_i g_i                                                      "all"
 
-Reptile and FOMAML are *displacements*, which is what the released program steps by: differs from the
-paper's analysis, whose g_Reptile and g_FOMAML are these divided by α.  MAML and gradient sums are
-gradients.  In section 5.2's terms Reptile is w = (1, …, 1) and FOMAML is w = e_k.
+`reptile` and `fomaml` return displacements (n,), as in the released program: the paper's g_Reptile and
+g_FOMAML are these divided by α.  `maml` and `gradient_sum` return gradients (n,), not multiplied by α.  In
+section 5.2's terms Reptile is w = (1, …, 1) and FOMAML is w = e_k.
 
 Verified by ``tests/meta/test_meta_gradients.py`` and ``tests/meta/test_unrolled.py`` (complex step through
 the whole loop, exact rational arithmetic), and ``tests/test_paper.py`` (exact rational arithmetic).
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch, Differentiable, Optimizer, Trajectory, adapt
 from reptile_np.meta.optimizers import Sgd
 
@@ -58,12 +59,12 @@ class TwiceDifferentiable(Differentiable, Protocol):
 
 
 def reptile(t: Trajectory) -> Array:
-    """Return ``φ_1 - φ_{k+1}``: Algorithm 1 moves φ against it by ε, towards ``W = φ_{k+1}``."""
+    """Return ``φ_1 - φ_{k+1}`` (n,): Algorithm 1 subtracts ε times this from φ."""
     return t.phis[0] - t.phis[-1]
 
 
 def fomaml(t: Trajectory) -> Array:
-    """Return ``φ_k - φ_{k+1}``, the last displacement.
+    """Return ``φ_k - φ_{k+1}`` (n,), the last displacement.
 
     The tail is *separate* if no other minibatch contains the examples of the last one, else *shared*; the
     sampler decides this (`reptile_np.tasks.few_shot`).
@@ -96,7 +97,7 @@ def maml(
 
     Raises
     ------
-    ValueError
+    UsageError
         If the trajectory kept only its ends, or has not as many steps as there are weights.
     """
     optimizer = Sgd(alpha) if isinstance(alpha, Number | np.ndarray) else alpha
@@ -109,7 +110,7 @@ def _through_the_loop(
     """Return `maml`'s direction; a function that can be pickled, as executors of processes need."""
     steps, k = _steps_backwards(model, optimizer, t), len(t.batches)
     if weights is not None and len(weights) != k:
-        raise ValueError(f"{len(weights)} weights for {k} inner steps")
+        raise UsageError(f"{len(weights)} weights for {k} inner steps")
     sgd = type(optimizer) is Sgd
     one_rate = sgd and np.ndim(optimizer.learning_rate) == 0
     u = next(steps).grad if weights is None else weights[-1] * next(steps).grad
@@ -154,14 +155,14 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
 
     Raises
     ------
-    ValueError
+    UsageError
         If the trajectory kept only its ends, or is not of length k.
     """
 
     def direction(t: Trajectory) -> Array:
         _need_gradients(t)
         if len(w) != len(t.grads):
-            raise ValueError(f"{len(w)} weights for {len(t.grads)} inner steps")
+            raise UsageError(f"{len(w)} weights for {len(t.grads)} inner steps")
         total = w[0] * t.grads[0]
         for weight, grad in zip(w[1:], t.grads[1:], strict=True):
             total = total + weight * grad
@@ -172,4 +173,4 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
 
 def _need_gradients(t: Trajectory) -> None:
     if not t.grads:
-        raise ValueError('this meta-gradient needs every step: use keep="all" in adapt or meta_train')
+        raise UsageError('this meta-gradient needs every step: use keep="all" in adapt or meta_train')

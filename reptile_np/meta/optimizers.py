@@ -32,7 +32,7 @@ import numpy as np
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Optimizer
 
-__all__ = ["Adam", "AdamState", "Clipped", "HeavyBall", "Momentum", "Sgd", "linear_annealing"]
+__all__ = ["Adam", "AdamState", "Clipped", "HeavyBall", "HeavyBallState", "Sgd", "linear_annealing"]
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,17 @@ class Sgd:
         return ()
 
     def update(self, grad: Array, state: tuple[()], phi: Array) -> tuple[Array, tuple[()]]:
-        """Take one step."""
+        """Return φ (n,) and the state after one step."""
         return phi - self.learning_rate * grad, state
 
     def update_bar(
         self, phi_bar: Array, state_bar: tuple[()], grad: Array, state: tuple[()], phi: Array
     ) -> tuple[Array, tuple[()], Array]:
-        """``ḡ = -α φ̄``; φ̄ stays."""
+        """Return (ḡ, state_bar, φ̄): ``ḡ = -α φ̄``; φ̄ (n,) unchanged, because ``∂φ_new / ∂φ = I``."""
         return -self.learning_rate * phi_bar, state_bar, phi_bar
 
 
-class Momentum(NamedTuple):
+class HeavyBallState(NamedTuple):
     """State of `HeavyBall`: the velocity (n,)."""
 
     velocity: Array
@@ -80,26 +80,29 @@ class Momentum(NamedTuple):
 
 @dataclass(frozen=True)
 class HeavyBall:
-    """``u ← μ u + g``, ``φ ← φ - α u`` (Polyak's momentum)."""
+    """``u ← μ u + g``, ``φ ← φ - α u`` (Polyak's momentum).
+
+    `learning_rate` is α, `momentum` is μ; neither is checked.
+    """
 
     learning_rate: Any
     momentum: Any = 0.9
 
-    def init(self, phi: Array) -> Momentum:
+    def init(self, phi: Array) -> HeavyBallState:
         """Return the velocity zero."""
-        return Momentum(0 * phi)
+        return HeavyBallState(0 * phi)
 
-    def update(self, grad: Array, state: Momentum, phi: Array) -> tuple[Array, Momentum]:
-        """Take one step."""
+    def update(self, grad: Array, state: HeavyBallState, phi: Array) -> tuple[Array, HeavyBallState]:
+        """Return φ (n,) and the state after one step."""
         velocity = self.momentum * state.velocity + grad
-        return phi - self.learning_rate * velocity, Momentum(velocity)
+        return phi - self.learning_rate * velocity, HeavyBallState(velocity)
 
     def update_bar(
-        self, phi_bar: Array, state_bar: Momentum, grad: Array, state: Momentum, phi: Array
-    ) -> tuple[Array, Momentum, Array]:
-        """``ḡ = ū - α φ̄``, then ``ū ← μ ḡ``; φ̄ stays."""
+        self, phi_bar: Array, state_bar: HeavyBallState, grad: Array, state: HeavyBallState, phi: Array
+    ) -> tuple[Array, HeavyBallState, Array]:
+        """Return (ḡ, state_bar, φ̄): ``ḡ = ū - α φ̄``, then ``ū ← μ ḡ``; φ̄ unchanged."""
         grad_bar = state_bar.velocity - self.learning_rate * phi_bar
-        return grad_bar, Momentum(self.momentum * grad_bar), phi_bar
+        return grad_bar, HeavyBallState(self.momentum * grad_bar), phi_bar
 
 
 class AdamState(NamedTuple):
@@ -143,7 +146,7 @@ class Adam:
         return AdamState(0 * phi if self.beta1 else phi[:0].copy(), 0 * phi, 0)
 
     def update(self, grad: Array, state: AdamState, phi: Array) -> tuple[Array, AdamState]:
-        """Take one step."""
+        """Return φ (n,) and the state after one step."""
         m, v, t = self._moments(grad, state)
         phi = phi - self._rate(t) * m / (np.sqrt(v) + self.epsilon)
         return phi, AdamState(m if self.beta1 else state.m, v, t)
@@ -151,7 +154,7 @@ class Adam:
     def update_bar(
         self, phi_bar: Array, state_bar: AdamState, grad: Array, state: AdamState, phi: Array
     ) -> tuple[Array, AdamState, Array]:
-        """Differentiate the step ``-r m / (√v + ε)`` by m and by v, then m and v by g; φ̄ stays.
+        """Differentiate the step ``-r m / (√v + ε)`` by m and by v, then m and v by g; φ̄ is unchanged.
 
         √v has no derivative at v = 0.  The term through v is taken to be 0 there.  If the moments began at 0,
         then v = 0 means that every gradient of that entry was 0 until now, so m = 0 too: m and √v are both of
@@ -195,7 +198,10 @@ class Clipped:
 
 
 def linear_annealing(first: float, last: float, steps: int) -> Callable[[int], float]:
-    """Return ``i ↦ first (1 - i / steps) + last (i / steps)``, the outer step's schedule."""
+    """Return ``i ↦ first (1 - i / steps) + last (i / steps)``, the rate of outer step i = 0 … `steps` - 1.
+
+    The rate is `first` at i = 0; `last` would be reached at i = `steps`.  `steps` is at least 1.
+    """
 
     def rate(i: int) -> float:
         return first * (1 - i / steps) + last * (i / steps)

@@ -118,7 +118,7 @@ def meta_train(
         )
     step = start
     for i in range(start.done, outer_steps):
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what they mean is raised below
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # reported as UsageError below
             task = partial(_task, model, step.phi, episodes, meta_gradient, inner, keep, i)
             step = _outer_step(model, step, task, outer(i), meta_batch, executor)
         yield step
@@ -145,7 +145,7 @@ def _task(
     state: Any,
 ) -> _TaskResult:
     """Run task j of outer step i."""
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what they mean is raised
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # reported as UsageError
         t = adapt(model, inner, phi, episodes(i, j), state, keep=keep)
         _check_losses(t.losses, i, j)
         return _TaskResult(meta_gradient(t), t.losses[0], t.losses[-1], t.state)

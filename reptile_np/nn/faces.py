@@ -4,9 +4,9 @@ A layer is a function ``y = f(θ, x)`` of its own parameters θ and its input x.
 tangent (derivative along a direction) and a bar for an adjoint (gradient of the loss):
 
     forward        y                             the value
-    backward       (x_bar, θ_bar)                vjp: adjoints of x and θ from the adjoint of y
-    forward_dot    y_dot                         jvp: tangent of y from the tangents of θ and x
-    backward_dot   (x_bar_dot, θ_bar_dot)        jvp of the vjp: the tangents of those adjoints
+    backward       (x_bar, θ_bar)                VJP: adjoints of x and θ from the adjoint of y
+    forward_dot    y_dot                         JVP: tangent of y from the tangents of θ and x
+    backward_dot   (x_bar_dot, θ_bar_dot)        JVP of the VJP: the tangents of those adjoints
 
 `backward` is linear in y_bar, so ``backward_dot`` is always *backward of y_bar_dot* plus the
 **explicit second-order term**, in which y_bar is constant while θ and x vary.  In each layer that
@@ -17,9 +17,9 @@ Conventions.  x is (b, …), the batch first; θ, θ_dot and θ_bar are tuples i
 `forward` also returns ``saved`` (θ and every intermediate result that the other faces read) and
 `forward_dot` also returns ``dot`` (the tangents that `backward_dot` reads).  At the first layer of a
 network the input is constant (``x_dot is None``) and its adjoint is not computed
-(``want_x_bar=False``).  No dtype is named: float32 trains, float64 verifies, complex128 gives
-complex-step derivatives; so comparisons use real parts, and nothing is conjugated.  At the kinks:
-relu'(0) = 0, and of equal maxima the first counts.
+(``want_x_bar=False``).  A layer computes in the dtype of θ and x: float32 trains, float64 verifies,
+complex128 gives complex-step derivatives; so comparisons use real parts, and nothing is conjugated.
+At the kinks: relu'(0) = 0, and of equal maxima the first counts.
 
 The layers are in `reptile_np.nn.layers` (with parameters) and `reptile_np.nn.parameter_free`.
 

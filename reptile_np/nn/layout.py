@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.nn.ops import Array
 
 __all__ = ["Layout"]
@@ -46,11 +47,11 @@ class Layout:
 
         Raises
         ------
-        ValueError
+        UsageError
             If `phi` is not a vector of length n.
         """
         if phi.shape != (self.size,):
-            raise ValueError(f"phi has shape {phi.shape}; this layout needs ({self.size},)")
+            raise UsageError(f"phi has shape {phi.shape}; this layout needs ({self.size},)")
         views, start = {}, 0
         for name, shape in self.shapes.items():
             stop = start + math.prod(shape)
@@ -63,14 +64,14 @@ class Layout:
 
         Raises
         ------
-        ValueError
+        UsageError
             If a name is missing, unknown or of another shape.
         """
         if set(pieces) != set(self.shapes):
-            raise ValueError(f"names differ from the layout's: {sorted(set(pieces) ^ set(self.shapes))}")
+            raise UsageError(f"names differ from the layout's: {sorted(set(pieces) ^ set(self.shapes))}")
         for name, shape in self.shapes.items():
             if np.shape(pieces[name]) != shape:
-                raise ValueError(f"{name} has shape {np.shape(pieces[name])}; this layout needs {shape}")
+                raise UsageError(f"{name} has shape {np.shape(pieces[name])}; this layout needs {shape}")
         return np.concatenate([np.ravel(pieces[name]) for name in self.shapes])
 
     def fill(self, values: Mapping[str, Any], dtype: Any = np.float32) -> Array:
@@ -81,7 +82,7 @@ class Layout:
 
         Raises
         ------
-        ValueError
+        UsageError
             If a key matches no name, or a name no key.
 
         Examples
@@ -91,11 +92,11 @@ class Layout:
         """
         for key in values:
             if not any(fnmatchcase(name, key) for name in self.shapes):
-                raise ValueError(f"{key!r} matches none of {', '.join(self.shapes)}")
+                raise UsageError(f"{key!r} matches none of {', '.join(self.shapes)}")
         vector = np.empty(self.size, dtype)
         for name, view in self.views(vector).items():
             matching = [value for key, value in values.items() if fnmatchcase(name, key)]
             if not matching:
-                raise ValueError(f"no value for {name}")
+                raise UsageError(f"no value for {name}")
             view[...] = matching[-1]
         return vector

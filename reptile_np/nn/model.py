@@ -44,7 +44,8 @@ class Model(RunsInnerLoops):
     kinds of networks whole, in C, at φ of dtype float32 (other dtypes always use the layers):
 
     * blocks of convolution (``before_batch_norm=True``), batch norm, optional max-pool and ReLU, then
-      `Flatten` or `SpatialMean` and `Dense`, with softmax cross-entropy: 4 to 10 times as fast as NumPy;
+      `Flatten` or `SpatialMean` and `Dense`, with softmax cross-entropy: 2 to 10 times as fast as NumPy
+      (``benchmarks/README.md``);
     * dense layers with tanh between them, with the squared error.
 
     Of any other network only the convolutions are computed in C, layer by layer: without batch norm that is
@@ -97,7 +98,10 @@ class Model(RunsInnerLoops):
         return np.concatenate([piece.ravel() for pieces in values for piece in pieces]).astype(dtype)
 
     def predict(self, phi: Array, x: Array) -> Array:
-        """Return the outputs (b, ways) for the images x; batch norm uses this batch's statistics."""
+        """Return the outputs (b, o), in φ's dtype, for the inputs x (b, *input_shape).
+
+        Batch norm uses the statistics of this batch.
+        """
         phi = np.asarray(phi)
         return self._forward(phi, checked_inputs(x, self.input_shape, phi.dtype))[0]
 
@@ -111,7 +115,12 @@ class Model(RunsInnerLoops):
     def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
         """Return ``H(φ) v = L''(φ) v``, exactly: the four faces of every layer, once each.
 
-        Pearlmutter (1994): the tangent, along v, of the gradient.
+        Pearlmutter (1994): the tangent, along v, of the gradient.  The result is (n,), in the dtype of φ + v.
+
+        Raises
+        ------
+        UsageError
+            If v has not φ's shape, or the batch does not fit.
         """
         return Model.linearize(self, phi, batch).hvp(v)
 
@@ -130,7 +139,7 @@ class Model(RunsInnerLoops):
 
         A product, v ↦ H v of shape (n,), then costs the tangents alone: six products a layer, where `hvp`
         needs eight in C and nine here.  The map refers to `phi`, `batch` and the activations of this pass,
-        which must not be changed while it is used.  v has φ's dtype.
+        which must not be changed while it is used.  Shapes, dtypes and errors are `hvp`'s.
         """
         phi, x, y = self._checked(phi, batch)
         z, saved = self._forward(phi, x)

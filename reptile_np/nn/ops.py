@@ -1,7 +1,7 @@
 """The six maps that take nearly all the time of a network: two bilinear maps, each with its two adjoints.
 
 Everything heavy in a network is a matrix product or a convolution.  Both are bilinear, ``y = x ∗ w``, so all
-four faces of a layer (`reptile_np.nn.layers`) need only three maps of each:
+four faces of a layer (`reptile_np.nn.faces`) need only three maps of each:
 
     value            y     = x ∗ w
     input adjoint    x_bar = the map with <y_bar, x ∗ w> = <x_bar, x>
@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array
 
 __all__ = [
@@ -158,7 +159,7 @@ def resolve_padding(
 
     Raises
     ------
-    ValueError
+    UsageError
         If the window does not fit the padded image.
     """
     if padding == "SAME":
@@ -170,7 +171,7 @@ def resolve_padding(
         resolved = padding
     for n, k, (before, after) in zip(size, taps, resolved, strict=True):
         if n + before + after < k:
-            raise ValueError(f"a window of {k} does not fit an image of {n} padded by {(before, after)}")
+            raise UsageError(f"a window of {k} does not fit an image of {n} padded by {(before, after)}")
     rows, cols = resolved
     return rows, cols
 

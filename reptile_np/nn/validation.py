@@ -37,7 +37,7 @@ def checked_labels(y: Array, count: int, ways: int) -> Array:
     if y.shape != (count,) or y.dtype.kind not in "iu":
         raise UsageError(f"labels are {y.dtype} {y.shape}; need integers of shape {(count,)}")
     if y.min() < 0 or y.max() >= ways:
-        raise UsageError(f"labels run from {y.min()} to {y.max()}; this model knows 0 to {ways - 1}")
+        raise UsageError(f"labels run from {y.min()} to {y.max()}; this model has labels 0 to {ways - 1}")
     return y
 
 

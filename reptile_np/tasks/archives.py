@@ -1,6 +1,6 @@
 """Read the files of a folder, a zip archive or a tar archive (plain, gzip, xz), within limits.
 
-Nothing is unpacked to disk.  An archive is data from strangers: a member with an absolute path or ``..`` in
+Nothing is unpacked to disk.  An archive is not trusted: a member with an absolute path or ``..`` in
 its path, a link, a device, a member or a total beyond the limits is refused with the reason.
 
 Verified by ``tests/tasks/test_archives.py``.
@@ -33,7 +33,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class Limits(NamedTuple):
-    """The largest source that is read; each limit is far above every honest one."""
+    """The largest source that is read; each limit is far above every real set of images."""
 
     file_bytes: int
     files: int
@@ -123,7 +123,7 @@ def _in_archive(path: Path, wanted: Callable[[str], bool], limits: Limits) -> It
 
 
 def _check_member(path: Path, name: str, kind: int) -> None:
-    """Refuse a member that an honest archive of images does not have; `kind` is its file type (stat)."""
+    """Refuse a member that no archive of images needs; `kind` is its file type (stat)."""
     if name.startswith(("/", "\\")) or _DRIVE.match(name) or ".." in re.split(r"[/\\]", name):
         raise UsageError(f"{one_line(path)}: {one_line(name)} is a path outside the archive; refused")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

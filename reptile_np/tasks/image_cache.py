@@ -122,8 +122,8 @@ def read_manifest(path: Path) -> Manifest:
     Raises
     ------
     UsageError
-        Not a whole manifest, an altered one, or one of another format.  Nothing in it is believed before its
-        types and ranges are checked.
+        Not a whole manifest, an altered one, or one of another format.  Its types and ranges are
+        checked before a value is used.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -11,7 +11,8 @@ all there is (`TERMS`):
 
 The paper has the first two orders (equations 15-17 for k = 2; any k in its later versions).  The third
 is derived in ``theory/README.md``.  Every coefficient is verified as an equality of fractions by
-``tests/test_paper.py``; the same functions take a network in float64 (``claims/network.py``).
+``tests/test_paper.py`` and ``tests/theory/test_expansions.py``; the same functions take a network in float64
+(``claims/network.py``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch, Trajectory, adapt
 from reptile_np.meta.meta_gradients import MetaGradient, fomaml, gradient_sum, maml, reptile
 from reptile_np.meta.optimizers import Sgd
@@ -208,7 +210,7 @@ def stated(method: str, k: int) -> Coefficients:
     if method == "FOMAML":
         return stated_sum([0] * (k - 1) + [1])
     if method != "MAML":
-        raise ValueError(f"method {method!r} is unknown; use one of {', '.join(METHODS)}")
+        raise UsageError(f"method {method!r} is unknown; use one of {', '.join(METHODS)}")
     earlier = Fraction(k - 1)
     pairs = earlier * (k - 2)
     return (Fraction(1),), (-2 * earlier,), (2 * pairs, pairs, earlier / 2, earlier)

@@ -2,6 +2,8 @@
 
 The sine MLP is the paper's; the convolutional one is the Omniglot network's block, smaller: batch norm
 and ReLU included.
+
+Verified by ``tests/test_paper.py``, whose claims about networks use them.
 """
 
 from __future__ import annotations

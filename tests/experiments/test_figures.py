@@ -78,7 +78,7 @@ def test_a_smoothed_point_is_the_mean_and_deviation_over_the_window_and_all_runs
 
 
 def test_runs_that_were_evaluated_after_different_steps_are_not_averaged():
-    with pytest.raises(ValueError, match="different outer steps"):
+    with pytest.raises(UsageError, match="different outer steps"):
         figure_3.smooth([[(1, 0.5)], [(2, 0.5)]])
 
 

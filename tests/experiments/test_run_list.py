@@ -5,6 +5,7 @@ import json
 import pytest
 
 from reptile_np.cli import main
+from reptile_np.cli.listing import RESULT
 from reptile_np.errors import UsageError
 from reptile_np.experiments import run_list
 from tests.test_cli import GLYPHS
@@ -43,11 +44,12 @@ def test_each_run_is_found_with_its_steps_and_its_accuracy(runs):
 
 def test_the_command_lists_them(runs, capsys):
     assert main(["runs", str(runs)]) == 0
-    heading, *rows = capsys.readouterr().out.splitlines()
+    heading, *rows, empty, meaning = capsys.readouterr().out.splitlines()
     assert heading.split() == ["run", "preset", "seed", "steps", "result"]
     assert [row.split()[0] for row in rows] == ["a", "deep/b", "stopped"]
     assert rows[2].split()[-2:] == ["not", "finished"]
-    assert max(map(len, rows)) <= 80
+    assert max(map(len, [*rows, meaning])) <= 80
+    assert (empty, meaning) == ("", RESULT)
     assert main(["runs", str(runs), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["runs"]
     assert [run["outer_steps"] for run in listed] == [2, 2, 1]
@@ -59,8 +61,8 @@ def test_two_runs_are_compared_by_what_they_differ_in(runs, capsys):
     assert rows[0] == ["a", "deep/b"]
     assert ["seed", "0", "4"] in rows
     assert ["outer.rate", "1.0", "0.5"] in rows
-    assert not [row for row in rows if row[0] == "inner.steps"]
-    assert rows[-1][0] == "result"
+    assert not [row for row in rows if row[:1] == ["inner.steps"]]
+    assert [row[:1] for row in rows[-3:]] == [["result"], [], ["result:"]]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"preset": 1}', "null", '{"preset": {"name": "x"}}'])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import RunsInnerLoops, Trajectory, adapt, optimizer_step
 from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
@@ -177,5 +178,5 @@ def test_the_interface_alone_leaves_everything_to_python():
 
 
 def test_no_minibatch_is_refused():
-    with pytest.raises(ValueError, match=r"^adapt needs at least one minibatch$"):
+    with pytest.raises(UsageError, match=r"^adapt needs at least one minibatch$"):
         adapt(Bowl(), Sgd(0.1), np.ones(2), [])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.meta_gradients import fomaml, gradient_sum, maml, reptile
 from reptile_np.meta.optimizers import Adam, Sgd
@@ -126,12 +127,12 @@ def test_a_meta_gradient_that_needs_every_step_refuses_the_ends(meta_gradient):
     model, rng = sine_mlp(), np.random.default_rng(0)
     batches = [random_batch(model, rng, 3, np.float32)] * 2
     ends = adapt(model, Sgd(0.1), model.init(rng), batches, keep="ends")
-    with pytest.raises(ValueError, match=r'^this meta-gradient needs every step: use keep="all"'):
+    with pytest.raises(UsageError, match=r'^this meta-gradient needs every step: use keep="all"'):
         meta_gradient(ends)
 
 
 def test_a_wrong_number_of_weights_is_refused():
     model, rng = sine_mlp(), np.random.default_rng(0)
     t = adapt(model, Sgd(0.1), model.init(rng), [random_batch(model, rng, 3, np.float32)] * 2)
-    with pytest.raises(ValueError, match=r"^3 weights for 2 inner steps$"):
+    with pytest.raises(UsageError, match=r"^3 weights for 2 inner steps$"):
         gradient_sum([1, 1, 1])(t)

@@ -323,5 +323,5 @@ def test_rates_that_do_not_fit_phi_are_refused_in_one_line(rates):
 
 def test_a_wrong_number_of_weights_is_refused():
     t = adapt(Parabola(), Sgd(0.1), np.ones(2), [(np.ones(2), np.ones(2))] * 2)
-    with pytest.raises(ValueError, match=r"^3 weights for 2 inner steps$"):
+    with pytest.raises(UsageError, match=r"^3 weights for 2 inner steps$"):
         maml(Parabola(), 0.1, [1, 1, 1])(t)

@@ -162,7 +162,7 @@ MUTANTS = [
     *mutants(
         "meta.optimizers",
         loops.training_begins_at_rest_from_the_given_point,
-        ("Momentum(0 * phi)", "Momentum(0 * phi + 1)"),
+        ("HeavyBallState(0 * phi)", "HeavyBallState(0 * phi + 1)"),
         ("momentum: Any = 0.9", "momentum: Any = 0.5"),
     ),
     *mutants(

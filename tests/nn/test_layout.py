@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.errors import UsageError
 from reptile_np.nn.layout import Layout
 
 layouts = st.dictionaries(
@@ -53,18 +54,18 @@ def test_views_of_a_read_only_vector_are_read_only():
 @pytest.mark.parametrize("shape", [(8,), (10,), (9, 1), ()])
 def test_a_vector_of_another_length_is_refused(shape):
     layout = Layout({"kernel": (2, 3), "bias": (3,)})
-    with pytest.raises(ValueError, match=r"^phi has shape .*; this layout needs \(9,\)$"):
+    with pytest.raises(UsageError, match=r"^phi has shape .*; this layout needs \(9,\)$"):
         layout.views(np.zeros(shape))
 
 
 def test_flatten_refuses_missing_unknown_and_misshapen_pieces():
     layout = Layout({"kernel": (2, 3), "bias": (3,)})
     good = {"kernel": np.zeros((2, 3)), "bias": np.zeros(3)}
-    with pytest.raises(ValueError, match="'bias'"):
+    with pytest.raises(UsageError, match="'bias'"):
         layout.flatten({"kernel": good["kernel"]})
-    with pytest.raises(ValueError, match="'beta'"):
+    with pytest.raises(UsageError, match="'beta'"):
         layout.flatten(good | {"beta": np.zeros(1)})
-    with pytest.raises(ValueError, match=r"^bias has shape \(4,\); this layout needs \(3,\)$"):
+    with pytest.raises(UsageError, match=r"^bias has shape \(4,\); this layout needs \(3,\)$"):
         layout.flatten(good | {"bias": np.zeros(4)})
 
 
@@ -80,8 +81,8 @@ def test_fill_gives_each_piece_the_value_of_the_last_key_that_matches_its_name(d
 
 def test_fill_refuses_a_key_without_a_name_and_a_name_without_a_key():
     with pytest.raises(
-        ValueError, match=r"^'norm/gamma' matches none of conv/kernel, norm/beta, dense/kernel"
+        UsageError, match=r"^'norm/gamma' matches none of conv/kernel, norm/beta, dense/kernel"
     ):
         LAYOUT.fill({"*": 1, "norm/gamma": 0})
-    with pytest.raises(ValueError, match=r"^no value for dense/kernel$"):
+    with pytest.raises(UsageError, match=r"^no value for dense/kernel$"):
         LAYOUT.fill({"conv/*": 1, "norm/*": 0})

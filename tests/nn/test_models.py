@@ -321,7 +321,7 @@ def test_targets_that_do_not_fit_are_refused_in_one_clear_line(ops):
 
 def test_a_phi_of_another_length_is_refused(ops):
     model = omniglot_cnn(5, filters=8).with_ops(ops)
-    with pytest.raises(ValueError, match=r"phi .*\(3,\)"):
+    with pytest.raises(UsageError, match=r"phi .*\(3,\)"):
         model.predict(np.zeros(3, np.float32), X)
 
 

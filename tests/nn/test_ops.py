@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.errors import UsageError
 from reptile_np.nn import ops as numpy_ops
 from reptile_np.nn.ops import resolve_padding
 from tests.oracles import (
@@ -134,5 +135,5 @@ def test_same_padding_treats_rows_and_columns_apart():
 
 
 def test_a_window_that_does_not_fit_is_refused_in_one_line():
-    with pytest.raises(ValueError, match=r"^a window of 4 does not fit an image of 3 padded by \(0, 0\)$"):
+    with pytest.raises(UsageError, match=r"^a window of 4 does not fit an image of 3 padded by \(0, 0\)$"):
         resolve_padding("VALID", (3, 3), (4, 4), 1)

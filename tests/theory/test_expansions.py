@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from reptile_np.errors import UsageError
 from reptile_np.theory.claims.shared import example
 from reptile_np.theory.expansions import METHODS, distinct, independent, stated, stated_sum
 from tests.theory.exact import combination
@@ -33,7 +34,7 @@ def test_the_stated_table_is_that_of_the_later_versions(k):
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match="iMAML"):
+    with pytest.raises(UsageError, match="iMAML"):
         stated("iMAML", 2)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.experiments.figures import style
 from reptile_np.experiments.figures.style import Table
 
@@ -48,12 +49,12 @@ def smooth(runs: Sequence[Points], window: int = WINDOW) -> list[tuple[int, floa
 
     Raises
     ------
-    ValueError
+    UsageError
         If the runs were not evaluated after the same outer steps.
     """
     steps = [step for step, _ in runs[0]]
     if any([step for step, _ in run] != steps for run in runs):
-        raise ValueError("the runs of one curve were evaluated after different outer steps")
+        raise UsageError("the runs of one curve were evaluated after different outer steps")
     values = np.array([[accuracy for _, accuracy in run] for run in runs])
     points = []
     for i, step in enumerate(steps):

@@ -98,9 +98,14 @@ class NativeNetwork(Model):
         phi, (x, y) = self._vector("phi", phi), self._batch(batch)
         saved = self._calls.saved(len(x))
         loss, grad = self._calls.loss_and_grad(phi, x, y, saved)
-        return Linearization(
-            loss, grad, lambda v: self._calls.hvp(phi, x, y, self._vector("v", np.asarray(v)), saved)
-        )
+
+        def hvp(v: Array) -> Array:
+            v = np.asarray(v)
+            if v.dtype != SINGLE:
+                return Model.hvp(self, phi, batch, v)
+            return self._calls.hvp(phi, x, y, self._vector("v", v), saved)
+
+        return Linearization(loss, grad, hvp)
 
     def adapt(
         self, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any, keep: Keep

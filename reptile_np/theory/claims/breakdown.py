@@ -3,6 +3,8 @@
 The expansions are averages over *exchangeable* minibatches, for *smooth* losses and *plain SGD*.  In each
 claim here one of these conditions does not hold.  Two minibatches are exchangeable if the joint weights
 with which examples enter them are symmetric; they need not be disjoint.
+
+Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One row of the table that ``reptile-np verify`` prints, and the three ways to fill it."""
+"""One row of the table that ``reptile-np verify`` prints, and the three ways to fill it.
+
+Verified by ``tests/theory/test_claims.py`` and ``tests/theory/test_claim_mutants.py``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Coefficients are *measured*: each power of α of a direction is read off the program's own output, and
 expressed in the vectors of the statement by solving exactly; a remainder would show as a failure.
+
+Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
 """
 
 from __future__ import annotations

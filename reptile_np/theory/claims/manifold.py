@@ -1,4 +1,7 @@
-"""Section 4.2 and the sine waves of section 3: the geometric argument, in closed form."""
+"""Section 4.2 and the sine waves of section 3: the geometric argument, in closed form.
+
+Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
+"""
 
 from __future__ import annotations
 

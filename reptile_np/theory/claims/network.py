@@ -5,6 +5,8 @@ remainder is smaller than rounding errors; above them the inner loop of the smal
 crosses kinks of its ReLUs, beyond which no expansion holds.  Reptile and FOMAML are computed as sums of
 gradients, which is exactly the same (``tests/test_paper.py``) and does not divide the rounding error of φ
 by α.
+
+Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
 """
 
 from __future__ import annotations

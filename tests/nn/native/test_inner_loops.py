@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from reptile_np.errors import UsageError
 from reptile_np.meta import inner_loop, optimizers
 from reptile_np.nn.models import sine_mlp
 from reptile_np.nn.native.optimizers import LAST_STEP
@@ -215,7 +216,7 @@ def test_an_inner_loop_without_a_minibatch_is_not_run(variant):
     network = sine_mlp().with_ops(native_kernels.load(variant))
     phi = network.init(np.random.default_rng(0))
     assert network.adapt(optimizers.Sgd(0.1), phi, [], (), "ends") is None
-    with pytest.raises(ValueError, match="at least one minibatch"):
+    with pytest.raises(UsageError, match="at least one minibatch"):
         inner_loop.adapt(network, optimizers.Sgd(0.1), phi, [])
 
 

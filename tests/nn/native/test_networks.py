@@ -43,6 +43,15 @@ def results(model, phi, batch, v):
     return model.predict(phi, batch[0]), np.float64(loss), grad, model.hvp(phi, batch, v), kept
 
 
+def test_a_hessian_product_with_a_float64_vector_is_that_of_the_layers(model):
+    phi, batch, v = single(model, np.random.default_rng(0), 3)
+    native_model, v = model.with_ops(native.load(threads=1)), v.astype(float)
+    expected = Model.hvp(native_model, phi, batch, v)
+    assert expected.dtype == np.float64
+    np.testing.assert_array_equal(native_model.hvp(phi, batch, v), expected)
+    np.testing.assert_array_equal(native_model.linearize(phi, batch).hvp(v), expected)
+
+
 def wide(batch):
     return tuple(a.astype(float) if a.dtype.kind == "f" else a for a in batch)
 
