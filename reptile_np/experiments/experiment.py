@@ -36,7 +36,15 @@ from reptile_np.nn import models
 from reptile_np.nn.models import Model
 from reptile_np.nn.ops import Ops
 
-__all__ = ["KEEP", "OPTIMIZERS", "Experiment", "make_experiment", "network", "outer_optimizers"]
+__all__ = [
+    "KEEP",
+    "OPTIMIZERS",
+    "Experiment",
+    "inner_optimizer",
+    "make_experiment",
+    "network",
+    "outer_optimizers",
+]
 
 OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"sgd": Sgd, "momentum": HeavyBall, "adam": Adam}
 KEEP: dict[str, Keep] = {"reptile": "ends", "fomaml": "ends", "maml": "hessians", "joint": "all"}
@@ -185,7 +193,7 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
     check_memory(preset, preset.evaluation, model)
     model = model.with_ops(ops)
     data = _absolute(data) if data is not None else None
-    inner = _inner_optimizer(preset.inner, model)
+    inner = inner_optimizer(preset.inner, model)
     experiment = Experiment(
         preset=preset,
         seed=seed,
@@ -233,7 +241,7 @@ def outer_optimizers(outer: OuterSpec) -> Callable[[int], Optimizer]:
     return lambda i: OPTIMIZERS[outer.optimizer](rate(i))
 
 
-def _inner_optimizer(inner: InnerSpec, model: Model) -> Optimizer:
+def inner_optimizer(inner: InnerSpec, model: Model) -> Optimizer:
     """Return the inner optimiser; SGD with a rate per parameter if some parameters are fixed."""
     if not inner.fixed:
         return OPTIMIZERS[inner.optimizer](inner.learning_rate)

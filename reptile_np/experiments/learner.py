@@ -29,10 +29,12 @@ PARAMETERS = (
     "state",
     "steps",
     "batch",
+    "one_shot_batch",
     "seed",
     "transductive",
     "resize",
     "recolour",
+    "invert",
 )
 
 
@@ -49,6 +51,8 @@ class Learner:
         The inner optimiser, and its state after training: Adam's moments run on from it.
     steps, batch
         How many inner steps `fit` takes, and the examples in each of their minibatches.
+    one_shot_batch
+        The examples in a minibatch if there is one image of each class; None: `batch`.
     seed
         Draws the minibatches: the same images and seed give the same classifier.  An integer, or a
         `numpy.random.Generator`, which `fit` then draws from.
@@ -59,6 +63,8 @@ class Learner:
     resize, recolour
         Whether images of another size, or grey ones for colour and the reverse, are converted
         (`reptile_np.experiments.image_arrays.as_inputs`) or refused.
+    invert
+        Whether the model was trained on 1 - x in place of images x in [0, 1].
 
     Attributes
     ----------
@@ -86,14 +92,17 @@ class Learner:
         *,
         steps: int = 50,
         batch: int = 5,
+        one_shot_batch: int | None = None,
         seed: int | np.random.Generator = 0,
         transductive: bool = False,
         resize: bool = False,
         recolour: bool = False,
+        invert: bool = False,
     ) -> None:
         self.model, self.phi, self.optimizer, self.state = model, phi, optimizer, state
-        self.steps, self.batch, self.seed, self.transductive = steps, batch, seed, transductive
-        self.resize, self.recolour = resize, recolour
+        self.steps, self.batch, self.one_shot_batch = steps, batch, one_shot_batch
+        self.seed, self.transductive = seed, transductive
+        self.resize, self.recolour, self.invert = resize, recolour, invert
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name, as scikit-learn's `clone` asks for them."""
@@ -136,28 +145,37 @@ class Learner:
         Raises
         ------
         UsageError
-            For images or labels that do not fit the model, or more classes than it has outputs.
+            For images or labels that do not fit the model, or more classes than it has outputs.  What was
+            fitted before is then as it was.
         """
-        images, labels = self._images(x), np.asarray(y)
-        if labels.shape != (len(images),):
-            raise UsageError(
-                f"fit: labels have shape {labels.shape}; give one label for each of {len(images)} images"
-            )
-        classes, numbers = np.unique(labels, return_inverse=True)
+        images = self._images(x)
+        labels = _labels("fit", y, len(images))
+        try:
+            classes, numbers = np.unique(labels, return_inverse=True)
+        except TypeError:
+            raise UsageError("fit: labels of kinds that cannot be sorted together; use one kind") from None
         ways = self.model.output_shape[0]
         if not 2 <= len(classes) <= ways:
             raise UsageError(f"fit: {len(classes)} classes; this model tells from 2 to {ways} classes apart")
-        if self.steps < 1 or self.batch < 1:
-            raise UsageError(f"fit: steps={self.steps}, batch={self.batch}; both must be at least 1")
-        self.classes_ = classes
-        self.support_ = images
-        rng = np.random.default_rng(self.seed)
-        batches = minibatches(rng, (images, numbers.astype(np.int32)), self.batch, self.steps)
-        trajectory = adapt(self.model, self.optimizer, self.phi, batches, self.state)
-        self.phis_: tuple[Array, ...] = trajectory.phis
-        self.phi_: Array = trajectory.phis[-1]
-        if not np.isfinite(self.phi_).all():
+        one_shot = self.one_shot_batch is not None and len(images) == len(classes)
+        batch = self.one_shot_batch if one_shot else self.batch
+        for name, value in (("steps", self.steps), ("batch", batch)):
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise UsageError(f"fit: {name}={value}; it must be a whole number of at least 1")
+        try:
+            rng = np.random.default_rng(self.seed)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"fit: seed={self.seed!r} ({error}); give a whole number of at least 0"
+            ) from None
+        batches = minibatches(rng, (images, numbers.astype(np.int32)), int(batch), int(self.steps))
+        with np.errstate(over="ignore", invalid="ignore"):  # reported as UsageError
+            phis = adapt(self.model, self.optimizer, self.phi, batches, self.state).phis
+        if not np.isfinite(phis[-1]).all():
             raise UsageError("fit: fine-tuning diverged; lower the optimiser's learning rate")
+        self.phis_: tuple[Array, ...] = phis
+        self.phi_: Array = phis[-1]
+        self.classes_, self.support_ = classes, images
         return self
 
     def predict_proba(self, x: Any, *, transductive: bool | None = None) -> Array:
@@ -193,8 +211,9 @@ class Learner:
         return self.classes_[most]
 
     def score(self, x: Any, y: Any) -> float:
-        """Return the fraction of the images x whose predicted label is that in y (b,)."""
-        return float(np.mean(self.predict(x) == np.asarray(y)))
+        """Return the fraction of the images x whose predicted label is that in y (b,); errors as `fit`'s."""
+        predicted = self.predict(x)
+        return float(np.mean(predicted == _labels("score", y, len(predicted))))
 
     def _need_fit(self) -> None:
         if not hasattr(self, "phi_"):
@@ -211,4 +230,15 @@ class Learner:
     def _images(self, x: Any) -> Array:
         """Return images as float32 (b, *input_shape)."""
         rows, columns, channels = self.model.input_shape
-        return as_inputs(x, (rows, columns, channels), resize=self.resize, recolour=self.recolour)
+        images = as_inputs(x, (rows, columns, channels), resize=self.resize, recolour=self.recolour)
+        return 1 - images if self.invert else images
+
+
+def _labels(method: str, y: Any, count: int) -> Array:
+    """Return the labels (count,); a `UsageError` if they are of another shape."""
+    labels = np.asarray(y)
+    if labels.shape != (count,):
+        raise UsageError(
+            f"{method}: labels have shape {labels.shape}; give one label for each of {count} images"
+        )
+    return labels

@@ -21,6 +21,7 @@ from reptile_np.experiments.parallel import job_count, processes
 from reptile_np.experiments.progress import Progress
 from reptile_np.experiments.run_directory import RunDirectory, SavedRun
 from reptile_np.experiments.scores import ClassificationScores
+from reptile_np.experiments.specs import Preset
 from reptile_np.nn.ops import Ops
 
 __all__ = ["compare"]
@@ -64,11 +65,11 @@ def compare(
     (first, seed), (second, other_seed) = configs = [run.config() for run in saved]
     if first.tasks.source == "sine":
         raise UsageError(f"--compare: {first.name} is not a classifier")
-    kinds = [(p.tasks.source, p.tasks.ways, p.tasks.classes, p.tasks.images) for p, _ in configs]
+    kinds = [_what_is_drawn(preset, split) for preset, _ in configs]
     if kinds[0] != kinds[1] or seed != other_seed:
         raise UsageError(
             f"--compare: {first.name} with seed {seed} and {second.name} with seed {other_seed} do not have "
-            "the same test tasks; compare runs of one seed, source and number of ways"
+            "the same test tasks; compare runs of one seed, source, and numbers of ways and queries"
         )
     shots = shots or first.evaluation.shots
     fractions, result = [], {"split": split, "tasks": tasks, "shots": shots, "ways": first.tasks.ways}
@@ -90,3 +91,10 @@ def compare(
         ci95 = 1.96 * float(d.std(ddof=1)) / math.sqrt(tasks) if tasks > 1 else None
         difference[mode] = {"mean": float(d.mean()), "ci95": ci95}
     return {**result, "difference": difference}
+
+
+def _what_is_drawn(preset: Preset, split: Split) -> tuple[Any, ...]:
+    """Return what decides, for one seed and number of shots, the classes and the tasks of an evaluation."""
+    tasks = preset.tasks
+    classes = tasks.source, tasks.classes, 0 if split == "test" else tasks.train_classes
+    return *classes, tasks.images, tasks.ways, tasks.turn, preset.evaluation.queries

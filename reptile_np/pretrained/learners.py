@@ -67,4 +67,6 @@ def learner_of(run: SavedRun, ops: Ops | None = None) -> Learner:
         trained.inner_state,
         steps=preset.evaluation.steps,
         batch=preset.evaluation.batch,
+        one_shot_batch=preset.evaluation.one_shot_batch or None,
+        invert=preset.tasks.invert,
     )

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reptile_np.errors import UsageError, printable
-from reptile_np.experiments.experiment import OPTIMIZERS, network, outer_optimizers
+from reptile_np.experiments.experiment import inner_optimizer, network, outer_optimizers
 from reptile_np.experiments.settings import from_json
 from reptile_np.experiments.specs import Preset
 from reptile_np.meta.inner_loop import Array, Optimizer
@@ -95,7 +95,7 @@ def read(path: Path) -> Pretrained:
 def parts(preset: Preset) -> tuple[Model, Optimizer, Step]:
     """Return the network of a preset in NumPy, its inner optimiser, and a state that was not trained."""
     model, _ = network(preset)
-    inner = OPTIMIZERS[preset.inner.optimizer](preset.inner.learning_rate)
+    inner = inner_optimizer(preset.inner, model)
     phi = model.init(np.random.default_rng(0))
     return model, inner, begin(phi, inner, outer_optimizers(preset.outer)(0))
 

@@ -54,6 +54,43 @@ def test_predictions_are_labels_in_the_users_own_words(rng, learner):
     assert learner.score(x, learner.predict(x)) == 1.0
 
 
+@pytest.mark.parametrize("labels", [0, [0], [[0]] * 8, [0] * 7])
+def test_a_score_needs_one_label_for_each_image(rng, learner, labels):
+    x = images(rng, 8)
+    with pytest.raises(UsageError, match=r"^score: labels have shape .* each of 8 images$"):
+        learner.fit(x, np.arange(8) % WAYS).score(x, labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "labels", "message"),
+    [
+        ({"optimizer": Sgd(1e30), "state": ()}, [5, 6] * 4, "fine-tuning diverged"),
+        ({}, [None, 1] * 4, "cannot be sorted"),
+        ({"steps": 2.5}, [5, 6] * 4, r"steps=2\.5; it must be a whole number"),
+        ({"batch": 0}, [5, 6] * 4, "batch=0; it must be"),
+        ({"seed": -1}, [5, 6] * 4, "seed=-1"),
+    ],
+)
+def test_a_fit_that_fails_leaves_the_classifier_as_it_was(rng, learner, change, labels, message):
+    x = images(rng, 8)
+    before = learner.fit(x, np.arange(8) % WAYS).predict_proba(x)
+    with pytest.raises(UsageError, match=message):
+        learner.set_params(**change).fit(x, labels)
+    np.testing.assert_array_equal(learner.predict_proba(x), before)
+    assert learner.classes_.tolist() == [0, 1, 2, 3]
+
+
+def test_one_image_of_each_class_has_minibatches_of_its_own_size(rng, learner):
+    x, y = images(rng, 4), np.arange(4)
+    expected = learner.set_params(batch=2).fit(x, y).phi_
+    again = learner.set_params(batch=3, one_shot_batch=2)
+    np.testing.assert_array_equal(again.fit(x, y).phi_, expected)
+    two = np.concatenate([x, x]), np.concatenate([y, y])
+    np.testing.assert_array_equal(
+        again.fit(*two).phi_, learner.set_params(one_shot_batch=None).fit(*two).phi_
+    )
+
+
 def test_outputs_without_a_class_have_no_probability(rng, learner):
     x, y = images(rng, 6), np.array([7, 7, 9, 9, 7, 9])
     probabilities = learner.fit(x, y).predict_proba(images(rng, 3))
@@ -133,7 +170,7 @@ def test_what_does_not_fit_is_refused_in_one_line(learner, x, y, message):
 
 @pytest.mark.parametrize("values", [{"steps": 0}, {"batch": 0}])
 def test_no_step_and_no_example_are_refused(rng, learner, values):
-    with pytest.raises(UsageError, match="both must be at least 1"):
+    with pytest.raises(UsageError, match="must be a whole number of at least 1"):
         learner.set_params(**values).fit(images(rng, 8), np.arange(8) % WAYS)
 
 

@@ -53,7 +53,12 @@ def test_a_run_beside_itself_has_no_difference_and_b_beside_a_has_the_opposite_o
 
 
 def test_runs_whose_tasks_differ_are_not_compared(pair, tmp_path):
-    for name, seed, settings in (("seed", 1, []), ("ways", 0, ["tasks.ways=3"])):
+    for name, seed, settings in (
+        ("seed", 1, []),
+        ("ways", 0, ["tasks.ways=3"]),
+        ("turn", 0, ["tasks.turn=true"]),
+        ("queries", 0, ["evaluation.queries=3"]),
+    ):
         runs.train(small("glyphs-5way", *settings), seed, NUMPY, out=tmp_path / name, quiet=True)
         with pytest.raises(UsageError, match="do not have the same test tasks"):
             compare((pair[0], tmp_path / name), NUMPY, tasks=2, jobs=1, quiet=True)

@@ -10,10 +10,12 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments import runs
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.experiment import make_experiment
+from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta.evaluation import MODES
 from reptile_np.nn.ops import NUMPY
 from reptile_np.pretrained import learner_of, saved_run
+from reptile_np.pretrained.weights import parts
 from reptile_np.tasks.few_shot import sample_task
 from tests.experiments.small import small
 
@@ -28,9 +30,24 @@ def run(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("source", ["run", "pretrained:glyphs-5way"])
-def test_on_the_tasks_of_an_evaluation_its_accuracy_equals_the_evaluation_s(run, source):
-    saved = saved_run(run if source == "run" else source)
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    """A run whose inner loop keeps β as it is, and whose minibatches of one-shot tasks have 3 images."""
+    path = tmp_path_factory.mktemp("runs") / "masked"
+    sgd = (
+        "inner.optimizer=sgd",
+        "inner.learning_rate=0.03",
+        "inner.fixed=*/beta",
+        "evaluation.one_shot_batch=3",
+    )
+    preset = small("glyphs-5way", *sgd, "outer.steps=40", "evaluation.shots=1", "filters=8")
+    runs.train(preset, 3, NUMPY, out=path, quiet=True)
+    return path
+
+
+@pytest.mark.parametrize("source", ["run", "masked", "pretrained:glyphs-5way"])
+def test_on_the_tasks_of_an_evaluation_its_accuracy_equals_the_evaluation_s(run, masked, source):
+    saved = saved_run({"run": run, "masked": masked}.get(source, source))
     preset, seed = saved.config()
     spec = replace(preset.evaluation, tasks=60)
     experiment = make_experiment(preset, seed, OPS)
@@ -47,6 +64,19 @@ def test_on_the_tasks_of_an_evaluation_its_accuracy_equals_the_evaluation_s(run,
             right[mode].append((labels == y).mean())
     for mode in MODES:
         np.testing.assert_array_equal(right[mode], scores.accuracy[mode].fractions)
+
+
+def test_a_run_of_a_preset_with_inverted_images_is_loaded_with_inverted_images(tmp_path):
+    preset = small("maml-omniglot-5way-1shot", "filters=4")
+    run, untrained = RunDirectory(tmp_path), parts(preset)[2]
+    run.write_config(preset, 0)
+    run.save(untrained, [])
+    learner, x = reptile_np.load(tmp_path), np.random.default_rng(0).random((5, 28, 28, 1), np.float32)
+    assert learner.invert
+    phi = learner.fit(x, np.arange(5)).phi_
+    np.testing.assert_array_equal(learner.set_params(invert=False).fit(1 - x, np.arange(5)).phi_, phi)
+    before, after = (learner.model.layout.views(p)["norm1/beta"] for p in (untrained.phi, phi))
+    np.testing.assert_array_equal(before, after)
 
 
 def test_a_run_needs_no_data_set(run, tmp_path, monkeypatch):
