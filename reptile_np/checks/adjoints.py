@@ -13,6 +13,7 @@ import numpy as np
 
 from reptile_np.checks.comparisons import Comparison, Judge
 from reptile_np.checks.differences import Slope
+from reptile_np.checks.functions import check_options
 from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array
@@ -49,8 +50,7 @@ def check_adjoint(
     UsageError
         If x, or a result of `forward` or `adjoint`, is not an array of real numbers.
     """
-    if directions < 1:
-        raise UsageError(f"directions is {directions}; give at least 1")
+    check_options(directions, tolerance, seed)
     rng = np.random.default_rng(seed)
     shape: tuple[int, ...] = _array(x, "x").shape
     comparisons = []

@@ -17,7 +17,16 @@ import numpy as np
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
 
-__all__ = ["Functions", "Hvp", "LossAndGrad", "Shapes", "check_phi", "piece_slices", "vector"]
+__all__ = [
+    "Functions",
+    "Hvp",
+    "LossAndGrad",
+    "Shapes",
+    "check_options",
+    "check_phi",
+    "piece_slices",
+    "vector",
+]
 
 LossAndGrad: TypeAlias = Callable[[Array, Batch], tuple[Any, Array]]
 """(φ (n,), batch) ↦ (loss, gradient (n,))."""
@@ -37,6 +46,16 @@ def check_phi(phi: Any) -> None:
         raise UsageError(f"phi[{int(np.argmin(np.isfinite(phi)))}] is not finite")
 
 
+def check_options(directions: Any, tolerance: Any, seed: Any) -> None:
+    """Raise UsageError unless there is a direction, a finite tolerance above 0, and a seed of at least 0."""
+    for name, value, least in (("directions", directions, 1), ("seed", seed, 0)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < least:
+            raise UsageError(f"{name} is {value!r}; give a whole number of at least {least}")
+    if not isinstance(tolerance, float | int | np.number) or not 0 < tolerance < math.inf:
+        raise UsageError(f"tolerance is {tolerance!r}; give a number greater than 0")
+
+
 def piece_slices(shapes: Shapes | None, n: int) -> dict[str, slice]:
     """Return where each piece is in φ (n,).
 
@@ -52,8 +71,8 @@ def piece_slices(shapes: Shapes | None, n: int) -> dict[str, slice]:
     slices, start = {}, 0
     for name, shape in shapes.items():
         sides = shape if isinstance(shape, tuple | list) else [None]
-        if not all(isinstance(side, int | np.integer) for side in sides):
-            raise UsageError(f"shapes[{name!r}] is {shape!r}; give a tuple of integers")
+        if not all(isinstance(side, int | np.integer) and side >= 0 for side in sides):
+            raise UsageError(f"shapes[{name!r}] is {shape!r}; give a tuple of whole numbers")
         slices[name] = slice(start, start + math.prod(shape))
         start = slices[name].stop
     if start != n:

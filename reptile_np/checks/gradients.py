@@ -59,9 +59,16 @@ import numpy as np
 
 from reptile_np.checks.comparisons import Comparison, Judge
 from reptile_np.checks.differences import slope
-from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, Shapes, check_phi, piece_slices
+from reptile_np.checks.functions import (
+    Functions,
+    Hvp,
+    LossAndGrad,
+    Shapes,
+    check_options,
+    check_phi,
+    piece_slices,
+)
 from reptile_np.checks.report import CheckFailure, Report
-from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
 
 __all__ = ["Direction", "check_grad", "check_hvp", "random_directions"]
@@ -105,7 +112,7 @@ def check_grad(
         If φ is not a float64 vector, the loss not one number, the gradient not of φ's shape, or if
         `shapes` does not add up to n.
     """
-    model, chosen = _start(loss_and_grad, None, phi, batch, shapes, directions, seed)
+    model, chosen = _start(loss_and_grad, None, phi, batch, shapes, directions, tolerance, seed)
     grad = model.grad(phi, batch)
     comparisons = []
     for d in chosen:
@@ -145,7 +152,7 @@ def check_hvp(
     CheckFailure, UsageError
         As `check_grad`; also if ``H (2u - 3v)`` is not ``2 H u - 3 H v``.
     """
-    model, chosen = _start(loss_and_grad, hvp, phi, batch, shapes, directions, seed)
+    model, chosen = _start(loss_and_grad, hvp, phi, batch, shapes, directions, tolerance, seed)
     u, v = (d.v for d in _directions(phi, {}, 2, seed))
     hu, hv, both = (model.hvp(phi, batch, x) for x in (u, v, 2 * u - 3 * v))
     rounded = 100 * model.precision
@@ -193,12 +200,12 @@ def _start(
     batch: Batch,
     shapes: Shapes | None,
     count: int,
+    tolerance: float,
     seed: int,
 ) -> tuple[Functions, list[Direction]]:
     """Return the functions, after a few calls that show their precision, and the directions."""
     check_phi(phi)
-    if count < 1:
-        raise UsageError(f"directions is {count}; give at least 1")
+    check_options(count, tolerance, seed)
     pieces = piece_slices(shapes, len(phi))
     model, chosen = Functions(loss_and_grad, hvp), list(_directions(phi, pieces, count, seed))
     for d in chosen[:count]:

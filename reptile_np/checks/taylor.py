@@ -9,10 +9,9 @@ import math
 
 import numpy as np
 
-from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, check_phi
+from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, check_options, check_phi
 from reptile_np.checks.gradients import random_directions
 from reptile_np.checks.report import CheckFailure, Report, passed
-from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
 
 __all__ = ["VISIBLE", "check_taylor_order"]
@@ -63,8 +62,7 @@ def check_taylor_order(
         As `check_grad`.
     """
     check_phi(phi)
-    if directions < 1:
-        raise UsageError(f"directions is {directions}; give at least 1")
+    check_options(directions, tolerance, seed)
     model = Functions(loss_and_grad, hvp)
     loss, grad = model.loss_and_grad(phi, batch)
     order, name = (3 if hvp else 2), f"{directions} random directions"

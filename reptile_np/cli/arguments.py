@@ -109,6 +109,8 @@ def seconds(text: str) -> float:
 
 def path(text: str) -> Path:
     """Return a path with ~ expanded, which a shell does not do in ``--out=~/runs``."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path; is a shell variable not set?")
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -139,9 +139,9 @@ def _runs(args: argparse.Namespace) -> int:
         return _compare(args)
     summaries = run_list.find(args.directory)
     if args.export:
-        return _export(args, [args.directory / summary.name for summary in summaries])
+        return _export(args, summaries)
     if args.json:
-        show_json({"runs": [dataclasses.asdict(summary) for summary in summaries]})
+        show_json({"runs": [_json(summary) for summary in summaries]})
         return 0
     table = [("run", "preset", "seed", "steps", "result")]
     table += [
@@ -160,10 +160,16 @@ def _runs(args: argparse.Namespace) -> int:
     return 0
 
 
-def _export(args: argparse.Namespace, runs: Sequence[Path]) -> int:
+def _export(args: argparse.Namespace, runs: Sequence[RunSummary]) -> int:
     from reptile_np.experiments.records import export
 
-    copies = [str(export(run, args.export)) for run in runs]
+    of: dict[tuple[str, int], RunSummary] = {}
+    for run in runs:
+        first = of.setdefault((run.preset, run.seed), run)
+        if first is not run:
+            both = f"{printable(str(first.path))} and {printable(str(run.path))}"
+            raise UsageError(f"--export: {both} are {run.preset} with seed {run.seed}; export one of them")
+    copies = [str(export(run.path, args.export)) for run in runs]
     if args.json:
         show_json({"exported": copies})
     else:
@@ -177,7 +183,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     a, b = (run_list.read(_place(args.directory, name), args.directory) for name in args.compare)
     if args.json:
-        show_json({"compare": [dataclasses.asdict(a), dataclasses.asdict(b)]})
+        show_json({"compare": [_json(a), _json(b)]})
         return 0
     settings = [dict(_flat(summary.settings)) for summary in (a, b)]
     table = [("", printable(a.name), printable(b.name))]
@@ -201,6 +207,10 @@ def _place(directory: Path, name: str) -> Path:
     raise UsageError(
         f"--compare {name}: no run of that name under {directory} (see: reptile-np runs {directory})"
     )
+
+
+def _json(summary: RunSummary) -> dict[str, Any]:
+    return {**dataclasses.asdict(summary), "path": str(summary.path)}
 
 
 def _result(summary: RunSummary) -> str:

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, processor, kernels.
+"""What a run ran on: versions, processor, kernels, images.
 
 Verified by ``tests/experiments/test_environment.py``.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,16 @@ import numpy as np
 import reptile_np
 from reptile_np.nn.ops import Ops
 
-__all__ = ["change", "describe"]
+__all__ = ["OTHER_IMAGES", "change", "describe", "other_images"]
+
+OTHER_IMAGES = "was trained on other images than these, or on another split of them into classes"
 
 
-def describe(ops: Ops) -> dict[str, Any]:
-    """Return the environment of a run as plain JSON values; `commit` is None outside a clone."""
+def describe(ops: Ops, images_sha256: str | None = None) -> dict[str, Any]:
+    """Return the environment of a run as plain JSON values; `commit` is None outside a clone.
+
+    `images_sha256` is that of the run's `Episodes`.
+    """
     return {
         "reptile_np": reptile_np.__version__,
         "commit": _commit(Path(reptile_np.__file__).parent),
@@ -30,6 +35,7 @@ def describe(ops: Ops) -> dict[str, Any]:
         "processor": _processor(),
         "kernels": ops.name,
         "threads": ops.threads,
+        "images_sha256": images_sha256,
     }
 
 
@@ -51,6 +57,12 @@ def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     if not changed:
         return None
     return f"goes on with {', '.join(changed)}, which may round differently; both are recorded"
+
+
+def other_images(sittings: Sequence[Mapping[str, Any]], images_sha256: str | None) -> bool:
+    """Return whether the last sitting that recorded its images had others than those of this digest."""
+    digests = [sitting["images_sha256"] for sitting in sittings if sitting.get("images_sha256")]
+    return bool(digests) and digests[-1] != images_sha256
 
 
 def _commit(package: Path) -> str | None:

@@ -26,6 +26,7 @@ from reptile_np.experiments.streams import Streams
 from reptile_np.meta.evaluation import Episode
 from reptile_np.meta.inner_loop import Batch
 from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, omniglot, sine
+from reptile_np.tasks.image_cache import CachedImages
 from reptile_np.tasks.image_classes import ImageClasses, Splits, inverted, rotated, split_classes
 
 __all__ = ["Episodes", "FewShotEpisodes", "SineEpisodes", "Split", "make_episodes"]
@@ -48,6 +49,10 @@ class Episodes(Protocol):
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Raise `UsageError` if the data cannot give the tasks that `spec` asks for."""
 
+    @property
+    def images_sha256(self) -> str | None:
+        """The digest of the images and splits that were read; None for data that the seed makes."""
+
 
 @dataclass(frozen=True)
 class FewShotEpisodes:
@@ -64,6 +69,7 @@ class FewShotEpisodes:
     train: ImageClasses
     test: ImageClasses
     validation: ImageClasses | None = None
+    images_sha256: str | None = None
 
     def __post_init__(self) -> None:
         tasks, inner = self.preset.tasks, self.preset.inner
@@ -127,6 +133,7 @@ class SineEpisodes:
 
     preset: Preset
     streams: Streams
+    images_sha256: None = None
 
     def training(self, i: int, j: int) -> list[Batch]:
         """Return minibatches of the 50 points of a fresh wave."""
@@ -169,7 +176,8 @@ def make_episodes(preset: Preset, streams: Streams, data: Path | None) -> Episod
         raise UsageError(f"--data {data}: does nothing for {preset.name}, which makes its own data")
     if tasks.source == "sine":
         return SineEpisodes(preset, streams)
-    train, validation, test = _image_classes(preset, streams, data)
+    images = _images(preset, data)
+    train, validation, test = _image_classes(preset, streams, images)
     expected = (tasks.side, tasks.side, tasks.channels)
     if train.image_shape != expected:
         found, wanted = (" x ".join(map(str, shape)) for shape in (train.image_shape, expected))
@@ -177,33 +185,42 @@ def make_episodes(preset: Preset, streams: Streams, data: Path | None) -> Episod
             f"--data {data}: the images are {found}, and {preset.name} reads {wanted}; import them again "
             f"with --size {tasks.side}{' --grey' * (tasks.channels == 1)}"
         )
-    return FewShotEpisodes(preset, streams, train, test, validation)
+    digest = None if images is None else images.sha256
+    return FewShotEpisodes(preset, streams, train, test, validation, digest)
 
 
-def _image_classes(preset: Preset, streams: Streams, data: Path | None) -> Splits:
+def _images(preset: Preset, data: Path | None) -> CachedImages | None:
+    """Return the imported images of a preset; None if the seed draws them."""
+    match preset.tasks.source:
+        case "omniglot":
+            return omniglot.load(data)
+        case "mini-imagenet":
+            return mini_imagenet.load(data)
+        case "folder":
+            if data is None:
+                raise UsageError(f"{preset.name}: --data DIR is missing (import: reptile-np data folder)")
+            return folder.load(data)
+    return None
+
+
+def _image_classes(preset: Preset, streams: Streams, images: CachedImages | None) -> Splits:
     """Return the training, validation and test classes, which are disjoint.
 
     Each Omniglot character is four training classes, one for each rotation; test characters are upright.
     Mini-ImageNet and a folder of images have the splits of their import, whatever the seed.
     """
     tasks = preset.tasks
-    match tasks.source:
-        case "omniglot":
-            rng, characters = streams.rng("split"), omniglot.load(data)
-            if tasks.train_classes:
-                return omniglot.splits_in_three(rng, _shown(tasks, characters), tasks.train_classes)
-            train, validation, test = omniglot.splits(rng, _shown(tasks, characters))
-            return Splits(rotated(train), validation, test)
-        case "mini-imagenet":
-            return mini_imagenet.load(data).splits()
-        case "folder":
-            if data is None:
-                raise UsageError(f"{preset.name}: --data DIR is missing (import: reptile-np data folder)")
-            return folder.load(data).splits()
-        case _:
-            drawn = glyphs.draw(tasks.classes, tasks.images, streams.rng("classes"))
-            train, test = split_classes(streams.rng("split"), drawn, tasks.classes * 4 // 5)
-            return Splits(train, None, test)
+    if images is None:
+        drawn = glyphs.draw(tasks.classes, tasks.images, streams.rng("classes"))
+        train, test = split_classes(streams.rng("split"), drawn, tasks.classes * 4 // 5)
+        return Splits(train, None, test)
+    if tasks.source != "omniglot":
+        return images.splits()
+    rng = streams.rng("split")
+    if tasks.train_classes:
+        return omniglot.splits_in_three(rng, _shown(tasks, images), tasks.train_classes)
+    train, validation, test = omniglot.splits(rng, _shown(tasks, images))
+    return Splits(rotated(train), validation, test)
 
 
 def _shown(tasks: TaskSpec, classes: ImageClasses) -> ImageClasses:
@@ -217,6 +234,11 @@ def _check_counts(
     if ways > len(classes):
         raise UsageError(f"tasks.ways={ways}: there are {len(classes)} {split} classes; ask for fewer")
     fewest = min(classes.count(c) for c in range(len(classes)))
+    if queries >= fewest:
+        raise UsageError(
+            f"{key.partition('.')[0]}.queries={queries}: a {split} class has {fewest} images, "
+            "and at least 1 is for the support set; ask for fewer"
+        )
     if shots + queries > fewest:
         raise UsageError(
             f"{key}={shots}: a {split} class has {fewest} images, and {queries} of them are queries; "

@@ -171,7 +171,7 @@ class Experiment:
                 executor=executor,
                 progress=progress,
             )
-        return self.scoring.summarise(self.model, point.phi, values)
+        return self.scoring.summarise(self.model, point.phi, values, curve)
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Raise `UsageError` if `evaluate` would not be able to do what `spec` says."""

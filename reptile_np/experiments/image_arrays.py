@@ -26,7 +26,8 @@ def as_inputs(
     Parameters
     ----------
     images
-        (b, h, w) or (b, h, w, channels): uint8 (divided by 255), bool, or floats in [0, 1].
+        (b, h, w) or (b, h, w, channels): uint8 (divided by 255), bool, or floats in [0, 1].  With `resize`
+        also a list of images (h, w) or (h, w, channels) of different sizes.
     shape
         Height, width and channels (1 or 3) that the network reads.
     resize
@@ -40,7 +41,13 @@ def as_inputs(
     UsageError
         For images that do not fit, in one line that says what to do.
     """
-    x = np.asarray(images)
+    try:
+        x = np.asarray(images)
+    except ValueError:  # arrays of different shapes
+        if not resize:
+            raise UsageError("images have different sizes; make them equal, or set resize=True") from None
+        each = [as_inputs([image], shape, resize=True, recolour=recolour) for image in images]
+        return np.concatenate(each)
     if x.ndim == 3:
         x = x[..., np.newaxis]
     if x.ndim != 4 or 0 in x.shape:

@@ -158,7 +158,7 @@ class Learner:
         if not 2 <= len(classes) <= ways:
             raise UsageError(f"fit: {len(classes)} classes; this model tells from 2 to {ways} classes apart")
         one_shot = self.one_shot_batch is not None and len(images) == len(classes)
-        batch = self.one_shot_batch if one_shot else self.batch
+        batch: Any = self.one_shot_batch if one_shot else self.batch
         for name, value in (("steps", self.steps), ("batch", batch)):
             if not isinstance(value, int | np.integer) or value < 1:
                 raise UsageError(f"fit: {name}={value}; it must be a whole number of at least 1")

@@ -97,11 +97,15 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
         drawings = tasks.classes * tasks.images
         needed[_named(tasks__classes=tasks.classes, tasks__images=tasks.images)] = drawings * tasks.side**2
     training = inner.batch * inner.steps * example + trajectory
+    one_shot = evaluation.minibatch != evaluation.batch
+    minibatch = _named(
+        **{f"evaluation__{'one_shot_' * one_shot}batch": evaluation.minibatch}  # the setting that counts
+    )
     fine_tuning = evaluation.minibatch * (evaluation.steps * example + activations)
     return needed | {
         _named(inner__batch=inner.batch): inner.batch * activations,
         _named(inner__batch=inner.batch, inner__steps=inner.steps): training,
-        _named(evaluation__batch=evaluation.batch, evaluation__steps=evaluation.steps): fine_tuning,
+        f"{minibatch}, {_named(evaluation__steps=evaluation.steps)}": fine_tuning,
         _named(evaluation__shots=evaluation.shots): evaluation.shots * example,
         _named(evaluation__tasks=evaluation.tasks): 150 * evaluation.tasks,
     }

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from reptile_np.errors import UsageError
+from reptile_np.experiments import environment
 from reptile_np.experiments.episodes import Split
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.parallel import job_count, processes
-from reptile_np.experiments.progress import Progress
+from reptile_np.experiments.progress import Progress, notice
 from reptile_np.experiments.run_directory import RunDirectory, SavedRun
 from reptile_np.experiments.scores import ClassificationScores
 from reptile_np.experiments.specs import Preset
@@ -77,6 +78,10 @@ def compare(
         preset = replace(preset, evaluation=replace(preset.evaluation, tasks=tasks, shots=shots))
         experiment = make_experiment(preset, seed, ops, data)
         step = run.load(experiment.start())
+        if environment.other_images(run.sittings(), experiment.episodes.images_sha256):
+            notice(
+                f"{name.upper()}: {environment.OTHER_IMAGES}; classes that are tested may be training classes"
+            )
         with ExitStack() as stack:
             executor: Executor | None = stack.enter_context(processes(job_count(jobs, tasks)))
             progress = Progress(f"evaluate {name.upper()}", tasks, quiet=quiet).over

@@ -94,14 +94,21 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
     """Yield an executor of `jobs` processes of one thread each.
 
     The processes are spawned, not forked: a fork while another thread holds a lock can hang.  A BLAS reads
-    its number of threads when it is loaded, so the environment says 1 while the processes start.
+    its number of threads when it is loaded, so the environment says 1 while the processes start.  Ctrl-C
+    stops the processes at once.
     """
+    others = set(multiprocessing.active_children())
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
     os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
     try:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker) as executor:
-            yield executor
+            try:
+                yield executor
+            except KeyboardInterrupt:
+                executor.shutdown(wait=False, cancel_futures=True)
+                _stop_workers(others)
+                raise
     finally:
         for name, value in before.items():
             if value is None:

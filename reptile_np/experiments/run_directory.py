@@ -29,21 +29,14 @@ from reptile_np.experiments.specs import Preset
 from reptile_np.files import locked, partial_files, remove_partial_files, replacing
 from reptile_np.meta.training import Step
 
-__all__ = [
-    "CHOOSE_ANOTHER",
-    "DESCRIPTION_OF_FORMAT_0",
-    "FORMAT",
-    "GO_ON",
-    "RunDirectory",
-    "RunIsBusy",
-    "SavedRun",
-]
+__all__ = ["AGAIN", "CHOOSE_ANOTHER", "FORMAT", "GO_ON", "RunDirectory", "RunIsBusy", "SavedRun"]
 
 FORMAT = 1
 LOCK, CONFIG, ENVIRONMENT = "lock", "config.json", "environment.json"
 RECORDS, RESULT = "records.jsonl", "result.json"
 CHOOSE_ANOTHER = "choose another --out"
 GO_ON = "what was saved before is intact: mend this, then go on with --resume"
+AGAIN = "nothing was saved before: mend this, then give the same command again"
 DESCRIPTION_OF_FORMAT_0 = ("about", "source", "cost")  # keys of a preset that decided nothing
 
 
@@ -59,6 +52,9 @@ class SavedRun(Protocol):
 
     def load(self, template: Step) -> Step:
         """Return the trained state."""
+
+    def sittings(self) -> list[dict[str, Any]]:
+        """Return the environments of the run's sittings."""
 
     def append(self, record: dict[str, Any]) -> None:
         """Keep a record."""
@@ -91,7 +87,7 @@ class RunDirectory:
             try:
                 yield
             except UsageError:
-                if not checkpoints.has_checkpoint(self.path):
+                if not self.has_checkpoint():
                     for name in (CONFIG, ENVIRONMENT, RECORDS):
                         (self.path / name).unlink(missing_ok=True)
                 raise
@@ -195,12 +191,11 @@ class RunDirectory:
     def result(self) -> dict[str, Any] | None:
         """Return the scores of a run that is done; None before."""
         try:
-            result = json.loads((self.path / RESULT).read_bytes())
+            return dict(json.loads((self.path / RESULT).read_bytes()))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError, TypeError, RecursionError):
             raise UsageError(f"{self.path / RESULT}: damaged; remove it and resume the run") from None
-        return dict(result)
 
     def forget_after(self, done: int) -> None:
         """Drop the records of outer steps after `done`, which will be made again, and damaged lines."""
@@ -252,9 +247,9 @@ class RunDirectory:
         except BlockingIOError:
             raise
         except OSError as error:
-            raise UsageError(
-                f"--out {self.path}: cannot be written ({error.strerror or error}); {advice or GO_ON}"
-            ) from None
+            advice = advice or (GO_ON if self.has_checkpoint() else AGAIN)
+            reason = error.strerror or error
+            raise UsageError(f"--out {self.path}: cannot be written ({reason}); {advice}") from None
 
 
 def _read_config(values: Any) -> tuple[Preset, int]:
@@ -292,6 +287,7 @@ def _checksum(run: dict[str, Any]) -> str:
 def _outer_step(line: bytes) -> float:
     """Return the outer step of a record; a damaged line belongs to none."""
     try:
-        return float(json.loads(line)["outer_step"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        record = json.loads(line)
+        return float(record["outer_step"] if isinstance(record.get("evaluation", {}), dict) else "inf")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return float("inf")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reptile_np.errors import UsageError
+from reptile_np.experiments.run_directory import RunDirectory
 
 __all__ = ["RunSummary", "find", "read"]
 
@@ -24,6 +25,7 @@ class RunSummary:
     """
 
     name: str
+    path: Path
     preset: str
     seed: int
     outer_steps: int
@@ -66,7 +68,7 @@ def read(run: Path, root: Path) -> RunSummary:
         raise UsageError(f"{run / 'config.json'}: not a whole config.json of a run") from None
     done, accuracy, error_ = _progress_of(run)
     preset, seed, planned = about
-    return RunSummary(name, preset, seed, done, planned, accuracy, error_, settings)
+    return RunSummary(name, run, preset, seed, done, planned, accuracy, error_, settings)
 
 
 def _progress_of(run: Path) -> tuple[int, dict[str, float] | None, float | None]:
@@ -75,9 +77,8 @@ def _progress_of(run: Path) -> tuple[int, dict[str, float] | None, float | None]
     if result := _object(_text(run / "result.json")):
         accuracy, error = result.get("accuracy"), result.get("error")
         done = int(result.get("outer_steps", 0))
-    for line in _text(run / "records.jsonl").splitlines():
-        record = _object(line)  # a line that a kill cut short is no object
-        done = max(done, int(record.get("outer_step", 0)))
+    for record in RunDirectory(run).records():
+        done = max(done, int(record["outer_step"]))
         evaluation = record.get("evaluation", {})
         if evaluation.get("split") == "test":
             error = evaluation.get("error", error)

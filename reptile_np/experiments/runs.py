@@ -86,7 +86,7 @@ def train(
             raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
     experiment = make_experiment(preset, seed, ops, data)
     untrained = step = experiment.start()
-    sitting = Sitting(directory, environment.describe(ops))
+    sitting = Sitting(directory, environment.describe(ops, experiment.episodes.images_sha256))
     with ExitStack() as stack:
         if directory is not None and resume:
             stack.enter_context(directory.resume())
@@ -150,6 +150,9 @@ def evaluate(
     experiment = make_experiment(preset, seed, ops, data)
     experiment.check_evaluation(preset.evaluation, split)
     step = directory.load(experiment.start())
+    other_images = environment.other_images(directory.sittings(), experiment.episodes.images_sha256)
+    if other_images:
+        notice(f"{preset.name}: {environment.OTHER_IMAGES}; classes that are tested may be training classes")
     with ExitStack() as stack:
         if executor is None:
             executor = stack.enter_context(processes(job_count(jobs, tasks)))
@@ -163,6 +166,7 @@ def evaluate(
         "tasks": tasks,
         "shots": preset.evaluation.shots,
         "ways": preset.tasks.ways,
+        **({"other_images": True} if other_images else {}),
         **scores.to_json(),
     }
     try:
@@ -190,6 +194,9 @@ class Sitting:
         """Return the state to go on from; say so if it may round differently than in the sitting before."""
         assert self.directory is not None
         self._earlier = self.directory.sittings()
+        if environment.other_images(self._earlier, self._environment["images_sha256"]):
+            place = f"--out {self.directory.path}"
+            raise UsageError(f"{place}: {environment.OTHER_IMAGES}; give their folder with --data")
         started = self.directory.has_checkpoint()
         step = self.directory.load_to_continue(untrained) if started else untrained
         self.directory.forget_after(step.done)

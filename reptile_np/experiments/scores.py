@@ -45,8 +45,8 @@ class Scoring(Protocol):
     score: Score
     after: int | Sequence[int]
 
-    def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array]) -> Scores:
-        """Return the scores over all tasks."""
+    def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array], curve: bool) -> Scores:
+        """Return the scores over all tasks; `curve`: the values are those after 0, 1, … inner steps."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,12 @@ class ClassificationScoring:
     score: Score = staticmethod(accuracy)
     after: int | Sequence[int] = -1
 
-    def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array]) -> Scores:
+    def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array], curve: bool) -> Scores:
         """Return mean and interval for each mode from fractions (tasks,), of a curve (tasks, k + 1)."""
-        if all(fractions.ndim == 1 for fractions in values.values()):
+        if not curve:
             return ClassificationScores({mode: Accuracy(fractions) for mode, fractions in values.items()})
-        curve = {mode: [Accuracy(column) for column in fractions.T] for mode, fractions in values.items()}
-        return ClassificationScores({mode: points[-1] for mode, points in curve.items()}, curve)
+        points = {mode: [Accuracy(column) for column in fractions.T] for mode, fractions in values.items()}
+        return ClassificationScores({mode: each[-1] for mode, each in points.items()}, points)
 
 
 class RegressionScoring:
@@ -126,12 +126,12 @@ class RegressionScoring:
     score: Score = staticmethod(squared_error)
     after: int | Sequence[int] = (0, -1)
 
-    def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array]) -> Scores:
+    def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array], curve: bool) -> Scores:
         """Return the mean errors, and the size of the prediction on the grid; "error" is (tasks, points)."""
         errors = values["error"].mean(axis=0).tolist()
         initial = model.predict(phi, sine.GRID.astype(phi.dtype))
-        curve = errors if len(errors) > 2 else None
-        return RegressionScores(errors[-1], errors[0], float(np.sqrt(np.mean(initial**2))), curve)
+        rms = float(np.sqrt(np.mean(initial**2)))
+        return RegressionScores(errors[-1], errors[0], rms, errors if curve else None)
 
 
 def _point(accuracy: Accuracy) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.nn.faces import Adjoints, Arrays, Bilinear, Layer, Shape
 from reptile_np.nn.ops import Array, Ops, Padding, resolve_padding
 
@@ -75,11 +76,23 @@ class Dense(Bilinear):
 
 @dataclass(frozen=True, kw_only=True)
 class Windowed(Layer):
-    """The part common to convolution and pooling: windows of size × size at steps of `stride`."""
+    """The part common to convolution and pooling: windows of size × size at steps of `stride`.
+
+    Raises
+    ------
+    UsageError
+        If size or stride is less than 1, or a padding is negative.
+    """
 
     size: int = 3
     stride: int = 1
     padding: Literal["SAME", "VALID"] | Padding = "SAME"
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.stride < 1:
+            raise UsageError(f"a window of size {self.size} and stride {self.stride}; give at least 1")
+        if not isinstance(self.padding, str) and min(min(axis) for axis in self.padding) < 0:
+            raise UsageError(f"a window has the padding {self.padding}; give at least 0 on each side")
 
     def pad(self, rows: int, cols: int) -> Padding:
         """Return the explicit padding of an image of (rows, cols)."""
@@ -143,11 +156,20 @@ class BatchNorm(Layer):
         x̂ = (x - mean) r,    r = 1 / √(mean((x - mean)²) + epsilon),    y = γ x̂ + β
 
     γ and β (c,) adapt like every other parameter.  With ``scale=False`` there is no γ: it is 1, a constant.
+
+    Raises
+    ------
+    UsageError
+        If epsilon is negative or not a number.
     """
 
     epsilon: float = 1e-3
     scale: bool = True
     label: ClassVar[str] = "norm"
+
+    def __post_init__(self) -> None:
+        if not self.epsilon >= 0:
+            raise UsageError(f"BatchNorm: epsilon is {self.epsilon}; give a number of at least 0")
 
     def shapes(self, size: Shape) -> dict[str, Shape]:
         """γ (if there is one) and β, an entry per channel."""

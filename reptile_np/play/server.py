@@ -86,7 +86,10 @@ class _Request(BaseHTTPRequestHandler):
         self._refuse(code, message or "not a request of this page")
 
     def _check_source(self) -> None:
-        hosts = {f"{ADDRESS}:{self.server.server_port}", f"localhost:{self.server.server_port}"}
+        port = self.server.server_port
+        hosts = {f"{name}:{port}" for name in (ADDRESS, "localhost")}
+        if port == 80:  # which browsers leave out
+            hosts |= {ADDRESS, "localhost"}
         if self.headers.get("Host") not in hosts:
             raise _Refused(403, "the Host header does not name this server")
         origin = self.headers.get("Origin")

@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from reptile_np.errors import UsageError, printable
-from reptile_np.experiments.run_directory import RECORDS, RunDirectory
+from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.settings import to_json
 from reptile_np.files import replacing
 from reptile_np.pretrained.weights import parts, read
@@ -33,16 +32,15 @@ def release(run: Path, to: Path) -> None:
     directory = RunDirectory(run)
     preset, seed = directory.config()
     step = directory.load(parts(preset)[2])
-    try:
-        result = json.loads((run / "result.json").read_bytes())
-    except (OSError, ValueError):
-        raise UsageError(f"{run}: no result.json; finish the run first, with --resume") from None
+    result = directory.result()
+    if result is None:
+        raise UsageError(f"{run}: no result.json; finish the run first, with --resume")
     record = {
         "preset": to_json(preset),
         "seed": seed,
         "outer_steps": step.done,
         "result": result,
-        "evaluations": _evaluations(run),
+        "evaluations": [line["evaluation"] for line in directory.records() if "evaluation" in line],
     }
     names = getattr(step.inner_state, "_fields", ())
     state = {f"state_{name}": np.asarray(v) for name, v in zip(names, step.inner_state, strict=True)}
@@ -50,12 +48,6 @@ def release(run: Path, to: Path) -> None:
     with replacing(to) as file:
         np.savez_compressed(file, record=np.array(json.dumps(record, sort_keys=True)), **arrays)  # type: ignore[arg-type]
     read(to)
-
-
-def _evaluations(run: Path) -> list[Any]:
-    """Return the evaluations in a run's records."""
-    lines = (run / RECORDS).read_text().splitlines()
-    return [record["evaluation"] for record in map(json.loads, lines) if "evaluation" in record]
 
 
 def main() -> int:

@@ -131,5 +131,9 @@ class ReleasedRun:
             template, done=trained.record["outer_steps"], phi=trained.phi, inner_state=trained.state
         )
 
+    def sittings(self) -> list[dict[str, Any]]:
+        """Return none: released weights do not record them."""
+        return []
+
     def append(self, record: dict[str, Any]) -> None:
         """Keep no record: the package's files are never written."""

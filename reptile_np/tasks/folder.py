@@ -8,8 +8,6 @@ Verified by ``tests/tasks/test_folder.py``.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -21,7 +19,7 @@ from reptile_np.tasks import decoding, image_cache, importing
 from reptile_np.tasks.archives import Limits, read_file, read_files
 from reptile_np.tasks.decoding import Conversion, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
-from reptile_np.tasks.importing import Plan, PlannedClass
+from reptile_np.tasks.importing import Plan, PlannedClass, read_table
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line, reason
 
 __all__ = [
@@ -39,7 +37,7 @@ NAME = "images"
 LEAST_IMAGES = 6  # of a class: 5 shots and 1 query
 LEAST_CLASSES = 5  # of each split, if there are three times as many
 SHARES = (0.16, 0.20)  # of all classes, for validation and test: those of Mini-ImageNet
-LARGEST_SIDE = 1024
+LARGEST_SIDE = 768  # that a network of `models.conv_cnn` reads
 LIMITS = Limits(file_bytes=1 << 27, files=10_000_000, total_bytes=1 << 40)
 
 
@@ -93,7 +91,7 @@ def import_folder(
     note : callable
         Gets one line for each image, class or kind of file that is left out.
     size : int
-        Height and width, 1 to 1024 pixels.
+        Height and width, 1 to 768 pixels.
     grey : bool
         One channel; otherwise three.
     seed : int
@@ -144,6 +142,10 @@ def import_folder(
     for line in lines:
         note(line)
     planned = tuple(PlannedClass(n, split_of[n], tuple(classes[n])) for n in names if n in split_of)
+    if missing := {"train", "test"} - {c.split for c in planned}:
+        raise UsageError(
+            f"{one_line(splits)}: no {min(missing)} class has {least_images} images; name one that has"
+        )
     plan = Plan(
         name=NAME,
         source=str(source),
@@ -215,9 +217,7 @@ def _listed(path: Path, names: set[str]) -> dict[str, Split]:
     """Return the split of each class in a CSV file."""
     content = read_file(path, LIMITS.file_bytes)
     try:
-        header, *rows = csv.reader(io.StringIO(content.decode("utf-8")))
-        if header != ["class", "split"]:
-            raise ValueError("the first line is not class,split")
+        rows = read_table(content, "class", "split")
         split_of = {name: SPLITS[split] for name, split in rows}
         if len(split_of) < len(rows):
             raise ValueError("a class comes twice")
@@ -227,7 +227,7 @@ def _listed(path: Path, names: set[str]) -> dict[str, Split]:
         raise UsageError(
             f"{one_line(path)}: split {one_line(error)}; give train, validation or test"
         ) from error
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         raise UsageError(f"{one_line(path)}: not a list of class,split ({reason(error)})") from error
     if not {"train", "test"} <= set(split_of.values()):
         raise UsageError(f"{one_line(path)}: no training or no test class; name one of each at least")

@@ -230,6 +230,12 @@ class CachedImages:
         validation = selected(self, parts["validation"]) if len(parts["validation"]) else None
         return Splits(selected(self, parts["train"]), validation, selected(self, parts["test"]))
 
+    @property
+    def sha256(self) -> str:
+        """The digest of the images and of their splits: equal for imports that give the same tasks."""
+        splits = json.dumps([c.split for c in self.manifest.classes])
+        return hashlib.sha256(f"{self.manifest.content_sha256} {splits}".encode()).hexdigest()
+
     def verify(self) -> None:
         """Compare the digest of all pixels with the manifest; a `UsageError` if they differ."""
         digest = content_digest(self.manifest.classes)

@@ -8,7 +8,9 @@ Verified by ``tests/tasks/test_importing.py``.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import itertools
 import json
 import time
@@ -157,6 +159,27 @@ def write(
         ) from error
 
 
+def read_table(content: bytes, *columns: str) -> list[list[str]]:
+    """Return the rows below the heading of a CSV file in UTF-8; empty lines do not count.
+
+    Raises
+    ------
+    ValueError
+        If the heading is not `columns`, or a row has another number of fields.
+    """
+    reader = csv.reader(io.StringIO(content.decode("utf-8-sig")))
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if not rows or tuple(rows[0][1]) != columns:
+        raise ValueError(f"the first line is not {','.join(columns)}")
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"line {line} has {len(row)} fields instead of {len(columns)}")
+    return [row for _, row in rows[1:]]
+
+
 @contextmanager
 def _lock(path: Path, progress: ProgressCallback) -> Iterator[None]:
     with ExitStack() as stack:
@@ -203,6 +226,12 @@ def _commit(
             left_out.append(f"class {one_line(c.name)}: {few}; left out")
     if not kept:
         raise UsageError(f"{one_line(plan.source)}: no class has {plan.least_images} usable images")
+    for split in ("train", "test"):
+        if split in {c.split for c in plan.classes} - {c.split for c, _ in kept}:
+            raise UsageError(
+                f"{one_line(plan.source)}: no {split} class has {plan.least_images} usable images; "
+                "give more, or other splits"
+            )
     for line in left_out[len(plan.left_out) :]:
         note(line)
     classes = tuple(c for c, _ in kept)

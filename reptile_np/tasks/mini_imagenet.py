@@ -13,9 +13,7 @@ Verified by ``tests/tasks/test_mini_imagenet.py``.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +24,7 @@ from reptile_np.tasks import image_cache, importing
 from reptile_np.tasks.archives import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, Limits, read_file, read_files, stem
 from reptile_np.tasks.decoding import BadImage, Conversion, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
-from reptile_np.tasks.importing import Plan, PlannedClass
+from reptile_np.tasks.importing import Plan, PlannedClass, read_table
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line
 
 __all__ = ["CONVERSION", "NAME", "import_mini_imagenet", "load"]
@@ -190,13 +188,11 @@ def _is_image(name: str) -> bool:
 def _add_list(lists: dict[Split, dict[str, str]], name: str, content: bytes) -> None:
     """Parse a list: the label of each filename."""
     try:
-        header, *rows = csv.reader(io.StringIO(content.decode("utf-8")))
-        if header != ["filename", "label"]:
-            raise ValueError("the first line is not filename,label")
+        rows = read_table(content, "filename", "label")
         labels = {filename: label for filename, label in rows}
         if len(labels) != len(rows):
             raise ValueError("a filename comes twice")
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         raise UsageError(
             f"{one_line(name)}: not a list of filenames and labels ({one_line(error)})"
         ) from error

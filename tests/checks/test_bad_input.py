@@ -1,5 +1,6 @@
 """What a check cannot use is refused in one line that says what it is and what is needed."""
 
+import math
 import subprocess
 import sys
 
@@ -118,6 +119,28 @@ def test_shapes_that_do_not_describe_phi_are_refused(shapes, message):
 
 def test_a_piece_without_entries_is_skipped():
     assert check_grad(right, PHI, None, shapes={"w": (3,), "none": (0, 4)}).holds
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"tolerance": 0}, "tolerance is 0;"),
+        ({"tolerance": -1.0}, "tolerance is -1.0;"),
+        ({"tolerance": math.nan}, "tolerance is nan;"),
+        ({"tolerance": "a"}, "tolerance is 'a';"),
+        ({"directions": 2.5}, "directions is 2.5;"),
+        ({"directions": True}, "directions is True;"),
+        ({"directions": None}, "directions is None;"),
+        ({"seed": -1}, "seed is -1;"),
+        ({"seed": "x"}, "seed is 'x';"),
+    ],
+)
+def test_options_out_of_range_are_refused(option, message):
+    assert message in refusal(check_grad, right, PHI, None, **option)
+    assert message in refusal(check_hvp, right, right_hvp, PHI, None, **option)
+    assert message in refusal(check_taylor_order, right, PHI, None, **option)
+    same = np.copy
+    assert message in refusal(check_adjoint, same, same, PHI, **option)
 
 
 def test_no_directions_are_refused():

@@ -83,3 +83,8 @@ def test_the_place_of_the_images_may_be_named_without_an_option_but_not_twice(cl
     assert (tmp_path / "a/images.json").read_bytes() == (tmp_path / "b/images.json").read_bytes()
     assert main(["data", "folder", str(classes), "--from", "elsewhere", "--to", str(tmp_path / "c")]) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_an_empty_path_is_refused(tmp_path, capsys):
+    assert main(["data", "folder", "", "--to", str(tmp_path)]) == 2
+    assert "an empty path; is a shell variable not set?" in capsys.readouterr().err

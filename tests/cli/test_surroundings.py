@@ -223,6 +223,28 @@ def test_ctrl_c_while_a_child_measures_is_one_line_and_ends_the_child():
 
 
 @not_ignored
+def test_ctrl_c_ends_an_evaluation_in_processes_at_once_and_ends_them():
+    working = []
+
+    def begun(process):
+        while len(children(process.pid)) < 3:  # two workers, and multiprocessing's resource tracker
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(1.0)
+        working.extend(children(process.pid))
+
+    tasks = ["--tasks", "1000000"]  # a worker gets 15,625 at a time: minutes of work
+    began = time.monotonic()
+    code, errors = interrupted(["evaluate", "pretrained:glyphs-5way", *tasks, "--jobs", "2"], begun)
+    assert time.monotonic() - began < 30
+    assert (code, errors.splitlines()[-1]) == (130, "reptile-np: stopped; no evaluation was recorded")
+    assert "Traceback" not in errors
+    while any(map(is_alive, working)):  # the resource tracker ends after its parent
+        assert time.monotonic() - began < 30
+        time.sleep(0.05)
+
+
+@not_ignored
 def test_ctrl_c_during_an_import_is_one_line_and_leaves_no_manifest(tmp_path):
     """The import waits for another one, which is this process, when it is stopped."""
     pytest.importorskip("PIL")

@@ -44,6 +44,15 @@ def test_resizing_stays_in_the_range_of_pixels(rng):
     assert 0 <= got.min() < got.max() <= 1
 
 
+def test_images_of_different_sizes_are_resized_one_by_one_or_refused(rng):
+    pytest.importorskip("PIL")
+    images = [rng.random((30, 40), np.float32), rng.random((28, 28), np.float32)]
+    expected = np.concatenate([as_inputs(image[None], (28, 28, 1), resize=True) for image in images])
+    np.testing.assert_array_equal(as_inputs(images, (28, 28, 1), resize=True), expected)
+    with pytest.raises(UsageError, match="images have different sizes; make them equal, or set resize=True"):
+        as_inputs(images, (28, 28, 1))
+
+
 def test_grey_becomes_three_equal_channels_and_colour_becomes_its_luma(rng):
     grey = rng.random((2, *GREY), np.float32)
     colour = as_inputs(grey, COLOUR, recolour=True)

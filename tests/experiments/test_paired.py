@@ -90,6 +90,13 @@ def test_the_curve_of_sine_waves_is_the_error(tmp_path):
     assert (errors[0], errors[-1]) == (result["error_before"], result["error"])
 
 
+def test_a_curve_of_one_step_has_two_points(tmp_path):
+    runs.train(small("sine-reptile", "evaluation.steps=1"), 0, NUMPY, out=tmp_path / "sine", quiet=True)
+    result = runs.evaluate(tmp_path / "sine", NUMPY, tasks=3, jobs=1, quiet=True, curve=True)
+    assert result["curve"]["error"] == [result["error_before"], result["error"]]
+    assert "curve" not in runs.evaluate(tmp_path / "sine", NUMPY, tasks=3, jobs=1, quiet=True)
+
+
 def test_the_command_prints_both(pair, capsys):
     a, b = map(str, pair)
     options = ["--tasks", "3", "--ops", "numpy", "--quiet"]

@@ -197,13 +197,18 @@ def test_a_record_after_half_a_line_begins_a_line_of_its_own(directory):
 
 
 def test_later_and_damaged_records_are_dropped(directory):
-    (directory.path / "records.jsonl").write_bytes(
-        b'{"outer_step": 1}\n\xff\xfe\n{"outer_step": 3, "evaluation": 1}\n{"outer_step": 4}\n[]\n'
-        + b"[" * 100_000
-        + b'\n{"outer_step": "x"}\n{"outer_st'
-    )
+    whole = b'{"outer_step": 1}\n{"outer_step": 3, "evaluation": {}}\n'
+    damaged = [
+        b"\xff\xfe",
+        b"[]",
+        b"[" * 100_000,
+        b'{"outer_step": "x"}',
+        b'{"outer_step": 3, "evaluation": 1}',
+    ]
+    lines = whole + b'{"outer_step": 4}\n' + b"\n".join(damaged) + b'\n{"outer_st'
+    (directory.path / "records.jsonl").write_bytes(lines)
     directory.forget_after(3)
-    assert records(directory) == b'{"outer_step": 1}\n{"outer_step": 3, "evaluation": 1}\n'
+    assert records(directory) == whole
 
 
 def test_nan_is_never_written(directory):

@@ -1,6 +1,7 @@
 """The runs under a directory: steps done and accuracy, also of runs that were killed or damaged."""
 
 import json
+import shutil
 
 import pytest
 
@@ -63,6 +64,29 @@ def test_two_runs_are_compared_by_what_they_differ_in(runs, capsys):
     assert ["outer.rate", "1.0", "0.5"] in rows
     assert not [row for row in rows if row[:1] == ["inner.steps"]]
     assert [row[:1] for row in rows[-3:]] == [["result"], [], ["result:"]]
+
+
+def test_damaged_records_are_not_counted(runs, tmp_path):
+    copy = shutil.copytree(runs / "a", tmp_path / "a")
+    with (copy / "records.jsonl").open("a") as file:
+        file.write('{"outer_step": null}\n{"outer_step": 9, "evaluation": 3}\n[]\n{"outer')
+    (damaged,) = run_list.find(tmp_path)
+    (whole, *_) = run_list.find(runs)
+    assert (damaged.outer_steps, damaged.accuracy) == (whole.outer_steps, whole.accuracy)
+
+
+def test_a_run_is_exported_from_its_own_folder_and_two_runs_to_one_place_are_refused(
+    runs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(runs)
+    assert main(["runs", "a", "--export", str(tmp_path / "kept")]) == 0
+    assert (tmp_path / "kept/glyphs-5way-seed0/result.json").exists()
+    for name in ("a", "b"):
+        shutil.copytree(runs / "a", tmp_path / "twice" / name)
+    capsys.readouterr()
+    assert main(["runs", str(tmp_path / "twice"), "--export", str(tmp_path / "none")]) == 2
+    assert "twice/a and" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"preset": 1}', "null", '{"preset": {"name": "x"}}'])

@@ -18,7 +18,7 @@ from tests.experiments.small import experiment
 
 def summary(tasks):
     fractions = dict(zip(MODES, np.array(tasks).T, strict=True))
-    return ClassificationScoring().summarise(None, None, fractions)
+    return ClassificationScoring().summarise(None, None, fractions, curve=False)
 
 
 def test_accuracy_is_the_mean_over_tasks_for_each_mode():
@@ -41,7 +41,9 @@ def test_an_interval_that_does_not_exist_is_null_and_not_nan():
 def test_regression_scores_are_means_over_tasks_and_the_size_of_the_initial_prediction():
     made = experiment("sine-reptile")
     phi = made.start().phi
-    scores = RegressionScoring().summarise(made.model, phi, {"error": np.array([(4.0, 1.0), (2.0, 0.5)])})
+    scores = RegressionScoring().summarise(
+        made.model, phi, {"error": np.array([(4.0, 1.0), (2.0, 0.5)])}, False
+    )
     x = np.linspace(-5, 5, 50, dtype=np.float32)[:, np.newaxis]
     rms = math.sqrt(np.mean(made.model.predict(phi, x).astype(np.float64) ** 2))
     assert isinstance(scores, RegressionScores)

@@ -29,8 +29,13 @@ MUTANTS = [
     *mutants(
         "checks.gradients",
         checks.what_cannot_be_checked_is_refused,
-        ("if count < 1", "if count < 0"),
-        ("    check_phi(phi)\n    if count", "    if count"),
+        ("    check_phi(phi)\n", ""),
+        ("    check_options(count, tolerance, seed)\n", ""),
+    ),
+    *mutants(
+        "checks.functions",
+        checks.what_cannot_be_checked_is_refused,
+        ('("directions", directions, 1)', '("directions", directions, 0)'),
     ),
     *mutants(
         "checks.comparisons",

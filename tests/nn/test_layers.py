@@ -3,10 +3,14 @@
 `CHECKS` holds one check per face; `tests/test_oracles.py` plants errors and demands that they fail.
 """
 
+import math
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 
+from reptile_np.errors import UsageError
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.ops import NUMPY
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
@@ -143,6 +147,21 @@ def test_conv2d_is_the_convolution_plus_bias(padding):
     kernel, bias = place.theta
     expected = naive_conv2d(place.x, kernel, 2, layer.pad(6, 5)) + bias
     assert_close(place.value(place.theta, place.x), expected)
+
+
+@pytest.mark.parametrize("make", [partial(Conv2d, filters=1), MaxPool])
+@pytest.mark.parametrize(
+    "values", [{"size": 0}, {"stride": 0}, {"stride": -1}, {"padding": ((0, -1), (0, 0))}], ids=str
+)
+def test_a_window_that_cannot_be_moved_over_an_image_is_refused(make, values):
+    with pytest.raises(UsageError, match=r"^a window (of|has)"):
+        make(**values)
+
+
+@pytest.mark.parametrize("epsilon", [-1e-3, math.nan])
+def test_a_batch_norm_that_divides_by_the_root_of_a_negative_number_is_refused(epsilon):
+    with pytest.raises(UsageError, match=r"^BatchNorm: epsilon is"):
+        BatchNorm(epsilon)
 
 
 def test_batch_norm_gives_each_channel_mean_beta_and_nearly_deviation_gamma():

@@ -44,7 +44,7 @@ def send(server, method="POST", path="/echo", body=b'"hello"', **headers):
         "Content-Length": str(len(body)),
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection(*server.server_address, timeout=20)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     for name, value in values.items():
         if value is not None:
@@ -92,6 +92,14 @@ def test_a_question_is_answered(server):
     assert (status, headers["Content-Type"], json.loads(content)) == (
         200, "application/json", {"asked": {"a": [1, 2]}},
     )  # fmt: skip
+
+
+def test_at_port_80_a_browser_leaves_out_the_port(server, monkeypatch):
+    for name in ("127.0.0.1", "localhost"):
+        assert send(server, Host=name, Origin=f"http://{name}")[0] == 403
+    monkeypatch.setattr(server, "server_port", 80)
+    for name in ("127.0.0.1", "localhost", "localhost:80"):
+        assert send(server, Host=name, Origin=f"http://{name}")[0] == 200
 
 
 def test_localhost_is_a_name_of_this_server_too(server):

@@ -184,9 +184,9 @@ def test_nothing_there_is_refused(tmp_path):
         folder.load(tmp_path)
 
 
-@pytest.mark.parametrize("values", [{"size": 0}, {"size": 1025}, {"seed": -1}, {"least_images": 1}])
+@pytest.mark.parametrize("values", [{"size": 0}, {"size": 769}, {"seed": -1}, {"least_images": 1}])
 def test_values_out_of_range_are_refused(tmp_path, values):
-    assert "give 1 to 1024, at least 2, at least 0" in refusal(tmp_path, tmp_path / "to", **values)
+    assert "give 1 to 768, at least 2, at least 0" in refusal(tmp_path, tmp_path / "to", **values)
 
 
 # Splits
@@ -205,6 +205,29 @@ def test_every_class_is_in_one_split_and_every_split_has_its_share(seed, count):
         assert sizes["validation"] == max(5, round(0.16 * count))
         assert sizes["test"] == max(5, round(0.2 * count))
     assert split_of == folder._drawn(classes, seed)
+
+
+def test_a_list_may_have_empty_lines_and_a_byte_order_mark(tmp_path):
+    text = "class,split\n\nclass 00,train\nclass 01,test\n\n"
+    (tmp_path / "splits.csv").write_text(text, encoding="utf-8-sig")
+    images, _ = imported(tmp_path, photos(2), splits=tmp_path / "splits.csv")
+    assert split_names(images) == [["class 00"], [], ["class 01"]]
+
+
+def test_an_import_without_a_whole_test_class_leaves_the_earlier_one_as_it_was(tmp_path):
+    imported(tmp_path, photos(3))
+    earlier = {path.name: path.read_bytes() for path in (tmp_path / "to").glob("images*")}
+    damaged = {
+        name: b"no image" if name.startswith("class 01/image 0") else x for name, x in photos(2).items()
+    }
+    (tmp_path / "splits.csv").write_text("class,split\nclass 00,train\nclass 01,test\n")
+    source = write(tmp_path / "damaged", damaged)
+    said = refusal(source, tmp_path / "to", splits=tmp_path / "splits.csv", size=8)
+    assert "no test class has 6 usable images" in said
+    small = write(tmp_path / "small", {name: x for name, x in photos(3).items() if "01/image 0" not in name})
+    said = refusal(small, tmp_path / "to", splits=tmp_path / "splits.csv", size=8)
+    assert "no test class has 6 images" in said
+    assert {path.name: path.read_bytes() for path in (tmp_path / "to").glob("images*")} == earlier
 
 
 def test_the_seed_draws_the_splits_and_is_recorded(tmp_path):
@@ -230,7 +253,7 @@ def test_a_list_gives_the_splits_and_classes_it_does_not_name_are_left_out(tmp_p
     [
         ("", "not a list of class,split"),
         ("name,split\n", "the first line is not class,split"),
-        ("class,split\nclass 00\n", "not a list of class,split"),
+        ("class,split\n\nclass 00\n", "line 3 has 1 fields instead of 2"),
         ("class,split\nclass 00,train\nclass 00,test\n", "a class comes twice"),
         ("class,split\nclass 00,train\nclass 99,test\n", "no folder of class class 99"),
         ("class,split\nclass 00,training\n", "split 'training'; give train, validation or test"),

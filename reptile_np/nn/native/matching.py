@@ -8,6 +8,8 @@ Verified by ``tests/nn/native/test_matching.py`` (what matches, what must not, a
 
 from __future__ import annotations
 
+import numpy as np
+
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense, Layer
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
 from reptile_np.nn.models import Model
@@ -90,6 +92,8 @@ def _block(layers: list[Layer], image: tuple[int, ...]) -> tuple[Block, int, tup
     assert isinstance(norm, BatchNorm)
     if not conv.before_batch_norm:
         raise NotMatched("a convolution before a batch norm does not say before_batch_norm=True")
+    if not np.float32(norm.epsilon) > 0:
+        raise NotMatched("the epsilon of a BatchNorm is 0 in float32")
     shape = conv_shape(image, conv)
     image = conv.out_size(image)
     if not isinstance(pool, MaxPool):

@@ -6,15 +6,17 @@ loop, as much as an inner step.
 
 Every vector is built on a *lease*, a small object that owns the right to one block of memory.  By NumPy's
 array interface protocol, an array on the block keeps the lease alive.  A view, a memoryview, a DLPack capsule
-or a buffer that C code took keeps its array alive, and so the lease.  The lease's finaliser gives the block
-back to the pool.  No reference is counted.  On an interpreter without reference counts, a block comes back
-when the garbage collector finds the lease.
+or a buffer that C code took keeps its array alive, and so the lease.  When the lease is deleted, the callback
+of a weak reference gives the block back to the pool.  No reference is counted here.  The callback is a method
+of `deque`, not a function or a ``__del__`` in Python: Ctrl-C can raise KeyboardInterrupt inside those, where
+Python prints and forgets it.
 
 Verified by ``tests/nn/native/test_vector_pool.py``.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -48,14 +50,16 @@ class VectorPool:
 
     def __init__(self, make: Callable[[], Array], keep: bool = True) -> None:
         self._make, self._keep = make, keep
-        self._free: deque[Any] = deque(maxlen=MOST_FREE)  # a full deque drops the block that was free longest
+        self._free: deque[_End] = deque(
+            maxlen=MOST_FREE
+        )  # a full deque drops the block that was free longest
 
     def take(self) -> Array:
         """Return an array whose memory is shared with no other array, view or buffer."""
         if not self._keep:
             return self._make()
         try:
-            block = self._free.pop()  # the block used last: parts of it may still be in the caches
+            block = self._free.pop().block  # the block used last: parts of it may still be in the caches
         except IndexError:
             block = self._make().__array_struct__  # a capsule that keeps its array alive
         return np.asarray(_Lease(block, self._free))
@@ -64,10 +68,16 @@ class VectorPool:
 class _Lease:
     """The right to use one block (an array's ``__array_struct__``) until the lease itself is deleted."""
 
-    __slots__ = ("__array_struct__", "_free")
+    __slots__ = ("__array_struct__", "__weakref__", "_end")
 
-    def __init__(self, block: Any, free: deque[Any]) -> None:
-        self.__array_struct__, self._free = block, free
+    def __init__(self, block: Any, free: deque[_End]) -> None:
+        self.__array_struct__ = block
+        self._end = _End(self, free.append)
+        self._end.block = block
 
-    def __del__(self) -> None:
-        self._free.append(self.__array_struct__)
+
+class _End(weakref.ref[_Lease]):
+    """The lease's own weak reference to it; appended to the free blocks when the lease is deleted."""
+
+    __slots__ = ("block",)
+    block: Any

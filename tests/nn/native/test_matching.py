@@ -33,6 +33,14 @@ NOT_WHOLE = {
         (CENTRED, BatchNorm(), MaxPool(size=2, stride=3), Relu(), Flatten(), Dense(2)),
         "the windows of a MaxPool overlap, or one has no pixel of its image",
     ),
+    "epsilon of 0": (
+        (CENTRED, BatchNorm(0.0), Relu(), Flatten(), Dense(2)),
+        "the epsilon of a BatchNorm is 0 in float32",
+    ),
+    "epsilon that float32 rounds to 0": (
+        (CENTRED, BatchNorm(1e-50), Relu(), Flatten(), Dense(2)),
+        "the epsilon of a BatchNorm is 0 in float32",
+    ),
     "nine blocks": ((*BLOCK * 9, Flatten(), Dense(2)), "it has 9 convolution blocks; C has 1 to 8"),
 }
 

@@ -1,0 +1,62 @@
+"""A run records the images that it was trained on: it is not resumed with others, and a test says so."""
+
+import json
+
+import pytest
+
+from reptile_np.errors import UsageError
+from reptile_np.experiments import runs
+from reptile_np.experiments.paired import compare
+from reptile_np.nn.ops import NUMPY
+from reptile_np.tasks.folder import import_folder, load
+from tests.experiments.small import small
+from tests.tasks.image_sets import jpeg, write
+
+pytest.importorskip("PIL.Image", reason="decoding needs the extra images")
+SETTINGS = "outer.steps=2", "tasks.shots=5", "filters=2", "evaluation.tasks=1", "evaluation.steps=1"
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A folder of images imported with two seeds, which draw its splits, and a run that saw the first."""
+    place = tmp_path_factory.mktemp("images")
+    files = {f"photos/{c}/{i}.png": jpeg(100 * c + i, 28, "PNG") for c in range(16) for i in range(8)}
+    write(place, files)
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        import_folder(place / "photos", place / name, size=28, grey=True, seed=seed)
+    train(place, "first")
+    return place
+
+
+def train(place, images, **more):
+    preset = small("images-5way", *SETTINGS)
+    runs.train(preset, 0, NUMPY, data=place / images, out=place / "run", quiet=True, **more)
+
+
+def test_the_digest_of_a_data_set_is_that_of_its_images_and_splits(places):
+    first, again, other = (load(places / name).sha256 for name in ("first", "again", "other"))
+    assert first == again
+    assert first != other
+
+
+def test_a_run_records_the_images_that_it_was_trained_on(places):
+    (sitting,) = json.loads((places / "run/environment.json").read_text())["sittings"]
+    assert sitting["images_sha256"] == load(places / "first").sha256
+
+
+def test_a_run_is_not_resumed_with_another_split(places):
+    with pytest.raises(UsageError, match="was trained on other images than these, or on another split"):
+        train(places, "other", resume=True)
+    train(places, "again", resume=True)
+
+
+def test_an_evaluation_with_another_split_says_so_and_records_it(places, capsys):
+    for images, other in (("again", False), ("other", True)):
+        result = runs.evaluate(places / "run", NUMPY, data=places / images, tasks=1, quiet=True)
+        assert result.get("other_images", False) == other
+        said = capsys.readouterr().err
+        assert said.count("classes that are tested may be training classes") == other
+        both = places / "run", places / "run"
+        compare(both, NUMPY, data=places / images, tasks=1, jobs=1, quiet=True)
+        said = capsys.readouterr().err
+        assert said.count("classes that are tested may be training classes") == 2 * other
