@@ -6,7 +6,7 @@
    to a class of columns, so no product with padding is ever formed.
 
    The input adjoint's taps are renumbered, stride phase by stride phase, in falling order so that sources rise: `tap_of`
-   gives the kernel's own number.  Every function below takes constant time.  */
+   gives the kernel's own number.  Every function below takes constant time, but `class_size`, which counts.  */
 
 #ifndef RK_AXIS_H
 #define RK_AXIS_H

@@ -21,8 +21,8 @@ INLINE ptrdiff_t rows_of_y(const rk_conv *s, int32_t batch) { return (ptrdiff_t)
    does not fit in int32. */
 LOCAL size_t single_size(const rk_conv *s, int32_t batch)
 {
-    const int32_t in = padded(s->channels), out = padded(s->filters);
     if (!conv_fits(s, batch)) return 0;
+    const int32_t in = padded(s->channels), out = padded(s->filters);
     const size_t y = (size_t)rows_of_y(s, batch) * out;
     arena_t input = {0}, weight = {0}; /* the forward map needs no more than the weight adjoint */
     conv_build(&input, *s, batch, in, 0, out, 1, 0);

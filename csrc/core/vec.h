@@ -6,7 +6,8 @@
      vec            LANES floats               ivec     LANES int32 (comparison masks, indices)
      PANEL          2 LANES: the columns of the micro-kernel; ROWS x PANEL sums are held in registers
      load/store     at any address             splat    one float in every lane
-     fma_to(a,b,c)  a + b c, one rounding where the instruction set has it (-ffp-contract=fast makes it so)  */
+
+   a + b * c is one rounding where the instruction set has it (-ffp-contract=fast).  */
 
 #ifndef RK_VEC_H
 #define RK_VEC_H

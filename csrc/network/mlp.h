@@ -80,7 +80,7 @@ LOCAL int mlp_fits(const rk_mlp *shape, int32_t batch)
     for (int32_t l = 0; l <= shape->layers; l++) {
         const double units = padded(min_i(shape->units[l], INT32_MAX - PANEL));
         widest = units > widest ? units : widest;
-        if (l > 0 && units * (shape->units[l - 1] + PANEL) > INT32_MAX) return 0;
+        if (l > 0 && units * (1.0 * shape->units[l - 1] + PANEL) > INT32_MAX) return 0;
     }
     return widest * batch <= INT32_MAX;
 }

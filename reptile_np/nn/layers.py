@@ -44,6 +44,10 @@ class Dense(Bilinear):
     initializer: Literal["glorot", "normal", "fan_in"] = "glorot"
     label: ClassVar[str] = "dense"
 
+    def __post_init__(self) -> None:
+        if self.units < 1:
+            raise UsageError(f"Dense: units is {self.units}; give at least 1")
+
     def init(self, rng: np.random.Generator, size: Shape) -> Arrays:
         """Return kernel and bias."""
         if self.initializer == "glorot":
@@ -120,6 +124,11 @@ class Conv2d(Windowed, Bilinear):
     filters: int
     before_batch_norm: bool = False
     label: ClassVar[str] = "conv"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.filters < 1:
+            raise UsageError(f"Conv2d: filters is {self.filters}; give at least 1")
 
     def shapes(self, size: Shape) -> dict[str, Shape]:
         """Kernel and bias."""

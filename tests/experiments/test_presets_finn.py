@@ -1,17 +1,20 @@
 """The MAML rows of the tables: the settings of Finn's program, and what they do."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
+from reptile_np.experiments import episodes
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.limits import check_settings
 from reptile_np.experiments.presets import get
 from reptile_np.experiments.presets_finn import FINN
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.nn.ops import NUMPY
+from reptile_np.tasks import few_shot
 
 # name: ways, shots, rate (of N times the mean loss, as in Finn's program), steps in training and at test,
 # meta-batch, queries in training; the published transductive accuracy of MAML and of first-order MAML
@@ -76,6 +79,24 @@ def on_glyphs(name, **changes):
 
 def made(preset):
     return make_experiment(preset, 0, NUMPY, None)
+
+
+def test_the_classes_of_training_and_test_tasks_are_turned(monkeypatch):
+    turns = []
+
+    def sample_task(*args, turn, **more):
+        turns.append(turn)
+        return few_shot.sample_task(*args, turn=turn, **more)
+
+    monkeypatch.setattr(
+        episodes, "few_shot", SimpleNamespace(**{**vars(few_shot), "sample_task": sample_task})
+    )
+    for name, turn in (("maml-omniglot-5way-1shot", True), ("omniglot-v1-5way-1shot", False)):
+        data = made(on_glyphs(name)).episodes
+        turns.clear()
+        data.training(0, 0)
+        data.evaluation(get(name).evaluation, "test", 0)
+        assert turns == [turn, turn]
 
 
 @pytest.mark.parametrize("rule", ["maml", "fomaml"])

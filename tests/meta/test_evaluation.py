@@ -202,7 +202,15 @@ def test_for_many_tasks_the_interval_is_the_normal_one():
 def test_the_interval_is_wilsons_as_tabulated():
     """8 of 10 right: (0.490, 0.943) (Brown, Cai and DasGupta 2001, by their formula (4))."""
     accuracy = Accuracy(np.array([1.0] * 8 + [0.0] * 2))
-    assert accuracy.interval == pytest.approx((0.49016, 0.94331), abs=0.006)  # s² has tasks - 1 below: n = 10
+    assert accuracy.interval == pytest.approx((0.49016, 0.94331), abs=2e-5)  # s² has tasks - 1 below: n = 10
+
+
+def test_the_spread_of_few_tasks_has_tasks_minus_1_below():
+    """Fractions 0.4, 0.5, 0.6: s² = 0.02 / 2 = 0.01, so n = 0.25 / (0.01 / 3) = 75."""
+    low, high = Accuracy(np.array([0.4, 0.5, 0.6])).interval
+    z, n = 1.96, 75
+    half = z * math.sqrt(0.25 / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    assert (low, high) == pytest.approx((0.5 - half, 0.5 + half))
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 400])
@@ -281,6 +289,24 @@ def test_parameters_that_are_not_finite_are_not_evaluated(trained):
     phi[3] = np.nan
     with pytest.raises(UsageError, match=r"^phi has entries that are not finite: it cannot be evaluated"):
         evaluate(MODEL, ADAM, phi, state, episode, 2)
+
+
+def test_a_fine_tuning_whose_last_step_diverges_is_named_though_its_losses_are_finite():
+    """The largest logit of NaNs is the first: its accuracy would be a number."""
+
+    class Overflowing:
+        """A classifier whose gradient is finite, and overflows in the update."""
+
+        def loss_and_grad(self, phi, batch):
+            return 1.0, np.full_like(phi, 3e38)
+
+        def predict(self, phi, x):
+            return np.zeros((len(x), 2))
+
+    one = np.zeros((2, 1)), np.arange(2)
+    phi = np.zeros(3, np.float32)
+    with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged"):
+        evaluate(Overflowing(), Sgd(np.float32(10)), phi, (), lambda i: Episode(one, one, [one]), 1)
 
 
 def test_a_fine_tuning_that_diverges_is_named_in_one_line():

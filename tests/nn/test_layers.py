@@ -158,6 +158,12 @@ def test_a_window_that_cannot_be_moved_over_an_image_is_refused(make, values):
         make(**values)
 
 
+@pytest.mark.parametrize("make", [partial(Conv2d, filters=0), partial(Dense, 0)])
+def test_a_layer_without_outputs_is_refused(make):
+    with pytest.raises(UsageError, match=r"is 0; give at least 1$"):
+        make()
+
+
 @pytest.mark.parametrize("epsilon", [-1e-3, math.nan])
 def test_a_batch_norm_that_divides_by_the_root_of_a_negative_number_is_refused(epsilon):
     with pytest.raises(UsageError, match=r"^BatchNorm: epsilon is"):

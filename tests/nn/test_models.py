@@ -292,8 +292,8 @@ BAD = {
     "empty": ((X[:0], Y[:0]), "with b >= 1"),
     "integer pixels": ((X.astype(np.uint8), Y), "inputs have dtype uint8; scale them to floats"),
     "wide pixels": ((X.astype(float), Y), "inputs have dtype float64, phi has float32; convert"),
-    "label too large": ((X, Y + 2), "labels run from 2 to 5; this model knows 0 to 4"),
-    "negative label": ((X, Y - 1), "labels run from -1 to 2; this model knows 0 to 4"),
+    "label too large": ((X, Y + 2), "labels run from 2 to 5; this model has labels 0 to 4"),
+    "negative label": ((X, Y - 1), "labels run from -1 to 2; this model has labels 0 to 4"),
     "one label short": ((X, Y[:3]), r"labels are int64 \(3,\); need integers of shape \(4,\)"),
     "one-hot labels": ((X, np.eye(4, 5)), r"labels are float64 \(4, 5\); need integers of shape \(4,\)"),
 }

@@ -301,6 +301,13 @@ def test_the_tail_holds_its_shots_of_each_class_and_the_rest_holds_the_others(se
         assert [label_of[i] for i in identities(batch)] == batch[1].tolist()
 
 
+def test_the_tail_holds_its_shots_of_classes_of_different_sizes():
+    labels = np.repeat([0, 1, 2], [3, 5, 4])
+    rest, tail = separate_tail(rng(), (examples(12)[0], labels), 2)
+    assert Counter(tail[1].tolist()) == {0: 2, 1: 2, 2: 2}
+    assert Counter(rest[1].tolist()) == {0: 1, 1: 3, 2: 2}
+
+
 def test_every_example_is_equally_likely_to_be_kept_back():
     support = examples(4)[0], np.zeros(4, int)
     generator, draws = rng(), 3000

@@ -5,7 +5,8 @@ The package's files, in reading order: ``extension`` (the C module), ``threads``
 ``optimizers``, ``networks``.
 
 Single convolutions are exact on small integers; the layers of a whole network are not, if large stride-1 maps
-go by Winograd tiles of 4 × 4 outputs: their rounding is bounded.
+go by Winograd tiles of 4 × 4 outputs: their rounding is bounded.  A thread that calls the kernels needs 1 MB
+of stack; Python's threads have more unless `threading.stack_size` says otherwise.
 
 Verified by ``tests/nn/native/``.
 """

@@ -126,12 +126,13 @@ def _checked(
     cols = (width + left + right - taps_x) // stride + 1
     stored = -(-max(channels, filters) // PANEL) * PANEL
     largest = max(batch * height * width, batch * rows * cols, taps_y * taps_x * stored) * stored
-    if max(largest, *numbers) > LARGEST:
+    integers = (height, width, channels, taps_y, taps_x, filters, stride, top, left, rows, cols)
+    shape = Conv._make([*map(int, integers), False])
+    if max(largest, shape.largest_offset, *numbers) > LARGEST:
         raise UsageError(
             f"{op}: {image}, {kernel}, {padding} are too large for 32-bit kernels; use NumPy ops"
         )
-    integers = (height, width, channels, taps_y, taps_x, filters, stride, top, left, rows, cols)
-    return Conv._make([*map(int, integers), False])
+    return shape
 
 
 @lru_cache(maxsize=1024)

@@ -48,7 +48,7 @@ def match(model: Model) -> Shape:
         shape = _tanh_network(model)
     else:
         raise NotMatched("C has image classifiers (cross-entropy) and vector regressions (squared error)")
-    if max(shape.largest_image, shape.packed_kernel) > LARGEST:
+    if max(shape.largest_image, shape.largest_offset, shape.packed_kernel) > LARGEST:
         raise NotMatched("its arrays are too large for 32-bit offsets")
     if shape.planning > MOST_PLANNING:
         raise NotMatched("a kernel as large as its image would take seconds to plan")

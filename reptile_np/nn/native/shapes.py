@@ -56,6 +56,12 @@ class Conv(NamedTuple):
         return max(outputs, self.height * self.width * self.channels)
 
     @property
+    def largest_offset(self) -> int:
+        """Elements, channels padded, that a kernel may reach above and below an image."""
+        x_row, y_row = self.width * _padded(self.channels), self.out_width * _padded(self.filters)
+        return (self.kernel_height + self.pad_top) * max(x_row, y_row)
+
+    @property
     def packed_kernel(self) -> int:
         """Elements of the packed kernel, channels padded: its taps, or 36 points of a Winograd tile."""
         return max(self.taps, 36) * _padded(self.channels) * _padded(self.filters)
@@ -165,6 +171,11 @@ class ConvNetwork:
         """Elements of the largest kernel."""
         return max(conv.packed_kernel for conv in self.convs)
 
+    @property
+    def largest_offset(self) -> int:
+        """Elements that a kernel reaches above an image."""
+        return max(conv.largest_offset for conv in self.convs)
+
     def fields(self) -> dict[str, Any]:
         """Return the struct's fields by name."""
         blocks = [{**block._asdict(), "conv": block.conv._asdict()} for block in self.block]
@@ -204,6 +215,11 @@ class TanhNetwork:
     def packed_kernel(self) -> int:
         """Elements of the largest kernel."""
         return max(_padded(a) * _padded(b) for a, b in pairwise(self.units))
+
+    @property
+    def largest_offset(self) -> int:
+        """Return 0: there are no images."""
+        return 0
 
     def fields(self) -> dict[str, Any]:
         """Return the struct's fields by name."""

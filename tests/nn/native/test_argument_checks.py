@@ -1,5 +1,6 @@
 """Whatever `native` is handed, the answer is NumPy's, or one clear line; never a crash."""
 
+import math
 import tracemalloc
 
 import numpy as np
@@ -84,6 +85,70 @@ def test_convolutions_of_anything_end_in_a_value_or_in_an_error(kernels, x, kern
         else:
             assert isinstance(actual, UsageError)
             assert str(actual).startswith(name)
+
+
+IMAGES, KERNEL, OUTPUTS = (2, 6, 7, 3), (3, 2, 3, 4), (2, 3, 4, 4)  # of stride 2, padding ((1, 0), (0, 1))
+EVERY, BY_INPUTS, BY_OUTPUTS = ("", "_input", "_weight"), ("", "_weight"), ("_input", "_weight")
+WRONG = {
+    "stride of 0": ({"stride": 0}, EVERY, "must be whole and positive"),
+    "stride of 1.5": ({"stride": 1.5}, EVERY, "must be whole and positive"),
+    "negative padding above": ({"padding": ((-1, 0), (0, 1))}, EVERY, "must not be negative"),
+    "negative padding at the right": ({"padding": ((1, 0), (0, -1))}, EVERY, "must not be negative"),
+    "kernel too high": ({"kernel": (8, 2, 3, 4), "taps": (8, 2)}, EVERY, "does not fit"),
+    "kernel too wide": ({"kernel": (3, 9, 3, 4), "taps": (3, 9)}, EVERY, "does not fit"),
+    "other channels": ({"kernel": (3, 2, 2, 4)}, ("",), "that agree"),
+    "other filters": ({"y_bar": (2, 3, 4, 5)}, ("_input",), "that agree"),
+    "another batch": ({"y_bar": (1, 3, 4, 4)}, ("_weight",), "that agree"),
+    "more output rows": ({"y_bar": (2, 4, 4, 4)}, BY_OUTPUTS, "y_bar"),
+    "fewer output columns": ({"y_bar": (2, 3, 3, 4)}, BY_OUTPUTS, "y_bar"),
+    "images of three axes": ({"x": (6, 7, 3)}, BY_INPUTS, "that agree"),
+    "outputs of three axes": ({"y_bar": (3, 4, 4)}, BY_OUTPUTS, "that agree"),
+    "an image of 0 rows": ({"size": (0, 7)}, ("_input",), "must be whole and positive"),
+    "a kernel of 0 rows": ({"taps": (0, 2)}, ("_weight",), "must be whole and positive"),
+}
+"""What is wrong: values, the convolutions that must refuse them, and a part of the message."""
+
+
+def convolutions(
+    table, *, x=IMAGES, kernel=KERNEL, y_bar=OUTPUTS, stride=2, padding=((1, 0), (0, 1)), **more
+):
+    """The three convolutions of distinct numbers, by name."""
+
+    def numbers(shape):
+        return np.arange(math.prod(shape), dtype=np.float32).reshape(shape) % 7
+
+    x, kernel, y_bar = map(numbers, (x, kernel, y_bar))
+    size, taps = more.get("size", IMAGES[1:3]), more.get("taps", KERNEL[:2])
+    return {
+        "conv2d": lambda: table.conv2d(x, kernel, stride, padding),
+        "conv2d_input": lambda: table.conv2d_input(y_bar, kernel, stride, padding, size),
+        "conv2d_weight": lambda: table.conv2d_weight(x, y_bar, stride, padding, taps),
+    }
+
+
+@built
+def test_the_right_convolutions_are_numpy_s(kernels):
+    expected = convolutions(NUMPY)
+    for name, call in convolutions(kernels).items():
+        np.testing.assert_array_equal(call(), expected[name]())
+
+
+@built
+@pytest.mark.parametrize("name", WRONG)
+def test_one_wrong_thing_is_refused_by_name(kernels, name):
+    changes, refusing, message = WRONG[name]
+    calls = convolutions(kernels, **changes)
+    for suffix in refusing:
+        with pytest.raises(UsageError, match=f"^conv2d{suffix}: .*{message}"):
+            calls[f"conv2d{suffix}"]()
+
+
+@built
+def test_a_kernel_that_reaches_too_far_above_an_image_is_refused(kernels):
+    """Its offsets were not counted, and C read outside of its memory."""
+    x, kernel = (np.broadcast_to(np.float32(0), s) for s in ((1, 2, 13600, 3296), (49, 1, 3296, 1)))
+    with pytest.raises(UsageError, match="too large for 32-bit kernels"):
+        kernels.conv2d(x, kernel, 1, ((47, 0), (0, 0)))
 
 
 @built

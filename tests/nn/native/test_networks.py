@@ -21,6 +21,7 @@ from reptile_np.nn import native
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
 from reptile_np.nn.models import Model, finn_omniglot_cnn, omniglot_cnn
+from reptile_np.nn.native.calls import IDLE_PLANS
 from reptile_np.nn.native.matching import match
 from reptile_np.nn.native.networks import NativeNetwork
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
@@ -103,8 +104,8 @@ def test_any_network_computed_in_c_gets_the_layers_results(variant, model, examp
 
 @pytest.mark.parametrize("examples", [1, 2, 5])
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 1), (5, 3)])
-def test_a_large_batch_is_planned_in_two_halves_with_the_same_results(variant, size, stride, examples):
-    """Maps of 17 x 17 from 1 and from 64 channels: taps in strips, taps gathered, Winograd tiles."""
+def test_a_large_batch_has_the_same_results_for_one_thread_and_for_two(variant, size, stride, examples):
+    """It is planned in two halves.  Maps of 17 x 17 from 1 and 64 channels: strips, gathered taps, tiles."""
     layers = []
     for filters, stride_of_block in ((64, 1), (35, stride)):
         conv = Conv2d(filters=filters, size=size, stride=stride_of_block, before_batch_norm=True)
@@ -116,6 +117,62 @@ def test_a_large_batch_is_planned_in_two_halves_with_the_same_results(variant, s
     for a, b, c in zip(one, two, exact, strict=True):
         np.testing.assert_array_equal(a, b)
         assert np.linalg.norm(a - c) <= 1e-4 * np.linalg.norm(c)
+
+
+@pytest.mark.parametrize(
+    "padding", ["VALID", "SAME", ((1, 0), (1, 0)), ((1, 1), (1, 1)), ((0, 1), (0, 1))], ids=str
+)
+@pytest.mark.parametrize("pool_first", [False, True])
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("side", [7, 8, 9])
+def test_pools_that_leave_rows_out_or_reach_over_the_border_have_the_layers_results(
+    variant, side, size, pool_first, padding
+):
+    """In a first and in a second block; bounds as above."""
+    pool, norm = MaxPool(size=size, stride=size, padding=padding), BatchNorm(0.1)
+    layers = []
+    for filters in (5, 6):
+        conv = Conv2d(filters=filters, before_batch_norm=True)
+        layers += [conv, *((pool, norm) if pool_first else (norm, pool)), Relu()]
+    model = Model((*layers, Flatten(), Dense(3)), (2 * side, 2 * side + 1, 1), SoftmaxCrossEntropy("mean"))
+    phi, batch, v = single(model, np.random.default_rng(0), 3)
+    native_model = model.with_ops(native_kernels.load(variant, 1))
+    assert type(native_model) is NativeNetwork
+    exact = results(model, phi.astype(float), wide(batch), v.astype(float))
+    for a, b in zip(results(native_model, phi, batch, v), exact, strict=True):
+        assert np.linalg.norm(a - b) <= 2e-4 * np.linalg.norm(b)
+
+
+def test_huge_logits_overflow_nothing(variant):
+    """A softmax of logits beyond 100 is computed from their differences to the largest."""
+    model = omniglot_cnn(5, filters=3)
+    phi, batch, _ = single(model, np.random.default_rng(0), 5)
+    model.layout.views(phi)["dense/kernel"][...] *= 1000
+    loss, grad = model.with_ops(native_kernels.load(variant, 1)).loss_and_grad(phi, batch)
+    exact_loss, exact_grad = model.loss_and_grad(phi.astype(float), wide(batch))
+    assert exact_loss > 500
+    assert loss == pytest.approx(exact_loss, rel=1e-4)
+    assert np.linalg.norm(grad - exact_grad) <= 1e-2 * np.linalg.norm(exact_grad)
+
+
+def test_a_dense_layer_may_have_very_many_inputs(variant):
+    """With 120,000 of them an offset exceeded 32 bits, and C read outside of its memory."""
+    model = Model((Dense(4), Tanh(), Dense(1)), (200_000,), SquaredError("mean"))
+    phi, batch, v = single(model, np.random.default_rng(0), 2)
+    phi *= 1e-2
+    native_model = model.with_ops(native_kernels.load(variant, 1))
+    assert type(native_model) is NativeNetwork
+    exact = results(model, phi.astype(float), wide(batch), v.astype(float))
+    for a, b in zip(results(native_model, phi, batch, v), exact, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
+
+
+def test_memory_of_few_batch_sizes_is_kept(variant):
+    model = omniglot_cnn(5, filters=3).with_ops(native_kernels.load(variant, 1))
+    for examples in range(1, 12):
+        phi, batch, v = single(model, np.random.default_rng(0), examples)
+        model.linearize(phi, batch).hvp(v)
+    assert len(model._calls._idle) == len(model._calls._saved) == IDLE_PLANS
 
 
 @given(model=native_networks(), sizes=st.lists(st.integers(2, 5), min_size=2, max_size=4), rng=rngs)

@@ -65,6 +65,33 @@ def test_sizes_beyond_32_bits_are_exact_and_refused(table):
     assert table.conv_size(ffi.new("rk_conv *", fields(1, 1, 10**6, 1, 1, 10**6, 1, 0, 0, 1, 1)), 1) == 0
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param((40_000, 40_000, 1, 1, 1, 1, 20_000, 0, 0, 2, 2), id="x"),
+        pytest.param((2, 2, 1, 1, 1, 1, 1, 0, 0, 40_000, 40_000), id="y"),
+        pytest.param((1, 1, 8_000, 1, 1, 8_000, 1, 0, 0, 1, 1), id="36 points of a tile"),
+        pytest.param((200, 200, 250, 200, 200, 250, 1, 0, 0, 1, 1), id="kernel"),
+        pytest.param((2, 13_600, 3_296, 49, 1, 1, 1, 47, 0, 1, 13_600), id="x, above the image"),
+        pytest.param((2, 1, 1, 49, 1, 3_296, 1, 47, 0, 1, 13_600), id="y, above the image"),
+        pytest.param((1, 1, 2**31 - 1, 1, 1, 1, 1, 0, 0, 1, 1), id="channels near 2³¹"),
+    ],
+)
+def test_each_offset_beyond_32_bits_is_refused(table, sizes):
+    assert table.conv_size(ffi.new("rk_conv *", fields(*sizes)), 1) == 0
+
+
+@pytest.mark.parametrize("units", [[2**31 - 1, 1], [1, 2**31 - 1], [10**5, 10**5]])
+def test_each_offset_of_a_dense_network_beyond_32_bits_is_refused(table, units):
+    assert table.mlp.plan_size(ffi.new("rk_mlp *", {"layers": 1, "units": units}), 1, 0) == 0
+
+
+def test_a_dense_network_is_refused_once_its_widest_layer_exceeds_32_bits(table):
+    shape = ffi.new("rk_mlp *", {"layers": 1, "units": [1, 1000]})
+    assert table.mlp.plan_size(shape, 1000, 0) > 0
+    assert table.mlp.plan_size(shape, 3 * 10**6, 0) == 0
+
+
 @pytest.mark.parametrize("batch", [1, 2, 1000, 2**31 - 1])
 def test_a_batch_is_refused_once_its_offsets_exceed_32_bits(table, batch):
     fits = batch * 14 * 14 * 64 < np.iinfo(np.int32).max

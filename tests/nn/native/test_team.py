@@ -201,21 +201,36 @@ def test_a_thread_that_the_system_refuses_makes_the_team_smaller():
 
 @on_linux
 def test_a_team_on_one_core_is_not_much_slower_than_one_thread(before):
-    """Members that wait sleep at once if there are fewer cores than members."""
+    """Members that wait sleep at once if there are fewer cores than members.
+
+    Processor time of all threads: 1.24 times that of one thread, and 1.64 times if they do not sleep at once.
+    """
     cores = os.sched_getaffinity(0)
 
     def seconds(threads):
         convolution(threads)
-        start = time.thread_time()
+        start = time.process_time()
         for _ in range(20):
             convolution(threads)
-        return time.thread_time() - start
+        return time.process_time() - start
 
     try:
         os.sched_setaffinity(0, {min(cores)})
-        assert min(seconds(2) for _ in range(3)) <= 3 * min(seconds(1) for _ in range(3))
+        assert min(seconds(8) for _ in range(5)) <= 1.45 * min(seconds(1) for _ in range(5))
     finally:
         os.sched_setaffinity(0, cores)
+
+
+@on_linux
+def test_a_signal_that_the_program_blocks_is_not_taken_by_a_thread_of_the_team():
+    result = run(
+        "import signal\n"
+        "convolution(3)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "assert signal.sigpending() == {signal.SIGUSR1}\n"
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_no_python_thread_is_left(before):
