@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Run the native tests under AddressSanitizer + UndefinedBehaviorSanitizer, then one call of every kernel under valgrind.
+# Run the native tests under AddressSanitizer + UndefinedBehaviorSanitizer, one call of every kernel under valgrind, and
+# compare_tables.c with three threads under ThreadSanitizer.
 #
 #   csrc/tools/check_memory.sh [PYTHON]      PYTHON: an interpreter with the test requirements (default: python3)
 #
-# Needs valgrind, the compiler's libasan and libubsan, and setuptools >= 77 for PYTHON.  Works on a copy in a temporary folder:
+# Needs valgrind, the compiler's libasan, libubsan and libtsan, and setuptools >= 77 for PYTHON.  Works on a copy in a temporary folder:
 # the installed extension is not changed.  CC chooses the compiler.
 set -euo pipefail
 python=${1:-python3}
@@ -15,7 +16,8 @@ need() { # WHAT COMMAND...: one line and exit 2 if COMMAND fails
 }
 library() { "${CC:-cc}" -print-file-name="$1"; } # its path, or the bare name if the compiler has none
 need "valgrind" command -v valgrind
-need "a C compiler with libasan and libubsan" test -f "$(library libasan.so)" -a -f "$(library libubsan.so)"
+need "a C compiler with libasan, libubsan and libtsan" \
+    test -f "$(library libasan.so)" -a -f "$(library libubsan.so)" -a -f "$(library libtsan.so)"
 need "setuptools >= 77 in $python (pip install 'setuptools>=77')" \
     "$python" -c 'import setuptools; assert int(setuptools.__version__.split(".")[0]) >= 77'
 need "cffi, numpy, pytest and hypothesis in $python (pip install '.[test]')" "$python" -c 'import cffi, numpy, pytest, hypothesis'
@@ -41,4 +43,9 @@ rm -rf build reptile_np/nn/native/_kernels*
 build ""
 PYTHONPATH=. PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --errors-for-leak-kinds=none \
     --suppressions=csrc/tools/valgrind.supp "$python" "$native/call_every_kernel.py"
+
+"${CC:-cc}" -std=c11 -O1 -g -fsanitize=thread -ffp-contract=fast -Wno-psabi -DTHREADS=3 -DRK_A=portable -DRK_B=portable16 -Icsrc \
+    csrc/tools/compare_tables.c csrc/variants/portable.c csrc/variants/portable16.c \
+    csrc/core/team.c -lm -pthread -o compare
+TSAN_OPTIONS=halt_on_error=1 ./compare
 echo "memory checks: clean"

@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef THREADS
+#define THREADS 1
+#endif
 #define TABLE_OF(name) rk_table_##name
 #define TABLE(name) TABLE_OF(name)
 extern const rk_table TABLE(RK_A), TABLE(RK_B);
@@ -96,9 +99,9 @@ static void convolutions(int trials)
         }
         float *got[3] = {zeros(4 * (size_t)ny), zeros(4 * (size_t)nx), zeros(4 * (size_t)nw)};
         void *memory = zeros(TABLE(RK_A).conv_size(&s, batch));
-        TABLE(RK_A).conv(&s, batch, x, w, got[0], memory, 1);
-        TABLE(RK_A).conv_input(&s, batch, y_bar, w, got[1], memory, 1);
-        TABLE(RK_A).conv_weight(&s, batch, x, y_bar, got[2], memory, 1);
+        TABLE(RK_A).conv(&s, batch, x, w, got[0], memory, THREADS);
+        TABLE(RK_A).conv_input(&s, batch, y_bar, w, got[1], memory, THREADS);
+        TABLE(RK_A).conv_weight(&s, batch, x, y_bar, got[2], memory, THREADS);
         judge("convolution", got[0], y, ny, 0.0);
         judge("input adjoint", got[1], x_bar, nx, 0.0);
         judge("weight adjoint", got[2], w_bar, nw, 0.0);
@@ -147,20 +150,27 @@ static void network(const char *name, int side, int channels, int filters, int s
     s.dense = conv_shape(side, channels, side, WAYS, 1, 0, 1);
     const int n = TABLE(RK_A).network.parameters(&s);
     const int32_t labels[BATCH] = {0, 3, 4};
-    float *phi = reals(n, 0.3f), *v = reals(n, 1.0f), *got[2][4];
+    float *phi = reals(n, 0.3f), *v = reals(n, 1.0f), *got[2][5];
     const rk_table *tables[2] = {&TABLE(RK_A), &TABLE(RK_B)};
     for (int t = 0; t < 2; t++) {
         const rk_entries *e = &tables[t]->network;
         void *memory = zeros(e->plan_size(&s, BATCH, 1)), *saved = zeros(e->saved_size(&s, BATCH));
         e->plan(&s, BATCH, 1, memory);
-        for (int i = 0; i < 4; i++) got[t][i] = zeros(sizeof(float) * n);
-        e->predict(memory, phi, x, got[t][0], 1);
-        e->loss_and_grad(memory, phi, x, labels, saved, got[t][1], 1);
-        e->hvp(memory, phi, x, labels, NULL, v, got[t][2], 1);
-        e->hvp(memory, phi, x, labels, saved, v, got[t][3], 1);
+        for (int i = 0; i < 5; i++) got[t][i] = zeros(sizeof(float) * n);
+        e->predict(memory, phi, x, got[t][0], THREADS);
+        e->loss_and_grad(memory, phi, x, labels, saved, got[t][1], THREADS);
+        e->hvp(memory, phi, x, labels, NULL, v, got[t][2], THREADS);
+        e->hvp(memory, phi, x, labels, saved, v, got[t][3], THREADS);
+        const float *const inputs[2] = {x, x};
+        const void *const targets[2] = {labels, labels};
+        double losses[2];
+        rk_optimizer sgd = {.learning_rate = 1e-3};
+        const rk_loop loop = {2, inputs, targets, phi, got[t][4], NULL, zeros(sizeof(float) * n), losses};
+        e->loop(memory, &sgd, &loop, THREADS);
     }
-    const char *const what[4] = {"logits", "gradient", "Hessian product", "Hessian product from saved residuals"};
-    for (int i = 0; i < 4; i++) {
+    const char *const what[5] = {"logits", "gradient", "Hessian product", "Hessian product from saved residuals",
+                                 "parameters after two steps"};
+    for (int i = 0; i < 5; i++) {
         char line[80];
         snprintf(line, sizeof line, "%s, %s", name, what[i]);
         judge(line, got[0][i], got[1][i], i ? n : BATCH * WAYS, TOLERANCE);

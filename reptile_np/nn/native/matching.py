@@ -51,7 +51,7 @@ def match(model: Model) -> Shape:
     if max(shape.largest_image, shape.largest_offset, shape.packed_kernel) > LARGEST:
         raise NotMatched("its arrays are too large for 32-bit offsets")
     if shape.planning > MOST_PLANNING:
-        raise NotMatched("a kernel as large as its image would take seconds to plan")
+        raise NotMatched("a kernel, stride or padding is about as large as a large image")
     return shape
 
 

@@ -17,7 +17,7 @@ __all__ = ["LARGEST", "MOST_PLANNING", "PANEL", "Block", "Conv", "ConvNetwork", 
 LARGEST = 2**29
 """The most elements of any one work array: byte offsets stay within 32 bits."""
 MOST_PLANNING = 4_000_000
-"""The most steps of planning a network (see `Conv.planning`), 0.2 s; larger ones are left to NumPy."""
+"""The largest estimate of planning (see `Conv.planning`) that is accepted; other shapes are left to NumPy."""
 PANEL = 32
 """Channels are padded to a multiple of this at most: the widest kernels' panels."""
 
@@ -70,10 +70,11 @@ class Conv(NamedTuple):
     def planning(self) -> int:
         """An upper estimate of the steps of planning, for both directions (``csrc/conv/plan.h``).
 
-        A plan sorts positions into classes that read the same taps, comparing each position with the classes
-        before it.  Usual layers have a dozen classes an axis and take 10⁴ steps; if kernel, stride or padding
-        is of the size of the image, every position is a class of its own, and the steps grow with the third
-        power.
+        A plan sorts positions into classes that read the same taps.  Usual layers have a dozen classes an
+        axis; if kernel, stride or padding is of the size of the image, every position is a class of its own.
+        The estimate supposes that each position is compared with all classes before it.  C compares it with
+        one, so the estimate is far too high for such layers (10⁹ steps for 1 ms).  It keeps them away from
+        kernels that are not made for them: packed weights, padded to whole panels, would need much memory.
         """
         forward = (
             _Axis(self.out_height, self.height, self.kernel_height, self.stride, self.pad_top, False),
