@@ -165,6 +165,18 @@ def test_a_finaliser_that_returns_and_takes_memory_may_run_inside_take():
     assert len({address(vector) for vector in vectors}) == 3
 
 
+def test_no_python_function_runs_when_a_vector_is_deleted():
+    """In one, Ctrl-C would raise a KeyboardInterrupt that Python prints and forgets."""
+    pool, calls = new_pool(), []
+    vector = pool.take()
+    sys.setprofile(lambda frame, event, argument: calls.append(event))
+    del vector
+    sys.setprofile(None)
+    gc.collect()
+    assert "call" not in calls
+    assert len(pool._free) == 1
+
+
 def test_a_vector_outlives_its_pool():
     pool = new_pool()
     vector = pool.take()
