@@ -74,7 +74,8 @@ class PlannedRun:
         wanted = {"split": "test", "tasks": spec.tasks, "shots": spec.shots}
         for record in reversed(RunDirectory(self.path).records()):
             found = record.get("evaluation", {})
-            if record["outer_step"] == self.preset.outer.steps and wanted.items() <= found.items():
+            whole = record["outer_step"] == self.preset.outer.steps and not found.get("other_images")
+            if whole and wanted.items() <= found.items():
                 return dict(found)
         return None
 

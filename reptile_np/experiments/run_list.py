@@ -20,8 +20,8 @@ __all__ = ["RunSummary", "find", "read"]
 class RunSummary:
     """One run.
 
-    `accuracy` maps a mode to a fraction: of the last ``evaluate`` of the test set, else of the end of
-    training; None for a run that is not finished, or of sine waves, which have the squared `error`.
+    `accuracy` maps a mode to a fraction: of the last ``evaluate`` of the test set of its own images, else of
+    the end of training; None for a run that is not finished, or of sine waves (see `error`).
     """
 
     name: str
@@ -80,7 +80,7 @@ def _progress_of(run: Path) -> tuple[int, dict[str, float] | None, float | None]
     for record in RunDirectory(run).records():
         done = max(done, int(record["outer_step"]))
         evaluation = record.get("evaluation", {})
-        if evaluation.get("split") == "test":
+        if evaluation.get("split") == "test" and not evaluation.get("other_images"):
             error = evaluation.get("error", error)
             if "accuracy" in evaluation:
                 accuracy = {mode: value["mean"] for mode, value in evaluation["accuracy"].items()}

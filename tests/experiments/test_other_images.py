@@ -1,12 +1,15 @@
 """A run records the images that it was trained on: it is not resumed with others, and a test says so."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import runs
+from reptile_np.experiments import run_list, runs
 from reptile_np.experiments.paired import compare
+from reptile_np.experiments.reproduction import PlannedRun
+from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn.ops import NUMPY
 from reptile_np.tasks.folder import import_folder, load
 from tests.experiments.small import small
@@ -60,3 +63,17 @@ def test_an_evaluation_with_another_split_says_so_and_records_it(places, capsys)
         compare(both, NUMPY, data=places / images, tasks=1, jobs=1, quiet=True)
         said = capsys.readouterr().err
         assert said.count("classes that are tested may be training classes") == 2 * other
+
+
+def test_an_evaluation_on_other_images_is_not_the_run_s_accuracy(places):
+    runs.evaluate(places / "run", NUMPY, data=places / "first", tasks=1, quiet=True)
+    (before,) = run_list.find(places / "run")
+    other = {"split": "test", "tasks": 1, "shots": 5, "accuracy": {"transductive": {"mean": 2.0}}}
+    RunDirectory(places / "run").append({"outer_step": 2, "evaluation": {**other, "other_images": True}})
+    (after,) = run_list.find(places / "run")
+    assert after.accuracy == before.accuracy
+    preset = small("images-5way", *SETTINGS)
+    spec = replace(preset.evaluation, tasks=1, shots=5)
+    found = PlannedRun(preset, 0, places / "run", (spec,)).evaluation(spec)
+    assert found is not None
+    assert found["accuracy"] != other["accuracy"]
