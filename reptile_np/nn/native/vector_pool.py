@@ -50,9 +50,8 @@ class VectorPool:
 
     def __init__(self, make: Callable[[], Array], keep: bool = True) -> None:
         self._make, self._keep = make, keep
-        self._free: deque[_End] = deque(
-            maxlen=MOST_FREE
-        )  # a full deque drops the block that was free longest
+        # a full deque drops the block that was free longest
+        self._free: deque[_End] = deque(maxlen=MOST_FREE)
 
     def take(self) -> Array:
         """Return an array whose memory is shared with no other array, view or buffer."""
