@@ -16,9 +16,10 @@ import numpy as np
 import reptile_np
 from reptile_np.nn.ops import Ops
 
-__all__ = ["OTHER_IMAGES", "change", "describe", "other_images"]
+__all__ = ["OTHER_IMAGES", "TESTED_ON_OTHERS", "change", "describe", "other_images"]
 
 OTHER_IMAGES = "was trained on other images than these, or on another split of them into classes"
+TESTED_ON_OTHERS = f"{OTHER_IMAGES}; classes that are tested may be training classes"
 
 
 def describe(ops: Ops, images_sha256: str | None = None) -> dict[str, Any]:

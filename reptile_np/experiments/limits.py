@@ -97,10 +97,8 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
         drawings = tasks.classes * tasks.images
         needed[_named(tasks__classes=tasks.classes, tasks__images=tasks.images)] = drawings * tasks.side**2
     training = inner.batch * inner.steps * example + trajectory
-    one_shot = evaluation.minibatch != evaluation.batch
-    minibatch = _named(
-        **{f"evaluation__{'one_shot_' * one_shot}batch": evaluation.minibatch}  # the setting that counts
-    )
+    decides = "batch" if evaluation.minibatch == evaluation.batch else "one_shot_batch"
+    minibatch = _named(**{f"evaluation__{decides}": evaluation.minibatch})
     fine_tuning = evaluation.minibatch * (evaluation.steps * example + activations)
     return needed | {
         _named(inner__batch=inner.batch): inner.batch * activations,

@@ -79,9 +79,7 @@ def compare(
         experiment = make_experiment(preset, seed, ops, data)
         step = run.load(experiment.start())
         if environment.other_images(run.sittings(), experiment.episodes.images_sha256):
-            notice(
-                f"{name.upper()}: {environment.OTHER_IMAGES}; classes that are tested may be training classes"
-            )
+            notice(f"{name.upper()}: {environment.TESTED_ON_OTHERS}")
         with ExitStack() as stack:
             executor: Executor | None = stack.enter_context(processes(job_count(jobs, tasks)))
             progress = Progress(f"evaluate {name.upper()}", tasks, quiet=quiet).over

@@ -288,6 +288,7 @@ def _outer_step(line: bytes) -> float:
     """Return the outer step of a record; a damaged line belongs to none."""
     try:
         record = json.loads(line)
-        return float(record["outer_step"] if isinstance(record.get("evaluation", {}), dict) else "inf")
+        whole = isinstance(record.get("evaluation", {}), dict)
+        return float(record["outer_step"]) if whole else float("inf")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return float("inf")

@@ -152,7 +152,7 @@ def evaluate(
     step = directory.load(experiment.start())
     other_images = environment.other_images(directory.sittings(), experiment.episodes.images_sha256)
     if other_images:
-        notice(f"{preset.name}: {environment.OTHER_IMAGES}; classes that are tested may be training classes")
+        notice(f"{preset.name}: {environment.TESTED_ON_OTHERS}")
     with ExitStack() as stack:
         if executor is None:
             executor = stack.enter_context(processes(job_count(jobs, tasks)))

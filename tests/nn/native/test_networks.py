@@ -102,6 +102,16 @@ def test_any_network_computed_in_c_gets_the_layers_results(variant, model, examp
         assert np.linalg.norm(actual - exact) <= 2e-4 * scale
 
 
+def assert_near_the_layers(variant, model, place, bound):
+    """C's results at (φ, minibatch, v) are the layers' in float64, relative to the norm of each."""
+    phi, batch, v = place
+    native_model = model.with_ops(native_kernels.load(variant, 1))
+    assert type(native_model) is NativeNetwork
+    exact = results(model, phi.astype(float), wide(batch), v.astype(float))
+    for a, b in zip(results(native_model, phi, batch, v), exact, strict=True):
+        assert np.linalg.norm(a - b) <= bound * np.linalg.norm(b)
+
+
 @pytest.mark.parametrize("examples", [1, 2, 5])
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 1), (5, 3)])
 def test_a_large_batch_has_the_same_results_for_one_thread_and_for_two(variant, size, stride, examples):
@@ -135,12 +145,7 @@ def test_pools_that_leave_rows_out_or_reach_over_the_border_have_the_layers_resu
         conv = Conv2d(filters=filters, before_batch_norm=True)
         layers += [conv, *((pool, norm) if pool_first else (norm, pool)), Relu()]
     model = Model((*layers, Flatten(), Dense(3)), (2 * side, 2 * side + 1, 1), SoftmaxCrossEntropy("mean"))
-    phi, batch, v = single(model, np.random.default_rng(0), 3)
-    native_model = model.with_ops(native_kernels.load(variant, 1))
-    assert type(native_model) is NativeNetwork
-    exact = results(model, phi.astype(float), wide(batch), v.astype(float))
-    for a, b in zip(results(native_model, phi, batch, v), exact, strict=True):
-        assert np.linalg.norm(a - b) <= 2e-4 * np.linalg.norm(b)
+    assert_near_the_layers(variant, model, single(model, np.random.default_rng(0), 3), 2e-4)
 
 
 def test_huge_logits_overflow_nothing(variant):
@@ -159,12 +164,7 @@ def test_a_dense_layer_may_have_very_many_inputs(variant):
     """With 120,000 of them an offset exceeded 32 bits, and C read outside of its memory."""
     model = Model((Dense(4), Tanh(), Dense(1)), (200_000,), SquaredError("mean"))
     phi, batch, v = single(model, np.random.default_rng(0), 2)
-    phi *= 1e-2
-    native_model = model.with_ops(native_kernels.load(variant, 1))
-    assert type(native_model) is NativeNetwork
-    exact = results(model, phi.astype(float), wide(batch), v.astype(float))
-    for a, b in zip(results(native_model, phi, batch, v), exact, strict=True):
-        assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
+    assert_near_the_layers(variant, model, (1e-2 * phi, batch, v), 1e-4)
 
 
 def test_memory_of_few_batch_sizes_is_kept(variant):
