@@ -11,10 +11,10 @@ class UsageError(ValueError):
     """
 
 
-def printable(text: str) -> str:
-    r"""Return `text` in one line, every control character written as its escape, such as ``\n`` or ``\x1b``.
+def printable(text: object) -> str:
+    r"""Return ``str(text)`` in one line, control characters as their escapes, such as ``\n`` or ``\x1b``.
 
-    File names and answers of servers may hold line breaks and terminal commands.  Verified by
-    ``tests/test_cli.py``.
+    File names, archives and answers of servers may hold line breaks and terminal commands.  Verified by
+    ``tests/test_errors.py``.
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -74,7 +74,7 @@ def _classify(args: argparse.Namespace) -> int:
         show_json({"classes": classes, "examples": len(examples), "images": results})
         return 0
     for i, file in enumerate(args.images):
-        show(f"{printable(str(file))}:")
+        show(f"{printable(file)}:")
         for mode, table in tables.items():
             best = printable(classes[table[i].argmax()])
             show(f"{mode.replace('_', '-'):>18}: {paint(best, BOLD)} {table[i].max():.1%}")

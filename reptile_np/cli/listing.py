@@ -167,7 +167,7 @@ def _export(args: argparse.Namespace, runs: Sequence[RunSummary]) -> int:
     for run in runs:
         first = of.setdefault((run.preset, run.seed), run)
         if first is not run:
-            both = f"{printable(str(first.path))} and {printable(str(run.path))}"
+            both = f"{printable(first.path)} and {printable(run.path)}"
             raise UsageError(f"--export: {both} are {run.preset} with seed {run.seed}; export one of them")
     copies = [str(export(run.path, args.export)) for run in runs]
     if args.json:

@@ -42,6 +42,9 @@ def add_to(commands: Commands) -> None:
     reproduce.add_argument("target", help="table1, table2, figure1, figure3, same-k, …")
     reproduce.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="default: 0,1,2")
     reproduce.add_argument("--only", metavar="GLOB", help="only presets of these names")
+    reproduce.add_argument(
+        "--tasks", type=positive, help="test tasks of an evaluation (default: 10,000 for the paper's tables)"
+    )
     reproduce.add_argument("--jobs", type=positive, help="runs at a time (default: all cores)")
     reproduce.add_argument(
         "--executor", metavar="dask:ADDRESS", help="the processes of a Dask cluster instead of this machine's"
@@ -82,7 +85,9 @@ def _reproduce(args: argparse.Namespace) -> int:
     target = targets.get(args.target)
     if args.only:
         target = target.only(args.only)
-    planned = reproduction.plan(target, args.seeds, args.out, settings=args.set, ops=args.ops, data=args.data)
+    planned = reproduction.plan(
+        target, args.seeds, args.out, settings=args.set, tasks=args.tasks, ops=args.ops, data=args.data
+    )
     left = [run for run in planned if not run.done()]
     if args.dry_run:
         return _say_what_would_run(args, planned, left)

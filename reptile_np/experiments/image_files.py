@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.experiments.specs import Source
 from reptile_np.tasks import decoding
 from reptile_np.tasks.archives import read_file
 from reptile_np.tasks.decoding import Conversion, Pixels
 from reptile_np.tasks.omniglot_files import SCANNED_SIDE
-from reptile_np.tasks.reports import one_line
 
 __all__ = ["class_folders", "read_image"]
 
@@ -71,7 +70,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     suffixes = decoding.suffixes()
     try:
         if not folder.is_dir():
-            raise UsageError(f"{one_line(folder)}: no such folder; give one with a folder for each class")
+            raise UsageError(f"{printable(folder)}: no such folder; give one with a folder for each class")
         classes = {
             sub.name: sorted(
                 file
@@ -82,10 +81,10 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
             if sub.is_dir() and not sub.name.startswith(".")
         }
     except OSError as error:
-        raise UsageError(f"{one_line(error.filename)}: cannot be read ({error.strerror})") from None
+        raise UsageError(f"{printable(error.filename)}: cannot be read ({error.strerror})") from None
     classes = {name: files for name, files in classes.items() if files}
     if not classes:
         raise UsageError(
-            f"{one_line(folder)}: no class folders with images in it; put the images of each class in one"
+            f"{printable(folder)}: no class folders with images in it; put the images of each class in one"
         )
     return classes

@@ -108,6 +108,7 @@ def plan(
     out: Path,
     *,
     settings: Sequence[str] = (),
+    tasks: int | None = None,
     ops: str = "auto",
     data: Path | None = None,
 ) -> list[PlannedRun]:
@@ -118,6 +119,8 @@ def plan(
     settings
         Changes of every preset, as ``--set`` takes them.  ``evaluation.tasks`` changes the tasks of the
         table's evaluations as well.
+    tasks
+        Test tasks of each of the table's evaluations; default: as `settings` or else `target` says.
 
     Raises
     ------
@@ -129,6 +132,8 @@ def plan(
         preset = presets.with_settings(presets.get(name), settings)
         if any(setting.startswith("evaluation.tasks=") for setting in settings):
             target = replace(target, tasks=preset.evaluation.tasks)
+        if tasks is not None:
+            target = replace(target, tasks=tasks)
         planned += [
             PlannedRun(preset, seed, out / f"{name}-seed{seed}", target.evaluations(preset), ops, data)
             for seed in seeds

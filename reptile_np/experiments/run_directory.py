@@ -258,7 +258,7 @@ def _read_config(values: Any) -> tuple[Preset, int]:
     version = values.get("format", 0)
     if version not in (0, FORMAT) or isinstance(version, bool):
         raise UsageError(
-            f"format {printable(str(version))} is not known to this version of reptile_np; use a newer one"
+            f"format {printable(version)} is not known to this version of reptile_np; use a newer one"
         )
     keys = {"format", "sha256", "preset", "seed"} if version else {"preset", "seed", "version"}
     if difference := keys ^ values.keys():

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
-from reptile_np.errors import UsageError
-from reptile_np.tasks.reports import NoteCallback, one_line, reason
+from reptile_np.errors import UsageError, printable
+from reptile_np.tasks.reports import NoteCallback, reason
 
 __all__ = ["ARCHIVE_SUFFIXES", "PICKLE_SUFFIXES", "Limits", "read_file", "read_files", "refuse", "stem"]
 
@@ -40,8 +40,8 @@ class Limits(NamedTuple):
     total_bytes: int
 
 
-class _BeyondLimit(Exception):
-    """An archive asks for more than its limits allow."""
+class _Refused(Exception):
+    """A member that no archive of images needs, or more than the limits allow."""
 
 
 def refuse(line: str) -> NoReturn:
@@ -86,19 +86,19 @@ def read_files(
             yield from _in_archive(path, wanted, limits)
     except UsageError:
         raise
-    except _BeyondLimit as error:
-        raise UsageError(f"{one_line(path)}: {error}") from error
+    except _Refused as error:
+        raise UsageError(f"{printable(path)}: {error}") from error
     # Damaged archives make zipfile, tarfile and the decompressors raise nearly any exception.
     except Exception as error:
-        if isinstance(error, OSError) and error.errno:
-            raise UsageError(f"{one_line(path)}: cannot be read ({reason(error)})") from error
-        raise UsageError(f"{one_line(path)}: damaged or cut short ({reason(error)}); get it again") from error
+        unreadable = isinstance(error, OSError) and error.errno
+        why = "cannot be read ({})" if unreadable else "damaged or cut short ({}); get it again"
+        raise UsageError(f"{printable(path)}: {why.format(reason(error))}") from error
 
 
 def _in_archive(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:
     if not path.is_file():
         why = "not a file or folder" if path.exists() else "no such file or folder"
-        raise UsageError(f"{one_line(path)}: {why}; give a folder or an archive")
+        raise UsageError(f"{printable(path)}: {why}; give a folder or an archive")
     with path.open("rb") as file:
         start = file.read(512)
         file.seek(0)
@@ -106,28 +106,28 @@ def _in_archive(path: Path, wanted: Callable[[str], bool], limits: Limits) -> It
             yield from _in_zip(path, wanted, limits)
         elif start.startswith(b"\x1f\x8b"):
             with gzip.open(file) as unzipped:
-                yield from _in_tar(path, unzipped, wanted, limits)
+                yield from _in_tar(unzipped, wanted, limits)
         elif start.startswith(b"\xfd7zXZ\x00"):
-            yield from _in_tar(path, _Xz(file), wanted, limits)
+            yield from _in_tar(_Xz(file), wanted, limits)
         elif start[257:262] == b"ustar":
-            yield from _in_tar(path, file, wanted, limits)
+            yield from _in_tar(file, wanted, limits)
         elif path.suffix.lower() in PICKLE_SUFFIXES or re.match(rb"\x80[\x02-\x05]", start):
             raise UsageError(
-                f"{one_line(path)}: a pickle, which can run any program when it is read; "
+                f"{printable(path)}: a pickle, which can run any program when it is read; "
                 "give the images as folders, zip or tar"
             )
         else:
             raise UsageError(
-                f"{one_line(path)}: not a whole zip or tar file (plain, gzip or xz); give one, or a folder"
+                f"{printable(path)}: not a whole zip or tar file (plain, gzip or xz); give one, or a folder"
             )
 
 
-def _check_member(path: Path, name: str, kind: int) -> None:
+def _check_member(name: str, kind: int) -> None:
     """Refuse a member that no archive of images needs; `kind` is its file type (stat)."""
     if name.startswith(("/", "\\")) or _DRIVE.match(name) or ".." in re.split(r"[/\\]", name):
-        raise UsageError(f"{one_line(path)}: {one_line(name)} is a path outside the archive; refused")
+        raise _Refused(f"{printable(name)} is a path outside the archive; refused")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise UsageError(f"{one_line(path)}: {one_line(name)} is a link, a device or a sparse file; refused")
+        raise _Refused(f"{printable(name)} is a link, a device or a sparse file; refused")
 
 
 class _Budget:
@@ -139,17 +139,17 @@ class _Budget:
     def add_file(self) -> None:
         self._files += 1
         if self._files > self._limits.files:
-            raise _BeyondLimit(f"more than {self._limits.files:,} files; refused")
+            raise _Refused(f"more than {self._limits.files:,} files; refused")
 
     def add_bytes(self, count: int) -> None:
         self._bytes += count
         if self._bytes > self._limits.total_bytes:
-            raise _BeyondLimit(f"more than {self._limits.total_bytes:,} bytes; refused")
+            raise _Refused(f"more than {self._limits.total_bytes:,} bytes; refused")
 
     def check_size(self, name: str, size: int) -> None:
         if not 0 <= size <= self._limits.file_bytes:
-            raise _BeyondLimit(
-                f"{one_line(name)} has {size:,} bytes, the limit is {self._limits.file_bytes:,}; refused"
+            raise _Refused(
+                f"{printable(name)} has {size:,} bytes, the limit is {self._limits.file_bytes:,}; refused"
             )
 
 
@@ -158,7 +158,7 @@ def _in_zip(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterat
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             budget.add_file()
-            _check_member(path, info.filename, stat.S_IFMT(info.external_attr >> 16))
+            _check_member(info.filename, stat.S_IFMT(info.external_attr >> 16))
             if info.is_dir() or not wanted(info.filename):
                 continue
             budget.check_size(info.filename, info.file_size)
@@ -166,9 +166,7 @@ def _in_zip(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterat
             yield info.filename, archive.read(info)  # checks the CRC
 
 
-def _in_tar(
-    path: Path, file: Any, wanted: Callable[[str], bool], limits: Limits
-) -> Iterator[tuple[str, bytes]]:
+def _in_tar(file: Any, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:
     budget = _Budget(limits)
     stream = _Stream(file, budget)
     with tarfile.TarFile(fileobj=stream) as archive:  # type: ignore[arg-type]  # reads, seeks, tells
@@ -177,7 +175,7 @@ def _in_tar(
             stream.header = 0
             budget.add_file()
             regular = (info.isreg() and not info.issparse()) or info.isdir()
-            _check_member(path, info.name, 0 if regular else stat.S_IFLNK)
+            _check_member(info.name, 0 if regular else stat.S_IFLNK)
             if info.isdir() or not wanted(info.name):
                 continue
             budget.check_size(info.name, info.size)
@@ -271,13 +269,13 @@ def read_file(path: Path, limit: int) -> bytes:
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # opening a FIFO would wait for ever, a device may never end
-            raise UsageError(f"{one_line(path)}: not a regular file")
+            raise UsageError(f"{printable(path)}: not a regular file")
         if about.st_size > limit:
-            raise UsageError(f"{one_line(path)}: {about.st_size:,} bytes, the limit is {limit:,}")
+            raise UsageError(f"{printable(path)}: {about.st_size:,} bytes, the limit is {limit:,}")
         with path.open("rb") as file:
             return file.read(about.st_size)
     except OSError as error:
-        raise UsageError(f"{one_line(path)}: cannot be read ({reason(error)})") from error
+        raise UsageError(f"{printable(path)}: cannot be read ({reason(error)})") from error
 
 
 def _walk(folder: Path, problem: NoteCallback) -> Iterator[Path]:
@@ -292,9 +290,9 @@ def _walk(folder: Path, problem: NoteCallback) -> Iterator[Path]:
                 continue
             about = path.stat()
             if (about.st_dev, about.st_ino) in seen:
-                problem(f"{one_line(path)}: a link to a folder that was already read; skipped")
+                problem(f"{printable(path)}: a link to a folder that was already read; skipped")
                 continue
             seen.add((about.st_dev, about.st_ino))
             stack += sorted((Path(entry.path) for entry in os.scandir(path)), reverse=True)
         except OSError as error:
-            problem(f"{one_line(path)}: {reason(error)}")
+            problem(f"{printable(path)}: {reason(error)}")

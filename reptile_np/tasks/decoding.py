@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reptile_np.errors import UsageError
-from reptile_np.tasks.reports import one_line, reason
+from reptile_np.errors import UsageError, printable
+from reptile_np.tasks.reports import reason
 
 __all__ = [
     "BATCH",
@@ -128,15 +128,15 @@ def opened(name: str, content: bytes, allowed: Sequence[str]) -> Iterator[Any]:
             width, height = image.size
             if width * height > LARGEST_IMAGE:
                 raise BadImage(
-                    f"{one_line(name)}: {width} x {height} pixels; the limit is {LARGEST_IMAGE:,}, resize it"
+                    f"{printable(name)}: {width} x {height} pixels; the limit is {LARGEST_IMAGE:,}, resize it"
                 )
             yield image
     except UsageError:
         raise
     except pillow().UnidentifiedImageError as error:
-        raise BadImage(f"{one_line(name)}: not an image of a format that is read here") from error
+        raise BadImage(f"{printable(name)}: not an image of a format that is read here") from error
     except Exception as error:
-        raise BadImage(f"{one_line(name)}: cannot be decoded ({reason(error)})") from error
+        raise BadImage(f"{printable(name)}: cannot be decoded ({reason(error)})") from error
 
 
 def convert(name: str, content: bytes, how: Conversion, allowed: Sequence[str]) -> Pixels:
@@ -167,12 +167,12 @@ def convert(name: str, content: bytes, how: Conversion, allowed: Sequence[str]) 
 def _eight_bit(name: str, image: Any) -> Any:
     """Return an image of 16-bit grey as one of 8 bits, and every other as it is."""
     if image.mode == "F":
-        raise BadImage(f"{one_line(name)}: floating point pixels have no agreed scale; save it with 8 bits")
+        raise BadImage(f"{printable(name)}: floating point pixels have no agreed scale; save it with 8 bits")
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > 65535:
-        raise BadImage(f"{one_line(name)}: 32-bit pixels have no agreed scale; save it with 8 or 16 bits")
+        raise BadImage(f"{printable(name)}: 32-bit pixels have no agreed scale; save it with 8 or 16 bits")
     return pillow().fromarray(((values + 128) // 257).astype(np.uint8))
 
 

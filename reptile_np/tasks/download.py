@@ -10,8 +10,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from reptile_np.errors import UsageError
-from reptile_np.tasks.reports import ProgressCallback, no_progress, one_line, reason
+from reptile_np.errors import UsageError, printable
+from reptile_np.tasks.reports import ProgressCallback, no_progress, reason
 
 __all__ = ["CHUNK", "TIMEOUT_SECONDS", "fetch"]
 
@@ -53,7 +53,7 @@ def fetch(
         _continue(url, part, progress)
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
         raise UsageError(
-            f"{one_line(url)}: {_reason(error)}; try again, or pass --from with a folder"
+            f"{printable(url)}: {_reason(error)}; try again, or pass --from with a folder"
         ) from error
     try:
         check(part)
@@ -103,5 +103,5 @@ def _open(url: str, start: int) -> http.client.HTTPResponse:
 def _reason(error: Exception) -> str:
     """Return the error in one line."""
     if type(error) is urllib.error.URLError:
-        return f"cannot connect ({one_line(error.reason)})"
+        return f"cannot connect ({printable(error.reason)})"
     return reason(error)

@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.tasks import decoding, image_cache, importing
 from reptile_np.tasks.archives import Limits, read_file, read_files
 from reptile_np.tasks.decoding import Conversion, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
 from reptile_np.tasks.importing import Plan, PlannedClass, read_table
-from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line, reason
+from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, reason
 
 __all__ = [
     "LARGEST_SIDE",
@@ -57,8 +57,8 @@ def load(source: str | Path, full: bool = False) -> CachedImages:
     manifest = image_cache.find(source, NAME)
     if manifest is None:
         raise UsageError(
-            f"{one_line(source)}: no images imported here; run: reptile-np data folder --from DIR --to "
-            f"{one_line(source)}"
+            f"{printable(source)}: no images imported here; run: reptile-np data folder --from DIR --to "
+            f"{printable(source)}"
         )
     return image_cache.load(manifest, full)
 
@@ -124,13 +124,13 @@ def import_folder(
     small = {name for name, keys in classes.items() if len(keys) < least_images}
     lines += skipped
     lines += [
-        f"class {one_line(name)}: {len(classes[name])} images, fewer than {least_images}; left out"
+        f"class {printable(name)}: {len(classes[name])} images, fewer than {least_images}; left out"
         for name in sorted(small)
     ]
     names = [name for name in classes if name not in small]
     if len(names) < 2:
         raise UsageError(
-            f"{one_line(source)}: {len(names)} classes of at least {least_images} images; "
+            f"{printable(source)}: {len(names)} classes of at least {least_images} images; "
             "give a folder with at least two class folders"
         )
     if splits is None:
@@ -138,13 +138,13 @@ def import_folder(
     else:
         split_of = _listed(Path(splits).expanduser(), set(classes))
         how_split = "given by a list"
-        lines += [f"class {one_line(name)}: in no split; left out" for name in names if name not in split_of]
+        lines += [f"class {printable(name)}: in no split; left out" for name in names if name not in split_of]
     for line in lines:
         note(line)
     planned = tuple(PlannedClass(n, split_of[n], tuple(classes[n])) for n in names if n in split_of)
     if missing := {"train", "test"} - {c.split for c in planned}:
         raise UsageError(
-            f"{one_line(splits)}: no {min(missing)} class has {least_images} images; name one that has"
+            f"{printable(splits)}: no {min(missing)} class has {least_images} images; name one that has"
         )
     plan = Plan(
         name=NAME,
@@ -193,7 +193,7 @@ def _list(
 
     digests = importing.survey(read_files(source, wanted, LIMITS, problem), progress)
     return digests, [
-        f"{kind}: {len(names):,} skipped, such as {one_line(names[0])}"
+        f"{kind}: {len(names):,} skipped, such as {printable(names[0])}"
         for kind, names in skipped.items()
         if names
     ]
@@ -225,10 +225,10 @@ def _listed(path: Path, names: set[str]) -> dict[str, Split]:
             raise ValueError(f"no folder of class {unknown[0]}")
     except KeyError as error:
         raise UsageError(
-            f"{one_line(path)}: split {one_line(error)}; give train, validation or test"
+            f"{printable(path)}: split {printable(error)}; give train, validation or test"
         ) from error
     except ValueError as error:
-        raise UsageError(f"{one_line(path)}: not a list of class,split ({reason(error)})") from error
+        raise UsageError(f"{printable(path)}: not a list of class,split ({reason(error)})") from error
     if not {"train", "test"} <= set(split_of.values()):
-        raise UsageError(f"{one_line(path)}: no training or no test class; name one of each at least")
+        raise UsageError(f"{printable(path)}: no training or no test class; name one of each at least")
     return split_of

@@ -19,11 +19,11 @@ from typing import Any, Literal, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.files import cache_directory
 from reptile_np.tasks.decoding import Conversion, Filter, Pixels
 from reptile_np.tasks.image_classes import Indices, Splits, selected
-from reptile_np.tasks.reports import one_line, reason
+from reptile_np.tasks.reports import reason
 
 __all__ = [
     "CHUNK",
@@ -140,7 +140,7 @@ def read_manifest(path: Path) -> Manifest:
             raise ValueError("altered")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"{one_line(path)}: not a whole manifest ({reason(error)}); import the data set again"
+            f"{printable(path)}: not a whole manifest ({reason(error)}); import the data set again"
         ) from error
     return manifest
 
@@ -226,7 +226,8 @@ class CachedImages:
             for split in get_args(Split)
         }
         if not len(parts["train"]) or not len(parts["test"]):
-            raise UsageError(f"{one_line(self.path)}: no training or no test classes; import it with a split")
+            why = "no training or no test classes"
+            raise UsageError(f"{printable(self.path)}: {why}; import it with a split")
         validation = selected(self, parts["validation"]) if len(parts["validation"]) else None
         return Splits(selected(self, parts["train"]), validation, selected(self, parts["test"]))
 
@@ -242,7 +243,7 @@ class CachedImages:
         for start in range(0, len(self._pixels(0)), step := max(1, CHUNK // self._image_bytes)):
             digest.update(np.ascontiguousarray(self._pixels(step)[start : start + step]))
         if digest.hexdigest() != self.manifest.content_sha256:
-            raise UsageError(f"{one_line(self.path)}: images have been altered; import the data set again")
+            raise UsageError(f"{printable(self.path)}: images have been altered; import the data set again")
 
     def _pixels(self, count: int) -> Pixels:
         """Return all images, mapped; `count` of them are about to be read."""
@@ -261,7 +262,7 @@ class CachedImages:
             return np.asarray(np.memmap(path, np.uint8, "r", len(header), self.manifest.shape))
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"{one_line(path)}: not the images of {self.path.name} ({reason(error)}); import them again"
+                f"{printable(path)}: not the images of {self.path.name} ({reason(error)}); import them again"
             ) from error
 
 

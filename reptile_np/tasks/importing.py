@@ -21,12 +21,12 @@ from pathlib import Path
 
 import reptile_np
 from reptile_np import files
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.tasks import decoding, image_cache
 from reptile_np.tasks.decoding import BadImage, Conversion, Pixels
 from reptile_np.tasks.image_cache import CachedClass, Manifest, Split
 from reptile_np.tasks.partial_import import Files, PartialImport, Reader
-from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line, reason
+from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, reason
 
 __all__ = ["Plan", "PlannedClass", "survey", "target_folder", "write"]
 
@@ -92,7 +92,7 @@ def survey(source: Files, progress: ProgressCallback = no_progress) -> dict[str,
     digests: dict[str, bytes] = {}
     for key, content in source:
         if key in digests:
-            raise UsageError(f"{one_line(key)}: comes twice; remove one of the two")
+            raise UsageError(f"{printable(key)}: comes twice; remove one of the two")
         digests[key] = hashlib.sha256(content).digest()
         if len(digests) % 1000 == 0:
             progress("listing", len(digests), None)
@@ -106,7 +106,7 @@ def target_folder(to: str | Path | None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{one_line(folder)}: cannot be made ({reason(error)}); choose another --to"
+            f"{printable(folder)}: cannot be made ({reason(error)}); choose another --to"
         ) from error
     return folder
 
@@ -155,7 +155,7 @@ def write(
             return manifest
     except OSError as error:
         raise UsageError(
-            f"{one_line(folder)}: cannot be written ({reason(error)}); make room, or choose another --to"
+            f"{printable(folder)}: cannot be written ({reason(error)}); make room, or choose another --to"
         ) from error
 
 
@@ -197,7 +197,7 @@ def _unchanged(plan: Plan, source: Files) -> Files:
     """Yield the files; a `UsageError` if one is not what it was when the source was listed."""
     for key, content in source:
         if hashlib.sha256(content).digest() != plan.digests[key]:
-            raise UsageError(f"{one_line(key)}: changed during the import; import it again")
+            raise UsageError(f"{printable(key)}: changed during the import; import it again")
         yield key, content
 
 
@@ -223,13 +223,13 @@ def _commit(
             kept.append((CachedClass(c.name, len(keys), c.split), keys))
         else:
             few = f"{len(keys)} usable images, fewer than {plan.least_images}"
-            left_out.append(f"class {one_line(c.name)}: {few}; left out")
+            left_out.append(f"class {printable(c.name)}: {few}; left out")
     if not kept:
-        raise UsageError(f"{one_line(plan.source)}: no class has {plan.least_images} usable images")
+        raise UsageError(f"{printable(plan.source)}: no class has {plan.least_images} usable images")
     for split in ("train", "test"):
         if split in {c.split for c in plan.classes} - {c.split for c, _ in kept}:
             raise UsageError(
-                f"{one_line(plan.source)}: no {split} class has {plan.least_images} usable images; "
+                f"{printable(plan.source)}: no {split} class has {plan.least_images} usable images; "
                 "give more, or other splits"
             )
     for line in left_out[len(plan.left_out) :]:
@@ -247,7 +247,7 @@ def _commit(
             digest.update(image)
         if plan.content_sha256 not in (None, digest.hexdigest()):
             raise UsageError(
-                f"{one_line(plan.source)}: the counts are those of {plan.name}, but the images are not; "
+                f"{printable(plan.source)}: the counts are those of {plan.name}, but the images are not; "
                 "get it again"
             )
     manifest = Manifest(

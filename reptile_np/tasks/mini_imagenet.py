@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.tasks import image_cache, importing
 from reptile_np.tasks.archives import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, Limits, read_file, read_files, stem
 from reptile_np.tasks.decoding import BadImage, Conversion, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
 from reptile_np.tasks.importing import Plan, PlannedClass, read_table
-from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, one_line
+from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress
 
 __all__ = ["CONVERSION", "NAME", "import_mini_imagenet", "load"]
 NAME = "mini-imagenet"
@@ -64,7 +64,7 @@ def load(source: str | Path | None = None, full: bool = False) -> CachedImages:
     """
     manifest = image_cache.find(source, NAME)
     if manifest is None:
-        place = "on this machine" if source is None else f"in {one_line(source)}"
+        place = "on this machine" if source is None else f"in {printable(source)}"
         raise UsageError(
             f"Mini-ImageNet: not imported {place}; run: reptile-np data mini-imagenet --from DIR"
         )
@@ -127,7 +127,7 @@ def find(source: Path) -> list[Path]:
         return [source]
     base = source.parent if source.is_file() else source
     if not base.is_dir():
-        raise UsageError(f"{one_line(source)}: no such file or folder; give the place of Mini-ImageNet")
+        raise UsageError(f"{printable(source)}: no such file or folder; give the place of Mini-ImageNet")
     places = [base, base / "mini-imagenet", base / "miniImagenet", base / "mini_imagenet"]
     for folder in filter(Path.is_dir, places):
         parts = [part for name in (*SPLITS, "images") if (part := _folder_or_archive(folder / name))]
@@ -141,11 +141,11 @@ def find(source: Path) -> list[Path]:
             return parts + lists
     if any(path.suffix.lower() in PICKLE_SUFFIXES for path in base.iterdir()):
         raise UsageError(
-            f"{one_line(base)}: only pickles, which can run any program when they are read; "
+            f"{printable(base)}: only pickles, which can run any program when they are read; "
             "give the images as folders or tar"
         )
     raise UsageError(
-        f"{one_line(base)}: no Mini-ImageNet here; expected train, val and test, as folders or .tar files, "
+        f"{printable(base)}: no Mini-ImageNet here; expected train, val and test, as folders or .tar files, "
         "or images with train.csv, val.csv and test.csv"
     )
 
@@ -194,7 +194,7 @@ def _add_list(lists: dict[Split, dict[str, str]], name: str, content: bytes) -> 
             raise ValueError("a filename comes twice")
     except ValueError as error:
         raise UsageError(
-            f"{one_line(name)}: not a list of filenames and labels ({one_line(error)})"
+            f"{printable(name)}: not a list of filenames and labels ({printable(error)})"
         ) from error
     lists[SPLITS[Path(name).stem]] = labels
 
@@ -207,7 +207,7 @@ def _places(
         filename: (split, label) for split, labels in lists.items() for filename, label in labels.items()
     }
     if len(listed) < sum(map(len, lists.values())):
-        raise UsageError(f"{one_line(source)}: an image is in two split lists; get the lists again")
+        raise UsageError(f"{printable(source)}: an image is in two split lists; get the lists again")
     places: dict[str, _Place] = {}
     nowhere = []
     for name in names:
@@ -216,7 +216,8 @@ def _places(
             place = _Place(split, label, filename)
             if split in lists and listed.get(filename) != (split, label):
                 raise UsageError(
-                    f"{one_line(source)}: {one_line(name)} is not in the list of {split} images; get it again"
+                    f"{printable(source)}: {printable(name)} is not in the list of {split} images; "
+                    "get it again"
                 )
         elif filename in listed:
             place = _Place(*listed[filename], filename)
@@ -226,10 +227,10 @@ def _places(
         places[name] = place
     if not places:
         raise UsageError(
-            f"{one_line(source)}: no image in a folder train/CLASS, val/CLASS or test/CLASS, or in a list"
+            f"{printable(source)}: no image in a folder train/CLASS, val/CLASS or test/CLASS, or in a list"
         )
     if nowhere:
-        return places, (f"{len(nowhere):,} images of no split, such as {one_line(nowhere[0])}; left out",)
+        return places, (f"{len(nowhere):,} images of no split, such as {printable(nowhere[0])}; left out",)
     return places, ()
 
 
@@ -245,12 +246,13 @@ def _plan(
     by_key: dict[str, bytes] = {}
     for name, place in places.items():
         if place.key in by_key:
-            raise UsageError(f"{one_line(source)}: {one_line(place.key)} is there twice; remove one of them")
+            again = printable(place.key)
+            raise UsageError(f"{printable(source)}: {again} is there twice; remove one of them")
         by_key[place.key] = digests[name]
         groups[place.split, place.label].append(place.key)
     labels = Counter(label for _, label in groups)
     if twice := sorted(label for label, count in labels.items() if count > 1):
-        raise UsageError(f"{one_line(source)}: class {one_line(twice[0])} is in two splits; get it again")
+        raise UsageError(f"{printable(source)}: class {printable(twice[0])} is in two splits; get it again")
     classes = tuple(
         PlannedClass(label, split, tuple(sorted(groups[split, label])))
         for split in OFFICIAL_CLASSES
@@ -277,14 +279,14 @@ def _compared(source: Path, plan: Plan, lists: dict[Split, dict[str, str]]) -> I
         least = 0 if split == "validation" else LEAST_CLASSES
         if not least <= len(classes) <= official:
             has = f"{len(classes)} {split} classes; Mini-ImageNet has {official}, {least} are needed"
-            raise UsageError(f"{one_line(source)}: {has}")
+            raise UsageError(f"{printable(source)}: {has}")
         if len(classes) < official:
             yield f"{split}: {len(classes)} of {official} classes"
         images = [len(c.keys) for c in classes]
         if max(images, default=0) > OFFICIAL_IMAGES:
             name = next(c.name for c in classes if len(c.keys) > OFFICIAL_IMAGES)
             raise UsageError(
-                f"{one_line(source)}: class {one_line(name)} has more than {OFFICIAL_IMAGES} images"
+                f"{printable(source)}: class {printable(name)} has more than {OFFICIAL_IMAGES} images"
             )
         if sum(images) < OFFICIAL_IMAGES * len(classes):
             yield f"{split}: {sum(images):,} of {OFFICIAL_IMAGES * len(classes):,} images of these classes"

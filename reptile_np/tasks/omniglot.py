@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.files import cache_directory
 from reptile_np.tasks import image_cache, importing, omniglot_files
 from reptile_np.tasks.decoding import Conversion
@@ -22,7 +22,7 @@ from reptile_np.tasks.image_cache import CachedImages
 from reptile_np.tasks.image_classes import ImageClasses, Splits, split_classes
 from reptile_np.tasks.importing import Plan, PlannedClass
 from reptile_np.tasks.omniglot_files import SETS, SIDE
-from reptile_np.tasks.reports import ProgressCallback, no_progress, one_line
+from reptile_np.tasks.reports import ProgressCallback, no_progress
 
 __all__ = [
     "ADDRESS",
@@ -108,7 +108,7 @@ def load(source: str | Path | None = None) -> CachedImages:
         manifest = import_omniglot(source)
     images = image_cache.load(manifest)
     if images.manifest.content_sha256 != OFFICIAL.sha256:
-        raise UsageError(f"{one_line(manifest)}: not Omniglot; run: reptile-np data omniglot")
+        raise UsageError(f"{printable(manifest)}: not Omniglot; run: reptile-np data omniglot")
     return images
 
 
@@ -117,8 +117,8 @@ def _refuse_former_cache(path: Path) -> None:
     former = path / FORMER_CACHE if path.is_dir() else path
     if former.suffix == ".npz" and former.is_file() and not any(path.glob("*.zip")):
         raise UsageError(
-            f"{one_line(former)}: made by an earlier version; delete it and run: "
-            f"reptile-np data omniglot --to {one_line(former.parent)}"
+            f"{printable(former)}: made by an earlier version; delete it and run: "
+            f"reptile-np data omniglot --to {printable(former.parent)}"
         )
 
 
@@ -162,13 +162,13 @@ def _plan(place: str, digests: dict[str, bytes]) -> Plan:
     counts = Counter(key.rpartition("/")[0] for key in digests)
     if len(counts) != OFFICIAL.characters:
         raise UsageError(
-            f"{one_line(place)}: {len(counts):,} characters, but Omniglot has {OFFICIAL.characters:,}; "
+            f"{printable(place)}: {len(counts):,} characters, but Omniglot has {OFFICIAL.characters:,}; "
             "both sets are needed, whole"
         )
     for character, count in sorted(counts.items()):
         if count != OFFICIAL.drawings_each:
             raise UsageError(
-                f"{one_line(place)}: {count} drawings of {one_line(character)}, but Omniglot has "
+                f"{printable(place)}: {count} drawings of {printable(character)}, but Omniglot has "
                 f"{OFFICIAL.drawings_each}; get it again"
             )
     keys = sorted(digests)

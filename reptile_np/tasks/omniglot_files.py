@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.tasks.archives import Limits, read_files
 from reptile_np.tasks.decoding import BadImage, Pixels, opened, pillow
-from reptile_np.tasks.reports import one_line
 
 __all__ = ["LIMITS", "SCANNED_SIDE", "SETS", "SIDE", "check_zip", "decode", "find", "read"]
 
@@ -37,14 +36,14 @@ def find(source: Path) -> list[Path]:
     if source.is_file():
         return _both_sets(source.parent) if source.stem in SETS else [source]
     if not source.is_dir():
-        raise UsageError(f"{one_line(source)}: no such file or folder; give the place of Omniglot")
+        raise UsageError(f"{printable(source)}: no such file or folder; give the place of Omniglot")
     for base in (source, *(source / sub for sub in ("omniglot", "python", "omniglot/python"))):
         if parts := _both_sets(base):
             return parts
         if any(base.glob("*/character[0-9][0-9]")):
             return [base]
     raise UsageError(
-        f"{one_line(source)}: no Omniglot here; expected {SETS[0]}.zip and {SETS[1]}.zip, "
+        f"{printable(source)}: no Omniglot here; expected {SETS[0]}.zip and {SETS[1]}.zip, "
         "or folders of these names"
     )
 
@@ -58,7 +57,7 @@ def _both_sets(base: Path) -> list[Path]:
                 parts.setdefault(name, path)
     if parts and len(parts) < len(SETS):
         missing = next(name for name in SETS if name not in parts)
-        raise UsageError(f"{one_line(base)}: {missing}.zip is missing; put it beside the other one")
+        raise UsageError(f"{printable(base)}: {missing}.zip is missing; put it beside the other one")
     return list(parts.values())
 
 
@@ -77,7 +76,7 @@ def read(parts: list[Path], wanted: Callable[[str], bool] = lambda key: True) ->
 def check_zip(path: Path) -> None:
     """Raise `UsageError` unless `path` is a whole zip file with drawings in it."""
     if not sum(1 for _ in read([path])):
-        raise UsageError(f"{one_line(path)}: no Omniglot drawings in this file; check the address")
+        raise UsageError(f"{printable(path)}: no Omniglot drawings in this file; check the address")
 
 
 def decode(key: str, content: bytes) -> Pixels:
@@ -95,7 +94,7 @@ def decode(key: str, content: bytes) -> Pixels:
         if (image.size, image.mode) != ((SCANNED_SIDE, SCANNED_SIDE), "1"):
             width, height = image.size
             raise BadImage(
-                f"{one_line(key)}: {width} x {height} pixels, mode {image.mode}; "
+                f"{printable(key)}: {width} x {height} pixels, mode {image.mode}; "
                 f"Omniglot's are {SCANNED_SIDE} x {SCANNED_SIDE}, mode 1"
             )
         reduced = image.resize((SIDE, SIDE), pillow().Resampling.NEAREST)

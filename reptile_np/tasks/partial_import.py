@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 from reptile_np.tasks.decoding import BadImage, Conversion, Pixels, decode_all
-from reptile_np.tasks.reports import ProgressCallback, one_line
+from reptile_np.tasks.reports import ProgressCallback
 
 __all__ = ["SYNC_EVERY", "Files", "PartialImport", "Reader"]
 
@@ -88,7 +88,7 @@ class PartialImport:
                     flags.write(self._done.tobytes())
                     _sync(flags)
         if missing:
-            raise UsageError(f"{one_line(min(missing))}: removed during the import; import it again")
+            raise UsageError(f"{printable(min(missing))}: removed during the import; import it again")
         return bad
 
     def images(self, keys: Iterable[str]) -> Iterator[bytes]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["NoteCallback", "ProgressCallback", "no_notes", "no_progress", "one_line", "reason"]
+from reptile_np.errors import printable
+
+__all__ = ["NoteCallback", "ProgressCallback", "no_notes", "no_progress", "reason"]
 
 ProgressCallback = Callable[[str, int, int | None], None]
 """Called with the job's name, the amount done, and the total (None: not known)."""
@@ -21,16 +23,10 @@ def no_notes(line: str) -> None:
     """Ignore a note."""
 
 
-def one_line(text: object) -> str:
-    """Return the text in one line without control characters, so that a terminal shows it as it is.
+def reason(error: BaseException) -> str:
+    """Return in one line why an operation failed: the system's words, else the error's, else its type.
 
-    File names, archives and servers choose such text; an escape sequence in it must not reach the terminal.
     Verified by ``tests/tasks/test_reports.py``.
     """
-    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
-
-
-def reason(error: BaseException) -> str:
-    """Return in one line why an operation failed: the system's words, else the error's, else its type."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return one_line(text) or type(error).__name__
+    return printable(" ".join(str(text).split())) or type(error).__name__

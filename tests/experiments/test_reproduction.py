@@ -99,6 +99,14 @@ def test_a_dry_run_says_what_is_done_and_what_is_left_and_changes_nothing(tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_an_evaluation_may_have_another_number_of_tasks(undisturbed, capsys):
+    assert main(command(undisturbed, "--tasks", "3", "--dry-run")) == 0
+    assert "0 of 6 runs are left" in capsys.readouterr().out
+    assert main(command(undisturbed, "--tasks", "4", "--dry-run")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("  evaluate 1-shot" in line for line in lines) == 6
+
+
 def test_the_longest_run_is_the_first():
     planned = plan(TARGETS["table2"], (0, 1), Path("/nowhere"))
     left = [run.seconds_left() for run in planned]

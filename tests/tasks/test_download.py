@@ -111,5 +111,5 @@ def test_what_a_server_says_is_shown_without_control_characters(tmp_path):
         with pytest.raises(UsageError) as caught:
             fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/file", tmp_path / "file", accept)
         thread.join()
-    assert "HTTP Error 404: ?[31mGone?" in str(caught.value)
+    assert r"HTTP Error 404: \x1b[31mGone\x07" in str(caught.value)
     assert str(caught.value).isprintable()

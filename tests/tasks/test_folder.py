@@ -164,7 +164,7 @@ def test_files_that_are_no_files_are_named_and_skipped(tmp_path):
 
 def test_a_name_with_line_breaks_and_escapes_is_shown_in_one_line(tmp_path):
     _, lines = imported(tmp_path, {**photos(), "class 00/\x1b[31m\nred.png": b"x"})
-    assert lines == ["class 00/?[31m red.png: not an image of a format that is read here"]
+    assert lines == [r"class 00/\x1b[31m\nred.png: not an image of a format that is read here"]
 
 
 @pytest.mark.parametrize(
