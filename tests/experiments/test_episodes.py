@@ -77,9 +77,12 @@ def test_tasks_that_the_data_cannot_give_are_refused_when_the_experiment_is_made
     assert "\n" not in str(error.value)
 
 
-def test_a_batch_without_replacement_inside_it_is_at_most_the_support_set():
-    with pytest.raises(UsageError, match=r"inner\.batch=51: at most 50"):
-        experiment("glyphs-5way", "tasks.replacement=true", "inner.batch=51")
+@pytest.mark.parametrize("tail", [0, 2])
+def test_a_batch_without_replacement_inside_it_is_at_most_the_support_set_without_the_tail(tail):
+    settings, most = ("tasks.replacement=true", f"tasks.tail_shots={tail}"), 5 * (10 - tail)
+    assert len(glyphs(*settings, f"inner.batch={most}").training(0, 0)[0][0]) == most
+    with pytest.raises(UsageError, match=rf"inner\.batch={most + 1}: at most {most}"):
+        experiment("glyphs-5way", *settings, f"inner.batch={most + 1}")
 
 
 def test_the_largest_tasks_that_the_data_can_give_are_accepted():

@@ -148,6 +148,25 @@ def test_pools_that_leave_rows_out_or_reach_over_the_border_have_the_layers_resu
     assert_near_the_layers(variant, model, single(model, np.random.default_rng(0), 3), 2e-4)
 
 
+@pytest.mark.parametrize("pool_first", [False, True])
+@pytest.mark.parametrize("size", [2, 3])
+def test_of_equal_maxima_in_a_window_the_first_counts(variant, size, pool_first):
+    """Outputs of a window are equal; the gradient of a second channel, whose weights are 0, tells which."""
+    pool, norm = MaxPool(size=size, stride=size), BatchNorm(0.1)
+    order = (pool, norm) if pool_first else (norm, pool)
+    layers = (Conv2d(filters=5, size=1, before_batch_norm=True), *order, Relu(), Flatten(), Dense(3))
+    model = Model(layers, (4 * size, 4 * size, 2), SoftmaxCrossEntropy("mean"))
+    phi, (x, y), v = single(model, np.random.default_rng(0), 3)
+    kernel = model.layout.views(phi)["conv/kernel"]
+    kernel[:, :, 1] = 0
+    x[..., 0] = x[:, ::size, ::size, 0].repeat(size, 1).repeat(size, 2)
+    assert_near_the_layers(variant, model, (phi, (x, y), v), 2e-4)
+    first, last = x.astype(float), x.astype(float)
+    last[..., 1] = last.reshape(3, 4, size, 4, size, 2)[:, :, ::-1, :, ::-1, 1].reshape(last.shape[:3])
+    first, last = (model.loss_and_grad(phi.astype(float), (images, y))[1] for images in (first, last))
+    assert np.linalg.norm(first - last) > 0.01 * np.linalg.norm(first)
+
+
 def test_huge_logits_overflow_nothing(variant):
     """A softmax of logits beyond 100 is computed from their differences to the largest."""
     model = omniglot_cnn(5, filters=3)
