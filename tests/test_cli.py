@@ -1,7 +1,6 @@
 """The command line: the contract's keys and exit codes, and one clear line for every mistake."""
 
 import json
-import math
 import re
 import subprocess
 import sys
@@ -74,8 +73,6 @@ def test_evaluate_prints_both_modes_with_intervals(capsys, tmp_path):
         (0.9554, 0.0018, "95.54% ± 0.18%"),
         (0.99, 0.0196, "99.00% (97.04% to 100.00%)"),
         (0.01, 0.0196, "1.00% (0.00% to 2.96%)"),
-        (0.8, math.nan, "80.00% (one task: no interval)"),
-        (0.8, None, "80.00% (one task: no interval)"),
     ],
 )
 def test_no_interval_reaches_beyond_0_or_100_percent(mean, half, text):

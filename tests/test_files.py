@@ -27,6 +27,13 @@ def test_the_file_appears_with_its_last_byte(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_what_is_not_a_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="Not a regular file"):
+        write(tmp_path / "pipe")
+    assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
+
+
 def interrupted_write(path):
     with replacing(path) as file:
         file.write(b"half")

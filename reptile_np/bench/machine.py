@@ -43,10 +43,11 @@ def _processor() -> str:
             facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in file)}
     except OSError:
         return platform.processor() or platform.machine()
-    flags = facts.get("flags", "").split()
-    vectors = [name for name in ("avx2", "fma", "avx512f") if name in flags]
-    family = f"family {facts.get('cpu family')} model {facts.get('model')}"
-    return f"{facts.get('model name', platform.machine())} ({family}; {' '.join(vectors)})"
+    flags = facts.get("flags", facts.get("Features", "")).split()  # x86; ARM
+    vectors = " ".join(name for name in ("avx2", "fma", "avx512f", "asimd") if name in flags)
+    family = f"family {facts['cpu family']} model {facts.get('model')}" if "cpu family" in facts else ""
+    details = "; ".join(filter(None, (family, vectors)))
+    return facts.get("model name", platform.machine()) + (f" ({details})" if details else "")
 
 
 def cores() -> int:

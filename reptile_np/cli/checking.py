@@ -9,6 +9,7 @@ from pathlib import Path
 from reptile_np.cli import signals
 from reptile_np.cli.arguments import Commands, add_json, json_file, positive, seconds
 from reptile_np.cli.terminal import GREEN, RED, note, paint, show, show_json
+from reptile_np.files import replacing
 
 __all__ = ["add_to"]
 
@@ -71,7 +72,8 @@ def _bench(args: argparse.Namespace) -> int:
     signals.raise_instead()  # to end the child process
     result = runner.run(args.seconds or runner.SECONDS, args.threads, works=args.works, quiet=args.quiet)
     if args.json not in (None, "-"):
-        Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
+        with replacing(Path(args.json)) as file:
+            file.write((json.dumps(result, indent=2) + "\n").encode())
     if args.json:
         show_json(result)
     else:

@@ -112,6 +112,7 @@ def _needed(args: argparse.Namespace, name: str, option: str) -> str | Path:
 def _refuse_options_of_others(args: argparse.Namespace) -> None:
     for dataset, names in OPTIONS.items():
         for name in names:
-            if dataset != args.dataset and getattr(args, name) not in (None, False):
+            value = getattr(args, name)
+            if dataset != args.dataset and value is not None and value is not False:
                 option = name.replace("_", "-")
                 raise UsageError(f"data {args.dataset} --{option}: is for data {dataset}; leave it out")

@@ -136,6 +136,8 @@ def _runs(args: argparse.Namespace) -> int:
     from reptile_np.experiments import run_list
 
     if args.compare:
+        if args.export:
+            raise UsageError("--compare and --export: choose one of them")
         return _compare(args)
     summaries = run_list.find(args.directory)
     if args.export:

@@ -6,6 +6,8 @@ Verified by ``tests/cli/test_reproducing.py``.
 from __future__ import annotations
 
 import argparse
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -94,7 +96,8 @@ def _reproduce(args: argparse.Namespace) -> int:
     failures = [] if args.table else _run(args, left)
     _show_table(args, target, planned)
     for run, error in failures:
-        note(f"{run.name}: {error}")
+        expected = isinstance(error, (UsageError, OSError))
+        note(f"{run.name}: {error}" if expected else f"{run.name}: {type(error).__name__}: {error}")
     return 1 if failures else 0
 
 
@@ -151,11 +154,7 @@ def _run(args: argparse.Namespace, left: Sequence[PlannedRun]) -> list[tuple[Pla
     signals.raise_instead()  # to let the worker processes save
     watch = (lambda: None) if args.quiet else _Status(left).show
     results = parallel.run_all(work, left, partial(_executor, args, len(left)), watch=watch)
-    failures = [(run, error) for run, error in zip(left, results, strict=True) if error is not None]
-    for _, error in failures:
-        if not isinstance(error, (UsageError, OSError, MemoryError)):
-            raise error
-    return failures
+    return [(run, error) for run, error in zip(left, results, strict=True) if error is not None]
 
 
 def _executor(args: argparse.Namespace, runs: int) -> AbstractContextManager[Executor]:
@@ -163,6 +162,8 @@ def _executor(args: argparse.Namespace, runs: int) -> AbstractContextManager[Exe
 
     if args.executor is None:
         return parallel.worker_processes(_jobs(args, runs))
+    if args.jobs is not None:
+        raise UsageError("--executor and --jobs: choose one of them; a cluster has its own number of workers")
     kind, _, address = args.executor.partition(":")
     if kind != "dask" or not address:
         raise UsageError(f"--executor {args.executor}: write dask:ADDRESS, such as dask:tcp://10.0.0.1:8786")
@@ -177,7 +178,7 @@ class _Status:
 
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
         self._runs = runs
-        self._began: dict[tuple[str, str], tuple[float, int]] = {}
+        self._began: dict[tuple[str, str], tuple[float, int, int]] = {}
         self._shown = 0
         self._last = float("-inf")
         self._in_place = sys.stderr is not None and sys.stderr.isatty()
@@ -189,6 +190,10 @@ class _Status:
             return
         self._last = now
         lines = [line for run in self._runs if (line := self._line(run, now))]
+        room = shutil.get_terminal_size().lines - 2
+        if self._in_place and len(lines) > room > 0:  # those at work first
+            lines.sort(key=lambda line: line.endswith((": done", ": waiting")))
+            lines = [*lines[: room - 1], f"… and {len(lines) - room + 1} more"]
         try:
             if self._shown:
                 sys.stderr.write(f"\x1b[{self._shown}F\x1b[J")
@@ -207,7 +212,10 @@ class _Status:
             state = "done" if run.done() else "waiting"
             return f"{run.name}: {state}" if self._in_place else ""
         what, done, total = progress
-        began, first = self._began.setdefault((run.name, what), (now, done))
+        began, first, last = self._began.get((run.name, what), (now, done, done))
+        if done < last:  # the next evaluation, or the run was begun again
+            began, first = now, done
+        self._began[run.name, what] = began, first, done
         left = f"{duration((now - began) / (done - first) * (total - done))} to go" if done > first else ""
         what = what.partition(" ")[0]
         return f"{run.name}: {what} {done:,}/{total:,}  {left}"
@@ -217,8 +225,7 @@ def _show_table(args: argparse.Namespace, target: Target, planned: Sequence[Plan
     from reptile_np.experiments import comparison
     from reptile_np.files import replacing
 
-    order = {name: place for place, name in enumerate(target.presets)}
-    table = comparison.rows(sorted(planned, key=lambda run: (order[run.preset.name], run.seed)))
+    table = comparison.rows(target, planned)
     title = target.title + (f" (changed: {', '.join(args.set)})" if args.set else "")
     if args.markdown:
         with replacing(args.markdown) as file:
@@ -232,5 +239,13 @@ def _show_table(args: argparse.Namespace, target: Target, planned: Sequence[Plan
         show(line)
     missing = sum(not run.done() for run in planned)
     if missing:
-        command = f"{program_name()} reproduce {target.name} --out {args.out}"
-        note(f"{missing} of {len(planned)} runs are not done; see: {command} --dry-run")
+        note(f"{missing} of {len(planned)} runs are not done; see: {_same_runs(args)} --dry-run")
+
+
+def _same_runs(args: argparse.Namespace) -> str:
+    """Return the command that names the runs of `args`."""
+    words = ["reproduce", args.target, "--seeds", ",".join(map(str, args.seeds)), "--out", str(args.out)]
+    words += ["--only", args.only] if args.only else []
+    words += ["--tasks", str(args.tasks)] if args.tasks else []
+    words += [word for setting in args.set for word in ("--set", setting)]
+    return f"{program_name()} {shlex.join(words)}"

@@ -6,7 +6,6 @@ Verified by ``tests/test_cli.py``.
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -97,14 +96,14 @@ def _presets_and_keys() -> str:
 
 def _train(args: argparse.Namespace) -> int:
     one_blas_thread()
-    from reptile_np.experiments import runs
+    from reptile_np.experiments import presets, runs
     from reptile_np.experiments.backend import choose_ops, kernels_missing
 
     preset, seed = _what_to_train(args)
     ops = choose_ops(args.ops, args.threads)
     if args.ops == "auto" and (missing := kernels_missing()):
         note(missing)
-    if args.out is None and _seconds_of(preset) > A_MINUTE:
+    if args.out is None and presets.seconds(preset) > A_MINUTE:
         folder = f"runs/{preset.name}-seed{seed}"
         note(f"nothing of this run will be kept, φ neither; to keep it, stop and add: --out {folder}")
     signals.raise_instead()  # to save the run's state
@@ -155,14 +154,6 @@ def _how_to_go_on(args: argparse.Namespace) -> str:
         if value not in (None, "auto"):
             words += [option, str(value)]
     return f"stopped; go on with: {program_name()} {shlex.join(words)}"
-
-
-def _seconds_of(preset: Preset) -> float:
-    """Return roughly what a preset takes with native kernels, from its cost and its number of outer steps."""
-    from reptile_np.experiments import presets
-
-    original = presets.get(preset.name)
-    return 3600 * original.hours * preset.outer.steps / original.outer.steps
 
 
 def _before_and_after(preset: Preset, result: Mapping[str, Any]) -> Iterator[str]:
@@ -230,18 +221,16 @@ def _compare(args: argparse.Namespace, ops: Ops, options: Mapping[str, Any]) -> 
     return 0
 
 
-def interval(mean: float, half: float | None, digits: int) -> str:
+def interval(mean: float, half: float, digits: int) -> str:
     """Return an accuracy with its 95 % interval: "95.5% ± 0.2%", or the interval's ends, cut at 0 and 100 %.
 
     Parameters
     ----------
     mean, half
-        Fractions; `half` is half of the interval's width, None or NaN for a single task, which has none.
+        Fractions; `half` is half of the interval's width.
     digits
         After the decimal point.
     """
-    if half is None or math.isnan(half):
-        return f"{mean:.{digits}%} (one task: no interval)"
     if mean - half >= 0 and mean + half <= 1:
         return f"{mean:.{digits}%} ± {half:.{digits}%}"
     low, high = max(mean - half, 0.0), min(mean + half, 1.0)

@@ -7,8 +7,7 @@
     inner_…       the inner optimiser's state: inner_m, inner_v (n,) and inner_t for Adam
     outer_…       the outer optimiser's state
 
-Empty arrays (the m of Adam with beta1 = 0) are not stored.  Files of format 0, which have neither checksum
-nor names (``inner/0``, …), can still be read.
+Empty arrays (the m of Adam with beta1 = 0) are not stored.
 
 Verified by ``tests/experiments/test_checkpoints.py`` (kills in the middle of a write, damaged files).
 """
@@ -109,11 +108,9 @@ def load_step(path: Path, template: Step) -> Step:
         raise UsageError(f"{path}: not a file")
     try:
         arrays = _read(path)
-        if "inner/0" in arrays or "format" not in arrays:
-            arrays = _named_as_format_1(arrays, template)
-        elif arrays["format"].item() != FORMAT:
+        if arrays["format"].item() != FORMAT:
             raise ValueError(f"format {arrays['format'].item()} is not known to this version of reptile_np")
-        elif arrays["sha256"].item() != _checksum(_content(arrays)):
+        if arrays["sha256"].item() != _checksum(_content(arrays)):
             raise ValueError("its content does not have its checksum")
         return _step(_content(arrays), template)
     except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
@@ -150,18 +147,6 @@ def _state_arrays(step: Step) -> dict[str, Array]:
         for loop, state in (("inner", step.inner_state), ("outer", step.outer_state))
         for field, value in zip(getattr(state, "_fields", ()), state, strict=True)
     }
-
-
-def _named_as_format_1(arrays: Mapping[str, Array], template: Step) -> dict[str, Array]:
-    """Return the arrays of format 0, which numbered the fields of a state, under their names."""
-    named = {name: arrays[name] for name in ("done", "phi")}
-    for loop, state in (("inner", template.inner_state), ("outer", template.outer_state)):
-        numbered = [name for name in arrays if name.startswith(f"{loop}/")]
-        if len(numbered) != len(state):
-            raise ValueError(f"{len(numbered)} arrays of the {loop} optimiser instead of {len(state)}")
-        for i, field in enumerate(getattr(state, "_fields", ())):
-            named[f"{loop}_{field}"] = arrays[f"{loop}/{i}"]
-    return {name: array for name, array in named.items() if array.size}
 
 
 def _step(arrays: dict[str, Array], template: Step) -> Step:

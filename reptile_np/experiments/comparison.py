@@ -13,6 +13,7 @@ from functools import partial
 from itertools import groupby
 
 from reptile_np.experiments.reproduction import PlannedRun
+from reptile_np.experiments.targets import Target
 
 __all__ = ["COST", "MODES", "PAPER", "Columns", "Row", "columns", "rows", "to_json", "to_markdown", "to_text"]
 
@@ -82,9 +83,11 @@ class Row:
         return abs(self.difference) <= self.plus_minus + ours
 
 
-def rows(planned: Sequence[PlannedRun]) -> list[Row]:
-    """Return the cells of a table from the records of its runs, in the order of the runs' presets."""
+def rows(target: Target, planned: Sequence[PlannedRun]) -> list[Row]:
+    """Return the cells of a table from the records of its runs, in the order of the target's presets."""
     table = []
+    order = {name: place for place, name in enumerate(target.presets)}
+    planned = sorted(planned, key=lambda run: (order[run.preset.name], run.seed))
     for _, group in groupby(planned, key=lambda run: run.preset.name):
         runs = list(group)
         for spec in runs[0].evaluations:
@@ -101,7 +104,7 @@ def rows(planned: Sequence[PlannedRun]) -> list[Row]:
             for mode in MODES:
                 scores = [done[seed]["accuracy"][mode] for seed in seeds]
                 means = [100 * score["mean"] for score in scores]
-                halves = [100 * (score["ci95"] or math.nan) for score in scores]
+                halves = [100 * score["ci95"] for score in scores]
                 published = preset.published.get((spec.shots, mode))  # type: ignore[call-overload]
                 what = f"{spec.shots}-shot {mode.replace('_', '-')}"
                 numbers = (*_summary(means, halves), *(published or ()))
@@ -116,8 +119,8 @@ def _summary(
     if not means:
         return None, None, None
     spread = statistics.stdev(means) if len(means) > 1 else None
-    half = math.hypot(*halves) / len(halves) if halves else math.nan
-    return statistics.fmean(means), spread, half if math.isfinite(half) else None
+    half = math.hypot(*halves) / len(halves) if halves else None
+    return statistics.fmean(means), spread, half
 
 
 def columns(table: Sequence[Row]) -> Columns:

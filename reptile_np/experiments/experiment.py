@@ -34,7 +34,7 @@ from reptile_np.meta.optimizers import Adam, Clipped, HeavyBall, Sgd, linear_ann
 from reptile_np.meta.training import Step, begin, meta_train
 from reptile_np.nn import models
 from reptile_np.nn.models import Model
-from reptile_np.nn.ops import Ops
+from reptile_np.nn.ops import NUMPY, Ops
 
 __all__ = [
     "KEEP",
@@ -58,8 +58,8 @@ class Experiment:
     `inner` is the inner optimiser, in training and in evaluation.  ``outer(i)`` is the outer optimiser of
     outer step i = 0, 1, …, with that step's learning rate.  `data` is the folder that was asked for.
 
-    Pickled, an experiment is its preset, seed, name of kernels and data folder; it is made again, once,
-    with one thread, in the process that reads the pickle.
+    Pickled, an experiment is its preset, seed and data folder.  It is made again, once, with NumPy, in the
+    process that reads the pickle: for its episodes, because a model is pickled by itself.
     """
 
     preset: Preset
@@ -73,7 +73,7 @@ class Experiment:
     data: Path | None = None
 
     def __reduce__(self) -> Any:
-        return _made_again, (self.preset, self.seed, self.model.ops.name, self.data)
+        return _made_again, (self.preset, self.seed, self.data)
 
     def start(self) -> Step:
         """Return the state before the first outer step: φ from the stream "init"."""
@@ -186,7 +186,7 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
     ------
     UsageError
         For settings that contradict each other or cannot fit into memory, and for data that are missing,
-        damaged or too few, for training and for the preset's evaluation.
+        damaged, or too few to train on.
     """
     check_settings(preset)
     model, scoring = network(preset)
@@ -194,7 +194,7 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
     model = model.with_ops(ops)
     data = _absolute(data) if data is not None else None
     inner = inner_optimizer(preset.inner, model)
-    experiment = Experiment(
+    return Experiment(
         preset=preset,
         seed=seed,
         model=model,
@@ -205,8 +205,6 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
         scoring=scoring,
         data=data,
     )
-    experiment.episodes.check_evaluation(preset.evaluation, "test")
-    return experiment
 
 
 def network(preset: Preset) -> tuple[Model, Scoring]:
@@ -276,5 +274,5 @@ def _episode(experiment: Experiment, spec: EvaluationSpec, split: Split, at: int
 
 
 @lru_cache(maxsize=4)
-def _made_again(preset: Preset, seed: int, ops: str, data: Path | None) -> Experiment:
-    return make_experiment(preset, seed, choose_ops(ops, threads=1), data)
+def _made_again(preset: Preset, seed: int, data: Path | None) -> Experiment:
+    return make_experiment(preset, seed, NUMPY, data)

@@ -44,6 +44,8 @@ def as_inputs(
     try:
         x = np.asarray(images)
     except ValueError:  # arrays of different shapes
+        if len(images) == 1:
+            raise UsageError("the rows of an image differ in length; give each as many pixels") from None
         if not resize:
             raise UsageError("images have different sizes; make them equal, or set resize=True") from None
         each = [as_inputs([image], shape, resize=True, recolour=recolour) for image in images]

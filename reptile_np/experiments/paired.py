@@ -8,8 +8,6 @@ Verified by ``tests/experiments/test_paired.py``.
 from __future__ import annotations
 
 import math
-from concurrent.futures import Executor
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,22 +70,24 @@ def compare(
             f"--compare: {first.name} with seed {seed} and {second.name} with seed {other_seed} do not have "
             "the same test tasks; compare runs of one seed, source, and numbers of ways and queries"
         )
-    shots = shots or first.evaluation.shots
-    fractions, result = [], {"split": split, "tasks": tasks, "shots": shots, "ways": first.tasks.ways}
-    for name, run, (preset, _) in zip("ab", saved, configs, strict=True):
-        preset = replace(preset, evaluation=replace(preset.evaluation, tasks=tasks, shots=shots))
+    shots = first.evaluation.shots if shots is None else shots
+    made = []  # both, before the first is evaluated: a mistake about the second is said at once
+    for name, run, (preset, _) in zip("AB", saved, configs, strict=True):
+        spec = replace(preset.evaluation, tasks=tasks, shots=shots)
         experiment = make_experiment(preset, seed, ops, data)
-        step = run.load(experiment.start())
+        experiment.check_evaluation(spec, split)
         if environment.other_images(run.sittings(), experiment.episodes.images_sha256):
-            notice(f"{name.upper()}: {environment.TESTED_ON_OTHERS}")
-        with ExitStack() as stack:
-            executor: Executor | None = stack.enter_context(processes(job_count(jobs, tasks)))
-            progress = Progress(f"evaluate {name.upper()}", tasks, quiet=quiet).over
-            scores = experiment.evaluate(step, split=split, executor=executor, progress=progress)
-        assert isinstance(scores, ClassificationScores)
-        about = {"preset": preset.name, "seed": seed, "outer_steps": step.done}
-        result[name] = {**about, **scores.to_json()}  # type: ignore[assignment]
-        fractions.append({mode: accuracy.fractions for mode, accuracy in scores.accuracy.items()})
+            notice(f"{name}: {environment.TESTED_ON_OTHERS}")
+        made.append((name, experiment, spec, run.load(experiment.start())))
+    fractions, result = [], {"split": split, "tasks": tasks, "shots": shots, "ways": first.tasks.ways}
+    with processes(job_count(jobs, tasks)) as executor:
+        for name, experiment, spec, step in made:
+            progress = Progress(f"evaluate {name}", tasks, quiet=quiet).over
+            scores = experiment.evaluate(step, spec, split, executor=executor, progress=progress)
+            assert isinstance(scores, ClassificationScores)
+            about = {"preset": experiment.preset.name, "seed": seed, "outer_steps": step.done}
+            result[name.lower()] = {**about, **scores.to_json()}  # type: ignore[assignment]
+            fractions.append({mode: accuracy.fractions for mode, accuracy in scores.accuracy.items()})
     difference = {}
     for mode in fractions[0]:
         d = fractions[0][mode] - fractions[1][mode]

@@ -121,8 +121,8 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
 def dask_executor(address: str) -> Iterator[Executor]:
     """Yield the executor of the Dask cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
 
-    Its workers must see the same files under the same paths.  A worker that is lost is no concern of the
-    caller: Dask gives its work to another one.
+    Its workers must see the same files under the same paths.  Work whose worker is lost is given to another
+    one by Dask, three times; then its future raises Dask's `KilledWorker`.
 
     Raises
     ------

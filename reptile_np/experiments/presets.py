@@ -37,6 +37,8 @@ __all__ = [
     "describe",
     "from_json",
     "get",
+    "original",
+    "seconds",
     "setting_keys",
     "to_json",
     "with_settings",
@@ -136,6 +138,17 @@ def describe(preset: Preset) -> dict[str, Any]:
         "gradients": preset.gradients,
         "published": [{**cell._asdict(), **result._asdict()} for cell, result in preset.published.items()],
     }
+
+
+def original(preset: Preset) -> Preset:
+    """Return our preset of the same name, whose settings may differ; `preset` itself if there is none."""
+    return PRESETS.get(preset.name) or SAME_K.get(preset.name) or preset
+
+
+def seconds(preset: Preset) -> float:
+    """Return roughly how long a preset trains on one core with native kernels, whatever its settings."""
+    whole = original(preset)
+    return 3600 * whole.hours * preset.gradients / whole.gradients
 
 
 def get(name: str) -> Preset:

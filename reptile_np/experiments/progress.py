@@ -40,8 +40,10 @@ MEMORY = 100  # outer steps that the running mean averages, roughly
 
 
 def notice(text: str) -> None:
-    """Say one line on standard error that the user must not miss."""
-    print(f"reptile-np: {text}", file=sys.stderr, flush=True)
+    """Say one line on standard error that the user must not miss; one that cannot be written ends nothing."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"reptile-np: {printable(text)}", file=sys.stderr, flush=True)
 
 
 class RunningMean:

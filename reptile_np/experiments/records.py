@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments import checkpoints
 from reptile_np.experiments.run_directory import CONFIG, ENVIRONMENT, RECORDS, RESULT, RunDirectory
 from reptile_np.files import replacing
 
-__all__ = ["CHECKPOINT_BYTES", "FORMAT_0", "export"]
+__all__ = ["CHECKPOINT_BYTES", "export"]
 
 CHECKPOINT_BYTES = 1_000_000  # of an unfinished run's checkpoint, which is copied so that it can go on
-FORMAT_0 = (
-    "recorded in format 0 of run directories, before the first release: kernels, versions and processor were "
-    "not written down; seconds are those of the last sitting; ci95 in result.json is the normal interval"
-)
 
 
 def export(run: Path, to: Path) -> Path:
-    """Copy a run's records to ``TO/PRESET-seedS``, in today's format; return the copy.
+    """Copy a run's records to ``TO/PRESET-seedS``; return the copy.
 
     The copy has the config, the environment, the whole lines of the records, and the result.  An unfinished
     run's newest checkpoint is copied too, if it is smaller than a megabyte.  What was there is replaced; the
@@ -46,24 +41,20 @@ def export(run: Path, to: Path) -> Path:
     newest = run / checkpoints.NEWEST
     content = newest.read_bytes() if result is None and newest.is_file() else b""
     lines = [json.dumps(record) for record in source.records()]
-    copy.path.mkdir(parents=True, exist_ok=True)
-    copy.write_config(preset, seed)
-    copy.write_json(ENVIRONMENT, {"sittings": _sittings(source, result)})
-    with replacing(copy.path / RECORDS) as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
-    if result is not None:
-        copy.write_json(RESULT, result)
-        for name in (checkpoints.NEWEST, checkpoints.BEFORE):
-            (copy.path / name).unlink(missing_ok=True)
-    elif 0 < len(content) < CHECKPOINT_BYTES:
-        with replacing(copy.path / checkpoints.NEWEST) as file:
-            file.write(content)
+    try:
+        copy.path.mkdir(parents=True, exist_ok=True)
+        copy.write_config(preset, seed)
+        copy.write_json(ENVIRONMENT, {"sittings": source.sittings()})
+        with replacing(copy.path / RECORDS) as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+        if result is not None:
+            copy.write_json(RESULT, result)
+            for name in (checkpoints.NEWEST, checkpoints.BEFORE):
+                (copy.path / name).unlink(missing_ok=True)
+        elif 0 < len(content) < CHECKPOINT_BYTES:
+            with replacing(copy.path / checkpoints.NEWEST) as file:
+                file.write(content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"{copy.path}: cannot be written ({reason}); choose another --export") from None
     return copy.path
-
-
-def _sittings(source: RunDirectory, result: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the environments of a run's sittings; of format 0, which has none, say so."""
-    if (source.path / ENVIRONMENT).is_file():
-        return source.sittings()
-    seconds = float(result["seconds"]) if result else 0.0
-    return [{"reptile_np": "0.1.0", "kernels": "unknown", "seconds": seconds, "note": FORMAT_0}]

@@ -66,7 +66,7 @@ class PlannedRun:
         return max((int(record["outer_step"]) for record in directory.records()), default=0)
 
     def trained(self) -> bool:
-        """Return whether the training and its own evaluations are done."""
+        """Return whether the training and its own evaluations are done; raises as `steps_done` does."""
         return self.steps_done() > 0 and RunDirectory(self.path).result() is not None
 
     def evaluation(self, spec: EvaluationSpec) -> dict[str, Any] | None:
@@ -90,11 +90,9 @@ class PlannedRun:
     def seconds_left(self) -> float:
         """Return roughly how long the rest takes on one core with native kernels."""
         preset = self.preset
-        whole = presets.get(preset.name)
-        each = 3600 * whole.hours / whole.gradients
         left = 0 if self.trained() else preset.gradients * (1 - self.steps_done() / preset.outer.steps)
         evaluations = sum(spec.tasks * spec.gradients(preset.tasks.ways) for spec in self.left())
-        return each * (left + evaluations)
+        return presets.seconds(preset) * (left + evaluations) / preset.gradients
 
     def seconds_of_training(self) -> float | None:
         """Return the recorded seconds of the training, over all sittings; None if it is not done."""

@@ -37,7 +37,6 @@ RECORDS, RESULT = "records.jsonl", "result.json"
 CHOOSE_ANOTHER = "choose another --out"
 GO_ON = "what was saved before is intact: mend this, then go on with --resume"
 AGAIN = "nothing was saved before: mend this, then give the same command again"
-DESCRIPTION_OF_FORMAT_0 = ("about", "source", "cost")  # keys of a preset that decided nothing
 
 
 class RunIsBusy(UsageError):
@@ -137,6 +136,11 @@ class RunDirectory:
 
     def load(self, template: Step) -> Step:
         """Return the newest whole checkpoint; raises `UsageError` if there is none."""
+        if not self.has_checkpoint() and (self.path / RESULT).is_file():
+            raise UsageError(
+                f"{self.path}: records of a finished run but no checkpoint (runs --export leaves it out); "
+                "give the run itself, or released weights, pretrained:NAME"
+            )
         return checkpoints.load_newest(self.path, template, notice)
 
     def load_to_continue(self, template: Step) -> Step:
@@ -255,20 +259,17 @@ class RunDirectory:
 def _read_config(values: Any) -> tuple[Preset, int]:
     if not isinstance(values, dict):
         raise UsageError("not an object")
-    version = values.get("format", 0)
-    if version not in (0, FORMAT) or isinstance(version, bool):
+    version = values.get("format", FORMAT)
+    if version != FORMAT or isinstance(version, bool):
         raise UsageError(
             f"format {printable(version)} is not known to this version of reptile_np; use a newer one"
         )
-    keys = {"format", "sha256", "preset", "seed"} if version else {"preset", "seed", "version"}
+    keys = {"format", "sha256", "preset", "seed"}
     if difference := keys ^ values.keys():
         key = sorted(difference)[0]
         raise UsageError(f'"{printable(key)}" is {"missing" if key in keys else "not a key of it"}')
     preset, seed = values["preset"], values["seed"]
-    if version == 0:
-        if isinstance(preset, dict):
-            preset = {key: value for key, value in preset.items() if key not in DESCRIPTION_OF_FORMAT_0}
-    elif values.get("sha256") != _checksum({"preset": preset, "seed": seed}):
+    if values["sha256"] != _checksum({"preset": preset, "seed": seed}):
         raise UsageError(
             "altered since it was written: its sha256 is not that of its preset and seed; "
             "restore it, or start again in a new --out"

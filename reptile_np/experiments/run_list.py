@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reptile_np.errors import UsageError
+from reptile_np.experiments.progress import notice
 from reptile_np.experiments.run_directory import RunDirectory
 
 __all__ = ["RunSummary", "find", "read"]
@@ -36,17 +37,25 @@ class RunSummary:
 
 
 def find(directory: Path) -> list[RunSummary]:
-    """Return the runs in `directory` and in the folders below it, by name.
+    """Return the runs in `directory` and in the folders below it, by name; what is damaged is left out.
 
     Raises
     ------
     UsageError
         If there is none.
     """
-    runs = sorted(config.parent for config in directory.rglob("config.json"))
+    runs, refusals = [], []
+    for config in sorted(directory.rglob("config.json")):
+        try:
+            runs.append(read(config.parent, directory))
+        except UsageError as error:
+            refusals.append(str(error))
     if not runs:
-        raise UsageError(f"{directory}: no runs here (no config.json); reptile-np train --out makes one")
-    return [read(run, directory) for run in runs]
+        none = f"{directory}: no runs here (no config.json); reptile-np train --out makes one"
+        raise UsageError(refusals[0] if refusals else none)
+    for refusal in refusals:
+        notice(f"{refusal}; left out")
+    return runs
 
 
 def read(run: Path, root: Path) -> RunSummary:
@@ -55,7 +64,7 @@ def read(run: Path, root: Path) -> RunSummary:
     Raises
     ------
     UsageError
-        If its config.json is not that of a run.
+        If its config.json is not that of a run, or its result or records are damaged.
     """
     name = str(run.relative_to(root)) if run.is_relative_to(root) and run != root else str(run)
     try:
@@ -74,27 +83,18 @@ def read(run: Path, root: Path) -> RunSummary:
 def _progress_of(run: Path) -> tuple[int, dict[str, float] | None, float | None]:
     """Return the outer steps done, and the accuracy or the error if there is one yet."""
     done, accuracy, error = 0, None, None
-    if result := _object(_text(run / "result.json")):
-        accuracy, error = result.get("accuracy"), result.get("error")
-        done = int(result.get("outer_steps", 0))
-    for record in RunDirectory(run).records():
-        done = max(done, int(record["outer_step"]))
-        evaluation = record.get("evaluation", {})
-        if evaluation.get("split") == "test" and not evaluation.get("other_images"):
-            error = evaluation.get("error", error)
-            if "accuracy" in evaluation:
-                accuracy = {mode: value["mean"] for mode, value in evaluation["accuracy"].items()}
-    return done, accuracy, error
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _object(text: str) -> dict[str, Any]:
-    """Return the JSON object in `text`, empty if there is none."""
+    directory = RunDirectory(run)
     try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+        if result := directory.result():
+            accuracy, error = result.get("accuracy"), result.get("error")
+            done = int(result.get("outer_steps", 0))
+        for record in directory.records():
+            done = max(done, int(record["outer_step"]))
+            evaluation = record.get("evaluation", {})
+            if evaluation.get("split") == "test" and not evaluation.get("other_images"):
+                error = evaluation.get("error", error)
+                if "accuracy" in evaluation:
+                    accuracy = {mode: value["mean"] for mode, value in evaluation["accuracy"].items()}
+    except (TypeError, KeyError, AttributeError, OverflowError):
+        raise UsageError(f"{run}: a value in its result or its records that no run writes") from None
+    return done, accuracy, error

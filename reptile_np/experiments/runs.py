@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from reptile_np.errors import UsageError
 from reptile_np.experiments import environment
 from reptile_np.experiments.episodes import Split
@@ -29,10 +27,10 @@ from reptile_np.experiments.watching import watcher
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 
-__all__ = ["RECORDS", "SAVE_EVERY", "Sitting", "evaluate", "train"]
+__all__ = ["RECORDED_STEPS", "SAVE_EVERY", "Sitting", "evaluate", "train"]
 
 SAVE_EVERY = 30.0  # seconds between checkpoints
-RECORDS = 200  # lines that a whole run writes
+RECORDED_STEPS = 200  # of a whole run
 
 
 def train(
@@ -85,6 +83,7 @@ def train(
         if directory.config() != (preset, seed):
             raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
     experiment = make_experiment(preset, seed, ops, data)
+    experiment.check_evaluation(preset.evaluation, "test")
     untrained = step = experiment.start()
     sitting = Sitting(directory, environment.describe(ops, experiment.episodes.images_sha256))
     with ExitStack() as stack:
@@ -145,10 +144,9 @@ def evaluate(
     """
     directory = RunDirectory(run) if isinstance(run, Path) else run
     preset, seed = directory.config()
-    changes = {"tasks": tasks, **({} if shots is None else {"shots": shots})}
-    preset = replace(preset, evaluation=replace(preset.evaluation, **changes))
+    spec = replace(preset.evaluation, tasks=tasks, shots=preset.evaluation.shots if shots is None else shots)
     experiment = make_experiment(preset, seed, ops, data)
-    experiment.check_evaluation(preset.evaluation, split)
+    experiment.check_evaluation(spec, split)
     step = directory.load(experiment.start())
     other_images = environment.other_images(directory.sittings(), experiment.episodes.images_sha256)
     if other_images:
@@ -157,14 +155,14 @@ def evaluate(
         if executor is None:
             executor = stack.enter_context(processes(job_count(jobs, tasks)))
         progress = Progress("evaluate", tasks, quiet=quiet, report=report).over
-        scores = experiment.evaluate(step, split=split, curve=curve, executor=executor, progress=progress)
+        scores = experiment.evaluate(step, spec, split, curve=curve, executor=executor, progress=progress)
     result = {
         "preset": preset.name,
         "seed": seed,
         "outer_steps": step.done,
         "split": split,
         "tasks": tasks,
-        "shots": preset.evaluation.shots,
+        "shots": spec.shots,
         "ways": preset.tasks.ways,
         **({"other_images": True} if other_images else {}),
         **scores.to_json(),
@@ -230,30 +228,28 @@ class Sitting:
 def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool, report: Report | None) -> Step:
     """Run the outer steps that are left; record, save, and show them."""
     preset, total = experiment.preset, experiment.preset.outer.steps
-    every = max(total // RECORDS, 1)
-    progress = Progress(f"train {preset.name}", total, step.done, quiet, report)
+    every = max(total // RECORDED_STEPS, 1)
     first, last = RunningMean(), RunningMean()
     watched = watcher(experiment)
     sitting.begin(step)
     if step.done >= total:
         return step
+    progress = Progress(f"train {preset.name}", total, step.done, quiet, report)
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # reported in one line
-            for done in experiment.outer_steps(step):
-                _check_finite(done)
-                first_loss, last_loss = done.first_loss, done.last_loss
-                assert first_loss is not None
-                assert last_loss is not None
-                if sitting.directory:
-                    if done.done % every == 0 or done.done == total:
-                        losses = {"first_loss": first_loss, "last_loss": last_loss}
-                        sitting.directory.append({"outer_step": done.done, **losses})
-                    if record := watched(done):
-                        sitting.directory.append(record)
-                step = done  # now: a step that is interrupted before is made, and recorded, again
-                note = f"loss {first.add(first_loss):.3f} → {last.add(last_loss):.3f}"
-                progress.update(step.done, note)
-                sitting.save_if_due(step)
+        for done in experiment.outer_steps(step):
+            first_loss, last_loss = done.first_loss, done.last_loss
+            assert first_loss is not None
+            assert last_loss is not None
+            if sitting.directory:
+                if done.done % every == 0 or done.done == total:
+                    losses = {"first_loss": first_loss, "last_loss": last_loss}
+                    sitting.directory.append({"outer_step": done.done, **losses})
+                if record := watched(done):
+                    sitting.directory.append(record)
+            step = done  # now: a step that is interrupted before is made, and recorded, again
+            note = f"loss {first.add(first_loss):.3f} → {last.add(last_loss):.3f}"
+            progress.update(step.done, note)
+            sitting.save_if_due(step)
         sitting.save(step)
     except KeyboardInterrupt:
         sitting.save(step)
@@ -261,13 +257,6 @@ def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool, re
     finally:
         progress.close()
     return step
-
-
-def _check_finite(step: Step) -> None:
-    if not np.isfinite(step.phi).all():
-        raise UsageError(
-            f"outer step {step.done}: the parameters are not finite; lower outer.rate or inner.learning_rate"
-        )
 
 
 def _evaluate(experiment: Experiment, quiet: bool, report: Report | None, what: str, step: Step) -> Scores:

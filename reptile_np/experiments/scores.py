@@ -5,7 +5,6 @@ Verified by ``tests/experiments/test_scores.py``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -57,10 +56,10 @@ class ClassificationScores:
     curve: dict[str, list[Accuracy]] | None = None
 
     def headline(self, suffix: str) -> dict[str, Any]:
-        """Return ``accuracy`` and ``ci95``: mode → fraction of the queries; ci95 of one task is None."""
+        """Return ``accuracy`` and ``ci95``: mode → fraction of the queries."""
         return {
             f"accuracy{suffix}": {mode: a.mean for mode, a in self.accuracy.items()},
-            f"ci95{suffix}": {mode: _finite_or_none(a.ci95) for mode, a in self.accuracy.items()},
+            f"ci95{suffix}": {mode: a.ci95 for mode, a in self.accuracy.items()},
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -134,10 +133,5 @@ class RegressionScoring:
         return RegressionScores(errors[-1], errors[0], rms, errors if curve else None)
 
 
-def _point(accuracy: Accuracy) -> dict[str, float | None]:
-    return {"mean": accuracy.mean, "ci95": _finite_or_none(accuracy.ci95)}
-
-
-def _finite_or_none(value: float) -> float | None:
-    """Return None for a value that JSON cannot hold."""
-    return value if math.isfinite(value) else None
+def _point(accuracy: Accuracy) -> dict[str, float]:
+    return {"mean": accuracy.mean, "ci95": accuracy.ci95}

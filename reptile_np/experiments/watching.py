@@ -33,10 +33,10 @@ def watch(preset: Preset) -> Watch | None:
 
     A preset whose number of outer steps was changed is watched as many times as the preset itself.
     """
-    original = presets.get(preset.name)
+    original = presets.original(preset)
     if original.watched is not None:
         return original.watched
-    if 3600 * original.hours * preset.outer.steps / original.outer.steps < WORTH_WATCHING:
+    if presets.seconds(preset) < WORTH_WATCHING:
         return None
     each = preset.evaluation.gradients(preset.tasks.ways)
     tasks = int(SHARE * preset.inner_steps * preset.inner.batch / (POINTS * each))

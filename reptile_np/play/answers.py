@@ -21,7 +21,7 @@ from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn.models import Model
 from reptile_np.play import drawing
 from reptile_np.tasks.sine import INTERVAL
-from reptile_np.theory.manifolds import Sphere, distance_gradient, move
+from reptile_np.theory.manifolds import Sphere, annealed_path, nearest_by_descent
 
 __all__ = ["Answer", "Characters", "Handler", "handlers", "moves", "waves"]
 
@@ -31,6 +31,7 @@ MOST_STROKES, MOST_POINTS = 200, 2000
 WAVE_STEPS, WAVE_RATE, MOST_WAVE_POINTS = 32, 0.02, 50
 LINE = np.linspace(*INTERVAL, 101)[:, np.newaxis]
 MOST_MOVES = 200
+DESCENT = 1000  # steps to the limit
 
 CHARACTERS = "pretrained:omniglot-5way"
 
@@ -153,12 +154,11 @@ def moves(request: Any) -> Answer:
         circles.append(Sphere(np.array([x, y]), radius))
     (epsilon,) = _numbers([fields["epsilon"]], "epsilon", 1, 0, 1)
     (count,) = _numbers([fields["moves"]], "moves", 1, 1, MOST_MOVES)
-    path = [np.array(_numbers(fields["start"], "start", 2, -100, 100)) + 1e-9]  # never at a centre
-    for i in range(int(count)):
-        path.append(move(circles[i % 2], path[-1], epsilon * (1 - i / count)))
-    limit = path[-1]
-    for _ in range(1000):
-        limit = limit - 0.25 * sum(distance_gradient(circle, limit) for circle in circles)
+    start = np.array(_numbers(fields["start"], "start", 2, -100, 100))
+    if any(np.linalg.norm(start - circle.centre) < 1e-6 for circle in circles):
+        raise UsageError("start: is the centre of a circle, from where every point of it is equally near")
+    path = annealed_path(circles, start, int(count), epsilon)
+    limit = nearest_by_descent(circles, path[-1], DESCENT)
     return {"path": _rounded(np.array(path)), "limit": _rounded(limit)}
 
 

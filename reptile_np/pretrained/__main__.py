@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ __all__ = ["main", "release"]
 
 
 def release(run: Path, to: Path) -> None:
-    """Write the weights file `to` from a run directory, and read it back.
+    """Write the weights file `to` from a run directory, after reading back what was written.
 
     Raises
     ------
@@ -35,6 +36,8 @@ def release(run: Path, to: Path) -> None:
     result = directory.result()
     if result is None:
         raise UsageError(f"{run}: no result.json; finish the run first, with --resume")
+    if step.done != preset.outer.steps:
+        raise UsageError(f"{run}: its checkpoint is of outer step {step.done} of {preset.outer.steps}")
     record = {
         "preset": to_json(preset),
         "seed": seed,
@@ -47,7 +50,8 @@ def release(run: Path, to: Path) -> None:
     arrays = {"phi": step.phi, **{name: value for name, value in state.items() if value.size}}
     with replacing(to) as file:
         np.savez_compressed(file, record=np.array(json.dumps(record, sort_keys=True)), **arrays)  # type: ignore[arg-type]
-    read(to)
+        file.flush()
+        read(Path(file.name))  # before it takes the place of an earlier file
 
 
 def main() -> int:
@@ -61,7 +65,7 @@ def main() -> int:
         to = args.to or Path(__file__).with_name(f"{name}.npz")
         release(args.run, to)
     except (UsageError, OSError) as error:
-        print(printable(f"reptile-np: {error}"))
+        print(printable(f"reptile-np: {error}"), file=sys.stderr)
         return 2
     print(f"{to}: {to.stat().st_size:,} bytes")
     return 0

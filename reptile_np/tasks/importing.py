@@ -267,7 +267,7 @@ def _commit(
     path = folder / f"{plan.name}.json"
     with files.replacing(path) as file:
         file.write(image_cache.manifest_text(manifest).encode())
-    for old in folder.glob(f"{plan.name}-{'?' * 12}.npy"):
+    for old in folder.glob(f"{plan.name}-{'[0-9a-f]' * 12}.npy"):  # the names that imports give
         if old != pixels:
             with suppress(OSError):  # Windows keeps a file that a run has mapped
                 old.unlink()

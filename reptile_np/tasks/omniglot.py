@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from reptile_np.errors import UsageError, printable
-from reptile_np.files import cache_directory
 from reptile_np.tasks import image_cache, importing, omniglot_files
 from reptile_np.tasks.decoding import Conversion
 from reptile_np.tasks.download import fetch
@@ -26,7 +25,6 @@ from reptile_np.tasks.reports import ProgressCallback, no_progress
 
 __all__ = [
     "ADDRESS",
-    "FORMER_CACHE",
     "NAME",
     "OFFICIAL",
     "TRAINING_CHARACTERS",
@@ -40,7 +38,6 @@ __all__ = [
 ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 NAME = "omniglot"
 TRAINING_CHARACTERS = 1200  # of 1,623 (released program); the others are tested on
-FORMER_CACHE = "omniglot.npz"  # of versions before the common format
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,6 @@ def load(source: str | Path | None = None) -> CachedImages:
     """
     manifest = image_cache.find(source, NAME)
     if manifest is None:
-        _refuse_former_cache(cache_directory() if source is None else Path(source).expanduser())
         if source is None:
             raise UsageError("Omniglot: not on this machine; run: reptile-np data omniglot, or pass --data")
         manifest = import_omniglot(source)
@@ -110,16 +106,6 @@ def load(source: str | Path | None = None) -> CachedImages:
     if images.manifest.content_sha256 != OFFICIAL.sha256:
         raise UsageError(f"{printable(manifest)}: not Omniglot; run: reptile-np data omniglot")
     return images
-
-
-def _refuse_former_cache(path: Path) -> None:
-    """Raise `UsageError` if `path` is, or has nothing but, the cache of an earlier version."""
-    former = path / FORMER_CACHE if path.is_dir() else path
-    if former.suffix == ".npz" and former.is_file() and not any(path.glob("*.zip")):
-        raise UsageError(
-            f"{printable(former)}: made by an earlier version; delete it and run: "
-            f"reptile-np data omniglot --to {printable(former.parent)}"
-        )
 
 
 def import_omniglot(

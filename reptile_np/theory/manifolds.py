@@ -23,10 +23,12 @@ __all__ = [
     "Manifold",
     "Sphere",
     "alternate",
+    "annealed_path",
     "cycle_limit",
     "distance_gradient",
     "half_squared_distance",
     "move",
+    "nearest_by_descent",
     "nearest_point",
 ]
 
@@ -119,3 +121,22 @@ def cycle_limit(manifolds: Sequence[Affine], epsilon: Any) -> Array:
     c = alternate(manifolds, identity[0] * 0, epsilon, 1)
     m = np.stack([alternate(manifolds, e, epsilon, 1) - c for e in identity], axis=1)
     return solve(identity - m, c)
+
+
+def annealed_path(manifolds: Sequence[Manifold], start: Array, moves: int, epsilon: float) -> list[Array]:
+    """Return `start` and the points (n,) after each of `moves` moves towards the manifolds in turn.
+
+    ε falls linearly from `epsilon` to 0.
+    """
+    points = [start]
+    for i in range(moves):
+        points.append(move(manifolds[i % len(manifolds)], points[-1], epsilon * (1 - i / moves)))
+    return points
+
+
+def nearest_by_descent(manifolds: Sequence[Manifold], start: Array, steps: int) -> Array:
+    """Return a point (n,) of least mean squared distance: gradient descent on equation (18) from `start`."""
+    phi = start
+    for _ in range(steps):
+        phi = phi - 0.5 / len(manifolds) * sum(distance_gradient(manifold, phi) for manifold in manifolds)
+    return phi

@@ -1,5 +1,8 @@
 """A machine with other work is found out by its load, or by medians far above the minima."""
 
+import io
+import platform
+
 import pytest
 
 from reptile_np.bench import machine
@@ -34,3 +37,19 @@ def test_the_machine_is_described():
     about = machine.machine()
     assert {"processor", "cores", "system", "python", "numpy", "blas"} == set(about)
     assert all(about.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (
+            "model name : X\ncpu family : 26\nmodel : 2\nflags : fma avx2\n",
+            "X (family 26 model 2; avx2 fma)",
+        ),
+        ("processor : 0\nFeatures : fp asimd\n", f"{platform.machine()} (asimd)"),
+        ("processor : 0\n", platform.machine()),
+    ],
+)
+def test_the_processor_is_named_on_x86_and_arm(monkeypatch, text, name):
+    monkeypatch.setattr(machine, "open", lambda path: io.StringIO(text), raising=False)
+    assert machine._processor() == name

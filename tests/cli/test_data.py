@@ -61,6 +61,7 @@ def test_mini_imagenet_is_imported_and_a_bad_image_is_left_out_if_asked(tmp_path
     ("arguments", "says"),
     [
         (["omniglot", "--size", "28"], "data omniglot --size: is for data folder"),
+        (["omniglot", "--seed", "0"], "data omniglot --seed: is for data folder"),
         (["omniglot", "--skip-bad"], "data omniglot --skip-bad: is for data mini-imagenet"),
         (["folder", "--skip-bad", "--from", "x", "--to", "y"], "is for data mini-imagenet"),
         (["mini-imagenet", "--grey", "--from", "x"], "is for data folder"),

@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 
 import pytest
 
 from reptile_np.cli import main, reproducing
 from reptile_np.cli.reproducing import _Status
+from reptile_np.experiments import parallel
 from reptile_np.experiments.reproduction import PROGRESS, plan
 from reptile_np.experiments.targets import TARGETS
 
@@ -72,3 +74,41 @@ def test_the_table_of_nothing_says_how_to_go_on_and_is_written_as_markdown(tmp_p
     assert max(map(len, captured.out.splitlines())) <= 80
     assert "--dry-run" in captured.err
     assert (tmp_path / "t.md").read_text().startswith("### Table 2: Omniglot")
+
+
+def test_the_time_of_a_second_evaluation_is_not_taken_from_the_first(planned, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(reproducing.sys, "stderr", screen)
+    clock = iter([0.0, 600.0, 601.0, 611.0])
+    monkeypatch.setattr(reproducing.time, "monotonic", lambda: next(clock))
+    status = _Status(planned)
+    for done in (10, 999, 0, 100):
+        tell(planned[0], done)
+        status.show()
+    assert screen.getvalue().endswith(f"train 100/1,000  1m30s to go\n{planned[1].name}: waiting\n")
+
+
+def test_more_runs_than_the_terminal_has_lines_are_cut_and_those_at_work_come_first(planned, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(reproducing.sys, "stderr", screen)
+    monkeypatch.setattr(reproducing.shutil, "get_terminal_size", lambda: os.terminal_size((80, 4)))
+    tell(planned[0], 100)
+    _Status([planned[1]] * 5 + [planned[0]]).show()
+    assert screen.getvalue().splitlines() == [f"{planned[0].name}: train 100/1,000  ", "… and 5 more"]
+
+
+def test_a_failure_of_any_kind_is_reported_after_the_table(tmp_path, monkeypatch, capsys):
+    error = RuntimeError("a worker died too often")
+    monkeypatch.setattr(parallel, "run_all", lambda work, left, *more, **options: [error] * len(left))
+    command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0", "--out", str(tmp_path)]
+    assert main([*command, "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert "sine-maml" in captured.out
+    assert "sine-maml-seed0: RuntimeError: a worker died too often" in captured.err
+    assert f"{' '.join(command[:2])} --seeds 0 --out {tmp_path} --only sine-maml --dry-run" in captured.err
+
+
+def test_the_workers_of_a_cluster_are_not_counted_by_jobs(tmp_path, capsys):
+    command = ["reproduce", "figure1", "--out", str(tmp_path), "--executor", "dask:tcp://x:1", "--jobs", "2"]
+    assert main([*command, "--quiet"]) == 2
+    assert "--executor and --jobs: choose one" in capsys.readouterr().err

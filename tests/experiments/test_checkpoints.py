@@ -18,6 +18,7 @@ from reptile_np.experiments.checkpoints import (
     BEFORE,
     DAMAGED,
     NEWEST,
+    _checksum,
     load_newest,
     load_step,
     save_step,
@@ -58,28 +59,12 @@ def saved(folder, step):
     return folder / NEWEST
 
 
-def save_format_0(path, step):
-    """Write the file that version 0.1.0 wrote."""
-    arrays = {"done": np.array(step.done), "phi": step.phi}
-    for name, state in (("inner", step.inner_state), ("outer", step.outer_state)):
-        arrays.update({f"{name}/{i}": np.asarray(value) for i, value in enumerate(state)})
-    np.savez(path, **arrays)
-
-
 @given(optimizers, optimizers, st.integers(0, 2**32))
 def test_a_state_comes_back_bit_for_bit(tmp_path_factory, inner, outer, seed):
     folder = tmp_path_factory.mktemp("run")
     step = some_step(np.random.default_rng(seed), inner, outer)
     save_step(folder, step)
     assert_same(load_step(folder / NEWEST, begin(step.phi, inner, outer)), step)
-
-
-@given(optimizers, optimizers, st.integers(0, 2**32))
-def test_a_file_of_format_0_is_read(tmp_path_factory, inner, outer, seed):
-    path = tmp_path_factory.mktemp("run") / NEWEST
-    step = some_step(np.random.default_rng(seed), inner, outer)
-    save_format_0(path, step)
-    assert_same(load_step(path, begin(step.phi, inner, outer)), step)
 
 
 def test_the_arrays_have_names_and_empty_ones_are_not_stored(tmp_path, rng):
@@ -136,6 +121,13 @@ def rewritten(path, **changes):
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
 
 
+def with_its_checksum(path):
+    with np.load(path, allow_pickle=True) as file:
+        arrays = {name: file[name] for name in file.files if name != "sha256"}
+    content = {name: array for name, array in arrays.items() if name != "format"}
+    np.savez(path, **arrays, sha256=np.array(_checksum(content)))
+
+
 def test_a_checkpoint_whose_arrays_were_changed_is_refused_by_its_checksum(tmp_path, rng):
     step = some_step(rng, Adam(0.1), Sgd(0.1))
     path = saved(tmp_path, step)
@@ -150,28 +142,30 @@ NAN = np.full(50, np.nan, np.float32)
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"inner/1": np.ones(50)}, r"inner_v is float64 \(50,\) instead of float32 \(50,\)"),
-        ({"inner/1": np.ones(49, np.float32)}, r"inner_v is float32 \(49,\)"),
-        ({"inner/1": -np.ones(50, np.float32)}, "inner_v is negative"),
-        ({"inner/1": NAN}, "inner_v is not finite"),
+        ({"inner_v": np.ones(50)}, r"inner_v is float64 \(50,\) instead of float32 \(50,\)"),
+        ({"inner_v": np.ones(49, np.float32)}, r"inner_v is float32 \(49,\)"),
+        ({"inner_v": -np.ones(50, np.float32)}, "inner_v is negative"),
+        ({"inner_v": NAN}, "inner_v is not finite"),
         ({"phi": NAN}, "phi is not finite"),
-        ({"inner/2": np.array(-1)}, "inner_t is negative"),
-        ({"inner/2": np.array(1.5)}, "inner_t is float64"),
-        ({"inner/2": np.array([1, 2])}, r"inner_t is int64 \(2,\)"),
+        ({"inner_t": np.array(-1)}, "inner_t is negative"),
+        ({"inner_t": np.array(1.5)}, "inner_t is float64"),
+        ({"inner_t": np.array([1, 2])}, r"inner_t is int64 \(2,\)"),
         ({"done": np.array(-1)}, "done is negative"),
         ({"done": np.array(1.0)}, "done is float64"),
         ({"done": np.array([1])}, r"done is int64 \(1,\)"),
         ({"done": None}, "done"),
-        ({"inner/0": np.ones(50, np.float32)}, "inner_m"),
-        ({"inner/3": np.ones(50, np.float32)}, "4 arrays of the inner optimiser instead of 3"),
+        ({"inner_m": np.ones(50, np.float32)}, "another optimiser's state: inner_m"),
+        ({"inner_w": np.ones(50, np.float32)}, "another optimiser's state: inner_w"),
+        ({"format": np.array(2)}, "format 2 is not known"),
+        ({"format": None}, "format"),
         ({"phi": np.array([None] * 50, object)}, "pickle|allow"),
     ],
 )
 def test_hand_made_arrays_are_refused_and_named(tmp_path, rng, changes, says):
     step = some_step(rng, Adam(0.1), Sgd(0.1))
-    path = tmp_path / NEWEST
-    save_format_0(path, step)
+    path = saved(tmp_path, step)
     rewritten(path, **changes)
+    with_its_checksum(path)
     with pytest.raises(UsageError, match=says) as error:
         load_step(path, step)
     assert str(error.value).isprintable()

@@ -34,7 +34,7 @@ def test_a_row_is_the_mean_the_deviation_over_seeds_and_the_interval_of_the_mean
         recorded(tmp_path, name, seed, {1: (mean, 0.004), 5: (0.99, 0.001)})
         for seed, mean in ((0, 0.95), (1, 0.97), (2, 0.96))
     ]
-    row = rows(runs)[0]
+    row = rows(TARGETS["table2"], runs)[0]
     assert (row.preset, row.what, row.seeds) == (name, "1-shot non-transductive", (0, 1, 2))
     assert row.mean == pytest.approx(96)
     assert row.spread == pytest.approx(1)
@@ -45,17 +45,27 @@ def test_a_row_is_the_mean_the_deviation_over_seeds_and_the_interval_of_the_mean
 
 
 def test_a_single_seed_has_no_spread_and_is_compared_by_its_interval(tmp_path):
-    (row, *_) = rows([recorded(tmp_path, "omniglot-5way", 0, {1: (0.96, 0.004)})])
+    (row, *_) = rows(TARGETS["table2"], [recorded(tmp_path, "omniglot-5way", 0, {1: (0.96, 0.004)})])
     assert row.spread is None
     assert row.interval == pytest.approx(0.4)
     assert row.within is False  # 0.61 > 0.09 + 0.4
 
 
 def test_a_cell_that_was_not_evaluated_is_empty(tmp_path):
-    table = rows([recorded(tmp_path, "omniglot-5way", 0, {1: (0.96, 0.004)})])
+    table = rows(TARGETS["table2"], [recorded(tmp_path, "omniglot-5way", 0, {1: (0.96, 0.004)})])
     assert [(row.what, row.seeds, row.mean, row.within) for row in table[2:]] == [
         ("5-shot non-transductive", (), None, None),
         ("5-shot transductive", (), None, None),
+    ]
+
+
+def test_the_rows_are_in_the_target_s_order_whatever_the_order_of_the_runs(tmp_path):
+    names = ("omniglot-20way", "omniglot-5way")
+    runs = [recorded(tmp_path, name, seed, {1: (0.9, 0.004)}) for seed in (1, 0) for name in names]
+    table = rows(TARGETS["table2"], runs)
+    assert [(row.preset, row.seeds) for row in table[::4]] == [
+        ("omniglot-5way", (0, 1)),
+        ("omniglot-20way", (0, 1)),
     ]
 
 
@@ -76,7 +86,7 @@ def test_the_text_fits_80_columns_and_all_forms_hold_the_same_numbers(tmp_path):
         for seed in (0, 1)
         for spec in TARGETS["table2"].evaluations(get(name))[:1]
     ]
-    table = rows(runs)
+    table = rows(TARGETS["table2"], runs)
     lines = list(to_text("Table 2: Omniglot", table))
     assert max(map(len, lines)) <= 80
     markdown = to_markdown("Table 2: Omniglot", table)
@@ -103,7 +113,7 @@ def test_a_table_without_published_numbers_shows_what_the_runs_cost(tmp_path):
             if name != "methods-joint":
                 directory.write_json("result.json", {"seconds": 654.3})
         runs.append(PlannedRun(preset, 0, path, target.evaluations(preset)))
-    table = rows(runs)
+    table = rows(target, runs)
     assert {(row.what, row.mean, row.interval) for row in table} == {
         (f"{shots}-shot {mode}", 90.0, 1.0)
         for shots in (1, 5)

@@ -1,10 +1,15 @@
 """Episodes: what a run sees, and what it never sees."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
-from tests.experiments.small import experiment
+from reptile_np.experiments import runs
+from reptile_np.nn.ops import NUMPY
+from reptile_np.tasks.image_classes import selected
+from tests.experiments.small import experiment, small
 
 
 def glyphs(*settings, seed=0):
@@ -65,9 +70,7 @@ def test_the_grid_of_a_sine_episode_is_one_epoch():
     ("name", "setting", "says"),
     [
         ("glyphs-5way", "tasks.ways=41", r"tasks\.ways=41: there are 40 training classes"),
-        ("glyphs-5way", "tasks.ways=11", r"tasks\.ways=11: there are 10 test classes"),
         ("glyphs-5way", "tasks.images=9", r"tasks\.shots=10: a training class has 9 images"),
-        ("glyphs-5way", "evaluation.shots=20", r"evaluation\.shots=20: a test class has 20 .* at most 19"),
         ("glyphs-5way", "tasks.tail_shots=10", r"tasks\.tail_shots=10 of tasks\.shots=10"),
     ],
 )
@@ -75,6 +78,29 @@ def test_tasks_that_the_data_cannot_give_are_refused_when_the_experiment_is_made
     with pytest.raises(UsageError, match=says) as error:
         experiment(name, setting)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("tasks.ways=11", r"tasks\.ways=11: there are 10 test classes"),
+        ("evaluation.shots=20", r"evaluation\.shots=20: a test class has 20 .* at most 19"),
+    ],
+)
+def test_tasks_that_the_test_classes_cannot_give_are_refused_before_the_training(setting, says, tmp_path):
+    with pytest.raises(UsageError, match=says):
+        runs.train(small("glyphs-5way", setting), 0, NUMPY, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_on_training_classes_asks_nothing_of_the_test_classes(tmp_path, monkeypatch):
+    runs.train(small("glyphs-5way", "outer.steps=1"), 0, NUMPY, out=tmp_path / "run", quiet=True)
+    episodes = glyphs()
+    few = dataclasses.replace(episodes, test=selected(episodes.test, np.arange(2)))
+    monkeypatch.setattr("reptile_np.experiments.experiment.make_episodes", lambda *arguments: few)
+    assert runs.evaluate(tmp_path / "run", NUMPY, split="train", tasks=1, quiet=True)["split"] == "train"
+    with pytest.raises(UsageError, match="there are 2 test classes"):
+        runs.evaluate(tmp_path / "run", NUMPY, tasks=1, quiet=True)
 
 
 @pytest.mark.parametrize("tail", [0, 2])

@@ -37,8 +37,10 @@ def matplotlib(request):
 
 
 def test_figure_2_s_path_ends_at_the_point_of_least_mean_squared_distance():
-    end = figure_2.path()[-1]
-    limit = figure_2.limit(end)
+    table = figure_2.table()
+    (*_, end), (limit,) = (
+        [np.array(point) for _, _, *point in table.where(part=part)] for part in ("path", "limit")
+    )
     assert np.linalg.norm(end - limit) < 0.05
 
     def distance(point):
@@ -52,8 +54,7 @@ def test_figure_2_s_path_ends_at_the_point_of_least_mean_squared_distance():
 def test_figure_2_s_table_has_both_curves_the_path_and_its_limit():
     table = figure_2.table()
     assert len(table.where(part="path")) == figure_2.MOVES + 1
-    ((_, _, *limit),) = table.where(part="limit")
-    np.testing.assert_allclose(limit, figure_2.limit(figure_2.path()[-1]))
+    assert len(table.where(part="limit")) == 1
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 9))
@@ -149,6 +150,14 @@ def test_figure_1_is_drawn_from_the_runs_of_the_three_methods(tmp_path):
     ]
 
 
+def test_figure_1_is_not_drawn_from_runs_that_are_not_finished(tmp_path, capsys):
+    for preset in sources.SINE.values():
+        runs.train(small(preset), 0, NUMPY, out=tmp_path / f"{preset}-seed0", quiet=True)
+    (tmp_path / "sine-maml-seed0" / "result.json").unlink()
+    assert main(["figure", "1", "--runs", str(tmp_path), "--out", str(tmp_path / "x"), "--quiet"]) == 2
+    assert "sine-maml-seed0: not a finished run" in capsys.readouterr().err
+
+
 def test_figure_2_is_the_same_bytes_every_time(tmp_path):
     (tmp_path / "again").mkdir()
     one, other = made("2", tmp_path), made("2", tmp_path / "again")
@@ -164,11 +173,20 @@ def test_figure_3_is_drawn_from_the_accuracies_while_training(tmp_path):
     assert [row[3] for row in table.where(curve="g2")] == pytest.approx([0.4, 0.45, 0.475, 0.475])
 
 
-def test_the_inner_curve_is_drawn_from_the_recorded_evaluations(tmp_path):
+def test_more_curves_than_colours_are_refused():
+    points = {"transductive": [(0.2, 0.1), (0.5, 0.1)]}
+    table = inner_curve.table({f"run {i}": points for i in range(7)})
+    with pytest.raises(UsageError, match="7 curves; at most 6"):
+        inner_curve.draw(None, table, {})
+
+
+def test_the_inner_curve_is_drawn_from_the_recorded_evaluations(tmp_path, monkeypatch):
     runs.train(small("glyphs-5way"), 0, NUMPY, out=tmp_path / "run", quiet=True)
     assert main(["figure", "curve", "--runs", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
     result = runs.evaluate(tmp_path / "run", NUMPY, tasks=3, curve=True, jobs=1, quiet=True)
     table = from_csv(made("curve", tmp_path, "--runs", tmp_path).with_suffix(".csv"))
+    monkeypatch.chdir(tmp_path)
+    assert from_csv(made("curve", tmp_path, "--runs", "run").with_suffix(".csv")) == table  # a relative path
     for mode, points in result["curve"].items():
         recorded = [row[3] for row in table.where(run="glyphs-5way, 1-shot", mode=mode)]
         assert recorded == pytest.approx([point["mean"] for point in points], abs=1e-5)

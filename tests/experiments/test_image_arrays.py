@@ -92,3 +92,9 @@ def test_nothing_given_is_changed(rng):
     x.setflags(write=False)
     as_inputs(x, GREY, resize=True, recolour=True)
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("resize", [False, True])
+def test_an_image_whose_rows_differ_in_length_is_refused(resize):
+    with pytest.raises(UsageError, match="rows of an image differ in length"):
+        as_inputs([[[1, 2], [3]]], (28, 28, 1), resize=resize)

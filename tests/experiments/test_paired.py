@@ -1,6 +1,7 @@
 """`evaluate --compare` and `--curve`: the same tasks for both, and the accuracy after every inner step."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import runs
-from reptile_np.experiments.experiment import make_experiment
+from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.paired import compare
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn.ops import NUMPY
@@ -65,6 +66,20 @@ def test_runs_whose_tasks_differ_are_not_compared(pair, tmp_path):
     runs.train(small("sine-reptile"), 0, NUMPY, out=tmp_path / "sine", quiet=True)
     with pytest.raises(UsageError, match="not a classifier"):
         compare((tmp_path / "sine", tmp_path / "sine"), NUMPY, tasks=2, jobs=1, quiet=True)
+
+
+def test_a_second_run_that_cannot_be_read_is_said_before_the_first_is_evaluated(pair, tmp_path, monkeypatch):
+    shutil.copytree(pair[1], tmp_path / "b")
+    (tmp_path / "b" / "checkpoint.npz").unlink()
+    monkeypatch.setattr(Experiment, "evaluate", None)
+    with pytest.raises(UsageError, match="but no checkpoint"):
+        compare((pair[0], tmp_path / "b"), NUMPY, tasks=2, jobs=1, quiet=True)
+
+
+@pytest.mark.parametrize("shots", [0, -1])
+def test_a_number_of_shots_that_cannot_be_is_refused(pair, shots):
+    with pytest.raises(UsageError, match="shots"):
+        compare(pair, NUMPY, tasks=2, shots=shots, jobs=1, quiet=True)
 
 
 def test_a_curve_starts_without_fine_tuning_and_ends_with_the_accuracy(pair, tmp_path):

@@ -1,5 +1,7 @@
 """Progress: running means and times a person can read."""
 
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,3 +67,18 @@ def test_a_job_of_unknown_length_shows_how_far_it_is_and_no_end(capsys, monkeypa
     monkeypatch.setattr("reptile_np.experiments.progress.LINE_EVERY", 0.0)
     Reporter()("listing", 1000, None)
     assert capsys.readouterr().err == "listing: 1000\n"
+
+
+def test_a_notice_that_cannot_be_written_ends_nothing(monkeypatch, capsys):
+    progress.notice("two\nlines")
+    assert capsys.readouterr() == ("", "reptile-np: two\\nlines\n")
+    monkeypatch.setattr(progress.sys, "stderr", None)
+    progress.notice("nobody reads this")
+    assert capsys.readouterr() == ("", "")
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(progress.sys, "stderr", Full())
+    progress.notice("nobody can read this")

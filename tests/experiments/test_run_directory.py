@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import presets
+from reptile_np.experiments import presets, run_directory
 from reptile_np.experiments.presets import get, to_json
 from reptile_np.experiments.run_directory import RunDirectory
 
@@ -44,14 +44,6 @@ def test_what_was_begun_is_read_back(directory):
     assert values["format"] == 1
 
 
-def test_a_config_of_format_0_is_read(tmp_path):
-    """As version 0.1.0 wrote it: no format, no hash, and the description among the values."""
-    description = {"about": "x", "source": "y", "cost": "3 h"}
-    old = {"preset": {**to_json(PRESET), **description}, "seed": 3, "version": "0.1.0"}
-    (tmp_path / "config.json").write_text(json.dumps(old))
-    assert RunDirectory(tmp_path).config() == (PRESET, 3)
-
-
 def test_an_edited_config_is_refused(directory):
     edit(directory, lambda values: values.update(seed=4))
     assert "altered" in refusal(directory)
@@ -86,10 +78,11 @@ def test_a_config_of_another_format_or_with_other_keys_is_refused(directory, cha
         (lambda v: v.update(seed="0"), "seed must be"),
     ],
 )
-def test_without_a_hash_the_values_are_checked_all_the_same(tmp_path, change, says):
-    old = {"preset": to_json(PRESET), "seed": 3, "version": "0.1.0"}
-    change(old)
-    (tmp_path / "config.json").write_text(json.dumps(old))
+def test_with_the_right_hash_the_values_are_checked_all_the_same(tmp_path, change, says):
+    run = {"preset": to_json(PRESET), "seed": 3}
+    change(run)
+    config = {"format": 1, "sha256": run_directory._checksum(run), **run}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     assert says in refusal(RunDirectory(tmp_path))
 
 

@@ -94,3 +94,27 @@ def test_a_config_that_is_not_whole_is_one_line(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UsageError, match=r"config\.json"):
         run_list.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "[]"),
+        ("result.json", '{"outer_steps": null}'),
+        ("result.json", "[" * 100_000),
+        ("records.jsonl", '{"outer_step": 1, "evaluation": {"split": "test", "accuracy": 3}}'),
+    ],
+)
+def test_a_damaged_run_is_named_and_the_others_are_listed(runs, tmp_path, capsys, name, text):
+    for run in ("damaged", "whole"):
+        shutil.copytree(runs / "a", tmp_path / run)
+    (tmp_path / "damaged" / name).write_text(text)
+    assert [run.name for run in run_list.find(tmp_path)] == ["whole"]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "damaged") in said
+    assert said.endswith("; left out")
+
+
+def test_only_one_of_compare_and_export_is_done(runs, capsys):
+    assert main(["runs", str(runs), "--compare", "a", "deep/b", "--export", "x"]) == 2
+    assert "--compare and --export: choose one" in capsys.readouterr().err

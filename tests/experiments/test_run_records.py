@@ -1,4 +1,4 @@
-"""Exported records: the same facts in today's format, whatever the run's own."""
+"""Exported records: the same facts, without the large files."""
 
 import json
 
@@ -8,8 +8,7 @@ import pytest
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import records, runs
-from reptile_np.experiments.records import FORMAT_0, export
-from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.records import export
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import small
 
@@ -18,17 +17,6 @@ from tests.experiments.small import small
 def run(tmp_path):
     runs.train(small("sine-reptile"), 3, NUMPY, out=tmp_path / "run", quiet=True)
     return tmp_path / "run"
-
-
-def as_format_0(run):
-    """Turn a run directory into one of version 0.1.0."""
-    config = json.loads((run / "config.json").read_text())
-    preset = config["preset"] | {"about": "", "source": "", "cost": "8 s"}
-    del preset["network"], preset["tasks"]["side"], preset["tasks"]["channels"]
-    del preset["evaluation"]["one_shot_batch"]
-    old = {"preset": preset, "seed": config["seed"], "version": "0.1.0"}
-    (run / "config.json").write_text(json.dumps(old))
-    (run / "environment.json").unlink()
 
 
 def test_a_copy_says_what_the_run_says_without_its_checkpoint(run, tmp_path):
@@ -40,22 +28,7 @@ def test_a_copy_says_what_the_run_says_without_its_checkpoint(run, tmp_path):
     assert export(run, tmp_path / "kept") == copy  # again, as for a run that has gone on
 
 
-def test_a_run_of_format_0_is_copied_in_today_s_format_and_its_unknown_environment_is_said(run, tmp_path):
-    expected = RunDirectory(run).config()
-    as_format_0(run)
-    copy = export(run, tmp_path / "kept")
-    assert RunDirectory(copy).config() == expected
-    assert json.loads((copy / "config.json").read_text())["format"] == 1
-    (sitting,) = RunDirectory(copy).sittings()
-    assert sitting["note"] == FORMAT_0
-    assert sitting["kernels"] == "unknown"
-    assert sitting["seconds"] == RunDirectory(run).result()["seconds"]
-    assert RunDirectory(copy).result() == RunDirectory(run).result()
-    assert RunDirectory(copy).records() == RunDirectory(run).records()
-
-
-@pytest.mark.parametrize("old", [False, True])
-def test_an_unfinished_run_is_copied_with_its_checkpoint_and_goes_on_to_the_same_end(run, tmp_path, old):
+def test_an_unfinished_run_is_copied_with_its_checkpoint_and_goes_on_to_the_same_end(run, tmp_path):
     preset = small("sine-reptile")
     out = tmp_path / "cut"
 
@@ -65,8 +38,6 @@ def test_an_unfinished_run_is_copied_with_its_checkpoint_and_goes_on_to_the_same
 
     with pytest.raises(KeyboardInterrupt):
         runs.train(preset, 3, NUMPY, out=out, quiet=True, report=stop)
-    if old:
-        as_format_0(out)
     copy = export(out, tmp_path / "kept")
     runs.train(preset, 3, NUMPY, out=copy, resume=True, quiet=True)
     phis = [np.load(path / "checkpoint.npz")["phi"] for path in (copy, run)]

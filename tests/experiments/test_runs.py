@@ -85,24 +85,6 @@ def test_maml_through_steps_of_adam_is_trained_stopped_resumed_and_evaluated(
     assert runs.evaluate(parts, kernels, tasks=2, jobs=1, quiet=True)["tasks"] == 2
 
 
-def test_a_run_of_format_0_is_resumed_with_bitwise_the_same_result(tmp_path, monkeypatch):
-    """The files that version 0.1.0 wrote: no hash, no lock, no environment, numbered arrays."""
-    preset, whole, old = small("glyphs-5way"), tmp_path / "whole", tmp_path / "old"
-    runs.train(preset, 0, NUMPY, out=whole, quiet=True)
-    stopped(monkeypatch, preset, old, 2)
-    with np.load(old / "checkpoint.npz") as arrays:
-        state = {"inner/0": arrays["phi"][:0], "inner/1": arrays["inner_v"], "inner/2": arrays["inner_t"]}
-        state |= {"done": arrays["done"], "phi": arrays["phi"]}
-    np.savez(old / "checkpoint.npz", **state)
-    description = {"about": "x", "source": "y", "cost": "z"}
-    config = {"preset": {**presets.to_json(preset), **description}, "seed": 0, "version": "0.1.0"}
-    (old / "config.json").write_text(json.dumps(config))
-    for name in ("lock", "environment.json"):
-        (old / name).unlink()
-    runs.train(preset, 0, NUMPY, out=old, resume=True, quiet=True)
-    assert (whole / "checkpoint.npz").read_bytes() == (old / "checkpoint.npz").read_bytes()
-
-
 def test_a_damaged_checkpoint_costs_one_generation_and_not_the_run(tmp_path, monkeypatch, capsys):
     preset, whole, out = small("glyphs-5way"), tmp_path / "whole", tmp_path / "run"
     runs.train(preset, 0, NUMPY, out=whole, quiet=True)

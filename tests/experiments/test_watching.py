@@ -90,3 +90,9 @@ def test_a_changed_preset_is_watched_as_its_number_of_steps_allows():
     short = presets.with_settings(get("omniglot-5way"), ["outer.steps=100"])
     assert watch(get("omniglot-5way")) is not None
     assert watch(short) is None
+
+
+def test_a_preset_of_one_s_own_is_trained_and_resumed(tmp_path):
+    preset = dataclasses.replace(small("sine-reptile", "outer.steps=3"), name="mine")
+    runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
+    assert runs.train(preset, 0, NUMPY, out=tmp_path / "run", resume=True, quiet=True)["outer_steps"] == 3

@@ -168,5 +168,6 @@ def test_other_circles_and_moves_are_refused(key, value):
         moves({**CIRCLES, key: value})
 
 
-def test_a_start_at_a_centre_has_a_finite_path():
-    assert np.isfinite(moves({**CIRCLES, "start": [-2, 0]})["path"]).all()
+def test_a_start_at_a_centre_is_refused():
+    with pytest.raises(UsageError, match="is the centre of a circle"):
+        moves({**CIRCLES, "start": [-2, 1e-9]})

@@ -1,8 +1,10 @@
 """Released weights: what they are, how a file of them is made, and damaged ones."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn.ops import NUMPY
-from reptile_np.pretrained import weights
+from reptile_np.pretrained import __main__, weights
+from reptile_np.tasks import archives
 from tests.experiments.small import small
 
 FOLDER = Path(weights.__file__).parent
@@ -99,8 +102,28 @@ def test_an_unfinished_run_is_not_released(run, tmp_path):
             (copy / file.name).write_bytes(file.read_bytes())
     done = release(copy, tmp_path / "g.npz")
     assert done.returncode == 2
-    assert "finish the run first, with --resume" in done.stdout
+    assert "finish the run first, with --resume" in done.stderr
     assert not (tmp_path / "g.npz").exists()
+
+
+def test_a_checkpoint_of_an_earlier_step_is_not_released_and_a_file_is_replaced_only_by_a_whole_one(
+    run, tmp_path, monkeypatch
+):
+    to = tmp_path / "g.npz"
+    __main__.release(run, to)
+    released = to.read_bytes()
+    monkeypatch.setattr(__main__, "read", lambda path: archives.refuse(f"{path}: not whole"))
+    with pytest.raises(UsageError, match="not whole"):
+        __main__.release(run, to)
+    monkeypatch.undo()
+    config = RunDirectory(run).config
+    copy = shutil.copytree(run, tmp_path / "run")
+    longer = replace(config()[0], outer=replace(config()[0].outer, steps=config()[0].outer.steps + 1))
+    RunDirectory(copy).write_config(longer, 0)
+    with pytest.raises(UsageError, match="its checkpoint is of outer step"):
+        __main__.release(copy, to)
+    assert to.read_bytes() == released
+    assert list(tmp_path.glob("*.npz")) == [to]
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():

@@ -338,3 +338,12 @@ def test_the_manifest_says_what_was_imported_and_how(tmp_path):
     assert fields["source_sha256"] == plan().sha256
     assert fields["created_by"].startswith("reptile_np ")
     assert fields["decoder"].startswith("Pillow ")
+
+
+def test_a_new_import_removes_the_pixels_of_the_one_before_and_no_file_of_the_user(tmp_path):
+    write(tmp_path)
+    (tmp_path / "set-training2020.npy").write_bytes(b"mine")
+    (before,) = set(tmp_path.glob("set-*.npy")) - {tmp_path / "set-training2020.npy"}
+    write(tmp_path, {key: content[::-1][:5] + b"x" for key, content in FILES.items()})
+    assert not before.exists()
+    assert (tmp_path / "set-training2020.npy").read_bytes() == b"mine"

@@ -204,23 +204,6 @@ def test_a_cache_folder_that_cannot_be_made_is_refused_by_name(tmp_path):
     assert "choose another --to" in said
 
 
-@pytest.mark.parametrize("place", ["home/reptile_np", "elsewhere"])
-def test_the_cache_of_an_earlier_version_is_named_and_the_command_that_replaces_it(tmp_path, place):
-    former = tmp_path / place / "omniglot.npz"
-    former.parent.mkdir(parents=True)
-    former.write_bytes(b"PK")
-    for source in [None] if "home" in place else [former.parent, former]:
-        said = refusal(omniglot.load, source)
-        assert f"{former}: made by an earlier version" in said
-        assert f"reptile-np data omniglot --to {former.parent}" in said
-
-
-def test_the_cache_of_an_earlier_version_is_ignored_beside_the_zips_it_was_made_from(tmp_path):
-    source = write_zips(tmp_path / "source")
-    (source / "omniglot.npz").write_bytes(b"PK")
-    assert_is_the_miniature(omniglot.load(source))
-
-
 # Splits
 
 

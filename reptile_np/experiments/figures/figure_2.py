@@ -16,32 +16,16 @@ import numpy as np
 
 from reptile_np.experiments.figures import style
 from reptile_np.experiments.figures.style import Table
-from reptile_np.meta.inner_loop import Array
-from reptile_np.theory.manifolds import Sphere, distance_gradient, move
+from reptile_np.theory.manifolds import Sphere, annealed_path, nearest_by_descent
 
-__all__ = ["CURVES", "EPSILON", "MOVES", "SIZE", "START", "draw", "limit", "path", "table"]
+__all__ = ["CURVES", "DESCENT", "EPSILON", "MOVES", "SIZE", "START", "draw", "table"]
 
 CURVES = (Sphere(np.array([-3.4, -0.9]), 2.0), Sphere(np.array([3.2, 0.9]), 1.9))
 START = np.array([2.2, 3.9])
 MOVES = 60
 EPSILON = 0.6
+DESCENT = 2000  # steps to the limit
 SIZE = (5.6, 4.4)
-
-
-def path(start: Array = START, moves: int = MOVES, epsilon: float = EPSILON) -> list[Array]:
-    """Return the iterates (2,): `moves` moves towards the two curves in turn, ε annealed linearly to 0."""
-    points = [start]
-    for i in range(moves):
-        points.append(move(CURVES[i % 2], points[-1], epsilon * (1 - i / moves)))
-    return points
-
-
-def limit(start: Array, steps: int = 2000) -> Array:
-    """Return the point (2,) of least mean squared distance, by gradient descent on equation (18)."""
-    phi = start
-    for _ in range(steps):
-        phi = phi - 0.25 * sum(distance_gradient(curve, phi) for curve in CURVES)
-    return phi
 
 
 def table() -> Table:
@@ -51,9 +35,10 @@ def table() -> Table:
     for name, curve in zip("AB", CURVES, strict=True):
         circle = curve.centre + curve.radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         rows += [(f"solutions of task {name}", i, *map(float, point)) for i, point in enumerate(circle)]
-    points = path()
+    points = annealed_path(CURVES, START, MOVES, EPSILON)
+    limit = nearest_by_descent(CURVES, points[-1], DESCENT)
     rows += [("path", i, *map(float, point)) for i, point in enumerate(points)]
-    rows.append(("limit", 0, *map(float, limit(points[-1]))))
+    rows.append(("limit", 0, *map(float, limit)))
     return Table(("part", "number", "x", "y"), tuple(rows))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.experiments.figures import style
 from reptile_np.experiments.figures.style import Table
 
@@ -35,9 +36,18 @@ def table(curves: Curves) -> Table:
 
 
 def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
-    """Draw accuracy against inner steps: a colour per run, a line style per mode."""
+    """Draw accuracy against inner steps: a colour per run, a line style per mode.
+
+    Raises
+    ------
+    UsageError
+        For more runs than `COLOURS`.
+    """
+    runs = table.distinct("run")
+    if len(runs) > len(COLOURS):
+        raise UsageError(f"{len(runs)} curves; at most {len(COLOURS)} can be told apart: choose fewer --runs")
     axes = figure.add_subplot()
-    for run, colour in zip(table.distinct("run"), COLOURS, strict=False):
+    for run, colour in zip(runs, COLOURS, strict=False):
         for mode in table.distinct("mode"):
             _, _, steps, mean, ci95 = zip(*table.where(run=run, mode=mode), strict=True)
             y, half = 100 * np.array(mean), 100 * np.array(ci95)

@@ -5,6 +5,7 @@ Verified by ``tests/experiments/test_figures.py``.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,11 @@ def _trained(experiment: Experiment, runs: Path | None, quiet: bool) -> Step:
     preset = experiment.preset
     start = experiment.start()
     if runs is not None:
-        return RunDirectory(runs / f"{preset.name}-seed0").load(start)
+        directory = RunDirectory(runs / f"{preset.name}-seed0")
+        if directory.result() is None:
+            command = f"reptile-np reproduce figure1 --out {runs}"
+            raise UsageError(f"{directory.path}: not a finished run; run: {command}")
+        return directory.load(start)
     progress = Progress(f"train {preset.name}", preset.outer.steps, quiet=quiet)
     (last,) = deque(progress.over(experiment.outer_steps(start)), maxlen=1)
     return last
@@ -103,13 +108,12 @@ def _curves(runs: Path) -> inner_curve.Curves:
     """Return the recorded curves of the runs in a folder, or of one run; the last of each preset and K."""
     curves: dict[str, dict[str, Sequence[tuple[float, float]]]] = {}
     for summary in run_list.find(runs):
-        path = runs / summary.name
-        for record in RunDirectory(path).records():
+        for record in RunDirectory(summary.path).records():
             evaluation = record.get("evaluation", {})
             if "curve" in evaluation and "accuracy" in evaluation:
                 name = f"{evaluation['preset']}, {evaluation['shots']}-shot"
                 curves[name] = {
-                    mode: [(point["mean"], point["ci95"] or 0.0) for point in points]
+                    mode: [(point["mean"], point["ci95"]) for point in points]
                     for mode, points in evaluation["curve"].items()
                 }
     if not curves:
@@ -120,11 +124,9 @@ def _curves(runs: Path) -> inner_curve.Curves:
 def _same_k(runs: Path) -> Table:
     """Return the rows of the study on glyphs, from the seeds that are there."""
     target = targets.get("same-k")
-    seeds = sorted({int(path.name.rpartition("seed")[2]) for path in runs.glob("same-k-glyphs-*-seed*")})
-    planned = reproduction.plan(target, seeds, runs)
-    order = {name: place for place, name in enumerate(target.presets)}
-    planned = [run for run in planned if run.done()]
+    names = (re.fullmatch(r"same-k-glyphs-.+-seed(\d+)", path.name) for path in runs.iterdir())
+    seeds = sorted({int(name[1]) for name in names if name})
+    planned = [run for run in reproduction.plan(target, seeds, runs) if run.done()]
     if not planned:
         raise UsageError(f"{runs}: no runs of the study; run: reptile-np reproduce same-k --out {runs}")
-    planned.sort(key=lambda run: (order[run.preset.name], run.seed))
-    return same_k.table(comparison.rows(planned))
+    return same_k.table(comparison.rows(target, planned))

@@ -1,8 +1,8 @@
 """Native kernels: ``model.with_ops(native.load())`` computes a network in C (``csrc/``).
 
-The package's files, in reading order: ``extension`` (the C module), ``threads``, ``memory``, ``vector_pool``,
-``shapes``, ``maps`` (single convolutions), ``matching`` (which networks C computes whole), ``calls``,
-``optimizers``, ``networks``.
+The package's files, in reading order: ``installation`` (why there may be no kernels), ``extension`` (the C
+module), ``threads``, ``memory``, ``vector_pool``, ``shapes``, ``maps`` (single convolutions), ``matching``
+(which networks C computes whole), ``calls``, ``optimizers``, ``networks``, ``peak`` (the processor's speed).
 
 Single convolutions are exact on small integers; the layers of a whole network are not, if large stride-1 maps
 go by Winograd tiles of 4 × 4 outputs: their rounding is bounded.  A thread that calls the kernels needs 1 MB
@@ -59,4 +59,6 @@ def load(
         raise UsageError(explain_absence())
     if name is None:
         name = os.environ.get("REPTILE_NP_OPS") or names[0]
+        if name not in names:
+            raise UsageError(f"REPTILE_NP_OPS is {name!r}; choose one of {', '.join(names)}")
     return native_ops(Kernels(name, Team(thread_count(threads), least_work, trials)))

@@ -112,5 +112,6 @@ def thread_count(threads: int | None) -> int:
             cores = os.cpu_count() or 1
         return min(cores, MOST_THREADS)
     if not given.isdecimal() or not 1 <= int(given) <= MOST_THREADS:
-        raise UsageError(f"threads is {given}; give a whole number from 1 to {MOST_THREADS}")
+        what = "REPTILE_NP_THREADS" if threads is None else "threads"
+        raise UsageError(f"{what} is {given}; give a whole number from 1 to {MOST_THREADS}")
     return int(given)

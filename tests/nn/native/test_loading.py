@@ -49,7 +49,14 @@ def test_a_bad_thread_count_is_refused_in_one_line(threads, monkeypatch):
         native.load(threads=threads)
     assert one_line(error)
     monkeypatch.setenv("REPTILE_NP_THREADS", str(threads))
-    with pytest.raises(UsageError, match="from 1 to 64"):
+    with pytest.raises(UsageError, match=rf"^REPTILE_NP_THREADS is {threads}; .* from 1 to 64"):
+        native.load()
+
+
+@built
+def test_a_bad_variant_in_the_environment_is_named_with_the_variable(monkeypatch):
+    monkeypatch.setenv("REPTILE_NP_OPS", "mmx")
+    with pytest.raises(UsageError, match=r"^REPTILE_NP_OPS is 'mmx'; choose one of"):
         native.load()
 
 
