@@ -249,7 +249,7 @@ def test_eqs_15_to_17_for_one_to_five_steps():
 @samplers
 @pytest.mark.parametrize("k", [1, 2, 3])
 @given(st.data())
-def test_eqs_15_to_17_for_any_number_of_steps_and_one_order_beyond(sampler, k, data):
+def test_eqs_15_to_17_for_one_to_three_steps_and_one_order_beyond(sampler, k, data):
     family = data.draw(
         task_families(sampler=sampler, variables=1, tasks=1, batches=3 if sampler is distinct else 2)
     )

@@ -3,7 +3,8 @@
    z (rows, C) is the convolution's output, rows = B x height x width of it, C its stored channels; u (pooled, C) is z after
    pooling, z itself if there is none; a = relu(gamma (u - mean) r + beta) is the activation, r = 1 / sqrt(var + epsilon).
    In both orders of norm and pool a block is: statistics (of z, or of u if the pool comes first), pooling, then a.  Norm before
-   pool picks the same position as pool before norm except in channels with gamma < 0, where the smallest z is picked.
+   pool picks the same position as pool before norm except in channels with gamma < 0, where the smallest z is picked, and with
+   gamma = 0, where the first is.
 
    Rows are worked on in chunks, whose partial sums are merged in order.
 
@@ -201,7 +202,8 @@ LOCAL void block_merge(const block_t *k, int32_t chunks, int32_t c, float *const
     }
 }
 
-/* z_bar of rows from .. to - 1 if there is no pool: gamma r (y_bar - mean(y_bar) - xhat mean(xhat y_bar)). */
+/* z_bar of rows from .. to - 1 if there is no pool: gamma r (y_bar - mean(y_bar) - xhat mean(xhat y_bar)).
+   Here m1 is mean(y_bar), and m2 is r mean(xhat y_bar), because xhat = (z - mean) r. */
 LOCAL void block_back_plain(const block_t *k, int32_t from, int32_t to)
 {
     const vec share = splat(1.0f / (float)k->counted);

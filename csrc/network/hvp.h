@@ -179,7 +179,8 @@ LOCAL void block_sums_back_dot(const block_t *k, const int32_t *to, int32_t rows
 
 /* z_bar and z_bar_dot of LANES floats, from y_bar, y_bar_dot, z and z_dot:
      q = y_bar - mean(y_bar) - xhat mean(xhat y_bar),  z_bar = gamma r q,
-     z_bar_dot = gamma r q_dot + (gamma_dot r + gamma r_dot) q *.  */
+     z_bar_dot = gamma r q_dot + (gamma_dot r + gamma r_dot) q *.
+   m1 ... m2_dot are means: block_t's sums divided by `counted`.  */
 typedef struct { norm_dot_t norm; vec m1, m2, m1_dot, m2_dot; } back_dot_t;
 INLINE void norm_back_dot(const back_dot_t *s, vec y_bar, vec y_bar_dot, vec z, vec z_dot, float *z_bar, float *z_bar_dot)
 {

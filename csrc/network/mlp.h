@@ -19,9 +19,9 @@ typedef struct {
     float *copy, *copy_dot;   /* kernel and bias if their rows are no whole registers, else NULL */
     float *packed_back, *packed_back_dot; /* NULL for the first layer */
     weights_t weights;
-    float *y, *y_bar;         /* (B, out) after tanh; the adjoint of what tanh is applied to */
+    float *y, *y_bar;         /* (B, out) y: after tanh; y_bar: after the backward pass z_bar, the adjoint of z */
     float *w_bar;             /* (in, out_stored) like copy, else NULL: the gradient itself is written */
-    float *z_dot, *y_dot, *y_bar_dot; /* tangents; z: what tanh is applied to */
+    float *z_dot, *y_dot, *y_bar_dot; /* tangents; z is what tanh is applied to */
 } dense_t;
 
 typedef struct {
@@ -34,7 +34,8 @@ typedef struct {
 } mlp_t;
 
 /* tanh x = -e / (2 + e) with e = exp(-2 |x|) - 1, and the sign of x.  exp by 2^k exp(r), |r| <= ln 2 / 2; e^r - 1 by its
-   Taylor polynomial of degree 7 (truncation below 2^-25 relative).  At most 3 units in the last place from tanh. */
+   Taylor polynomial of degree 7 (truncation below 2^-25 relative).  Within 4 units in the last place of tanh
+   (tests/nn/native/test_networks.py). */
 INLINE vec tanh_lanes(vec x)
 {
     const ivec sign = (ivec)x & splat_i((int32_t)0x80000000);
@@ -289,7 +290,7 @@ LOCAL void mlp_hessian_product(mlp_t *m, const float *x, const float *v, float *
         dense_input(k, m->batch, k->y_bar, &dot[l], FROM_OUT, below->y_bar_dot); /* * */
         for (int32_t i = 0; i < m->batch * below->out_stored; i += LANES) {
             const vec y = load(below->y + i), slope = splat(1.0f) - y * y;
-            const vec bend = splat(-2.0f) * y * load(below->z_dot + i) * load(below->y_bar + i); /* * */
+            const vec bend = splat(-2.0f) * y * load(below->z_dot + i) * load(below->y_bar + i); /* *: y_bar holds z_bar */
             store(below->y_bar_dot + i, load(below->y_bar_dot + i) * slope + bend);
         }
     }

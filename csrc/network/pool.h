@@ -9,8 +9,8 @@
    window; the indices of a line follow those of the line above by `line`; pixels are `step` floats apart, lines `pitch`. */
 typedef struct { ptrdiff_t first; int32_t rows, cols, index, line, step, pitch; } window_t;
 
-/* The window of pooled row `row`; with `rest`, and the pixels to the right of the last window of a line and below those of the last
-   line, which are in no window.  Their indices, up to column 2 pool - 2, are no window's. */
+/* The window of pooled row `row`.  With `rest` the last window of a line also has the pixels to its right, and the windows of the
+   last line those below them, if they are in no window.  Their indices, up to column 2 pool - 2, are no window's. */
 INLINE window_t window_of(const block_t *k, int32_t row, const int rest)
 {
     const rk_block *s = &k->shape;
@@ -37,7 +37,8 @@ INLINE window_t window_of(const block_t *k, int32_t row, const int rest)
             body                                                               \
         }
 
-/* The sign of gamma at LANES channels: 1: the pool takes the largest z, -1: the smallest.  Always 1 if the pool comes first. */
+/* The sign of gamma at LANES channels: 1: the pool takes the largest z, -1: the smallest, 0: the first, because
+   all y are equal.  Always 1 if the pool comes first. */
 INLINE vec sign_at(const block_t *k, int32_t c)
 {
     const vec gamma = load(k->gamma + c), one = splat(1.0f);

@@ -1,8 +1,8 @@
 """The inner loop ``W = U_τ^k(φ)``: k optimiser steps on the minibatches of one task.
 
-This is the lowest file of the package: it imports nothing but NumPy.  It also defines what the loop needs of
-a model (`Differentiable`) and of an optimiser (`Optimizer`), and the one interface by which a model may run
-inner loops itself (`RunsInnerLoops`), for example in C.
+This is the lowest file of the package: it imports only NumPy and `reptile_np.errors`. It also defines what
+the loop needs of a model (`Differentiable`) and of an optimiser (`Optimizer`), and the one interface by
+which a model may run inner loops itself (`RunsInnerLoops`), for example in C.
 
 Verified by ``tests/meta/test_inner_loop.py`` and, in exact arithmetic, ``tests/theory``.
 """

@@ -42,7 +42,7 @@ class LearnedSgd:
     def update_bar(
         self, theta_bar: Array, state_bar: tuple[()], grad: Array, state: tuple[()], theta: Array
     ) -> tuple[Array, tuple[()], Array]:
-        """``ḡ = -α ∘ φ̄``, ``ᾱ ← ᾱ - g ∘ φ̄``; φ̄ stays."""
+        """``grad_bar = -α ∘ phi_bar``, ``rates_bar ← rates_bar - g ∘ phi_bar``; phi_bar as it is."""
         (phi_bar, rates_bar), (g, _), (_, rates) = _halves(theta_bar), _halves(grad), _halves(theta)
         g_bar = np.concatenate([-rates * phi_bar, 0 * rates])
         return g_bar, state_bar, np.concatenate([phi_bar, rates_bar - g * phi_bar])

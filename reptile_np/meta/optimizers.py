@@ -68,7 +68,7 @@ class Sgd:
     def update_bar(
         self, phi_bar: Array, state_bar: tuple[()], grad: Array, state: tuple[()], phi: Array
     ) -> tuple[Array, tuple[()], Array]:
-        """Return (ḡ, state_bar, φ̄): ``ḡ = -α φ̄``; φ̄ (n,) unchanged, because ``∂φ_new / ∂φ = I``."""
+        """Return (grad_bar, state_bar, phi_bar): ``grad_bar = -α phi_bar``; phi_bar stays: ``∂φ_new/∂φ = I``."""
         return -self.learning_rate * phi_bar, state_bar, phi_bar
 
 
@@ -100,7 +100,10 @@ class HeavyBall:
     def update_bar(
         self, phi_bar: Array, state_bar: HeavyBallState, grad: Array, state: HeavyBallState, phi: Array
     ) -> tuple[Array, HeavyBallState, Array]:
-        """Return (ḡ, state_bar, φ̄): ``ḡ = ū - α φ̄``, then ``ū ← μ ḡ``; φ̄ unchanged."""
+        """Return (grad_bar, state_bar, phi_bar): ``grad_bar = velocity_bar - α phi_bar``, phi_bar as it is.
+
+        The velocity's adjoint becomes ``μ grad_bar``.
+        """
         grad_bar = state_bar.velocity - self.learning_rate * phi_bar
         return grad_bar, HeavyBallState(self.momentum * grad_bar), phi_bar
 

@@ -3,7 +3,7 @@
 ``rational``      exact arithmetic: interpolation and linear systems over the rationals
 ``polynomials``   losses on which the training code runs exactly
 ``expansions``    equations (7)-(17), any number of inner steps, and one order beyond the paper
-``manifolds``     section 4.2: projections, alternating moves, moving averages
+``manifolds``     section 4.2: projections, alternating moves, their limits
 ``networks``      two small networks in float64 with a few tasks each
 ``claims``        every statement of the paper that can be true or false, measured: ``reptile-np verify``
 

@@ -1,7 +1,8 @@
 """Section 4.1: what the directions are in powers of the inner step size α.
 
 With the minibatches of one task numbered L_1 … L_k and everything at the initial point φ_1, write
-``g_i = L_i'(φ_1)``, ``H_i = L_i''(φ_1)``, ``T_i = L_i'''(φ_1)``.  For exchangeable minibatches the
+``g_i = L_i'(φ_1)``, ``H_i = L_i''(φ_1)``, ``T_i = L_i'''(φ_1)`` (the paper writes ḡ_i and H̄_i; its g_i,
+and that of `reptile_np.meta`, is L_i'(φ_i)).  For exchangeable minibatches the
 expectation of a product depends only on which of its minibatches are the same, and six vectors are
 all there is (`TERMS`):
 
@@ -10,9 +11,9 @@ all there is (`TERMS`):
     order α²   E[H_1 H_2 g_3],  E[T_1[g_2, g_3]],  E[T_1[g_2, g_2]],  E[H_1 H_2 g_1]
 
 The paper has the first two orders (equations 15-17 for k = 2; any k in its later versions).  The third
-is derived in ``theory/README.md``.  Every coefficient is verified as an equality of fractions by
-``tests/test_paper.py`` and ``tests/theory/test_expansions.py``; the same functions take a network in float64
-(``claims/network.py``).
+is derived in ``theory/README.md``.  Verified as equalities of fractions by ``tests/test_paper.py`` and
+``tests/theory/test_expansions.py``: the first two orders for k = 1 … 5, the third for k = 1, 2, 3 and, as a
+sum, for k = 5.  The same functions take a network in float64 (``claims/network.py``).
 """
 
 from __future__ import annotations

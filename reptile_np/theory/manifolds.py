@@ -109,12 +109,12 @@ def nearest_point(manifolds: Sequence[Affine]) -> Array:
 
 
 def cycle_limit(manifolds: Sequence[Affine], epsilon: Any) -> Array:
-    """Return the limit of `alternate`: the fixed point of one sweep, an affine map ``φ ↦ M φ + c``.
+    """Return the fixed point of one sweep ``φ ↦ M φ + c``: the limit of `alternate`, if 0 < ε < 2.
 
     Raises
     ------
     ArithmeticError
-        If the limit depends on the start.
+        If there is not exactly one.
     """
     n = manifolds[0].a.shape[1]
     identity = rationals(np.eye(n, dtype=int))

@@ -1,8 +1,11 @@
 """Where section 4.1 does not apply: shown to fail, and by how much.
 
-The expansions are averages over *exchangeable* minibatches, for *smooth* losses and *plain SGD*.  In each
-claim here one of these conditions does not hold.  Two minibatches are exchangeable if the joint weights
-with which examples enter them are symmetric; they need not be disjoint.
+The expansions are averages over *exchangeable* minibatches, for *smooth* losses and *plain SGD*.  `cycling`,
+`fixed_roles`, `overlapping`, `adam_inside` and `kinks` each drop one of these conditions.  Minibatches are
+exchangeable if their joint distribution does not change when they are permuted.  If the loss of a minibatch
+is the mean of its examples' losses, ``E[H_i g_j] = E[H_j g_i]`` needs less: that the joint weights with which
+examples enter the two are symmetric; they need not be disjoint.  `batch_norm` shows that AvgGrad is not the
+gradient of the task's loss; `architectures` has errata 3 and 5.
 
 Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
 """
@@ -174,7 +177,7 @@ def kinks() -> list[Claim]:
     steps = np.array([1e-3, 10**-2.5])
     near, far = remainders(small_images(), 2, steps)[:, 0]
     jump = float(far / near) / float(steps[1] / steps[0]) ** 2
-    claim = "conv + batch norm, Reptile: remainder at α|H| = 3e-3 over α² times that at 1e-3"
+    claim = "conv + batch norm, Reptile: remainder / α² at α|H| = 3.2e-3, divided by that at 1e-3"
     return [at_least(claim, "breakdown: ReLU kinks", 100.0, jump)]
 
 

@@ -264,7 +264,10 @@ def beyond() -> list[Claim]:
 
 
 def potentials() -> list[Claim]:
-    """Return of which orders of α the expected direction is the gradient of anything: its curl."""
+    """Return which orders of α in the expected direction have no curl at φ.
+
+    A gradient has none anywhere, so a curl shows that the order is the gradient of no function.
+    """
     family, k = example(), 2
 
     def field(phi: Array) -> Array:
@@ -274,7 +277,7 @@ def potentials() -> list[Claim]:
     curl = jacobian[..., 0, 1] - jacobian[..., 1, 0]
     return [
         equal(
-            f"E[g_{name}], k = 2: orders α⁰, α¹, α² that are a gradient of some function (1: yes)",
+            f"E[g_{name}], k = 2: orders α⁰, α¹, α² without a curl at φ, as a gradient's must be (1: yes)",
             "beyond the paper",
             [1, 1, int(name == "MAML")],
             [int(c == 0) for c in curl[:, i]],

@@ -94,7 +94,7 @@ def figure_2() -> list[Claim]:
             np.concatenate(limits),
         ),
         equal(
-            "ε = 1: a sweep shrinks the way to it by cos² of the angle",
+            "ε = 1, from the second line: a sweep multiplies the way to it by cos² of the angle",
             "figure 2",
             away * Fraction(9, 25),
             alternate(lines, crossing + away, 1, sweeps=1) - crossing,
@@ -136,7 +136,7 @@ def partial_minimisation() -> list[Claim]:
     """Return that k steps of gradient descent are a partial projection, for a task that is a line.
 
     For ``L = ½ (a·φ - b)²`` with |a| = 1, k steps of size α multiply the distance by ``(1-α)^k``.
-    Reptile's ε therefore acts as ``ε (1 - (1-α)^k)`` on the exact projection, as (22) assumes.
+    Reptile with rate ε, its W computed by SGD, is therefore equation (22) with the rate ``ε (1 - (1-α)^k)``.
     """
     a, b, alpha, k = rationals([Fraction(3, 5), Fraction(4, 5)]), Fraction(2), Fraction(1, 3), 4
     model = Polynomials(variables=2, degree=2)

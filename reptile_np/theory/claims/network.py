@@ -3,8 +3,8 @@
 Step sizes are in units of the curvature: ``s = α |H|`` over three decades, 1e-6 to 1e-3.  Below them the
 remainder is smaller than rounding errors; above them the inner loop of the small convolutional network
 crosses kinks of its ReLUs, beyond which no expansion holds.  Reptile and FOMAML are computed as sums of
-gradients, which is exactly the same (``tests/test_paper.py``) and does not divide the rounding error of φ
-by α.
+gradients: the same in exact arithmetic, since ``φ_1 - φ_{k+1} = α Σ g_i``
+(``tests/meta/test_meta_gradients.py``), and the rounding error of φ is not divided by α.
 
 Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
 """
@@ -108,7 +108,7 @@ def complex_step(name: str, family: TaskFamily, k: int = 3) -> Claim:
 
 
 def complex_step_error(model: Model, phi: Array, batches: Task, alpha: float) -> float:
-    """Return the largest ``|g·v - Im L_k(φ + ihv) / h| / |g|`` over 4 random v.
+    """Return the largest ``|g·v - Im L_k(U_{k-1} ∘ … ∘ U_1(φ + ihv)) / h| / |g|`` over 4 random v.
 
     The entries of v are standard normal, so that |g| is the typical size of g·v.
     """
