@@ -77,9 +77,9 @@ def slope(
 ) -> Slope:
     """Return f'(0) from the values of f at ±`step`, ±step/2, ±step/4, …: at most 2 `levels` + 7 values.
 
-    If f is smooth, the central difference errs by even powers of h, and the difference of the two one-
-    sided slopes has odd powers only, with limit 0. At a kink exactly there both have all powers, and the
-    second tends to the jump of the derivative, which the central difference does not show. The rounding
+    If f is smooth, the central difference errs by even powers of h, and the difference of the two
+    one-sided slopes has odd powers only, with limit 0.  At a kink exactly there both have all powers, and
+    the second tends to the jump of the derivative, which the central difference does not show. The rounding
     error of f is taken to be the largest second difference at three tiny steps, and at least `precision`
     times |f|.
     """

@@ -80,8 +80,8 @@ def maml(
     The Jacobian of one step of SGD, ``φ_{i+1} = φ_i - α L_i'(φ_i)``, is ``I - α H_i``, symmetric if α is a
     number; so the chain rule gives, from the last step back, ``u ← u - α H_i u`` from ``u = g_k``. For
     other optimisers `update_bar` returns the adjoints of the gradient g_i, the state and φ_i; g_i depends
-    on φ_i too, through H_i: ``u ← phi_bar + H_i grad_bar``. (With a vector of rates: ``u ← u - H_i (α ∘
-    u)``.) The optimiser's state before the loop is a constant.
+    on φ_i too, through H_i: ``u ← phi_bar + H_i grad_bar``.  (With a vector of rates:
+    ``u ← u - H_i (α ∘ u)``.)  The optimiser's state before the loop is a constant.
 
     The direction is bitwise the same for every `keep` of `reptile_np.meta.inner_loop.adapt` but "ends".
 

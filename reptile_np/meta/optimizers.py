@@ -68,7 +68,7 @@ class Sgd:
     def update_bar(
         self, phi_bar: Array, state_bar: tuple[()], grad: Array, state: tuple[()], phi: Array
     ) -> tuple[Array, tuple[()], Array]:
-        """Return (grad_bar, state_bar, phi_bar): ``grad_bar = -α phi_bar``; phi_bar stays: ``∂φ_new/∂φ = I``."""
+        """Return (grad_bar, state_bar, phi_bar): ``grad_bar = -α phi_bar``; phi_bar as it is."""
         return -self.learning_rate * phi_bar, state_bar, phi_bar
 
 
