@@ -43,11 +43,11 @@ def main():
     try:
         args = parse()
         if args.table:
-            print(ratios(json.loads(args.table.read_text())))
+            print(ratios(recorded(args.table)))
             return 0
         return measure(args)
     except (UsageError, OSError) as error:
-        print(f"run.py: {printable(str(error))}", file=sys.stderr)
+        print(f"run.py: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("run.py: stopped; nothing was kept", file=sys.stderr)
@@ -100,6 +100,15 @@ def measure(args):
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(f"==== ratios\n{ratios(record)}\n\nkept in {path}")
     return int(any(result["failures"] for result in record["settings"].values()))
+
+
+def recorded(path):
+    """Return what `measure` wrote to a file."""
+    try:
+        record = json.loads(path.read_bytes())
+        return {"settings": {title: {"rows": list(r["rows"])} for title, r in record["settings"].items()}}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"{path}: not a record of run.py") from None
 
 
 def settings():

@@ -1,6 +1,8 @@
 """The one exception a user's mistake raises, and the form in which text is safe to print."""
 
-__all__ = ["UsageError", "printable"]
+from numbers import Integral
+
+__all__ = ["UsageError", "check_generator", "printable"]
 
 
 class UsageError(ValueError):
@@ -18,3 +20,9 @@ def printable(text: object) -> str:
     ``tests/test_errors.py``.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def check_generator(rng: object) -> None:
+    """Raise `UsageError` if it is a seed or None, and not a generator."""
+    if rng is None or isinstance(rng, Integral):
+        raise UsageError(f"rng is {rng!r}; give a generator, such as numpy.random.default_rng({rng or 0})")

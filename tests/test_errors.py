@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from reptile_np.errors import printable
+from reptile_np.errors import UsageError, check_generator, printable
+from reptile_np.nn.models import sine_mlp
+from reptile_np.tasks import few_shot, sine
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,16 @@ from reptile_np.errors import printable
 def test_control_characters_are_shown_as_their_escapes(text, shown):
     assert printable(text) == shown
     assert printable(text).isprintable()
+
+
+@pytest.mark.parametrize("rng", [0, None])
+def test_a_seed_in_place_of_a_generator_is_named(rng):
+    check_generator(np.random.default_rng(0))
+    with pytest.raises(UsageError, match=rf"^rng is {rng}; give a generator, such as numpy"):
+        check_generator(rng)
+    for draw in (sine_mlp().init, sine.sample_task):
+        with pytest.raises(UsageError, match="give a generator"):
+            draw(rng)
+    for draw in (few_shot.minibatches, few_shot.minibatches_with_replacement):
+        with pytest.raises(UsageError, match="give a generator"):
+            draw(rng, (np.ones((3, 1)), np.arange(3)), 2, 1)

@@ -22,8 +22,10 @@ __all__ = [
     "Hvp",
     "LossAndGrad",
     "Shapes",
+    "check_callable",
     "check_options",
     "check_phi",
+    "check_tolerance",
     "piece_slices",
     "vector",
 ]
@@ -46,14 +48,26 @@ def check_phi(phi: Any) -> None:
         raise UsageError(f"phi[{int(np.argmin(np.isfinite(phi)))}] is not finite")
 
 
+def check_callable(**functions: Any) -> None:
+    """Raise UsageError unless each of the named arguments can be called."""
+    for name, function in functions.items():
+        if not callable(function):
+            raise UsageError(f"{name} is {function!r}; give a function")
+
+
+def check_tolerance(tolerance: Any) -> None:
+    """Raise UsageError unless it is a finite number above 0."""
+    if not isinstance(tolerance, float | int | np.number) or not 0 < tolerance < math.inf:
+        raise UsageError(f"tolerance is {tolerance!r}; give a number greater than 0")
+
+
 def check_options(directions: Any, tolerance: Any, seed: Any) -> None:
     """Raise UsageError unless there is a direction, a finite tolerance above 0, and a seed of at least 0."""
     for name, value, least in (("directions", directions, 1), ("seed", seed, 0)):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if not whole or value < least:
             raise UsageError(f"{name} is {value!r}; give a whole number of at least {least}")
-    if not isinstance(tolerance, float | int | np.number) or not 0 < tolerance < math.inf:
-        raise UsageError(f"tolerance is {tolerance!r}; give a number greater than 0")
+    check_tolerance(tolerance)
 
 
 def piece_slices(shapes: Shapes | None, n: int) -> dict[str, slice]:
@@ -88,13 +102,20 @@ def vector(value: Any, n: int, what: str) -> Array:
     UsageError
         If it is anything else.
     """
-    array = np.array(value) if value is not None else np.array(None)
+    try:
+        array = np.array(value) if value is not None else np.array(None)
+    except ValueError:  # rows of different lengths
+        array = np.array(None)
     if array.dtype.kind not in "fiu":
         found = "None" if value is None else f"of type {type(value).__name__} and dtype {array.dtype}"
         raise UsageError(f"{what} is {found}; it must be a real NumPy vector of shape ({n},)")
     if array.shape != (n,):
         raise UsageError(f"{what} has shape {array.shape}; phi has ({n},)")
     return array
+
+
+NOT_ROUNDING = 1e4
+"""Differences of two calls, in units of the rounding error of their norm, that rounding does not explain."""
 
 
 class Functions:
@@ -148,6 +169,25 @@ class Functions:
         product = vector(self._hvp(phi.copy(), batch, v.copy()), len(phi), "the Hessian product")
         return product.astype(np.float64)
 
+    def check_repeatable(self, phi: Array, batch: Batch) -> None:
+        """Raise `UsageError` if the functions do not give the same numbers twice, up to rounding."""
+        (loss, grad), (again, grad_again) = (self.loss_and_grad(phi, batch) for _ in range(2))
+        self._compare("loss", loss, again)
+        self._compare("gradient", grad, grad_again)
+        if self._hvp is not None:
+            v = np.ones(len(phi))
+            self._compare("Hessian product", self.hvp(phi, batch, v), self.hvp(phi, batch, v))
+
+    def _compare(self, what: str, one: Any, other: Any) -> None:
+        far = np.abs(one - other) > NOT_ROUNDING * self.precision * np.linalg.norm(one)
+        if np.any(far):
+            place = int(np.argmax(far))
+            numbers = f"{np.ravel(one)[place]:.6g}, then {np.ravel(other)[place]:.6g}"
+            raise UsageError(
+                f"the {what} is {numbers}, for the same phi and batch: is there dropout, augmentation, or a "
+                "change of the batch in place? make the functions deterministic"
+            )
+
     @property
     def single(self) -> bool:
         """Whether the model computes in float32, as far as its results show."""
@@ -169,6 +209,8 @@ class Functions:
                 f"the loss is {_described(loss)}; it must be one number (a mean or a sum over examples)"
             )
         try:
+            if np.iscomplexobj(loss):
+                raise TypeError
             return float(loss)
         except (TypeError, ValueError):
             raise UsageError(f"the loss is {_described(loss)}; it must be one real number") from None

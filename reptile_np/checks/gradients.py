@@ -64,6 +64,7 @@ from reptile_np.checks.functions import (
     Hvp,
     LossAndGrad,
     Shapes,
+    check_callable,
     check_options,
     check_phi,
     piece_slices,
@@ -109,8 +110,8 @@ def check_grad(
         If a slope differs from the gradient's by more than `tolerance` times the slopes' typical size,
         cannot be measured that well (a kink near φ), or jumps at φ (a kink exactly there).
     UsageError
-        If φ is not a float64 vector, the loss not one number, the gradient not of φ's shape, or if
-        `shapes` does not add up to n.
+        If φ is not a float64 vector, the loss not one number, the gradient not of φ's shape, if two calls
+        do not give the same, or if `shapes` does not add up to n.
     """
     model, chosen = _start(loss_and_grad, None, phi, batch, shapes, directions, tolerance, seed)
     grad = model.grad(phi, batch)
@@ -152,6 +153,7 @@ def check_hvp(
     CheckFailure, UsageError
         As `check_grad`; also if ``H (2u - 3v)`` is not ``2 H u - 3 H v``.
     """
+    check_callable(hvp=hvp)
     model, chosen = _start(loss_and_grad, hvp, phi, batch, shapes, directions, tolerance, seed)
     u, v = (d.v for d in _directions(phi, {}, 2, seed))
     hu, hv, both = (model.hvp(phi, batch, x) for x in (u, v, 2 * u - 3 * v))
@@ -206,10 +208,12 @@ def _start(
     """Return the functions, after a few calls that show their precision, and the directions."""
     check_phi(phi)
     check_options(count, tolerance, seed)
+    check_callable(loss_and_grad=loss_and_grad)
     pieces = piece_slices(shapes, len(phi))
     model, chosen = Functions(loss_and_grad, hvp), list(_directions(phi, pieces, count, seed))
     for d in chosen[:count]:
         model.loss(phi + d.step * d.v, batch)
+    model.check_repeatable(phi, batch)
     return model, chosen
 
 

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, check_phi, vector
+from reptile_np.checks.functions import (
+    Functions,
+    Hvp,
+    LossAndGrad,
+    check_callable,
+    check_phi,
+    check_tolerance,
+    vector,
+)
 from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
@@ -109,6 +117,10 @@ def meta_gradient_expansion(
     See ``theory/README.md``: "this MAML is FOMAML".
     """
     _check_arguments(phi, tasks, k, expect)
+    check_callable(meta_gradient=meta_gradient, loss_and_grad=loss_and_grad, hvp=hvp, sampler=sampler)
+    check_tolerance(tolerance)
+    if alpha is not None and not (isinstance(alpha, float | int | np.number) and 0 < abs(alpha) < math.inf):
+        raise UsageError(f"alpha is {alpha!r}; give a number that is not 0")
     family = TaskFamily(Functions(loss_and_grad, hvp), tasks, phi, sampler)
     curvature = family.curvature() or 1.0
     step = 1e-4 / curvature if alpha is None else alpha

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, check_options, check_phi
+from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, check_callable, check_options, check_phi
 from reptile_np.checks.gradients import random_directions
 from reptile_np.checks.report import CheckFailure, Report, passed
 from reptile_np.meta.inner_loop import Array, Batch
@@ -63,6 +63,7 @@ def check_taylor_order(
     """
     check_phi(phi)
     check_options(directions, tolerance, seed)
+    check_callable(loss_and_grad=loss_and_grad)
     model = Functions(loss_and_grad, hvp)
     loss, grad = model.loss_and_grad(phi, batch)
     order, name = (3 if hvp else 2), f"{directions} random directions"
@@ -74,6 +75,7 @@ def check_taylor_order(
             values = np.array([model.loss(phi + ti * v, batch) for ti in t])
             remainders.append(values - loss - t * (grad @ v) - t**2 * curve / 2)
             largest = max(largest, float(np.abs(values).max()))
+    model.check_repeatable(phi, batch)
     left = np.sqrt(np.mean(np.square(remainders), axis=0))
     if not np.isfinite(left).all():
         raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, "a value is not finite"))

@@ -37,7 +37,9 @@ def add_to(commands: Commands) -> None:
         metavar="DIR|ZIP|TAR|URL",
         help="omniglot: default the official address, no TAR; the others need a DIR, ZIP or TAR",
     )
-    data.add_argument("--to", type=path, metavar="DIR", help="default: the user's cache folder")
+    data.add_argument(
+        "--to", type=path, metavar="DIR", help="default: the user's cache folder; for folder to be given"
+    )
     data.add_argument(
         "--skip-bad", action="store_true", help="mini-imagenet: leave out images that cannot be decoded"
     )

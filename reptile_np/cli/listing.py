@@ -18,7 +18,7 @@ from reptile_np.errors import UsageError, printable
 
 __all__ = ["add_to"]
 
-RESULT = "result: accuracy, transductive / non-transductive; or the squared error"
+RESULT = "result: accuracy, transductive / non-transductive, or squared error; K: shots"
 
 if TYPE_CHECKING:
     from reptile_np.experiments.presets import Preset
@@ -145,14 +145,15 @@ def _runs(args: argparse.Namespace) -> int:
     if args.json:
         show_json({"runs": [_json(summary) for summary in summaries]})
         return 0
-    table = [("run", "preset", "seed", "steps", "result")]
+    table = [("run", "preset", "seed", "steps", "result", "K, tasks")]
     table += [
         (
             printable(summary.name),
             printable(summary.preset),
             str(summary.seed),
-            f"{summary.outer_steps:,} of {summary.outer_steps_planned:,}",
+            _steps(summary),
             _result(summary),
+            f"{summary.shots}, {summary.tasks:,}" if summary.tasks else "",
         )
         for summary in summaries
     ]
@@ -213,6 +214,11 @@ def _place(directory: Path, name: str) -> Path:
 
 def _json(summary: RunSummary) -> dict[str, Any]:
     return {**dataclasses.asdict(summary), "path": str(summary.path)}
+
+
+def _steps(summary: RunSummary) -> str:
+    done, planned = summary.outer_steps, summary.outer_steps_planned
+    return f"{done:,}" if done == planned else f"{done:,} of {planned:,}"
 
 
 def _result(summary: RunSummary) -> str:

@@ -198,7 +198,9 @@ def _images(preset: Preset, data: Path | None) -> CachedImages | None:
             return mini_imagenet.load(data)
         case "folder":
             if data is None:
-                raise UsageError(f"{preset.name}: --data DIR is missing (import: reptile-np data folder)")
+                raise UsageError(
+                    f"{preset.name}: --data DIR is missing: what reptile-np data folder imported"
+                )
             return folder.load(data)
     return None
 

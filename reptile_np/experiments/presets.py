@@ -157,11 +157,12 @@ def get(name: str) -> Preset:
     Raises
     ------
     UsageError
-        If there is none; names the nearest ones.
+        If there is none; names similar ones.
     """
     if name in SAME_K:
         return SAME_K[name]
     if name not in PRESETS:
-        near = ", ".join(get_close_matches(name, [*PRESETS, *SAME_K]) or PRESETS)
-        raise UsageError(f'unknown preset "{printable(name)}"; did you mean {near}? (see: reptile-np list)')
+        near = ", ".join(get_close_matches(name, [*PRESETS, *SAME_K]))
+        guess = f"; did you mean {near}?" if near else ""
+        raise UsageError(f'unknown preset "{printable(name)}"{guess} (see: reptile-np list)')
     return PRESETS[name]

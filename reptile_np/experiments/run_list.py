@@ -6,6 +6,7 @@ Verified by ``tests/experiments/test_run_list.py``.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ __all__ = ["RunSummary", "find", "read"]
 class RunSummary:
     """One run.
 
-    `accuracy` maps a mode to a fraction: of the last ``evaluate`` of the test set of its own images, else of
-    the end of training; None for a run that is not finished, or of sine waves (see `error`).
+    `accuracy` maps a mode to a fraction: of the ``evaluate`` of the test set with the most tasks and, if
+    there is one, the preset's number of `shots`; else of the end of training.  None for a run that is not
+    finished, or of sine waves (see `error`).  `tasks` is None if there was no such ``evaluate``.
     """
 
     name: str
@@ -33,6 +35,8 @@ class RunSummary:
     outer_steps_planned: int
     accuracy: dict[str, float] | None
     error: float | None
+    tasks: int | None
+    shots: int
     settings: dict[str, Any]
 
 
@@ -71,30 +75,37 @@ def read(run: Path, root: Path) -> RunSummary:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         settings = config["preset"]
         about = str(settings["name"]), int(config["seed"]), int(settings["outer"]["steps"])
+        own_shots = int(settings["evaluation"]["shots"])
     except OSError as error:
         raise UsageError(f"{run}: no run here ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(f"{run / 'config.json'}: not a whole config.json of a run") from None
-    done, accuracy, error_ = _progress_of(run)
     preset, seed, planned = about
-    return RunSummary(name, run, preset, seed, done, planned, accuracy, error_, settings)
-
-
-def _progress_of(run: Path) -> tuple[int, dict[str, float] | None, float | None]:
-    """Return the outer steps done, and the accuracy or the error if there is one yet."""
-    done, accuracy, error = 0, None, None
     directory = RunDirectory(run)
     try:
+        done, accuracy, error_, tasks, shots = 0, None, None, None, own_shots
         if result := directory.result():
-            accuracy, error = result.get("accuracy"), result.get("error")
+            accuracy, error_ = result.get("accuracy"), result.get("error")
             done = int(result.get("outer_steps", 0))
-        for record in directory.records():
-            done = max(done, int(record["outer_step"]))
-            evaluation = record.get("evaluation", {})
-            if evaluation.get("split") == "test" and not evaluation.get("other_images"):
-                error = evaluation.get("error", error)
-                if "accuracy" in evaluation:
-                    accuracy = {mode: value["mean"] for mode, value in evaluation["accuracy"].items()}
-    except (TypeError, KeyError, AttributeError, OverflowError):
+        records = directory.records()
+        done = max([done, *(int(record["outer_step"]) for record in records)])
+        if best := _best_known(records, own_shots):
+            error_, tasks, shots = best.get("error"), int(best["tasks"]), int(best["shots"])
+            modes = best.get("accuracy", {})
+            accuracy = {mode: value["mean"] for mode, value in modes.items()} or None
+    except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
+        if isinstance(error, UsageError):
+            raise
         raise UsageError(f"{run}: a value in its result or its records that no run writes") from None
-    return done, accuracy, error
+    return RunSummary(name, run, preset, seed, done, planned, accuracy, error_, tasks, shots, settings)
+
+
+def _best_known(records: Sequence[dict[str, Any]], shots: int) -> dict[str, Any] | None:
+    """Return the evaluation of the test set, if possible with `shots`, that has the most tasks."""
+    evaluations = [
+        evaluation
+        for record in records
+        if (evaluation := record.get("evaluation", {})).get("split") == "test"
+        and not evaluation.get("other_images")
+    ]
+    return max(reversed(evaluations), key=lambda e: (e["shots"] == shots, e["tasks"]), default=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
 from reptile_np.errors import UsageError, printable
@@ -59,7 +60,9 @@ def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
         if key in UNUSED[preset.tasks.source]:
             raise UsageError(f"{shown}: does nothing for {preset.name}; leave it out")
         if key not in keys:
-            raise UsageError(f"{shown}: no such key; the keys are {', '.join(keys)}")
+            near = get_close_matches(key, keys)
+            known = f"did you mean {', '.join(near)}?" if near else f"the keys are {', '.join(keys)}"
+            raise UsageError(f"{shown}: no such key; {known}")
         try:
             preset = _with_value(preset, key.split("."), text)
         except ValueError as error:

@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
@@ -153,8 +153,10 @@ def adapt(
     Raises
     ------
     UsageError
-        If there is no minibatch.
+        If there is no minibatch, or `keep` is none of the four.
     """
+    if keep not in get_args(Keep):
+        raise UsageError(f'keep is {keep!r}; give "ends", "sqrt", "all" or "hessians"')
     if len(batches) == 0:
         raise UsageError("adapt needs at least one minibatch")
     if state is None:

@@ -90,7 +90,8 @@ def maml(
     model
         Has `loss_and_grad` and `hvp`.
     alpha
-        The rate α of inner SGD, a number or one per parameter (n,); or the optimiser of the inner loop.
+        The rate α of inner SGD, a number or one per parameter (n,); or the optimiser of the inner loop.  It
+        must be that of `adapt`: a trajectory does not say how it was made, so this is not checked.
     weights
         k numbers w: differentiate ``Σ_i w_i L_k(φ_i)``, the loss of the last minibatch (the query) after 0,
         …, k - 1 steps, in place of ``L_k(φ_k)``.  (Antoniou et al., *How to train your MAML*, section 4.)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, check_generator
 from reptile_np.meta.inner_loop import (
     Batch,
     Keep,
@@ -91,6 +91,7 @@ class Model(RunsInnerLoops):
 
     def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> Array:
         """Return an initial φ (n,): each layer's `init`, in the order of `layout`."""
+        check_generator(rng)
         sizes = [self.input_shape]
         for layer in self.layers:
             sizes.append(layer.out_size(sizes[-1]))

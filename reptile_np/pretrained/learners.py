@@ -14,7 +14,7 @@ from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.learner import Learner
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn.ops import Ops
-from reptile_np.pretrained.weights import ReleasedRun, parts
+from reptile_np.pretrained.weights import ReleasedRun, names, parts
 
 __all__ = ["PREFIX", "SavedRun", "learner_of", "load_learner", "saved_run"]
 
@@ -29,6 +29,8 @@ def saved_run(source: str | os.PathLike[str]) -> SavedRun:
     text = os.fspath(source)
     if text.startswith(PREFIX):
         return ReleasedRun(text.removeprefix(PREFIX))
+    if text in names() and not os.path.lexists(text):
+        raise UsageError(f"{text}: no such folder; the released weights of that name are {PREFIX}{text}")
     return RunDirectory(Path(text).expanduser())
 
 

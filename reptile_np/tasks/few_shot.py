@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, check_generator
 from reptile_np.meta.inner_loop import Array, Batch
 from reptile_np.tasks.image_classes import ImageClasses, turned
 
@@ -64,6 +64,7 @@ def sample_task(
     -----
     Verified by ``tests/tasks/test_few_shot.py``.
     """
+    check_generator(rng)
     if min(ways, shots) < 1 or queries < 0:
         raise UsageError(f"task: {ways} ways, {shots} shots, {queries} queries; give at least 1, 1, 0")
     if ways > len(classes):
@@ -114,7 +115,7 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
     -----
     Verified by ``tests/tasks/test_few_shot.py`` against a queue that returns one example at a time.
     """
-    n = _check_batches(support, batch_size, steps)
+    n = _check_batches(rng, support, batch_size, steps)
     examples = batch_size * steps
     order = _permutations(rng, n, count=-(-examples // n)).ravel()[:examples]
     return _gather(support, order.reshape(steps, batch_size))
@@ -136,7 +137,7 @@ def minibatches_with_replacement(
     -----
     Verified by ``tests/tasks/test_few_shot.py``.
     """
-    n = _check_batches(support, batch_size, steps)
+    n = _check_batches(rng, support, batch_size, steps)
     if batch_size > n:
         raise UsageError(f"minibatches: {batch_size} different examples from {n}; ask for smaller batches")
     return _gather(support, _permutations(rng, n, count=steps)[:, :batch_size])
@@ -173,7 +174,8 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
     return (_frozen(x[rest]), _frozen(y[rest])), (_frozen(x[tail]), _frozen(y[tail]))
 
 
-def _check_batches(support: Batch, batch_size: int, steps: int) -> int:
+def _check_batches(rng: np.random.Generator, support: Batch, batch_size: int, steps: int) -> int:
+    check_generator(rng)
     n = len(support[1])
     if n < 1 or batch_size < 1 or steps < 0:
         raise UsageError(

@@ -108,11 +108,10 @@ def import_folder(
     UsageError
         No classes there, a list of splits that does not fit, values out of range.
     """
-    if not 1 <= size <= LARGEST_SIDE or least_images < 2 or seed < 0:
-        raise UsageError(
-            f"size {size}, least images {least_images}, seed {seed}: "
-            f"give 1 to {LARGEST_SIDE}, at least 2, at least 0"
-        )
+    if not 1 <= size <= LARGEST_SIDE:
+        raise UsageError(f"size {size}: give 1 to {LARGEST_SIDE}")
+    if least_images < 2 or seed < 0:
+        raise UsageError(f"least_images {least_images}, seed {seed}: give at least 2, and at least 0")
     source, folder = Path(source).expanduser(), importing.target_folder(to)
     how = Conversion(size, size, 1 if grey else 3, "bicubic", crop=True, upright=True)
     formats = decoding.formats()
@@ -130,8 +129,8 @@ def import_folder(
     names = [name for name in classes if name not in small]
     if len(names) < 2:
         raise UsageError(
-            f"{printable(source)}: {len(names)} classes of at least {least_images} images; "
-            "give a folder with at least two class folders"
+            f"{printable(source)}: of {len(classes)} class folders {len(names)} have at least {least_images} "
+            "images; give a folder with at least two of these"
         )
     if splits is None:
         split_of, how_split = _drawn(names, seed), f"drawn with seed {seed}"

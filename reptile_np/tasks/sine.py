@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, check_generator
 from reptile_np.meta.inner_loop import Batch
 from reptile_np.tasks.few_shot import Task
 
@@ -75,6 +75,7 @@ def sample_task(rng: np.random.Generator, points: int | None = None, dtype: DTyp
     -----
     Verified by ``tests/tasks/test_sine.py``.
     """
+    check_generator(rng)
     wave = sample_wave(rng)
     grid = wave.batch(GRID, dtype)
     if points is None:

@@ -222,3 +222,49 @@ def test_without_hypothesis_the_strategies_say_what_to_install():
 def test_the_checks_need_no_hypothesis():
     program = "import sys; sys.modules['hypothesis'] = None; import reptile_np.checks"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_functions_that_do_not_give_the_same_twice_are_refused():
+    rng = np.random.default_rng(0)
+
+    def dropout(phi, batch):
+        loss, grad = right(phi, batch)
+        return loss * rng.random(), grad
+
+    def change_the_batch(phi, batch):
+        batch *= 1.01
+        return float((batch * phi**2).sum()), 2 * batch * phi
+
+    def random_product(phi, batch, v):
+        return right_hvp(phi, batch, v) + 0.1 * rng.standard_normal(len(phi))
+
+    assert "the loss is " in refusal(check_grad, dropout, PHI, None)
+    assert "for the same phi and batch: is there dropout" in refusal(check_taylor_order, dropout, PHI, None)
+    assert "change of the batch in place" in refusal(check_grad, change_the_batch, PHI, np.ones(3))
+    assert "the Hessian product is" in refusal(check_hvp, right, random_product, PHI, None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"tolerance": -1}, "tolerance is -1; give a number greater than 0"),
+        ({"tolerance": float("nan")}, "tolerance is nan"),
+        ({"alpha": 0}, "alpha is 0; give a number that is not 0"),
+        ({"alpha": "1e-4"}, "alpha is '1e-4'"),
+        ({"sampler": "distinct"}, "sampler is 'distinct'; give a function"),
+        ({"meta_gradient": None}, "meta_gradient is None; give a function"),
+        ({"hvp": None}, "hvp is None; give a function"),
+    ],
+)
+def test_arguments_of_the_expansion_that_are_none_are_named(changed, says):
+    given = {"meta_gradient": lambda phi, batches, alpha: phi, "loss_and_grad": right, "hvp": right_hvp}
+    given |= {"phi": PHI, "tasks": [[None, None]], "k": 2}
+    assert says in refusal(meta_gradient_expansion, **(given | changed))
+
+
+def test_a_missing_product_a_ragged_gradient_and_a_complex_loss_are_named():
+    assert "hvp is None; give a function" in refusal(check_hvp, right, None, PHI, None)
+    assert "loss_and_grad is None" in refusal(check_grad, None, PHI, None)
+    ragged = refusal(check_grad, lambda phi, batch: (0.0, [[1.0], [1.0, 2.0], 3.0]), PHI, None)
+    assert "the gradient is of type list" in ragged
+    assert "one real number" in refusal(check_grad, lambda phi, batch: (1 + 2j, phi), PHI, None)

@@ -380,3 +380,16 @@ def test_a_jax_model_passes_through_a_thin_wrapper():
     phi, batch = rng.standard_normal(3), (rng.standard_normal((5, 3)), rng.standard_normal(5))
     assert check_grad(loss_and_grad, phi, batch).holds
     assert check_hvp(loss_and_grad, hvp, phi, batch).holds
+
+
+@pytest.mark.parametrize("wrong_by", [0.0, 1e-13])
+@pytest.mark.parametrize("tolerance", [1e-14, 1e-20])
+def test_a_tolerance_below_rounding_is_raised_to_it_and_the_error_is_the_error(wrong_by, tolerance):
+    def bowl(by):
+        return lambda phi, batch: ((phi**2).sum() / 2, (1 + by) * phi)
+
+    phi = np.array([1.0, -2.0, 0.5])
+    report = check_grad(bowl(wrong_by), phi, None, tolerance=tolerance)
+    assert tolerance < report.tolerance < 1e-11
+    assert wrong_by / 3 <= report.error <= report.tolerance
+    assert "relative error 1e-11" in suspicion(check_grad, bowl(1e-11), phi, None, tolerance=tolerance)

@@ -39,6 +39,8 @@ def test_each_run_is_found_with_its_steps_and_its_accuracy(runs):
     last = [json.loads(line) for line in (runs / "a" / "records.jsonl").read_text().splitlines()]
     tested = next(line["evaluation"] for line in last if line.get("evaluation", {}).get("split") == "test")
     assert a.accuracy == {mode: value["mean"] for mode, value in tested["accuracy"].items()}
+    assert (a.shots, a.tasks) == (1, 3)
+    assert b.tasks is None
     assert b.accuracy == json.loads((runs / "deep" / "b" / "result.json").read_text())["accuracy"]
     assert (stopped.accuracy, stopped.error) == (None, None)
 
@@ -46,7 +48,7 @@ def test_each_run_is_found_with_its_steps_and_its_accuracy(runs):
 def test_the_command_lists_them(runs, capsys):
     assert main(["runs", str(runs)]) == 0
     heading, *rows, empty, meaning = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["run", "preset", "seed", "steps", "result"]
+    assert heading.split() == ["run", "preset", "seed", "steps", "result", "K,", "tasks"]
     assert [row.split()[0] for row in rows] == ["a", "deep/b", "stopped"]
     assert rows[2].split()[-2:] == ["not", "finished"]
     assert max(map(len, [*rows, meaning])) <= 80

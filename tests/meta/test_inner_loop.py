@@ -180,3 +180,10 @@ def test_the_interface_alone_leaves_everything_to_python():
 def test_no_minibatch_is_refused():
     with pytest.raises(UsageError, match=r"^adapt needs at least one minibatch$"):
         adapt(Bowl(), Sgd(0.1), np.ones(2), [])
+
+
+@pytest.mark.parametrize("keep", ["hessian", "none", 5, None])
+def test_what_is_kept_is_one_of_four(keep):
+    model, rng = sine_mlp((4, 4)), np.random.default_rng(0)
+    with pytest.raises(UsageError, match='give "ends", "sqrt", "all" or "hessians"'):
+        adapt(model, Sgd(0.1), random_phi(model, rng), [random_batch(model, rng, 2)], keep=keep)

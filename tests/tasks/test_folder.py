@@ -169,7 +169,11 @@ def test_a_name_with_line_breaks_and_escapes_is_shown_in_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     ("files", "says"),
-    [({}, "0 classes of at least 6 images"), (photos(1), "1 classes"), ({"a.png": b""}, "0 classes")],
+    [
+        ({}, "of 0 class folders 0 have at least 6 images; give a folder with at least two"),
+        (photos(1), "of 1 class folders 1 have"),
+        ({f"class {c}/{i}.png": b"" for c in range(3) for i in range(2)}, "of 3 class folders 0 have"),
+    ],
 )
 def test_a_folder_without_two_classes_is_refused(tmp_path, files, says):
     (tmp_path / "photos").mkdir()
@@ -184,9 +188,17 @@ def test_nothing_there_is_refused(tmp_path):
         folder.load(tmp_path)
 
 
-@pytest.mark.parametrize("values", [{"size": 0}, {"size": 769}, {"seed": -1}, {"least_images": 1}])
-def test_values_out_of_range_are_refused(tmp_path, values):
-    assert "give 1 to 768, at least 2, at least 0" in refusal(tmp_path, tmp_path / "to", **values)
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"size": 0}, "size 0: give 1 to 768"),
+        ({"size": 769}, "size 769: give 1 to 768"),
+        ({"seed": -1}, "seed -1: give at least 2, and at least 0"),
+        ({"least_images": 1}, "least_images 1, seed 0: give at least 2"),
+    ],
+)
+def test_values_out_of_range_are_refused(tmp_path, values, says):
+    assert says in refusal(tmp_path, tmp_path / "to", **values)
 
 
 # Splits
