@@ -16,7 +16,7 @@ from reptile_np.experiments.figures.style import Table
 
 __all__ = ["COLOURS", "LINES", "SIZE", "Curves", "draw", "table"]
 
-SIZE = (6.4, 4.0)
+SIZE = (8.8, 4.0)
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.AMBER, style.SKY)
 LINES = {"transductive": "-", "non_transductive": "--"}
 
@@ -36,7 +36,7 @@ def table(curves: Curves) -> Table:
 
 
 def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
-    """Draw accuracy against inner steps: a colour per run, a line style per mode.
+    """Draw accuracy against inner steps, whole and enlarged: a colour per run, a line style per mode.
 
     Raises
     ------
@@ -46,14 +46,23 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     runs = table.distinct("run")
     if len(runs) > len(COLOURS):
         raise UsageError(f"{len(runs)} curves; at most {len(COLOURS)} can be told apart: choose fewer --runs")
-    axes = figure.add_subplot()
+    whole, upper = figure.subplots(1, 2)
+    late = []  # of each curve the accuracies in the second half of the steps
     for run, colour in zip(runs, COLOURS, strict=False):
         for mode in table.distinct("mode"):
             _, _, steps, mean, ci95 = zip(*table.where(run=run, mode=mode), strict=True)
             y, half = 100 * np.array(mean), 100 * np.array(ci95)
             label = f"{run}, {mode.replace('_', '-')}"
-            axes.fill_between(steps, y - half, y + half, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(steps, y, LINES[mode], color=colour, label=label)
-    axes.set(xlabel="inner steps at test", ylabel="test accuracy (%)", xlim=(0, None))
-    axes.set_title("Accuracy while an initialisation is fine-tuned to new classes")
-    axes.legend(fontsize=8)
+            for axes in (whole, upper):
+                axes.fill_between(steps, y - half, y + half, color=colour, alpha=0.15, linewidth=0)
+                axes.plot(steps, y, LINES[mode], color=colour, label=label)
+            late += y[len(y) // 2 :].tolist()
+    whole.set(ylabel="test accuracy (%)")
+    upper.set(ylim=(min(late) - 1, min(max(late) + 1, 100)))
+    upper.set_title("the upper part, enlarged", fontsize=9)
+    for axes in (whole, upper):
+        axes.set(xlabel="inner steps at test", xlim=(0, None))
+    figure.suptitle(
+        "Accuracy while an initialisation is fine-tuned to new classes", fontsize=10, color=theme["ink"]
+    )
+    whole.legend(fontsize=8)
