@@ -20,6 +20,7 @@ from pathlib import Path
 from reptile_np.bench import machine, report, runner
 from reptile_np.errors import UsageError, printable
 from reptile_np.experiments.backend import kernels_missing
+from reptile_np.machine import cores
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PEERS = {
@@ -61,7 +62,7 @@ def parse():
     parser.add_argument("name", nargs="?", help="of the record: results/NAME.json")
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the ratios of this record")
     parser.add_argument("--seconds", type=float, default=600, help="measuring time of the whole run")
-    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, machine.cores()}))
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, cores()}))
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
     parser.add_argument(
         "--works", nargs="+", default=[], metavar="GLOB", help="only workloads of these names"

@@ -46,8 +46,9 @@ MAY_USE = {  # cli → {experiments, bench} → {theory, tasks, checks} → nn �
     "__init__": {"experiments", "pretrained"},  # reptile_np.load, when it is called
     "errors": set(),
     "files": set(),
+    "machine": set(),
 }
-EVERYWHERE = {"errors", "files"}
+EVERYWHERE = {"errors", "files", "machine"}
 RUNTIME = {"numpy", "cffi", "reptile_np"} | set(sys.stdlib_module_names)
 EXTRAS = {"PIL", "tqdm", "matplotlib", "hypothesis", "distributed"}
 FOR_TESTS = {"checks.strategies"}  # strategies offered to other people's tests: needs the extra `test`

@@ -13,8 +13,9 @@ from statistics import median
 import numpy as np
 
 from reptile_np.bench.measurement import Row
+from reptile_np.machine import cores, processor_facts
 
-__all__ = ["SPARE_LOAD", "SPREAD", "cores", "load", "machine", "why_busy"]
+__all__ = ["SPARE_LOAD", "SPREAD", "load", "machine", "why_busy"]
 
 SPREAD = 1.5
 """A median that is this many times its minimum is of a busy machine: records of idle ones have 1.06 to 1.25,
@@ -38,21 +39,14 @@ def machine() -> dict[str, str | int | None]:
 
 def _processor() -> str:
     """Return the processor's name and its vector instructions."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in file)}
-    except OSError:
+    facts = processor_facts()
+    if not facts:
         return platform.processor() or platform.machine()
     flags = facts.get("flags", facts.get("Features", "")).split()  # x86; ARM
     vectors = " ".join(name for name in ("avx2", "fma", "avx512f", "asimd") if name in flags)
     family = f"family {facts['cpu family']} model {facts.get('model')}" if "cpu family" in facts else ""
     details = "; ".join(filter(None, (family, vectors)))
     return facts.get("model name", platform.machine()) + (f" ({details})" if details else "")
-
-
-def cores() -> int:
-    """Return the number of cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load() -> float | None:

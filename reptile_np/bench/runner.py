@@ -17,11 +17,12 @@ from fnmatch import fnmatch
 from typing import Any, TypedDict
 
 from reptile_np.bench.catalogue import all_workloads
-from reptile_np.bench.machine import cores, load, machine, why_busy
+from reptile_np.bench.machine import load, machine, why_busy
 from reptile_np.bench.measurement import Row, measure_all, our_variants
 from reptile_np.bench.workloads import Workload
 from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import kernels_missing
+from reptile_np.machine import BLAS_THREADS, cores
 from reptile_np.nn.native.threads import MOST_THREADS
 
 __all__ = ["PROGRAM", "SECONDS", "Measurements", "child", "chosen", "run"]
@@ -139,10 +140,9 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _in_child(options: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """Measure in a fresh Python whose libraries have `threads` threads from the start."""
-    limits = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM, json.dumps({**options, "path": sys.path})],
-        env={**os.environ, **dict.fromkeys(limits, str(options["threads"])), **environment},
+        env={**os.environ, **dict.fromkeys(BLAS_THREADS, str(options["threads"])), **environment},
         stdout=subprocess.PIPE,
         text=True,
         process_group=0,  # Ctrl-C reaches this process only, which then ends the child

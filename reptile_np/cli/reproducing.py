@@ -137,7 +137,7 @@ def _say_what_would_run(
 
 
 def _jobs(args: argparse.Namespace, runs: int) -> int:
-    from reptile_np.experiments.parallel import cores
+    from reptile_np.machine import cores
 
     return int(args.jobs or max(min(cores(), runs), 1))
 

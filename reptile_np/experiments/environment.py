@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import reptile_np
+from reptile_np.machine import processor_facts
 from reptile_np.nn.ops import Ops
 
 __all__ = ["OTHER_IMAGES", "TESTED_ON_OTHERS", "change", "describe", "other_images"]
@@ -80,10 +81,4 @@ def _commit(package: Path) -> str | None:
 
 def _processor() -> str:
     """Return the processor's name as Linux tells it, else `platform.processor`'s."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return processor_facts().get("model name") or platform.processor() or platform.machine()

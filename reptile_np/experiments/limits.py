@@ -5,10 +5,12 @@ Verified by ``tests/experiments/test_limits.py``.
 
 from __future__ import annotations
 
+import math
 import os
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments.specs import EvaluationSpec, Preset
+from reptile_np.nn.layers import Conv2d
 from reptile_np.nn.models import Model
 
 __all__ = ["UNKNOWN_MEMORY", "check_memory", "check_settings", "memory", "memory_needed"]
@@ -85,7 +87,7 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
     tasks, inner = preset.tasks, preset.inner
     sine = tasks.source == "sine"
     example = 16 if sine else 4 * tasks.side**2 * tasks.channels + 8
-    activations = 4 * (2 * 64 if sine else _positions(preset) * preset.filters)
+    activations = 4 * (2 * 64 if sine else _convolved(model))
     parameters = 4 * model.layout.size
     kept = 3 if inner.optimizer == "adam" else 2  # of each step: φ, its gradient, and Adam's second moment
     trajectory = kept * inner.steps * parameters if preset.algorithm == "maml" else 0
@@ -109,17 +111,13 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
     }
 
 
-def _positions(preset: Preset) -> int:
-    """Return the positions of all convolutions' outputs, each with `filters` channels."""
-    side, sides = preset.tasks.side, list[int]()
-    if preset.network == "finn-mini-imagenet":
-        return sum((side // 2**block) ** 2 for block in range(4))
-    if preset.network not in ("conv", "finn-omniglot"):
-        return sum((-(-side // 2**block)) ** 2 for block in range(4))
-    while not sides or side > 3:
-        side = -(-side // 2)
-        sides.append(side)
-    return sum(side**2 for side in sides)
+def _convolved(model: Model) -> int:
+    """Return the numbers in the outputs of all convolutions, for one example."""
+    size, total = model.input_shape, 0
+    for layer in model.layers:
+        size = layer.out_size(size)
+        total += math.prod(size) if isinstance(layer, Conv2d) else 0
+    return total
 
 
 def memory() -> int:

@@ -24,15 +24,14 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from reptile_np.errors import UsageError, printable
+from reptile_np.machine import BLAS_THREADS, cores
 
 __all__ = [
-    "BLAS_THREADS",
     "LOSSES",
     "STOPPED",
     "WORTH_A_PROCESS",
     "Executors",
     "Item",
-    "cores",
     "dask_executor",
     "job_count",
     "processes",
@@ -47,7 +46,6 @@ Executors = Callable[[], AbstractContextManager[Executor]]
 """Makes an executor, again if worker processes of the one before were lost."""
 
 WORTH_A_PROCESS = 50  # tasks per worker below which starting a process costs more than it saves
-BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 LOSSES = 10  # of worker processes, after which `run_all` gives up what is left
 STOPPED = 130  # exit code of a worker process that was told to stop
 
@@ -251,8 +249,3 @@ def _result(future: Future[Any]) -> Any:
     """Return the result or the exception."""
     error = future.exception()
     return future.result() if error is None else error
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

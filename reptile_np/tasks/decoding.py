@@ -9,7 +9,6 @@ Verified by ``tests/tasks/test_decoding.py``.
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptile_np.errors import UsageError, printable
+from reptile_np.machine import cores
 from reptile_np.tasks.reports import reason
 
 __all__ = [
@@ -196,14 +196,14 @@ def decode_all(
     def work(batch: list[tuple[Key, bytes]]) -> list[tuple[Key, Pixels | BadImage]]:
         return [(key, _attempt(decode, key, content)) for key, content in batch]
 
-    cores = os.cpu_count() or 1
+    threads = cores()
     waiting: deque[Future[list[tuple[Key, Pixels | BadImage]]]] = deque()
-    pool = ThreadPoolExecutor(cores)
+    pool = ThreadPoolExecutor(threads)
     try:
         with _bombs_are_errors():
             for batch in _batches(files):
                 waiting.append(pool.submit(work, batch))
-                if len(waiting) > 2 * cores:
+                if len(waiting) > 2 * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

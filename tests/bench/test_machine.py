@@ -51,5 +51,5 @@ def test_the_machine_is_described():
     ],
 )
 def test_the_processor_is_named_on_x86_and_arm(monkeypatch, text, name):
-    monkeypatch.setattr(machine, "open", lambda path: io.StringIO(text), raising=False)
+    monkeypatch.setattr("reptile_np.machine.open", lambda *path, **how: io.StringIO(text), raising=False)
     assert machine._processor() == name

@@ -261,6 +261,5 @@ def test_only_a_few_batches_are_read_ahead_of_the_decoder():
     batches = decode_all(files(), lambda key, content: gate.wait() and as_pixel(key, content))
     threading.Timer(0.2, gate.set).start()
     next(batches)
-    cores = decoding.os.cpu_count()
-    assert len(read) <= (2 * cores + 1) * decoding.BATCH
+    assert len(read) <= (2 * decoding.cores() + 1) * decoding.BATCH
     batches.close()

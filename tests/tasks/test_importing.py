@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.tasks import image_cache, importing, partial_import
+from reptile_np.tasks import decoding, image_cache, importing, partial_import
 from reptile_np.tasks.decoding import BATCH, BadImage, Conversion
 from reptile_np.tasks.importing import Plan, PlannedClass
 
@@ -228,7 +228,7 @@ def test_after_a_kill_the_next_import_ends_with_the_bytes_of_an_undisturbed_one(
 
 def test_what_was_decoded_before_a_kill_is_not_decoded_again(tmp_path, monkeypatch):
     monkeypatch.setattr(partial_import, "SYNC_EVERY", 1)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(decoding, "cores", lambda: 1)
     to, read = tmp_path / "to", []
 
     def stopped(wanted):

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from reptile_np.errors import UsageError
+from reptile_np.machine import cores
 
 __all__ = ["LEAST_WORK", "MOST_THREADS", "PERIOD", "TRIAL", "Pace", "Team", "thread_count"]
 
@@ -106,11 +107,7 @@ def thread_count(threads: int | None) -> int:
     """
     given = os.environ.get("REPTILE_NP_THREADS", "") if threads is None else str(threads)
     if not given:
-        try:
-            cores = len(os.sched_getaffinity(0))
-        except AttributeError:  # only Linux has it
-            cores = os.cpu_count() or 1
-        return min(cores, MOST_THREADS)
+        return min(cores(), MOST_THREADS)
     if not given.isdecimal() or not 1 <= int(given) <= MOST_THREADS:
         what = "REPTILE_NP_THREADS" if threads is None else "threads"
         raise UsageError(f"{what} is {given}; give a whole number from 1 to {MOST_THREADS}")
