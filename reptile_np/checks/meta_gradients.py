@@ -24,7 +24,7 @@ from reptile_np.checks.functions import (
 from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
-from reptile_np.theory.expansions import METHODS, Sampler, Task, TaskFamily, distinct, run, stated
+from reptile_np.theory.expansions import METHODS, Minibatches, Sampler, TaskFamily, distinct, run, stated
 
 __all__ = ["EXACT", "MetaExpansion", "MetaGradientFunction", "meta_gradient_expansion"]
 
@@ -68,7 +68,7 @@ def meta_gradient_expansion(
     loss_and_grad: LossAndGrad,
     hvp: Hvp,
     phi: Array,
-    tasks: Sequence[Task],
+    tasks: Sequence[Minibatches],
     k: int,
     *,
     expect: str | None = None,

@@ -13,9 +13,9 @@ from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path
 from reptile_np.cli.terminal import BOLD, paint, show, show_json
 from reptile_np.errors import UsageError, printable
 
-__all__ = ["MODES", "add_to"]
+__all__ = ["TRANSDUCTIVE", "add_to"]
 
-MODES = {"non_transductive": False, "transductive": True}
+TRANSDUCTIVE = {"non_transductive": False, "transductive": True}
 """Mode ↦ the argument of `Learner.predict_proba`."""
 
 
@@ -61,7 +61,9 @@ def _classify(args: argparse.Namespace) -> int:
     examples = [(file, name) for name, files in folders.items() for file in files]
     learner.fit(read([file for file, _ in examples]), [name for _, name in examples])
     images = read(args.images)
-    tables = {mode: learner.predict_proba(images, transductive=together) for mode, together in MODES.items()}
+    tables = {
+        mode: learner.predict_proba(images, transductive=together) for mode, together in TRANSDUCTIVE.items()
+    }
     classes = learner.classes_.tolist()
     if args.json:
         results = [

@@ -15,9 +15,20 @@ from itertools import groupby
 from reptile_np.experiments.reproduction import PlannedRun
 from reptile_np.experiments.targets import Target
 
-__all__ = ["COST", "MODES", "PAPER", "Columns", "Row", "columns", "rows", "to_json", "to_markdown", "to_text"]
+__all__ = [
+    "COST",
+    "MODE_ORDER",
+    "PAPER",
+    "Columns",
+    "Row",
+    "columns",
+    "rows",
+    "to_json",
+    "to_markdown",
+    "to_text",
+]
 
-MODES = ("non_transductive", "transductive")
+MODE_ORDER = ("non_transductive", "transductive")
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ def rows(target: Target, planned: Sequence[PlannedRun]) -> list[Row]:
                 errors = [done[seed]["error"] for seed in seeds]
                 table.append(row(preset.name, "squared error", seeds, *_summary(errors, [])))
                 continue
-            for mode in MODES:
+            for mode in MODE_ORDER:
                 scores = [done[seed]["accuracy"][mode] for seed in seeds]
                 means = [100 * score["mean"] for score in scores]
                 halves = [100 * score["ci95"] for score in scores]

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -26,12 +26,10 @@ from reptile_np.experiments.streams import Streams
 from reptile_np.meta.evaluation import Episode
 from reptile_np.meta.inner_loop import Batch
 from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, omniglot, sine
-from reptile_np.tasks.image_cache import CachedImages
+from reptile_np.tasks.image_cache import CachedImages, Split
 from reptile_np.tasks.image_classes import ImageClasses, Splits, inverted, rotated, split_classes
 
-__all__ = ["Episodes", "FewShotEpisodes", "SineEpisodes", "Split", "make_episodes"]
-
-Split = Literal["test", "train", "validation"]
+__all__ = ["Episodes", "FewShotEpisodes", "SineEpisodes", "make_episodes"]
 
 
 class Episodes(Protocol):

@@ -15,7 +15,7 @@ from typing import Any
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import choose_ops
-from reptile_np.experiments.episodes import Episodes, Split, make_episodes
+from reptile_np.experiments.episodes import Episodes, make_episodes
 from reptile_np.experiments.limits import check_memory, check_settings
 from reptile_np.experiments.parallel import worker_losses_in_one_line
 from reptile_np.experiments.scores import (
@@ -35,6 +35,7 @@ from reptile_np.meta.training import Step, begin, meta_train
 from reptile_np.nn import models
 from reptile_np.nn.models import Model
 from reptile_np.nn.ops import NUMPY, Ops
+from reptile_np.tasks.image_cache import Split
 
 __all__ = [
     "KEEP",

@@ -14,7 +14,6 @@ from typing import Any
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments import environment
-from reptile_np.experiments.episodes import Split
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.parallel import job_count, processes
 from reptile_np.experiments.progress import Progress, notice
@@ -22,6 +21,7 @@ from reptile_np.experiments.run_directory import RunDirectory, SavedRun
 from reptile_np.experiments.scores import ClassificationScores
 from reptile_np.experiments.specs import Preset
 from reptile_np.nn.ops import Ops
+from reptile_np.tasks.image_cache import Split
 
 __all__ = ["compare"]
 

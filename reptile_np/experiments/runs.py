@@ -16,7 +16,6 @@ from typing import Any
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments import environment
-from reptile_np.experiments.episodes import Split
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.parallel import job_count, processes
 from reptile_np.experiments.progress import Progress, Report, RunningMean, notice
@@ -26,6 +25,7 @@ from reptile_np.experiments.specs import Preset
 from reptile_np.experiments.watching import watcher
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
+from reptile_np.tasks.image_cache import Split
 
 __all__ = ["RECORDED_STEPS", "SAVE_EVERY", "Sitting", "evaluate", "train"]
 

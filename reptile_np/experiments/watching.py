@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from reptile_np.experiments import presets
-from reptile_np.experiments.episodes import Split
 from reptile_np.experiments.experiment import Experiment
 from reptile_np.experiments.specs import Preset, Watch
 from reptile_np.meta.training import Step
+from reptile_np.tasks.image_cache import Split
 
 __all__ = ["MOST_TASKS", "POINTS", "SHARE", "WORTH_WATCHING", "watch", "watcher"]
 

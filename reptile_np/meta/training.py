@@ -26,9 +26,9 @@ from reptile_np.meta.inner_loop import (
 )
 from reptile_np.meta.meta_gradients import MetaGradient
 
-__all__ = ["Episodes", "Step", "begin", "meta_train"]
+__all__ = ["Step", "TaskBatches", "begin", "meta_train"]
 
-Episodes = Callable[[int, int], Sequence[Batch]]
+TaskBatches = Callable[[int, int], Sequence[Batch]]
 """(outer step, index in the meta-batch) ↦ the minibatches of one task; a pure function.
 
 A run can be resumed after any outer step with bitwise identical results, because no generator state has to be
@@ -60,7 +60,7 @@ def begin(phi: Array, inner: Optimizer, outer: Optimizer) -> Step:
 def meta_train(
     model: Differentiable,
     start: Step,
-    episodes: Episodes,
+    episodes: TaskBatches,
     *,
     meta_gradient: MetaGradient,
     inner: Optimizer,
@@ -136,7 +136,7 @@ class _TaskResult(NamedTuple):
 def _task(
     model: Differentiable,
     phi: Array,
-    episodes: Episodes,
+    episodes: TaskBatches,
     meta_gradient: MetaGradient,
     inner: Optimizer,
     keep: Keep,

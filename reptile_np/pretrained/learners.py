@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeAlias
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.learner import Learner
-from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.run_directory import RunDirectory, SavedRun
 from reptile_np.nn.ops import Ops
 from reptile_np.pretrained.weights import ReleasedRun, names, parts
 
-__all__ = ["PREFIX", "SavedRun", "learner_of", "load_learner", "saved_run"]
+__all__ = ["PREFIX", "learner_of", "load_learner", "saved_run"]
 
 PREFIX = "pretrained:"
 """Before the name of released weights, wherever a run directory may be given."""
-
-SavedRun: TypeAlias = RunDirectory | ReleasedRun
 
 
 def saved_run(source: str | os.PathLike[str]) -> SavedRun:

@@ -38,8 +38,8 @@ __all__ = [
     "TERMS",
     "Coefficients",
     "Method",
+    "Minibatches",
     "Sampler",
-    "Task",
     "TaskFamily",
     "distinct",
     "fomaml_gradient",
@@ -52,9 +52,9 @@ __all__ = [
     "weighted_gradient",
 ]
 
-Task: TypeAlias = Sequence[Batch]
+Minibatches: TypeAlias = Sequence[Batch]
 """All the minibatches of one task."""
-Sampler: TypeAlias = Callable[[Task, int], Iterable[tuple[Batch, ...]]]
+Sampler: TypeAlias = Callable[[Minibatches, int], Iterable[tuple[Batch, ...]]]
 """(task, k) ↦ every k-tuple of minibatches that can be drawn, each as likely as the others."""
 Coefficients: TypeAlias = tuple[tuple[Fraction, ...], ...]
 """By order of α, the coefficients of that order's `TERMS`."""
@@ -64,12 +64,12 @@ Method: TypeAlias = Callable[[Any, Any], MetaGradient]
 TERMS = (("AvgGrad",), ("AvgGradInner",), ("H1 H2 g3", "T1[g2, g3]", "T1[g2, g2]", "H1 H2 g1"))
 
 
-def distinct(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
+def distinct(task: Minibatches, k: int) -> Iterable[tuple[Batch, ...]]:
     """Draw without replacement: every ordered k-tuple of different minibatches."""
     return itertools.permutations(task, k)
 
 
-def independent(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
+def independent(task: Minibatches, k: int) -> Iterable[tuple[Batch, ...]]:
     """Draw with replacement: every ordered k-tuple."""
     return itertools.product(task, repeat=k)
 
@@ -115,7 +115,7 @@ class TaskFamily:
     """
 
     model: Any
-    tasks: Sequence[Task]
+    tasks: Sequence[Minibatches]
     phi: Array
     sampler: Sampler = distinct
 

@@ -14,7 +14,7 @@ from reptile_np.nn.layers import BatchNorm, Conv2d, Dense, Layer
 from reptile_np.nn.losses import SoftmaxCrossEntropy
 from reptile_np.nn.models import Model, sine_mlp
 from reptile_np.nn.parameter_free import Flatten, Relu
-from reptile_np.theory.expansions import Task, TaskFamily
+from reptile_np.theory.expansions import Minibatches, TaskFamily
 
 __all__ = ["sine_waves", "small_images"]
 
@@ -24,7 +24,7 @@ def sine_waves(tasks: int = 2, batches: int = 3, seed: int = 0) -> TaskFamily:
     rng = np.random.default_rng(seed)
     model = sine_mlp()
 
-    def task() -> Task:
+    def task() -> Minibatches:
         amplitude, phase = rng.uniform(0.1, 5), rng.uniform(0, 2 * np.pi)
         inputs = [rng.uniform(-5, 5, (10, 1)) for _ in range(batches)]
         return [(x, amplitude * np.sin(x + phase)) for x in inputs]
@@ -40,7 +40,7 @@ def small_images(tasks: int = 2, batches: int = 3, seed: int = 0, *, batch_norm:
     model = Model((*block * 2, Flatten(), Dense(3)), (8, 8, 1), SoftmaxCrossEntropy("sum"))
     labels = np.repeat(np.arange(3), 2)
 
-    def task() -> Task:
+    def task() -> Minibatches:
         classes = rng.standard_normal((3, 8, 8, 1))
         return [(classes[labels] + rng.standard_normal((6, 8, 8, 1)), labels) for _ in range(batches)]
 

@@ -22,7 +22,7 @@ def recorded(folder, name, seed, scores):
     directory = RunDirectory(folder / f"{name}-seed{seed}")
     with directory.begin(preset, seed):
         for shots, (mean, ci95) in scores.items():
-            modes = {mode: {"mean": mean, "ci95": ci95} for mode in comparison.MODES}
+            modes = {mode: {"mean": mean, "ci95": ci95} for mode in comparison.MODE_ORDER}
             evaluation = {"split": "test", "tasks": 10_000, "shots": shots, "accuracy": modes}
             directory.append({"outer_step": preset.outer.steps, "evaluation": evaluation})
     return PlannedRun(preset, seed, directory.path, TARGETS["table2"].evaluations(preset))
@@ -107,7 +107,7 @@ def test_a_table_without_published_numbers_shows_what_the_runs_cost(tmp_path):
         directory = RunDirectory(path)
         with directory.begin(preset, 0):
             for shots in target.shots:
-                accuracy = {mode: {"mean": 0.9, "ci95": 0.01} for mode in comparison.MODES}
+                accuracy = {mode: {"mean": 0.9, "ci95": 0.01} for mode in comparison.MODE_ORDER}
                 evaluation = {"split": "test", "tasks": target.tasks, "shots": shots, "accuracy": accuracy}
                 directory.append({"outer_step": preset.outer.steps, "evaluation": evaluation})
             if name != "methods-joint":

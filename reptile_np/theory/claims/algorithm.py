@@ -18,7 +18,7 @@ from reptile_np.meta.training import begin, meta_train
 from reptile_np.theory import expansions
 from reptile_np.theory.claims.claim import Claim, equal
 from reptile_np.theory.claims.shared import example
-from reptile_np.theory.expansions import METHODS, Task, TaskFamily, weighted_gradient
+from reptile_np.theory.expansions import METHODS, Minibatches, TaskFamily, weighted_gradient
 from reptile_np.theory.polynomials import degree_in_alpha
 from reptile_np.theory.rational import exact_gradient, polynomial_coefficients
 
@@ -40,7 +40,7 @@ def verify() -> list[Claim]:
     return [*joint_training(), *one_step(), *outer_loop()]
 
 
-def task_loss(task: Task) -> Array:
+def task_loss(task: Minibatches) -> Array:
     """Return the loss of a whole task: the mean of its minibatches'."""
     return np.mean(np.stack(task), axis=0)
 
@@ -118,7 +118,7 @@ def outer_loop() -> list[Claim]:
     family, alpha, epsilon = example(), Fraction(1, 5), Fraction(1, 3)
     phi, (first, second) = family.phi, family.tasks
 
-    def train(*meta_batches: list[Task]) -> Array:
+    def train(*meta_batches: list[Minibatches]) -> Array:
         """Run one outer step on each meta-batch of tasks."""
         start = begin(phi, Sgd(alpha), Sgd(epsilon))
         *_, last = meta_train(
@@ -133,7 +133,7 @@ def outer_loop() -> list[Claim]:
         )
         return last.phi
 
-    def solution(phi: Array, task: Task) -> Array:
+    def solution(phi: Array, task: Minibatches) -> Array:
         return expansions.run(family.model, phi, task, alpha).phis[-1]
 
     w_first, w_second = solution(phi, first), solution(phi, second)

@@ -26,7 +26,7 @@ from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.models import mini_imagenet_cnn, omniglot_cnn
 from reptile_np.theory.claims.claim import Claim, at_least, close, equal
 from reptile_np.theory.claims.shared import example, remainders
-from reptile_np.theory.expansions import METHODS, Sampler, Task, TaskFamily, stated
+from reptile_np.theory.expansions import METHODS, Minibatches, Sampler, TaskFamily, stated
 from reptile_np.theory.networks import sine_waves, small_images
 
 __all__ = [
@@ -61,13 +61,13 @@ def verify() -> list[Claim]:
     ]
 
 
-def cycle(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
+def cycle(task: Minibatches, k: int) -> Iterable[tuple[Batch, ...]]:
     """Draw an order of the task's minibatches and repeat it until there are k."""
     for order in itertools.permutations(task):
         yield tuple(itertools.islice(itertools.cycle(order), k))
 
 
-def first_roles(task: Task, k: int) -> Iterable[tuple[Batch, ...]]:
+def first_roles(task: Minibatches, k: int) -> Iterable[tuple[Batch, ...]]:
     """Draw the first k minibatches in their order, always: fixed support, fixed query."""
     yield tuple(task[:k])
 

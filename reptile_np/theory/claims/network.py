@@ -20,7 +20,7 @@ from reptile_np.nn.models import Model
 from reptile_np.theory import expansions
 from reptile_np.theory.claims.claim import Claim, close
 from reptile_np.theory.claims.shared import directions, remainders
-from reptile_np.theory.expansions import METHODS, Task, TaskFamily, stated
+from reptile_np.theory.expansions import METHODS, Minibatches, TaskFamily, stated
 from reptile_np.theory.networks import sine_waves, small_images
 
 __all__ = [
@@ -107,7 +107,7 @@ def complex_step(name: str, family: TaskFamily, k: int = 3) -> Claim:
     )
 
 
-def complex_step_error(model: Model, phi: Array, batches: Task, alpha: float) -> float:
+def complex_step_error(model: Model, phi: Array, batches: Minibatches, alpha: float) -> float:
     """Return the largest ``|g·v - Im L_k(U_{k-1} ∘ … ∘ U_1(φ + ihv)) / h| / |g|`` over 4 random v.
 
     The entries of v are standard normal, so that |g| is the typical size of g·v.
