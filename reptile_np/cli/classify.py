@@ -6,8 +6,6 @@ Verified by ``tests/cli/test_classify.py``.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path
 from reptile_np.cli.terminal import BOLD, paint, show, show_json
@@ -38,15 +36,13 @@ def add_to(commands: Commands) -> None:
 
 def _classify(args: argparse.Namespace) -> int:
     one_blas_thread()
-    import numpy as np
-
-    from reptile_np.experiments.image_files import class_folders, read_image
+    from reptile_np.experiments.image_files import class_folders, read_images
     from reptile_np.pretrained import learner_of, saved_run
 
     run = saved_run(args.run)
     learner = learner_of(run)
     source = run.config()[0].tasks.source
-    rows, columns, channels = learner.model.input_shape
+    shape = learner.model.input_shape
     folders = class_folders(args.support)
     ways = learner.model.output_shape[0]
     if not 2 <= len(folders) <= ways:
@@ -55,12 +51,9 @@ def _classify(args: argparse.Namespace) -> int:
             "classes apart"
         )
 
-    def read(files: list[Path]) -> Any:
-        return np.stack([read_image(file, source, (rows, columns, channels)) for file in files])
-
     examples = [(file, name) for name, files in folders.items() for file in files]
-    learner.fit(read([file for file, _ in examples]), [name for _, name in examples])
-    images = read(args.images)
+    learner.fit(read_images([file for file, _ in examples], source, shape), [name for _, name in examples])
+    images = read_images(args.images, source, shape)
     tables = {
         mode: learner.predict_proba(images, transductive=together) for mode, together in TRANSDUCTIVE.items()
     }

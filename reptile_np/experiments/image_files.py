@@ -5,6 +5,7 @@ Verified by ``tests/experiments/test_image_files.py``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,16 @@ from reptile_np.experiments.specs import Source
 from reptile_np.tasks import decoding
 from reptile_np.tasks.archives import read_file
 from reptile_np.tasks.decoding import Conversion, Pixels
-from reptile_np.tasks.omniglot_files import SCANNED_SIDE
+from reptile_np.tasks.omniglot_files import SCANNED_SIDE, nearest
 
-__all__ = ["class_folders", "read_image"]
+__all__ = ["class_folders", "read_images"]
 
 CHARACTERS = ("omniglot", "glyphs")
 MOST_BYTES = 1 << 27
 
 
-def read_image(path: Path, source: Source, shape: tuple[int, int, int]) -> Pixels:
-    """Return an image file as pixels of `shape`, uint8 from 0 to 255.
+def read_images(paths: Sequence[Path], source: Source, shape: tuple[int, ...]) -> Pixels:
+    """Return image files as pixels (n, *shape), uint8 from 0 to 255.
 
     The largest centred square is resized by Pillow's bicubic filter, as `reptile_np.tasks.folder` does.
     Characters (of Omniglot and glyphs) are grey images on a canvas of 105 x 105, of which every pixel is
@@ -39,24 +40,25 @@ def read_image(path: Path, source: Source, shape: tuple[int, int, int]) -> Pixel
     Raises
     ------
     UsageError
-        If the file is missing, no image, damaged or too large; names it.
+        If a file is missing, no image, damaged or too large; names it.
     """
     rows, columns, channels = shape
-    content = read_file(path, MOST_BYTES)
     drawn = source in CHARACTERS
     size = (SCANNED_SIDE, SCANNED_SIDE) if drawn else (rows, columns)
     how = Conversion(*size, channels, "bicubic", crop=True, upright=True)
-    (batch,) = decoding.decode_all(
-        [(str(path), content)], lambda name, data: decoding.convert(name, data, how, decoding.formats())
-    )
-    pixels = batch[0][1]
-    if isinstance(pixels, UsageError):
-        raise pixels
+    files = ((str(path), read_file(path, MOST_BYTES)) for path in paths)
+    images = []
+    for batch in decoding.decode_all(
+        files, lambda name, content: decoding.convert(name, content, how, decoding.formats())
+    ):
+        for _, pixels in batch:
+            if isinstance(pixels, UsageError):
+                raise pixels
+            images.append(pixels)
     if not drawn:
-        return pixels
-    ink = np.where(pixels < 128, np.uint8(0), np.uint8(255))
-    nearest = [((np.arange(side) + 0.5) * SCANNED_SIDE / side).astype(int) for side in (rows, columns)]
-    return ink[np.ix_(*nearest)]
+        return np.stack(images)
+    ink = np.where(np.stack(images) < 128, np.uint8(0), np.uint8(255))
+    return ink[:, nearest(rows)][:, :, nearest(columns)]
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:

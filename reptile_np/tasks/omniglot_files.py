@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reptile_np.errors import UsageError, printable
 from reptile_np.tasks.archives import Limits, read_files
 from reptile_np.tasks.decoding import BadImage, Pixels, opened, pillow
 
-__all__ = ["LIMITS", "SCANNED_SIDE", "SETS", "SIDE", "check_zip", "decode", "find", "read"]
+__all__ = ["LIMITS", "SCANNED_SIDE", "SETS", "SIDE", "check_zip", "decode", "find", "nearest", "read"]
 
 SETS = ("images_background", "images_evaluation")
 SIDE = 28
@@ -24,6 +25,11 @@ SCANNED_SIDE = 105
 LIMITS = Limits(file_bytes=1 << 16, files=200_000, total_bytes=1 << 26)
 
 _DRAWING = re.compile(r"(?:^|/)([^/]+/character\d\d/\d{4}_\d\d\.png)$")
+
+
+def nearest(side: int) -> NDArray[np.intp]:
+    """Return the row, or the column, of a scanned drawing at the centre of each of `side` rows: (side,)."""
+    return ((np.arange(side) + 0.5) * SCANNED_SIDE / side).astype(np.intp)
 
 
 def find(source: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import pytest
 
 import reptile_np
 from reptile_np.cli import main
-from reptile_np.experiments.image_files import read_image
+from reptile_np.experiments.image_files import read_images
 from reptile_np.tasks import glyphs
 
 Image = pytest.importorskip("PIL.Image")
@@ -44,7 +44,7 @@ def test_the_answers_are_the_learner_s_in_both_modes(place, capsys):
     assert [image["image"] for image in result["images"]] == [str(place / f"{name}.png") for name in NAMES]
 
     def read(path):
-        return read_image(path, "glyphs", (28, 28, 1))
+        return read_images([path], "glyphs", (28, 28, 1))[0]
 
     learner = reptile_np.load(RUN)
     files = [place / f"support/{name}/{i}.png" for name in NAMES for i in range(2)]

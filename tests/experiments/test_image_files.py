@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments.image_files import class_folders, read_image
+from reptile_np.experiments.image_files import class_folders, read_images
 from reptile_np.tasks import folder as image_folder
 from reptile_np.tasks import omniglot_files
 
@@ -30,7 +30,7 @@ def drawing(rng):
 def test_a_drawing_of_omniglot_is_read_as_the_data_set_s(tmp_path, drawing):
     path = save(tmp_path / "a.png", drawing)
     expected = omniglot_files.decode("a.png", path.read_bytes())
-    np.testing.assert_array_equal(read_image(path, "omniglot", CHARACTER), expected * 255)
+    np.testing.assert_array_equal(read_images([path], "omniglot", CHARACTER)[0], expected * 255)
 
 
 def test_all_of_real_omniglot_is_read_as_the_data_set_s(tmp_path, data):
@@ -40,7 +40,7 @@ def test_all_of_real_omniglot_is_read_as_the_data_set_s(tmp_path, data):
             path = tmp_path / "x.png"
             path.write_bytes(names.read(name))
             expected = omniglot_files.decode(name, path.read_bytes())
-            np.testing.assert_array_equal(read_image(path, "omniglot", CHARACTER), expected * 255)
+            np.testing.assert_array_equal(read_images([path], "omniglot", CHARACTER)[0], expected * 255)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
@@ -48,7 +48,7 @@ def test_all_of_real_omniglot_is_read_as_the_data_set_s(tmp_path, data):
 def test_dark_ink_on_light_paper_becomes_0_and_255_in_any_mode(tmp_path, drawing, mode, source):
     path = tmp_path / "a.png"
     Image.fromarray(np.where(drawing, np.uint8(230), np.uint8(40))).convert(mode).save(path)
-    got = read_image(path, source, CHARACTER)
+    got = read_images([path], source, CHARACTER)[0]
     np.testing.assert_array_equal(got, omniglot_like(drawing) * 255)
 
 
@@ -61,7 +61,7 @@ def omniglot_like(drawing):
 def test_a_large_scan_of_a_thin_line_keeps_its_line(tmp_path):
     paper = np.full((1050, 1400), 255, np.uint8)
     paper[300:750, 690:730] = 0
-    got = read_image(save(tmp_path / "a.png", paper), "omniglot", CHARACTER)
+    got = read_images([save(tmp_path / "a.png", paper)], "omniglot", CHARACTER)[0]
     assert (got == 0).sum() in range(10, 30)
 
 
@@ -76,7 +76,7 @@ def test_other_images_are_converted_as_an_imported_folder_s(tmp_path, rng):
     for c, name in enumerate("ab"):
         stored = images.images(c, np.arange(6))
         files = sorted((tmp_path / "in" / name).iterdir())
-        read = np.stack([read_image(file, "mini-imagenet", COLOUR) for file in files])
+        read = read_images(files, "mini-imagenet", COLOUR)
         np.testing.assert_array_equal(read.astype(np.float32) / np.float32(255), stored)
 
 
@@ -94,7 +94,7 @@ def damaged(tmp_path):
 def test_every_file_that_is_no_image_is_one_line_that_names_it(tmp_path):
     for name in damaged(tmp_path):
         with pytest.raises(UsageError, match=name) as error:
-            read_image(tmp_path / name, "omniglot", CHARACTER)
+            read_images([tmp_path / name], "omniglot", CHARACTER)
         assert "\n" not in str(error.value)
 
 

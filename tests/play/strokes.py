@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from reptile_np.play.drawing import CANVAS, SIDE
+from reptile_np.tasks.omniglot_files import SCANNED_SIDE, SIDE
 
-CENTRES = ((np.floor((np.arange(SIDE) + 0.5) * CANVAS / SIDE) + 0.5) / CANVAS).tolist()
+CENTRES = ((np.floor((np.arange(SIDE) + 0.5) * SCANNED_SIDE / SIDE) + 0.5) / SCANNED_SIDE).tolist()
 """Of the canvas pixels that become pixels of the image: 3 or 4 apart, which is more than the pen's radius."""
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reptile_np.play.drawing import CANVAS, PEN, SIDE, image
+from reptile_np.play.drawing import PEN, image
+from reptile_np.tasks.omniglot_files import SCANNED_SIDE, SIDE
 
-CENTRES = (np.arange(SIDE) + 0.5) * CANVAS / SIDE
+CENTRES = (np.arange(SIDE) + 0.5) * SCANNED_SIDE / SIDE
 POINTS = st.tuples(st.floats(0, 1), st.floats(0, 1))
 STROKES = st.lists(POINTS, min_size=1, max_size=8)
 
@@ -26,7 +27,7 @@ def test_nothing_drawn_is_paper():
 
 def test_the_pixels_are_those_that_pillow_s_nearest_neighbour_takes():
     image_module = pytest.importorskip("PIL.Image")
-    canvas = np.random.default_rng(0).random((CANVAS, CANVAS)) < 0.5
+    canvas = np.random.default_rng(0).random((SCANNED_SIDE, SCANNED_SIDE)) < 0.5
     reduced = image_module.fromarray(canvas).resize((SIDE, SIDE), image_module.Resampling.NEAREST)
     places = np.floor(CENTRES).astype(int)
     np.testing.assert_array_equal(np.asarray(reduced), canvas[np.ix_(places, places)])
@@ -34,7 +35,7 @@ def test_the_pixels_are_those_that_pillow_s_nearest_neighbour_takes():
 
 @given(STROKES)
 def test_ink_is_where_a_densely_sampled_line_is_within_the_pen_s_radius(stroke):
-    points = np.array(stroke) * CANVAS
+    points = np.array(stroke) * SCANNED_SIDE
     t = np.linspace(0, 1, 2000)[:, np.newaxis]
     pairs = pairwise(points) if len(points) > 1 else [(points[0], points[0])]
     samples = np.concatenate([a + t * (b - a) for a, b in pairs])
