@@ -124,7 +124,7 @@ def _curves(runs: Path) -> inner_curve.Curves:
 def _same_k(runs: Path) -> Table:
     """Return the rows of the study on glyphs, from the seeds that are there."""
     target = targets.get("same-k")
-    names = (re.fullmatch(r"same-k-glyphs-.+-seed(\d+)", path.name) for path in runs.iterdir())
+    names = (re.fullmatch(r"same-k-glyphs-.+-seed(\d+)", path.name) for path in runs.glob("*"))
     seeds = sorted({int(name[1]) for name in names if name})
     planned = [run for run in reproduction.plan(target, seeds, runs) if run.done()]
     if not planned:
