@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
 from reptile_np.errors import UsageError, printable
-from reptile_np.experiments.specs import Preset
+from reptile_np.experiments.specs import Preset, TaskSpec
 
 __all__ = ["LARGEST", "UNUSED", "checked", "from_json", "setting_keys", "to_json", "with_settings"]
 
@@ -26,11 +26,14 @@ UNUSED = {
         "network",
         "evaluation.one_shot_batch",
         "evaluation.queries",
-        *(f"tasks.{key}" for key in ("ways", "shots", "tail_shots", "replacement", "queries", "turn")),
+        *(
+            f"tasks.{key}"
+            for key in ("source", "ways", "shots", "tail_shots", "replacement", "queries", "turn")
+        ),
         *(_DRAWN | _SIZE | _OMNIGLOT),
     },
     "omniglot": {"network", *_DRAWN, *_SIZE},
-    "glyphs": {"network", *_SIZE, *_OMNIGLOT},
+    "glyphs": {"tasks.source", "network", *_SIZE, *_OMNIGLOT},
     "mini-imagenet": _DRAWN | _SIZE | _OMNIGLOT,
     "folder": _DRAWN | _OMNIGLOT,
 }
@@ -46,12 +49,15 @@ def setting_keys(source: str | None = None) -> list[str]:
 def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
     """Return the preset changed by settings such as "outer.steps=1000" or "filters=32".
 
+    A preset that reads files of images may read a folder of other images instead, ``tasks.source=folder``.
+    This setting counts first, wherever it stands: then the others must be settings that a folder reads.
+
     Raises
     ------
     UsageError
         For an unknown key, a key that this preset does not read, or a value of the wrong type or range.
     """
-    for setting in settings:
+    for setting in sorted(settings, key=lambda setting: not setting.startswith("tasks.source=")):
         shown = f"--set {printable(setting)}"
         key, equals, text = setting.partition("=")
         if not equals:
@@ -64,7 +70,10 @@ def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
             known = f"did you mean {', '.join(near)}?" if near else f"the keys are {', '.join(keys)}"
             raise UsageError(f"{shown}: no such key; {known}")
         try:
-            preset = _with_value(preset, key.split("."), text)
+            if key == "tasks.source":
+                preset = dataclasses.replace(preset, tasks=_with_source(preset.tasks, text))
+            else:
+                preset = _with_value(preset, key.split("."), text)
         except ValueError as error:
             raise UsageError(f"{shown}: {error}") from None
     return preset
@@ -96,14 +105,23 @@ def _fields(spec: type) -> dict[str, Any]:
 
 
 def _keys(spec: type, prefix: str) -> list[str]:
-    """Return the keys that may be set; a preset's name and its source of tasks may not."""
+    """Return the keys that may be set; a preset's name may not."""
     keys = []
     for key, kind in _fields(spec).items():
         if dataclasses.is_dataclass(kind):
             keys += _keys(kind, f"{key}.")  # type: ignore[arg-type]
-        elif key != "name" and prefix + key != "tasks.source":
+        elif key != "name":
             keys.append(prefix + key)
     return keys
+
+
+def _with_source(tasks: TaskSpec, source: str) -> TaskSpec:
+    """Return tasks from a folder of images; what only Omniglot reads gets its default."""
+    if source == tasks.source:
+        return tasks
+    if source != "folder":
+        raise ValueError(f"must be {tasks.source} or folder")
+    return dataclasses.replace(tasks, source="folder", invert=False, train_classes=0)
 
 
 def _with_value(spec: Any, path: list[str], text: str) -> Any:

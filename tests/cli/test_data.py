@@ -30,8 +30,15 @@ def test_a_folder_is_imported_with_its_size_colour_and_seed_and_can_be_trained_o
     imported(capsys, *options, 1, "--to", tmp_path / "b")
     assert (tmp_path / "a/images.json").read_text() != (tmp_path / "b/images.json").read_text()
     settings = ["outer.steps=1", "evaluation.tasks=1", "tasks.shots=5", "filters=2"]
-    command = ["train", "images-5way", "--ops", "numpy", "--data", str(tmp_path / "a"), "--quiet"]
-    assert main(command + [part for setting in settings for part in ("--set", setting)]) == 0
+    more = [part for setting in settings for part in ("--set", setting)]
+    more += ["--ops", "numpy", "--data", str(tmp_path / "a"), "--quiet"]
+    assert main(["train", "images-5way", *more]) == 0
+    run = str(tmp_path / "run")
+    assert main(["train", "omniglot-5way", "--set", "tasks.source=folder", *more, "--out", run]) == 0
+    capsys.readouterr()
+    evaluate = ["evaluate", run, "--tasks", "1", "--ops", "numpy", "--data", str(tmp_path / "a"), "--json"]
+    assert main(evaluate) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"] == 1
 
 
 def test_the_splits_of_a_folder_may_be_given(classes, tmp_path, capsys):

@@ -54,7 +54,9 @@ def test_every_key_that_a_preset_does_not_read_is_refused(name):
         ("about=x", "no such key"),
         ("hours=1", "no such key"),
         ("published=1", "no such key"),
-        ("tasks.source=sine", "no such key"),
+        ("tasks.source=sine", "must be omniglot or folder"),
+        ("tasks.source=glyphs", "must be omniglot or folder"),
+        ("tasks.source=", "must be omniglot or folder"),
         ("tasks.images=5", "does nothing for omniglot-5way"),
         ("outer.steps=many", "an integer"),
         ("outer.steps=1.5", "an integer"),
@@ -73,6 +75,32 @@ def test_an_unusable_setting_is_refused_in_one_line(setting, says):
         with_settings(get("omniglot-5way"), [setting])
     assert "\n" not in str(error.value)
     assert setting in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PRESETS if get(name).tasks.source in ("omniglot", "mini-imagenet")]
+)
+def test_a_preset_of_images_takes_a_folder_of_other_images_and_keeps_all_that_a_folder_reads(name):
+    before, after = get(name), with_settings(get(name), ["tasks.source=folder"])
+    changed = {key for key in setting_keys() if value_at(before, key) != value_at(after, key)}
+    assert "tasks.source" in changed
+    assert changed <= {"tasks.source", "tasks.invert", "tasks.train_classes"}
+    assert (after.tasks.source, after.tasks.invert, after.tasks.train_classes) == ("folder", False, 0)
+    assert with_settings(before, ["tasks.source=folder", "tasks.source=folder"]) == after
+
+
+def test_the_source_of_tasks_counts_first_wherever_it_stands():
+    for settings in (["tasks.side=14", "tasks.source=folder"], ["tasks.source=folder", "tasks.side=14"]):
+        tasks = with_settings(get("omniglot-5way"), settings).tasks
+        assert (tasks.source, tasks.side) == ("folder", 14)
+    with pytest.raises(UsageError, match=r"tasks\.invert=true: does nothing"):
+        with_settings(get("omniglot-5way"), ["tasks.invert=true", "tasks.source=folder"])
+
+
+@pytest.mark.parametrize("name", ["sine-maml", "glyphs-5way"])
+def test_a_preset_that_makes_its_own_data_takes_no_folder(name):
+    with pytest.raises(UsageError, match=f"does nothing for {name}"):
+        with_settings(get(name), ["tasks.source=folder"])
 
 
 @pytest.mark.parametrize("setting", ["outer.steps=1\n2", "a\nb", "a\nb=3", "\x1b[2J=1"])
