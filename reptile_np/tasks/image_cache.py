@@ -1,7 +1,7 @@
 """The one format in which a data set of images is kept on disk, and its loader.
 
-Two files in one folder: ``NAME-….npy``, all images (n, h, w, c) uint8, sorted by class, which is mapped into
-memory; and ``NAME.json``, the manifest, which names the first and says everything else.
+Two files in one folder: ``NAME-….npy``, all images (n, h, w, c) uint8, sorted by class; and ``NAME.json``,
+the manifest, which names the first and says everything else.
 
 Verified by ``tests/tasks/test_image_cache.py``.
 """
@@ -11,7 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from io import FileIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -28,7 +32,6 @@ from reptile_np.tasks.reports import reason
 __all__ = [
     "CHUNK",
     "FORMAT",
-    "REMAP",
     "SMALL",
     "SPLITS",
     "CachedClass",
@@ -44,8 +47,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-SMALL = 1 << 26  # bytes: the pixels of smaller sets are verified at every load, in less than 0.1 s
-REMAP = 1 << 25  # bytes read until the file is mapped anew: its pages in memory count as resident
+SMALL = 1 << 26  # bytes: smaller sets are kept in memory, and verified at every load, in less than 0.1 s
 CHUNK = 1 << 22
 
 Split = Literal["train", "validation", "test"]
@@ -168,8 +170,9 @@ def _checked(manifest: Manifest) -> Manifest:
 class CachedImages:
     """The classes of a data set on disk: an `ImageClasses` whose pixels stay in the file until asked for.
 
-    Resident memory is bounded whatever the size of the set: the file is mapped anew after every `REMAP` bytes
-    read, and images become float32 only when `images` returns them.  Pickled as the path of its manifest.
+    Resident memory is bounded: of a set of more than `SMALL` bytes only images that are asked for are read.
+    (Mapped pages would be resident too, and their page faults take longer than reading.)  Images become
+    float32 only when `images` returns them.  Pickled as the path of its manifest.
 
     Parameters
     ----------
@@ -186,11 +189,12 @@ class CachedImages:
         self.path = path.absolute()
         self.manifest = read_manifest(self.path)
         self.image_shape: tuple[int, int, int] = self.manifest.shape[1:]
-        self._image_bytes = math.prod(self.image_shape)
         self._first = [0, *accumulate(c.count for c in self.manifest.classes)]
-        self._map: Pixels | None = None
-        self._read = 0
-        self._pixels(0)
+        self._file, self._shape = self.path.with_name(self.manifest.pixels), self.manifest.shape
+        self._image_bytes, self._header = math.prod(self.image_shape), npy_header(self._shape)
+        self._small: Pixels | None = None
+        pixels = self._read(np.arange(self._shape[0] if math.prod(self._shape) <= SMALL else 0))
+        self._small = pixels if len(pixels) else None
 
     def __reduce__(self) -> tuple[type[CachedImages], tuple[Path]]:
         return CachedImages, (self.path,)
@@ -208,9 +212,7 @@ class CachedImages:
 
     def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
         """Return the images of class `c` at `indices` (m,): (m, h, w, channels) float32 in [0, 1]."""
-        pixels = self._pixels(len(indices))[self._first[c] : self._first[c + 1]].take(indices, axis=0)
-        if self.manifest.white == 1:
-            return pixels.astype(np.float32)
+        pixels = self._read(np.arange(self._first[c], self._first[c + 1]).take(indices))
         return np.divide(pixels, np.float32(self.manifest.white), dtype=np.float32)
 
     def splits(self) -> Splits:
@@ -226,8 +228,7 @@ class CachedImages:
             for split in get_args(Split)
         }
         if not len(parts["train"]) or not len(parts["test"]):
-            why = "no training or no test classes"
-            raise UsageError(f"{printable(self.path)}: {why}; import it with a split")
+            raise UsageError(f"{printable(self.path)}: no training or no test classes; import with a split")
         validation = selected(self, parts["validation"]) if len(parts["validation"]) else None
         return Splits(selected(self, parts["train"]), validation, selected(self, parts["test"]))
 
@@ -240,30 +241,36 @@ class CachedImages:
     def verify(self) -> None:
         """Compare the digest of all pixels with the manifest; a `UsageError` if they differ."""
         digest = content_digest(self.manifest.classes)
-        for start in range(0, len(self._pixels(0)), step := max(1, CHUNK // self._image_bytes)):
-            digest.update(np.ascontiguousarray(self._pixels(step)[start : start + step]))
+        every, step = np.arange(self._shape[0]), max(1, CHUNK // self._image_bytes)
+        for start in range(0, len(every), step):
+            digest.update(self._read(every[start : start + step]))
         if digest.hexdigest() != self.manifest.content_sha256:
             raise UsageError(f"{printable(self.path)}: images have been altered; import the data set again")
 
-    def _pixels(self, count: int) -> Pixels:
-        """Return all images, mapped; `count` of them are about to be read."""
-        self._read += count * self._image_bytes
-        if self._map is None or self._read > REMAP:
-            self._map, self._read = self._mapped(), 0
-        return self._map
+    def _read(self, positions: Indices) -> Pixels:
+        """Return the images at `positions` (m,) of the whole set: (m, h, w, c)."""
+        if self._small is not None:
+            return self._small.take(positions, axis=0)
+        with self._opened() as file:
+            pixels = np.empty((len(positions), *self.image_shape), np.uint8)
+            for image, position in zip(pixels, positions.tolist(), strict=True):
+                file.seek(len(self._header) + position * self._image_bytes)
+                if file.readinto(image.data) != self._image_bytes:
+                    raise ValueError("cut short")
+        return pixels
 
-    def _mapped(self) -> Pixels:
-        path = self.path.with_name(self.manifest.pixels)
+    @contextmanager
+    def _opened(self) -> Iterator[FileIO]:
+        """Open the file of pixels, whose header and size must be those that the manifest gives."""
+        size = len(self._header) + math.prod(self._shape)
         try:
-            header, size = npy_header(self.manifest.shape), path.stat().st_size
-            with path.open("rb") as file:
-                if file.read(len(header)) != header or size != len(header) + math.prod(self.manifest.shape):
-                    raise ValueError(f"not {self.manifest.shape} bytes")
-            return np.asarray(np.memmap(path, np.uint8, "r", len(header), self.manifest.shape))
+            with self._file.open("rb", buffering=0) as file:
+                if file.read(len(self._header)) != self._header or os.fstat(file.fileno()).st_size != size:
+                    raise ValueError(f"not {self._shape} bytes")
+                yield file
         except (OSError, ValueError) as error:
-            raise UsageError(
-                f"{printable(path)}: not the images of {self.path.name} ({reason(error)}); import them again"
-            ) from error
+            what = f"not the images of {self.path.name} ({reason(error)}); import them again"
+            raise UsageError(f"{printable(self._file)}: {what}") from error
 
 
 def find(place: str | Path | None, name: str) -> Path | None:

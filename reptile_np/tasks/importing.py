@@ -269,6 +269,6 @@ def _commit(
         file.write(image_cache.manifest_text(manifest).encode())
     for old in folder.glob(f"{plan.name}-{'[0-9a-f]' * 12}.npy"):  # the names that imports give
         if old != pixels:
-            with suppress(OSError):  # Windows keeps a file that a run has mapped
+            with suppress(OSError):  # Windows keeps a file that a run has open
                 old.unlink()
     return path

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pickle
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -134,13 +135,32 @@ def test_a_pickle_holds_the_path_and_no_pixels(tmp_path):
     np.testing.assert_array_equal(every(again, 0), every(images, 0))
 
 
-def test_a_set_is_mapped_anew_after_so_many_bytes_and_reads_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_cache, "REMAP", 3 * 60)
+@given(st.lists(st.integers(-4, 3), max_size=6))
+def test_a_large_set_of_which_only_the_images_asked_for_are_read_gives_the_same_images(
+    tmp_path_factory, indices
+):
+    place = tmp_path_factory.mktemp("birds")
+    small = image_cache.load(written(place))
+    with mock.patch.object(image_cache, "SMALL", PIXELS.size - 1):
+        large = image_cache.load(written(place))
+    assert large._small is None
+    picked = large.images(2, np.array(indices, np.intp))
+    assert picked.tobytes() == small.images(2, np.array(indices, np.intp)).tobytes()
+    with pytest.raises(IndexError):
+        large.images(2, np.array([4]))
+
+
+@pytest.mark.parametrize("damage", ["cut short", "removed"])
+def test_a_large_set_that_is_damaged_while_it_is_in_use_is_named(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(image_cache, "SMALL", PIXELS.size - 1)
     images = image_cache.load(written(tmp_path))
-    before = images._map
-    for _ in range(4):
-        np.testing.assert_array_equal(every(images, 2), PIXELS[5:9] / np.float32(255))
-    assert images._map is not before
+    file = tmp_path / images.manifest.pixels
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UsageError, match=r"birds.*npy: not the images of birds\.json .*import them again"):
+        every(images, len(images) - 1)
 
 
 def test_numpy_reads_the_pixels_by_itself(tmp_path):
