@@ -1,0 +1,31 @@
+"""``benchmarks/training_parts.py`` times parts of the training that ``reptile-np train`` does."""
+
+import pytest
+
+from benchmarks import training_parts
+from reptile_np.experiments.backend import choose_ops
+from reptile_np.experiments.experiment import make_experiment
+from reptile_np.experiments.presets import get, with_settings
+from reptile_np.meta import training
+from reptile_np.nn import native
+from reptile_np.nn.native.calls import NetworkCalls
+
+SETTINGS = ("tasks.classes=50", "filters=4", "outer.meta_batch=2")
+pytestmark = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
+
+
+def test_every_outer_step_is_divided_into_parts_that_do_not_overlap():
+    preset = with_settings(get("glyphs-5way"), SETTINGS)
+    rows = training_parts.seconds_of_parts(preset, None, outer_steps=3, threads=1)
+    assert len(rows) == 3
+    for row in rows:
+        assert set(row) == set(training_parts.PARTS)
+        assert 0 < sum(row[part] for part in training_parts.PARTS if part != "all") < row["all"]
+
+
+def test_nothing_stays_timed_afterwards():
+    before = NetworkCalls.loop, training.optimizer_step
+    preset = with_settings(get("glyphs-5way"), SETTINGS)
+    training_parts.seconds_of_parts(preset, None, outer_steps=1, threads=1)
+    assert (NetworkCalls.loop, training.optimizer_step) == before
+    assert make_experiment(preset, 0, choose_ops("auto", 1)).episodes.training(0, 0)
