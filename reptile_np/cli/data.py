@@ -15,7 +15,11 @@ from reptile_np.errors import UsageError
 
 __all__ = ["OPTIONS", "add_to"]
 
-OPTIONS = {"omniglot": (), "mini-imagenet": ("skip_bad",), "folder": ("size", "grey", "seed", "splits")}
+OPTIONS = {
+    "omniglot": (),
+    "mini-imagenet": ("skip_bad", "filter"),
+    "folder": ("size", "grey", "seed", "splits"),
+}
 """For each data set the options that it alone reads."""
 
 
@@ -38,10 +42,18 @@ def add_to(commands: Commands) -> None:
         help="omniglot: default the official address, no TAR; the others need a DIR, ZIP or TAR",
     )
     data.add_argument(
-        "--to", type=path, metavar="DIR", help="default: the user's cache folder; for folder to be given"
+        "--to",
+        type=path,
+        metavar="DIR",
+        help="default: the user's cache folder; an earlier import of this data set there is replaced",
     )
     data.add_argument(
         "--skip-bad", action="store_true", help="mini-imagenet: leave out images that cannot be decoded"
+    )
+    data.add_argument(
+        "--filter",
+        metavar="nearest|bilinear|bicubic|lanczos",
+        help="mini-imagenet: resizes images that are not 84 x 84 (default: lanczos)",
     )
     data.add_argument("--size", type=positive, help="folder: height and width in pixels (default: 84)")
     data.add_argument("--grey", action="store_true", help="folder: one channel instead of three")
@@ -59,19 +71,20 @@ def _data(args: argparse.Namespace) -> int:
     if args.dataset == "omniglot":
         from reptile_np.tasks import omniglot
 
-        images, parts = omniglot.load(manifest), {}
+        images, parts, what, size = omniglot.load(manifest), {}, "characters", ""
     else:
         from reptile_np.tasks import image_cache
 
         images = image_cache.load(manifest)
         parts = {name: len(part) for name, part in images.splits()._asdict().items() if part is not None}
+        how, what = images.manifest.conversion, "classes"
+        size = f" of {how.height} x {how.width} (other sizes resized: {how.filter})"
     count = sum(images.count(c) for c in range(len(images)))
     if args.json:
         show_json({"file": str(manifest), "classes": len(images), "images": count, "splits": parts})
         return 0
-    what = "characters" if args.dataset == "omniglot" else "classes"
     split = f" ({', '.join(f'{part} {name}' for name, part in parts.items())})" if parts else ""
-    show(f"{len(images):,} {what}{split}, {count:,} images, verified, in {manifest}")
+    show(f"{len(images):,} {what}{split}, {count:,} images{size}, verified, in {manifest}")
     return 0
 
 
@@ -84,14 +97,18 @@ def _import(args: argparse.Namespace) -> Path:
         case "omniglot":
             return omniglot.import_omniglot(args.source, args.to, Reporter())
         case "mini-imagenet":
-            source = _needed(args, "source", "--from")
             return mini_imagenet.import_mini_imagenet(
-                source, args.to, Reporter(), note=note, skip_bad=args.skip_bad
+                _needed_source(args),
+                args.to,
+                Reporter(),
+                note=note,
+                skip_bad=args.skip_bad,
+                filter="lanczos" if args.filter is None else args.filter,
             )
         case _:
             return folder.import_folder(
-                _needed(args, "source", "--from"),
-                _needed(args, "to", "--to"),
+                _needed_source(args),
+                args.to,
                 Reporter(),
                 note=note,
                 size=args.size or 84,
@@ -101,14 +118,14 @@ def _import(args: argparse.Namespace) -> Path:
             )
 
 
-def _needed(args: argparse.Namespace, name: str, option: str) -> str | Path:
-    """Return the value of an option that this data set cannot do without."""
-    value: str | Path | None = getattr(args, name)
-    if value is None:
-        raise UsageError(f"data {args.dataset}: {option} is missing (see: reptile-np data --help)")
-    if str(value).startswith(("http://", "https://")):
-        raise UsageError(f"data {args.dataset} {option} {value}: give a folder or an archive on this machine")
-    return value
+def _needed_source(args: argparse.Namespace) -> str:
+    """Return the place of a data set that has no official address."""
+    place: str | None = args.source
+    if place is None:
+        raise UsageError(f"data {args.dataset}: --from is missing (see: reptile-np data --help)")
+    if place.startswith(("http://", "https://")):
+        raise UsageError(f"data {args.dataset} --from {place}: give a folder or an archive on this machine")
+    return place
 
 
 def _refuse_options_of_others(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from reptile_np.cli.terminal import show, show_json
 
 __all__ = ["NAMES", "SUFFIXES", "add_to"]
 
-NAMES = ("1", "2", "3", "curve", "same-k")
+NAMES = ("1", "2", "3", "curve", "same-k", "same-k-omniglot")
 SUFFIXES = (".csv", ".png", ".svg")
 
 
@@ -25,7 +25,10 @@ def add_to(commands: Commands) -> None:
     )
     figure.add_argument("name", choices=NAMES)
     figure.add_argument(
-        "--runs", type=path, metavar="DIR", help="its runs; 1 trains without them, in a minute; 2 needs none"
+        "--runs",
+        type=path,
+        metavar="DIR",
+        help="its runs (default: runs); 1 trains without them; 2 needs none",
     )
     figure.add_argument(
         "--out", type=path, metavar="FILE", help="without an extension (default: ./figure-NAME)"

@@ -89,6 +89,8 @@ def _groups() -> Iterator[tuple[str, list[str]]]:
     for target in TARGETS.values():
         if group := [name for name in target.presets if name in PRESETS]:
             yield f"{target.title} (reptile-np reproduce {target.name})", group
+        if target.name == "figure1":
+            yield "Figure 2: alternating projections (reptile-np figure 2, without training)", []
             others = [name for name in others if name not in group]
     yield "Not in the paper", others
 

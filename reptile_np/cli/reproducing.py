@@ -38,8 +38,9 @@ def add_to(commands: Commands) -> None:
         "reproduce",
         _reproduce,
         "run what a table or figure needs, and compare with the paper",
-        stopped="stopped; every run was saved: give the same command again to go on",
+        stopped="",
     )
+    reproduce.set_defaults(stopped=_stopped)
     reproduce.more = _targets
     reproduce.add_argument("target", help="table1, table2, figure1, figure3, same-k, …")
     reproduce.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="default: 0,1,2")
@@ -64,6 +65,13 @@ def add_to(commands: Commands) -> None:
     add_json(reproduce)
 
 
+def _stopped(args: argparse.Namespace) -> str:
+    """Return what Ctrl-C says."""
+    if args.executor is None:
+        return "stopped; every run was saved: give the same command again to go on"
+    return "stopped; Dask workers go on with runs they have begun: give the same command again after these"
+
+
 def _targets() -> str:
     from reptile_np.experiments.targets import TARGETS
 
@@ -84,20 +92,31 @@ def _reproduce(args: argparse.Namespace) -> int:
     one_blas_thread()
     from reptile_np.experiments import reproduction, targets
 
+    address = _address(args)
     target = targets.get(args.target)
     if args.only:
         target = target.only(args.only)
     planned = reproduction.plan(
-        target, args.seeds, args.out, settings=args.set, tasks=args.tasks, ops=args.ops, data=args.data
+        target,
+        args.seeds,
+        args.out.absolute(),  # the workers of a cluster may have been started in another directory
+        settings=args.set,
+        tasks=args.tasks,
+        ops=args.ops,
+        data=args.data and args.data.absolute(),
     )
     left = [run for run in planned if not run.done()]
     if args.dry_run:
         return _say_what_would_run(args, planned, left)
-    failures = [] if args.table else _run(args, left)
+    failures = [] if args.table else _run(args, left, address)
     _show_table(args, target, planned)
+    reasons: dict[str, list[str]] = {}
     for run, error in failures:
         expected = isinstance(error, (UsageError, OSError))
-        note(f"{run.name}: {error}" if expected else f"{run.name}: {type(error).__name__}: {error}")
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        reasons.setdefault(reason, []).append(run.name)
+    for reason, (first, *others) in reasons.items():
+        note(f"{first}{f' and {len(others)} more' if others else ''}: {reason}")
     return 1 if failures else 0
 
 
@@ -142,31 +161,52 @@ def _jobs(args: argparse.Namespace, runs: int) -> int:
     return int(args.jobs or max(min(cores(), runs), 1))
 
 
-def _run(args: argparse.Namespace, left: Sequence[PlannedRun]) -> list[tuple[PlannedRun, BaseException]]:
-    """Do what is left; return the runs that failed and why."""
+def _run(
+    args: argparse.Namespace, left: Sequence[PlannedRun], address: str | None
+) -> list[tuple[PlannedRun, BaseException]]:
+    """Do what is left, on the Dask cluster at `address` if there is one; return what failed and why."""
     from reptile_np.experiments import parallel
-    from reptile_np.experiments.backend import choose_ops
+    from reptile_np.experiments.backend import choose_ops, kernels_missing
+    from reptile_np.experiments.episodes import load_images
     from reptile_np.experiments.reproduction import work
 
     if not left:
         return []
-    choose_ops(args.ops)  # a wrong name is refused before anything starts
+    if address is None:  # refused before anything starts
+        choose_ops(args.ops)
+        for run in {run.preset.tasks.source: run for run in left}.values():
+            load_images(run.preset, run.data)
+        if args.ops == "auto" and (missing := kernels_missing()):
+            note(missing)
     signals.raise_instead()  # to let the worker processes save
     watch = (lambda: None) if args.quiet else _Status(left).show
-    results = parallel.run_all(work, left, partial(_executor, args, len(left)), watch=watch)
-    return [(run, error) for run, error in zip(left, results, strict=True) if error is not None]
+    results = parallel.run_all(work, left, partial(_executor, args, len(left), address), watch=watch)
+    hint = ": the workers must see the same files under the same paths" if address else ""
+    not_done = UsageError(f"not done in {args.out.absolute()}{hint}")
+    return [
+        (run, error or not_done)
+        for run, error in zip(left, results, strict=True)
+        if error is not None or not run.done()
+    ]
 
 
-def _executor(args: argparse.Namespace, runs: int) -> AbstractContextManager[Executor]:
-    from reptile_np.experiments import parallel
-
+def _address(args: argparse.Namespace) -> str | None:
+    """Return the address of the Dask cluster that was asked for; None without one."""
     if args.executor is None:
-        return parallel.worker_processes(_jobs(args, runs))
+        return None
     if args.jobs is not None:
         raise UsageError("--executor and --jobs: choose one of them; a cluster has its own number of workers")
-    kind, _, address = args.executor.partition(":")
+    kind, _, address = str(args.executor).partition(":")
     if kind != "dask" or not address:
         raise UsageError(f"--executor {args.executor}: write dask:ADDRESS, such as dask:tcp://10.0.0.1:8786")
+    return address
+
+
+def _executor(args: argparse.Namespace, runs: int, address: str | None) -> AbstractContextManager[Executor]:
+    from reptile_np.experiments import parallel
+
+    if address is None:
+        return parallel.worker_processes(_jobs(args, runs))
     return parallel.dask_executor(address)
 
 

@@ -53,6 +53,9 @@ def add_to(commands: Commands) -> None:
         "evaluate", _evaluate, "evaluate a run in both modes", stopped="stopped; no evaluation was recorded"
     )
     evaluate.add_argument("run", metavar="DIR|pretrained:NAME", help="the run to evaluate")
+    evaluate.add_argument(
+        "--set", action="append", default=[], metavar="tasks.source=folder", help="evaluate on other images"
+    )
     evaluate.add_argument("--tasks", type=positive, default=10_000, help="test tasks (default: 10,000)")
     evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
     evaluate.add_argument(
@@ -90,7 +93,7 @@ def _presets_and_keys() -> str:
         "  reptile-np train glyphs-5way\n"
         "  reptile-np train omniglot-5way --seed 1 --out runs/o5\n"
         "  reptile-np train --out runs/o5 --resume\n"
-        "  reptile-np train sine-maml --set outer.steps=1000 --set inner.learning_rate=0.01"
+        "  reptile-np train sine-maml --set outer.steps=1000 --set inner.batch=5"
     )
 
 
@@ -98,12 +101,14 @@ def _train(args: argparse.Namespace) -> int:
     one_blas_thread()
     from reptile_np.experiments import presets, runs
     from reptile_np.experiments.backend import choose_ops, kernels_missing
+    from reptile_np.experiments.experiment import make_experiment
 
     preset, seed = _what_to_train(args)
     ops = choose_ops(args.ops, args.threads)
     if args.ops == "auto" and (missing := kernels_missing()):
         note(missing)
     if args.out is None and presets.seconds(preset) > A_MINUTE:
+        make_experiment(preset, seed, ops, args.data)  # a run that cannot begin is refused in one line
         folder = f"runs/{preset.name}-seed{seed}"
         note(f"nothing of this run will be kept, φ neither; to keep it, stop and add: --out {folder}")
     signals.raise_instead()  # to save the run's state
@@ -150,7 +155,7 @@ def _how_to_go_on(args: argparse.Namespace) -> str:
     if not (args.out / "config.json").exists():
         return f"stopped before the run had begun; there is nothing in {args.out}"
     words = ["train", "--out", str(args.out), "--resume"]
-    for option, value in (("--ops", args.ops), ("--threads", args.threads), ("--data", args.data)):
+    for option, value in (("--ops", args.ops), ("--threads", args.threads)):
         if value not in (None, "auto"):
             words += [option, str(value)]
     return f"stopped; go on with: {program_name()} {shlex.join(words)}"
@@ -184,7 +189,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in ("data", "tasks", "shots", "split", "jobs", "quiet")}
     if args.compare:
         return _compare(args, ops, options)
-    result = runs.evaluate(saved_run(args.run), ops, curve=args.curve, **options)
+    result = runs.evaluate(saved_run(args.run), ops, settings=args.set, curve=args.curve, **options)
     if args.json:
         show_json(result)
     elif "error" in result:
@@ -206,8 +211,8 @@ def _compare(args: argparse.Namespace, ops: Ops, options: Mapping[str, Any]) -> 
     from reptile_np.experiments import paired
     from reptile_np.pretrained import saved_run
 
-    if args.curve:
-        raise UsageError("--curve and --compare: choose one of them")
+    if args.curve or args.set:
+        raise UsageError(f"{'--curve' if args.curve else '--set'} and --compare: choose one of them")
     result = paired.compare((saved_run(args.run), saved_run(args.compare)), ops, **options)
     if args.json:
         show_json(result)

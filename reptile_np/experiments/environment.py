@@ -17,16 +17,16 @@ import reptile_np
 from reptile_np.machine import processor_facts
 from reptile_np.nn.ops import Ops
 
-__all__ = ["OTHER_IMAGES", "TESTED_ON_OTHERS", "change", "describe", "other_images"]
+__all__ = ["OTHER_IMAGES", "TESTED_ON_OTHERS", "change", "data_folder", "describe", "other_images"]
 
 OTHER_IMAGES = "was trained on other images than these, or on another split of them into classes"
 TESTED_ON_OTHERS = f"{OTHER_IMAGES}; classes that are tested may be training classes"
 
 
-def describe(ops: Ops, images_sha256: str | None = None) -> dict[str, Any]:
+def describe(ops: Ops, images_sha256: str | None = None, data: Path | None = None) -> dict[str, Any]:
     """Return the environment of a run as plain JSON values; `commit` is None outside a clone.
 
-    `images_sha256` is that of the run's `Episodes`.
+    `images_sha256` is that of the run's `Episodes`, `data` the folder of images that was asked for.
     """
     return {
         "reptile_np": reptile_np.__version__,
@@ -38,7 +38,16 @@ def describe(ops: Ops, images_sha256: str | None = None) -> dict[str, Any]:
         "kernels": ops.name,
         "threads": ops.threads,
         "images_sha256": images_sha256,
+        "data": str(data) if data is not None else None,
     }
+
+
+def data_folder(asked: Path | None, sittings: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Return the folder of a run's images: the one asked for, or the last sitting's if it is still there."""
+    recorded = sittings[-1].get("data") if sittings else None
+    if asked is not None or recorded is None or not Path(recorded).exists():
+        return asked
+    return Path(recorded)
 
 
 def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

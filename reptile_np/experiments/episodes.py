@@ -29,7 +29,7 @@ from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, omniglot, 
 from reptile_np.tasks.image_cache import CachedImages, Split
 from reptile_np.tasks.image_classes import ImageClasses, Splits, inverted, rotated, split_classes
 
-__all__ = ["Episodes", "FewShotEpisodes", "SineEpisodes", "make_episodes"]
+__all__ = ["Episodes", "FewShotEpisodes", "SineEpisodes", "load_images", "make_episodes"]
 
 
 class Episodes(Protocol):
@@ -174,31 +174,34 @@ def make_episodes(preset: Preset, streams: Streams, data: Path | None) -> Episod
         raise UsageError(f"--data {data}: does nothing for {preset.name}, which makes its own data")
     if tasks.source == "sine":
         return SineEpisodes(preset, streams)
-    images = _images(preset, data)
+    images = load_images(preset, data)
     train, validation, test = _image_classes(preset, streams, images)
     expected = (tasks.side, tasks.side, tasks.channels)
     if train.image_shape != expected:
         found, wanted = (" x ".join(map(str, shape)) for shape in (train.image_shape, expected))
+        place = "the imported images" if data is None else f"--data {data}: the images"
         raise UsageError(
-            f"--data {data}: the images are {found}, and {preset.name} reads {wanted}; import them again "
+            f"{place} are {found}, and {preset.name} reads {wanted}; import them again "
             f"with --size {tasks.side}{' --grey' * (tasks.channels == 1)}"
         )
     digest = None if images is None else images.sha256
     return FewShotEpisodes(preset, streams, train, test, validation, digest)
 
 
-def _images(preset: Preset, data: Path | None) -> CachedImages | None:
-    """Return the imported images of a preset; None if the seed draws them."""
+def load_images(preset: Preset, data: Path | None) -> CachedImages | None:
+    """Return the imported images of a preset; None if the seed draws them.
+
+    Raises
+    ------
+    UsageError
+        For data that are missing or damaged.
+    """
     match preset.tasks.source:
         case "omniglot":
             return omniglot.load(data)
         case "mini-imagenet":
             return mini_imagenet.load(data)
         case "folder":
-            if data is None:
-                raise UsageError(
-                    f"{preset.name}: --data DIR is missing: what reptile-np data folder imported"
-                )
             return folder.load(data)
     return None
 

@@ -74,7 +74,8 @@ def compare(
     made = []  # both, before the first is evaluated: a mistake about the second is said at once
     for name, run, (preset, _) in zip("AB", saved, configs, strict=True):
         spec = replace(preset.evaluation, tasks=tasks, shots=shots)
-        experiment = make_experiment(preset, seed, ops, data)
+        images = environment.data_folder(data, run.sittings())
+        experiment = make_experiment(preset, seed, ops, images)
         experiment.check_evaluation(spec, split)
         if environment.other_images(run.sittings(), experiment.episodes.images_sha256):
             notice(f"{name}: {environment.TESTED_ON_OTHERS}")

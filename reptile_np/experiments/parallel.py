@@ -12,6 +12,7 @@ Verified by ``tests/experiments/test_parallel.py``.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -48,6 +49,7 @@ Executors = Callable[[], AbstractContextManager[Executor]]
 WORTH_A_PROCESS = 50  # tasks per worker below which starting a process costs more than it saves
 LOSSES = 10  # of worker processes, after which `run_all` gives up what is left
 STOPPED = 130  # exit code of a worker process that was told to stop
+NO_CLUSTER = "its cluster was shut down or is out of reach; start it, and give the same command again"
 
 
 @contextmanager
@@ -115,12 +117,40 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
                 os.environ[name] = value
 
 
+class _DaskExecutor(Executor):
+    """Like Dask's own executor, whose futures can wait for ever if the scheduler is lost."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        theirs = self._client.submit(function, *args, pure=False, **options)
+        ours: Future[Any] = Future()
+
+        def cancel(_: Future[Any]) -> None:
+            if ours.cancelled():
+                theirs.cancel()
+
+        def finish(_: object) -> None:
+            if not ours.set_running_or_notify_cancel():
+                return
+            try:
+                ours.set_result(theirs.result())
+            except BaseException as error:  # Dask's CancelledError is no Exception
+                ours.set_exception(error if theirs.status == "error" else UsageError(NO_CLUSTER))
+
+        ours.add_done_callback(cancel)
+        theirs.add_done_callback(finish)
+        return ours
+
+
 @contextmanager
 def dask_executor(address: str) -> Iterator[Executor]:
     """Yield the executor of the Dask cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
 
     Its workers must see the same files under the same paths.  Work whose worker is lost is given to another
-    one by Dask, three times; then its future raises Dask's `KilledWorker`.
+    one by Dask, three times; then its future raises Dask's `KilledWorker`.  If the scheduler is lost, every
+    future raises a `UsageError`.  A future that is cancelled is not begun; what a worker has begun goes on.
 
     Raises
     ------
@@ -136,8 +166,14 @@ def dask_executor(address: str) -> Iterator[Executor]:
         client = make(address, timeout=10)
     except (OSError, ValueError) as error:
         raise UsageError(f"--executor dask:{printable(address)}: no scheduler answers ({error})") from None
-    with client:
-        yield client.get_executor(pure=False)
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # of a lost scheduler it writes a traceback; the futures say enough
+    try:
+        with client:
+            yield _DaskExecutor(client)
+    finally:
+        log.setLevel(level)
 
 
 def run_all(
@@ -163,7 +199,8 @@ def run_all(
     Raises
     ------
     KeyboardInterrupt
-        On Ctrl-C, after worker processes of this machine were told to stop and have ended.
+        On Ctrl-C, after worker processes of this machine were told to stop and have ended.  Work that the
+        workers of a cluster have begun goes on; the rest is cancelled.
     """
     results: dict[int, Any] = {}
     for _ in range(LOSSES):

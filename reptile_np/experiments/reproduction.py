@@ -9,6 +9,7 @@ Verified by ``tests/experiments/test_reproduction.py``.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -20,10 +21,13 @@ from typing import Any
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs
 from reptile_np.experiments.backend import choose_ops
+from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.parallel import saves_when_told_to_stop
 from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
 from reptile_np.experiments.specs import EvaluationSpec, Preset
 from reptile_np.experiments.targets import Target
+from reptile_np.meta.training import Step
+from reptile_np.nn.ops import Ops
 
 __all__ = ["BUSY", "PROGRESS", "PROGRESS_EVERY", "PlannedRun", "ProgressFile", "plan", "progress_of", "work"]
 
@@ -49,7 +53,7 @@ class PlannedRun:
         return self.path.name
 
     def steps_done(self) -> int:
-        """Return the outer steps done, as far as the records tell.
+        """Return the outer steps done, as far as the records tell; 0 if what runs here cannot be read.
 
         Raises
         ------
@@ -59,15 +63,26 @@ class PlannedRun:
         directory = RunDirectory(self.path)
         if not (self.path / "config.json").is_file():
             return 0
-        if directory.config() != (self.preset, self.seed):
+        try:
+            begun = directory.config()
+        except UsageError:
+            return 0  # `work` fails with this error: it does not keep the other runs from being done
+        if begun != (self.preset, self.seed):
             raise UsageError(f"{self.path}: was begun with other settings or another seed; use another --out")
-        if directory.result() is not None:
+        if self._result() is not None:
             return self.preset.outer.steps
         return max((int(record["outer_step"]) for record in directory.records()), default=0)
 
     def trained(self) -> bool:
         """Return whether the training and its own evaluations are done; raises as `steps_done` does."""
-        return self.steps_done() > 0 and RunDirectory(self.path).result() is not None
+        return self.steps_done() > 0 and self._result() is not None
+
+    def _result(self) -> dict[str, Any] | None:
+        """Return the result; None if there is none or it is damaged: a resumed run writes it again."""
+        try:
+            return RunDirectory(self.path).result()
+        except UsageError:
+            return None
 
     def evaluation(self, spec: EvaluationSpec) -> dict[str, Any] | None:
         """Return the recorded evaluation of the test tasks of `spec` at the end of the training."""
@@ -75,7 +90,7 @@ class PlannedRun:
         for record in reversed(RunDirectory(self.path).records()):
             found = record.get("evaluation", {})
             whole = record["outer_step"] == self.preset.outer.steps and not found.get("other_images")
-            if whole and wanted.items() <= found.items():
+            if whole and wanted.items() <= found.items() and _has_scores(found):
                 return dict(found)
         return None
 
@@ -96,8 +111,19 @@ class PlannedRun:
 
     def seconds_of_training(self) -> float | None:
         """Return the recorded seconds of the training, over all sittings; None if it is not done."""
-        result = RunDirectory(self.path).result()
+        result = self._result()
         return None if result is None else float(result["seconds"])
+
+
+def _has_scores(evaluation: dict[str, Any]) -> bool:
+    """Return whether an evaluation has the numbers that a table shows."""
+    try:
+        if "accuracy" not in evaluation:
+            return math.isfinite(evaluation["error"])
+        scores = [evaluation["accuracy"][mode] for mode in ("transductive", "non_transductive")]
+        return all(math.isfinite(score[key]) for score in scores for key in ("mean", "ci95"))
+    except (KeyError, TypeError):
+        return False
 
 
 def plan(
@@ -151,7 +177,7 @@ def work(run: PlannedRun) -> None:
         ops = choose_ops(run.ops, threads=1)
         report = ProgressFile(run.path / PROGRESS)
         try:
-            if not run.trained():
+            if not run.trained() or (run.left() and _state(run, ops).done < run.preset.outer.steps):
                 _train(run, ops, report)
             for spec in run.left():
                 runs.evaluate(
@@ -168,7 +194,12 @@ def work(run: PlannedRun) -> None:
             report.remove()
 
 
-def _train(run: PlannedRun, ops: Any, report: ProgressFile) -> None:
+def _state(run: PlannedRun, ops: Ops) -> Step:
+    """Return the newest state of a run; of a finished run an earlier one, if the last one is damaged."""
+    return RunDirectory(run.path).load(make_experiment(run.preset, run.seed, ops, run.data).start())
+
+
+def _train(run: PlannedRun, ops: Ops, report: ProgressFile) -> None:
     """Begin or resume a run; wait for a process that was at work there and has been told to stop."""
     deadline = time.monotonic() + BUSY
     while True:

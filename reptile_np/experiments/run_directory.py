@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -195,19 +196,23 @@ class RunDirectory:
     def result(self) -> dict[str, Any] | None:
         """Return the scores of a run that is done; None before."""
         try:
-            return dict(json.loads((self.path / RESULT).read_bytes()))
+            result = dict(json.loads((self.path / RESULT).read_bytes()))
+            _ = int(result["outer_steps"]), float(result["seconds"])
+            return result
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             raise UsageError(f"{self.path / RESULT}: damaged; remove it and resume the run") from None
 
-    def forget_after(self, done: int) -> None:
-        """Drop the records of outer steps after `done`, which will be made again, and damaged lines."""
+    def forget_after(self, done: int, *, evaluations: bool = False) -> None:
+        """Drop damaged lines, records after `done`, which will be made again, and, if asked, evaluations."""
         path = self.path / RECORDS
         if not path.is_file():
             return
         with self._writing():
-            kept = [line for line in path.read_bytes().split(b"\n") if _outer_step(line) <= done]
+            ends = {True: done if evaluations else sys.maxsize, False: done}
+            lines = path.read_bytes().split(b"\n")
+            kept = [line for line in lines if _outer_step(line) <= ends[b'"evaluation"' in line]]
             with replacing(path) as file:
                 file.writelines(line + b"\n" for line in kept)
 

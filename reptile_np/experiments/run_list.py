@@ -78,7 +78,7 @@ def read(run: Path, root: Path) -> RunSummary:
         own_shots = int(settings["evaluation"]["shots"])
     except OSError as error:
         raise UsageError(f"{run}: no run here ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise UsageError(f"{run / 'config.json'}: not a whole config.json of a run") from None
     preset, seed, planned = about
     directory = RunDirectory(run)
@@ -89,7 +89,7 @@ def read(run: Path, root: Path) -> RunSummary:
             done = int(result.get("outer_steps", 0))
         records = directory.records()
         done = max([done, *(int(record["outer_step"]) for record in records)])
-        if best := _best_known(records, own_shots):
+        if best := _best_known([record for record in records if record["outer_step"] == done], own_shots):
             error_, tasks, shots = best.get("error"), int(best["tasks"]), int(best["shots"])
             modes = best.get("accuracy", {})
             accuracy = {mode: value["mean"] for mode, value in modes.items()} or None

@@ -7,6 +7,7 @@ was not.  Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,6 +22,7 @@ from reptile_np.experiments.parallel import job_count, processes
 from reptile_np.experiments.progress import Progress, Report, RunningMean, notice
 from reptile_np.experiments.run_directory import RESULT, RunDirectory, SavedRun
 from reptile_np.experiments.scores import Scores
+from reptile_np.experiments.settings import with_settings
 from reptile_np.experiments.specs import Preset
 from reptile_np.experiments.watching import watcher
 from reptile_np.meta.training import Step
@@ -52,7 +54,8 @@ def train(
     Parameters
     ----------
     data
-        Folder of the images, for presets that read images (default: the imported cache).
+        Folder of the images, for presets that read images (default: that of the run in `out`, of a new run
+        the imported cache).
     out
         The run's directory; None keeps nothing, not even the trained parameters.
     report
@@ -82,10 +85,12 @@ def train(
             raise UsageError("--resume needs --out DIR, the directory of the run to go on with")
         if directory.config() != (preset, seed):
             raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
+        data = environment.data_folder(data, directory.sittings())
     experiment = make_experiment(preset, seed, ops, data)
     experiment.check_evaluation(preset.evaluation, "test")
     untrained = step = experiment.start()
-    sitting = Sitting(directory, environment.describe(ops, experiment.episodes.images_sha256))
+    images = experiment.episodes.images_sha256
+    sitting = Sitting(directory, environment.describe(ops, images, experiment.data))
     with ExitStack() as stack:
         if directory is not None and resume:
             stack.enter_context(directory.resume())
@@ -112,6 +117,7 @@ def evaluate(
     run: Path | SavedRun,
     ops: Ops,
     *,
+    settings: Sequence[str] = (),
     data: Path | None = None,
     tasks: int = 10_000,
     shots: int | None = None,
@@ -128,6 +134,8 @@ def evaluate(
     ----------
     run
         The directory of a run, or what can be read like one.
+    settings
+        "tasks.source=folder", to evaluate on a folder of other images, `data`; nothing else can be changed.
     curve
         Whether to record the accuracy, or the error, after each inner step too.
     jobs
@@ -144,6 +152,14 @@ def evaluate(
     """
     directory = RunDirectory(run) if isinstance(run, Path) else run
     preset, seed = directory.config()
+    if other := [setting for setting in settings if not setting.startswith("tasks.source=")]:
+        raise UsageError(f"--set {other[0]}: an evaluation changes tasks.source only")
+    if settings:  # these images need not be enough to train on
+        source = with_settings(preset, settings).tasks
+        few = replace(source, shots=1, tail_shots=0, queries=0, replacement=False)
+        preset = replace(preset, tasks=few)
+    else:
+        data = environment.data_folder(data, directory.sittings())
     spec = replace(preset.evaluation, tasks=tasks, shots=preset.evaluation.shots if shots is None else shots)
     experiment = make_experiment(preset, seed, ops, data)
     experiment.check_evaluation(spec, split)
@@ -196,10 +212,16 @@ class Sitting:
             place = f"--out {self.directory.path}"
             raise UsageError(f"{place}: {environment.OTHER_IMAGES}; give their folder with --data")
         started = self.directory.has_checkpoint()
+        if not started and (self._earlier or (self.directory.path / RESULT).exists()):
+            raise UsageError(
+                f"--out {self.directory.path}: records of a run without its checkpoint (runs --export leaves "
+                "it out), so the training would begin again; give the run itself, or choose another --out"
+            )
         step = self.directory.load_to_continue(untrained) if started else untrained
-        self.directory.forget_after(step.done)
-        if self._earlier and (change := environment.change(self._earlier[-1], self._environment)):
+        change = environment.change(self._earlier[-1], self._environment) if self._earlier else None
+        if change:
             notice(f"{self.directory.path}: {change}")
+        self.directory.forget_after(step.done, evaluations=bool(change))
         return step
 
     def begin(self, step: Step) -> None:

@@ -88,6 +88,8 @@ def get(name: str) -> Target:
     UsageError
         If there is none; names the nearest ones.
     """
+    if name == "figure2":
+        raise UsageError("figure 2 needs no runs; draw it: reptile-np figure 2")
     if name not in TARGETS:
         near = ", ".join(get_close_matches(name, TARGETS) or TARGETS)
         raise UsageError(f'cannot reproduce "{printable(name)}"; did you mean {near}?')

@@ -95,8 +95,8 @@ def meta_train(
         must share one kind of state.
     keep
         How much of each trajectory `meta_gradient` needs: "ends" for Reptile and FOMAML (faster, less
-        memory), "all" for any, "hessians" for exact MAML (faster, more memory), "sqrt" for exact MAML through
-        many steps (slower, less memory).  Results do not depend on it.
+        memory), "all" for any, "hessians" for exact MAML (faster for few steps, more memory), "sqrt" for MAML
+        through many steps (slower, less memory).  Results do not depend on it.
     executor
         Any `concurrent.futures.Executor`, to run the tasks of a meta-batch at the same time.  The results are
         added in the tasks' order, so they are bitwise those without an executor, for any number of workers.

@@ -102,7 +102,7 @@ class _Request(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdecimal()):
             raise _Refused(411, "the request must state its Content-Length")
-        if int(length) > MOST_BYTES:
+        if len(length) > 18 or int(length) > MOST_BYTES:  # int refuses thousands of digits
             raise _Refused(413, f"the request is larger than {MOST_BYTES:,} bytes")
         try:
             return json.loads(self._read(int(length)))

@@ -41,11 +41,13 @@ LARGEST_SIDE = 768  # that a network of `models.conv_cnn` reads
 LIMITS = Limits(file_bytes=1 << 27, files=10_000_000, total_bytes=1 << 40)
 
 
-def load(source: str | Path, full: bool = False) -> CachedImages:
-    """Return the classes imported into `source`, a folder or manifest.  Their splits: `CachedImages.splits`.
+def load(source: str | Path | None = None, full: bool = False) -> CachedImages:
+    """Return the classes that `import_folder` imported.  Their splits: `CachedImages.splits`.
 
     Parameters
     ----------
+    source : path, optional
+        The folder or manifest of the import; default: the user's cache folder.
     full : bool
         Verify the digest of all pixels also of a large set.
 
@@ -56,16 +58,19 @@ def load(source: str | Path, full: bool = False) -> CachedImages:
     """
     manifest = image_cache.find(source, NAME)
     if manifest is None:
+        place, to = "on this machine", ""
+        if source is not None:
+            place, to = f"in {printable(source)}", f" --to {printable(source)}"
         raise UsageError(
-            f"{printable(source)}: no images imported here; run: reptile-np data folder --from DIR --to "
-            f"{printable(source)}"
+            f"your own images: not imported {place}; run: reptile-np data folder DIR{to} "
+            "(for images-5way with --size 28 --grey)"
         )
     return image_cache.load(manifest, full)
 
 
 def import_folder(
     source: str | Path,
-    to: str | Path,
+    to: str | Path | None = None,
     progress: ProgressCallback = no_progress,
     *,
     note: NoteCallback = no_notes,
@@ -84,8 +89,9 @@ def import_folder(
     ----------
     source : path
         The folder, or a zip or tar file of it.
-    to : path
-        Folder for the result.
+    to : path, optional
+        Folder for the result, which replaces images imported there before; by default the user's cache
+        folder.
     progress : callable
         Counts the files listed, then the images decoded.
     note : callable
@@ -155,6 +161,7 @@ def import_folder(
         digests={key: digests[key] for c in planned for key in c.keys},
         left_out=tuple(lines),
         least_images=least_images,
+        least_classes=1,
         skip_bad=True,
     )
 

@@ -56,6 +56,8 @@ class Plan:
         One line for everything that was skipped already.
     least_images : int
         A class with fewer usable images is left out.
+    least_classes : int
+        Fewer classes left for training, or for test, end the import; 0 if each run splits the classes.
     skip_bad : bool
         Skip an image that cannot be decoded; otherwise it ends the import.
     content_sha256 : str, optional
@@ -71,6 +73,7 @@ class Plan:
     digests: dict[str, bytes] = field(repr=False)
     left_out: tuple[str, ...] = ()
     least_images: int = 1
+    least_classes: int = 0
     skip_bad: bool = False
     content_sha256: str | None = None
 
@@ -133,9 +136,10 @@ def write(
     Raises
     ------
     UsageError
-        The source has changed, the disk is full, an image is bad and is not to be skipped.  An earlier cache
-        is then as it was.
+        The source has changed, the disk is full, an image is bad and is not to be skipped, or too few classes
+        have enough images.  An earlier cache is then as it was.
     """
+    _kept(plan, {})  # too few classes are refused before minutes of decoding
     if finished := _finished(plan, folder):
         return finished
     try:
@@ -211,27 +215,35 @@ def _finished(plan: Plan, folder: Path) -> Path | None:
     return None
 
 
-def _commit(
-    plan: Plan, partial: PartialImport, folder: Path, bad: dict[str, str], note: NoteCallback
-) -> Path:
-    """Write the final files; return the manifest, whose renaming makes the import valid."""
-    left_out = [*plan.left_out, *bad.values()]
+def _kept(plan: Plan, bad: dict[str, str]) -> tuple[list[tuple[CachedClass, list[str]]], list[str]]:
+    """Return the classes with enough images and the keys of these; and a line for each class left out."""
     kept: list[tuple[CachedClass, list[str]]] = []
+    small = []
     for c in plan.classes:
         keys = [key for key in c.keys if key not in bad]
         if len(keys) >= plan.least_images:
             kept.append((CachedClass(c.name, len(keys), c.split), keys))
         else:
             few = f"{len(keys)} usable images, fewer than {plan.least_images}"
-            left_out.append(f"class {printable(c.name)}: {few}; left out")
+            small.append(f"class {printable(c.name)}: {few}; left out")
     if not kept:
         raise UsageError(f"{printable(plan.source)}: no class has {plan.least_images} usable images")
     for split in ("train", "test"):
-        if split in {c.split for c in plan.classes} - {c.split for c, _ in kept}:
+        count = sum(c.split == split for c, _ in kept)
+        if count < plan.least_classes:
             raise UsageError(
-                f"{printable(plan.source)}: no {split} class has {plan.least_images} usable images; "
-                "give more, or other splits"
+                f"{printable(plan.source)}: {count} {split} classes with at least {plan.least_images} usable "
+                f"images, {plan.least_classes} needed; give more, or other splits"
             )
+    return kept, small
+
+
+def _commit(
+    plan: Plan, partial: PartialImport, folder: Path, bad: dict[str, str], note: NoteCallback
+) -> Path:
+    """Write the final files; return the manifest, whose renaming makes the import valid."""
+    kept, small = _kept(plan, bad)
+    left_out = [*plan.left_out, *bad.values(), *small]
     for line in left_out[len(plan.left_out) :]:
         note(line)
     classes = tuple(c for c, _ in kept)

@@ -48,15 +48,58 @@ def test_the_splits_of_a_folder_may_be_given(classes, tmp_path, capsys):
     assert imported(capsys, *command)["splits"] == {"train": 10, "test": 5}
 
 
-def test_mini_imagenet_is_imported_and_a_bad_image_is_left_out_if_asked(tmp_path, capsys):
+def test_a_folder_is_imported_into_the_cache_folder_where_a_preset_finds_it(
+    classes, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings = ["outer.steps=1", "evaluation.tasks=1", "tasks.shots=5", "filters=2"]
+    train = ["train", "images-5way", "--ops", "numpy", "--quiet"]
+    train += [part for setting in settings for part in ("--set", setting)]
+    assert main(train) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert "run: reptile-np data folder DIR (for images-5way with --size 28 --grey)" in errors[0]
+    result = imported(capsys, "folder", classes, "--size", 28, "--grey")
+    assert result["file"] == str(tmp_path / "reptile_np" / "images.json")
+    assert main(train) == 0
+
+
+def mini_imagenet_files(side=84):
+    """Five classes of 16 images for each split."""
     pytest.importorskip("PIL")
-    files = {
-        f"{split}/{split}{c}/{i}.jpg": jpeg(1000 * s + 100 * c + i)
+    return {
+        f"{split}/{split}{c}/{i}.jpg": jpeg(1000 * s + 100 * c + i, side)
         for s, split in enumerate(("train", "val", "test"))
         for c in range(5)
         for i in range(16)
     }
-    source = image_sets.write(tmp_path / "mini", files | {"train/train0/0.jpg": b"no image"})
+
+
+def test_mini_imagenet_is_resized_by_the_filter_that_is_asked_for(tmp_path, capsys):
+    source = image_sets.write(tmp_path / "mini", mini_imagenet_files(side=30))
+    for given, filter in (((), "lanczos"), (("--filter", "nearest"), "nearest")):
+        to = tmp_path / filter
+        assert main(["data", "mini-imagenet", str(source), "--to", str(to), *given]) == 0
+        assert capsys.readouterr().out == (
+            "15 classes (5 train, 5 validation, 5 test), 240 images of 84 x 84 "
+            f"(other sizes resized: {filter}), verified, in {to / 'mini-imagenet.json'}\n"
+        )
+        assert json.loads((to / "mini-imagenet.json").read_text())["conversion"]["filter"] == filter
+    for wrong in ("box", ""):
+        assert main(["data", "mini-imagenet", str(source), "--filter", wrong]) == 2
+        assert f"filter {wrong}: give nearest, bilinear, bicubic, lanczos" in capsys.readouterr().err
+
+
+def test_the_last_line_names_the_size_and_the_filter_of_a_folder(classes, tmp_path, capsys):
+    assert main(["data", "folder", str(classes), "--size", "28", "--to", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        "16 classes (6 train, 5 validation, 5 test), 128 images of 28 x 28 (other sizes resized: bicubic), "
+        f"verified, in {tmp_path / 'images.json'}\n"
+    )
+
+
+def test_mini_imagenet_is_imported_and_a_bad_image_is_left_out_if_asked(tmp_path, capsys):
+    source = image_sets.write(tmp_path / "mini", mini_imagenet_files() | {"train/train0/0.jpg": b"no image"})
     command = ["mini-imagenet", "--from", source, "--to", tmp_path / "out"]
     assert main(["data", *map(str, command)]) == 2
     assert "--skip-bad" in capsys.readouterr().err
@@ -71,9 +114,11 @@ def test_mini_imagenet_is_imported_and_a_bad_image_is_left_out_if_asked(tmp_path
         (["omniglot", "--seed", "0"], "data omniglot --seed: is for data folder"),
         (["omniglot", "--skip-bad"], "data omniglot --skip-bad: is for data mini-imagenet"),
         (["folder", "--skip-bad", "--from", "x", "--to", "y"], "is for data mini-imagenet"),
+        (["omniglot", "--filter", "nearest"], "data omniglot --filter: is for data mini-imagenet"),
+        (["folder", "x", "--filter", "nearest"], "data folder --filter: is for data mini-imagenet"),
         (["mini-imagenet", "--grey", "--from", "x"], "is for data folder"),
         (["mini-imagenet"], "--from is missing"),
-        (["folder", "--from", "x"], "--to is missing"),
+        (["folder"], "--from is missing"),
         (["mini-imagenet", "--from", "https://example.org/x"], "on this machine"),
     ],
 )

@@ -108,7 +108,50 @@ def test_a_failure_of_any_kind_is_reported_after_the_table(tmp_path, monkeypatch
     assert f"{' '.join(command[:2])} --seeds 0 --out {tmp_path} --only sine-maml --dry-run" in captured.err
 
 
+def test_runs_that_workers_did_elsewhere_are_failures_though_workers_are_given_whole_paths(
+    tmp_path, monkeypatch, capsys
+):
+    given = []
+
+    def do_nothing_here(work, left, *more, **options):
+        given.extend(left)
+        return [None] * len(left)
+
+    monkeypatch.setattr(parallel, "run_all", do_nothing_here)
+    monkeypatch.chdir(tmp_path)
+    command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0", "--out", "a", "--data", "b"]
+    assert main([*command, "--executor", "dask:tcp://x:1", "--quiet"]) == 1
+    assert [(run.path, run.data) for run in given] == [(tmp_path / "a/sine-maml-seed0", tmp_path / "b")]
+    captured = capsys.readouterr()
+    assert "sine-maml" in captured.out
+    assert f"sine-maml-seed0: not done in {tmp_path / 'a'}: the workers must see" in captured.err
+
+
 def test_the_workers_of_a_cluster_are_not_counted_by_jobs(tmp_path, capsys):
     command = ["reproduce", "figure1", "--out", str(tmp_path), "--executor", "dask:tcp://x:1", "--jobs", "2"]
     assert main([*command, "--quiet"]) == 2
     assert "--executor and --jobs: choose one" in capsys.readouterr().err
+
+
+def test_data_that_are_missing_are_refused_in_one_line_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parallel, "run_all", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing"))
+    for more in ([], ["--data", str(tmp_path / "nowhere")]):
+        assert main(["reproduce", "table2", "--ops", "numpy", "--out", str(tmp_path / "out"), *more]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        (line,) = said.err.splitlines()
+        assert "Omniglot" in line
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], ["--table"], []])
+def test_an_executor_that_does_not_exist_is_refused_whatever_else_is_asked(tmp_path, capsys, more):
+    assert main(["reproduce", "figure1", "--executor", "foo", "--out", str(tmp_path), *more]) == 2
+    assert "write dask:ADDRESS" in capsys.readouterr().err
+
+
+def test_figure_2_is_drawn_and_not_reproduced(tmp_path, capsys):
+    assert main(["reproduce", "figure2", "--out", str(tmp_path)]) == 2
+    assert "draw it: reptile-np figure 2" in capsys.readouterr().err
+    assert main(["list"]) == 0
+    assert "reptile-np figure 2" in capsys.readouterr().out

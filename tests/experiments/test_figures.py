@@ -129,7 +129,7 @@ def fake_figure_3(folder, evaluations):
             for i in range(evaluations):
                 accuracy = {"transductive": 0.5, "non_transductive": 0.4 + 0.05 * i}
                 directory.append({"outer_step": 400 * (i + 1), "tasks": 100, "accuracy": accuracy})
-            directory.write_json("result.json", {"outer_steps": preset.outer.steps})
+            directory.write_json("result.json", {"outer_steps": preset.outer.steps, "seconds": 1.0})
 
 
 def made(name, folder, *options):
@@ -192,23 +192,25 @@ def test_the_inner_curve_is_drawn_from_the_recorded_evaluations(tmp_path, monkey
         assert recorded == pytest.approx([point["mean"] for point in points], abs=1e-5)
 
 
-def test_the_figure_at_the_same_k_is_drawn_from_the_records_of_the_study(tmp_path):
+@pytest.mark.parametrize(("name", "source"), [("same-k", "glyphs"), ("same-k-omniglot", "omniglot")])
+def test_the_figure_at_the_same_k_is_drawn_from_the_records_of_the_study(tmp_path, name, source):
     means = {("reptile", 1): 0.5, ("reptile", 4): 0.75, ("joint", 1): 0.25}
     for (method, k), mean in means.items():
-        preset = get(f"same-k-glyphs-{method}-k{k}")
+        preset = get(f"same-k-{source}-{method}-k{k}")
         directory = RunDirectory(tmp_path / f"{preset.name}-seed0")
         with directory.begin(preset, 0):
             modes = {mode: {"mean": mean, "ci95": 0.01} for mode in ("transductive", "non_transductive")}
             evaluation = {"split": "test", "tasks": 1000, "shots": 1, "accuracy": modes}
             directory.append({"outer_step": preset.outer.steps, "evaluation": evaluation})
             directory.write_json("result.json", {"outer_steps": preset.outer.steps, "seconds": 1.0})
-    table = from_csv(made("same-k", tmp_path, "--runs", tmp_path).with_suffix(".csv"))
+    table = from_csv(made(name, tmp_path, "--runs", tmp_path).with_suffix(".csv"))
     drawn = {(row[0], row[1]): row[4] / 100 for row in table.where(mode="transductive")}
     assert drawn == means
 
 
-@pytest.mark.parametrize("name", ["3", "curve", "same-k"])
-def test_a_figure_without_its_runs_says_in_one_line_what_to_do(name, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["3", "curve", "same-k", "same-k-omniglot"])
+def test_a_figure_without_its_runs_says_in_one_line_what_to_do(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     for options in ([], ["--runs", str(tmp_path)]):
         assert main(["figure", name, "--out", str(tmp_path / "x"), *options]) == 2
         error = capsys.readouterr().err

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import run_list, runs
 from reptile_np.experiments.paired import compare
@@ -63,6 +64,37 @@ def test_an_evaluation_with_another_split_says_so_and_records_it(places, capsys)
         compare(both, NUMPY, data=places / images, tasks=1, jobs=1, quiet=True)
         said = capsys.readouterr().err
         assert said.count("classes that are tested may be training classes") == 2 * other
+
+
+def test_a_run_remembers_the_folder_of_its_images(places, monkeypatch):
+    run = places / "run"
+    result = runs.evaluate(run, NUMPY, tasks=1, jobs=1, quiet=True)
+    assert "other_images" not in result
+    runs.train(small("images-5way", *SETTINGS), 0, NUMPY, out=run, resume=True, quiet=True)
+    assert compare((run, run), NUMPY, tasks=1, jobs=1, quiet=True)["a"]["preset"] == "images-5way"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(places / "nothing"))
+    (places / "first").rename(places / "elsewhere")
+    try:
+        with pytest.raises(UsageError, match="not imported"):
+            runs.evaluate(run, NUMPY, tasks=1, jobs=1, quiet=True)
+    finally:
+        (places / "elsewhere").rename(places / "first")
+
+
+def test_released_weights_are_evaluated_on_a_folder_of_other_images(places, capsys):
+    command = [
+        "evaluate",
+        "pretrained:omniglot-5way",
+        "--data",
+        str(places / "first"),
+        "--tasks",
+        "1",
+        "--json",
+    ]
+    assert main([*command, "--set", "tasks.source=folder"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"] == 1
+    assert main([*command, "--set", "evaluation.steps=3"]) == 2
+    assert "an evaluation changes tasks.source only" in capsys.readouterr().err
 
 
 def test_an_evaluation_on_other_images_is_not_the_run_s_accuracy(places):

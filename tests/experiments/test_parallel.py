@@ -193,6 +193,27 @@ def test_run_all_stops_the_processes_of_a_broken_executor_and_no_others(monkeypa
         somebody_elses.join()
 
 
+class LostInTheEnd:
+    """A Dask client, and its future: the work was done, but the scheduler is gone before the result came."""
+
+    status = "finished"
+
+    def submit(self, function, *args, **options):
+        return self
+
+    def add_done_callback(self, callback):
+        callback(self)
+
+    def result(self):
+        raise OSError("Stream is closed")
+
+
+def test_a_result_that_a_dask_cluster_cannot_hand_over_is_not_waited_for():
+    (lost,) = run_all(print, [1], lambda: nullcontext(parallel._DaskExecutor(LostInTheEnd())))
+    assert isinstance(lost, UsageError)
+    assert "out of reach" in str(lost)
+
+
 def test_run_all_calls_its_watcher_while_work_goes_on():
     calls = []
     with ThreadPoolExecutor(1) as threads:

@@ -2,21 +2,26 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reptile_np.cli import main
 from reptile_np.experiments import reproduction, targets
+from reptile_np.experiments.checkpoints import load_step, save_step
+from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.presets import PRESETS, SAME_K, get
 from reptile_np.experiments.reproduction import plan
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.targets import TARGETS
+from reptile_np.nn.ops import NUMPY
 
 SETTINGS = ["outer.steps=50", "evaluation.tasks=3", "evaluation.steps=2", "filters=8", "tasks.classes=60"]
 SMALL = [part for setting in SETTINGS for part in ("--set", setting)]
@@ -124,6 +129,52 @@ def test_a_failing_run_is_reported_and_does_not_stop_the_others(undisturbed, tmp
     assert "Traceback" not in error
     expected = checkpoints(undisturbed)
     assert checkpoints(tmp_path) == {k: v for k, v in expected.items() if k != blocked.name}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "{"),
+        ("result.json", "{"),
+        ("result.json", '{"outer_steps": 50}'),
+        ("records.jsonl", '{"outer_step": 50, "evaluation": {"split": "test", "tasks": 3, "shots": 1}}'),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_made_again_or_named_and_the_table_shows_the_others(
+    undisturbed, tmp_path, capsys, name, text
+):
+    shutil.copytree(undisturbed, tmp_path / "out")
+    run = tmp_path / "out/same-k-glyphs-reptile-k2-seed0"
+    (run / name).write_text(text)
+    assert main([*command(tmp_path / "out", "--table"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert all({1, 2} <= set(row["seeds"]) for row in rows)
+    status = main([*command(tmp_path / "out"), "--quiet"])
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    if name == "config.json":
+        assert (status, said.count("same-k-glyphs-reptile-k2-seed0: ")) == (1, 1)
+        return
+    assert status == 0
+    assert checkpoints(tmp_path / "out") == checkpoints(undisturbed)
+    (planned, *_) = plan(targets.get("same-k").only(ONLY), (0,), tmp_path / "out", settings=SETTINGS)
+    assert planned.done()
+    assert {record["outer_step"] for record in RunDirectory(run).records() if "evaluation" in record} == {50}
+
+
+def test_a_damaged_checkpoint_of_a_finished_run_is_trained_again_before_it_is_evaluated(
+    undisturbed, tmp_path, capfd
+):
+    shutil.copytree(undisturbed, tmp_path / "out")
+    run = tmp_path / "out/same-k-glyphs-reptile-k2-seed0"
+    start = make_experiment(*RunDirectory(run).config(), NUMPY).start()
+    save_step(run, replace(load_step(run / "checkpoint.npz", start), done=49))
+    (run / "checkpoint.npz").replace(run / "checkpoint-before.npz")
+    (run / "checkpoint.npz").write_bytes(b"not a checkpoint")
+    assert main([*command(tmp_path / "out", "--tasks", "4"), "--quiet"]) == 0
+    assert "outer step 49, instead" in capfd.readouterr().err
+    evaluated = [record["outer_step"] for record in RunDirectory(run).records() if "evaluation" in record]
+    assert evaluated == [50, 50]
 
 
 def test_another_run_in_the_directory_is_refused_before_anything_starts(undisturbed, capsys):

@@ -9,6 +9,7 @@ from reptile_np.cli import main
 from reptile_np.cli.listing import RESULT
 from reptile_np.errors import UsageError
 from reptile_np.experiments import run_list
+from reptile_np.experiments.run_directory import RunDirectory
 from tests.test_cli import GLYPHS
 
 
@@ -104,7 +105,7 @@ def test_a_config_that_is_not_whole_is_one_line(tmp_path, text):
         ("config.json", "[]"),
         ("result.json", '{"outer_steps": null}'),
         ("result.json", "[" * 100_000),
-        ("records.jsonl", '{"outer_step": 1, "evaluation": {"split": "test", "accuracy": 3}}'),
+        ("records.jsonl", '{"outer_step": 4, "evaluation": {"split": "test", "accuracy": 3}}'),
     ],
 )
 def test_a_damaged_run_is_named_and_the_others_are_listed(runs, tmp_path, capsys, name, text):
@@ -115,6 +116,19 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(runs, tmp_path, capsys
     (said,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / "damaged") in said
     assert said.endswith("; left out")
+
+
+def test_an_evaluation_of_an_earlier_state_is_not_the_run_s_accuracy(runs, tmp_path):
+    """As `evaluate` makes it if the last checkpoint is damaged."""
+    shutil.copytree(runs / "a", tmp_path / "a")
+    (before,) = run_list.find(tmp_path)
+    scores = {"transductive": {"mean": 2.0, "ci95": 0.1}, "non_transductive": {"mean": 2.0, "ci95": 0.1}}
+    evaluation = {"split": "test", "tasks": 10**6, "shots": before.shots, "accuracy": scores}
+    directory = RunDirectory(tmp_path / "a")
+    directory.append({"outer_step": before.outer_steps - 1, "evaluation": evaluation})
+    assert run_list.find(tmp_path)[0].accuracy == before.accuracy
+    directory.append({"outer_step": before.outer_steps, "evaluation": evaluation})
+    assert run_list.find(tmp_path)[0].accuracy == {"transductive": 2.0, "non_transductive": 2.0}
 
 
 def test_only_one_of_compare_and_export_is_done(runs, capsys):

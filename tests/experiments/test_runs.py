@@ -1,5 +1,6 @@
 """Runs: bitwise the same result after any interruption, records kept, nothing overwritten."""
 
+import dataclasses
 import itertools
 import json
 
@@ -10,6 +11,7 @@ import reptile_np
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs
 from reptile_np.experiments.backend import choose_ops
+from reptile_np.experiments.checkpoints import save_step
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn import native
@@ -124,6 +126,34 @@ def test_seconds_and_environments_of_all_sittings_are_kept(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(not native.available(), reason="needs kernels that round differently")
+def test_records_without_their_checkpoint_are_not_trained_again(tmp_path, capsys):
+    """What ``runs --export`` writes: to go on would begin again and drop the records."""
+    preset = small("glyphs-5way")
+    runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
+    runs.evaluate(tmp_path / "run", NUMPY, tasks=2, jobs=1, quiet=True)
+    for checkpoint in (tmp_path / "run").glob("checkpoint*.npz"):
+        checkpoint.unlink()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(UsageError, match="records of a run without its checkpoint"):
+        runs.train(preset, 0, NUMPY, out=tmp_path / "run", resume=True, quiet=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same kernels", "other kernels"])
+def test_an_evaluation_of_a_later_state_is_kept_on_resume_if_that_state_is_made_again(tmp_path, same):
+    preset, run = small("glyphs-5way"), tmp_path / "run"
+    runs.train(preset, 0, NUMPY, out=run, quiet=True)
+    runs.evaluate(run, NUMPY, tasks=2, jobs=1, quiet=True)
+    save_step(run, dataclasses.replace(final_step(run, "glyphs-5way"), done=3))
+    if not same:
+        sittings = json.loads((run / "environment.json").read_text())
+        sittings["sittings"][-1]["kernels"] = "others"
+        (run / "environment.json").write_text(json.dumps(sittings))
+    runs.train(preset, 0, NUMPY, out=run, resume=True, quiet=True)
+    evaluations = [record for record in RunDirectory(run).records() if "evaluation" in record]
+    assert len(evaluations) == same
+
+
 def test_other_kernels_are_accepted_on_resume_with_one_line_and_recorded(tmp_path, monkeypatch, capsys):
     preset, out = small("glyphs-5way"), tmp_path / "run"
     stopped(monkeypatch, preset, out, 2)

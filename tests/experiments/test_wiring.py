@@ -119,11 +119,24 @@ def test_a_1_shot_task_of_mini_imagenet_is_fine_tuned_on_batches_of_5_and_a_5_sh
         assert {len(x) for x, _ in batches[:1]} == {batch}
 
 
-def test_images_of_another_size_and_a_missing_folder_are_refused(own_images):
+def test_images_of_another_size_and_a_missing_folder_are_refused(own_images, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"are 28 x 28 x 1, and images-colour.* reads 84 x 84 x 3.*--size"):
         make_experiment(get("images-colour-5way"), 0, NUMPY, own_images / "images-5way")
-    with pytest.raises(UsageError, match="--data DIR is missing"):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UsageError, match="not imported on this machine; run: reptile-np data folder DIR"):
         make_experiment(get("images-5way"), 0, NUMPY)
+
+
+def test_own_images_that_were_imported_into_the_cache_folder_are_the_default(
+    own_images, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder.import_folder(own_images / "all", size=28, grey=True)
+    found, named = (
+        make_experiment(get("images-5way"), 0, NUMPY, data).episodes
+        for data in (None, own_images / "images-5way")
+    )
+    assert found.images_sha256 == named.images_sha256
 
 
 def test_a_split_that_the_data_do_not_have_is_refused_with_those_there_are():

@@ -123,6 +123,7 @@ HOSTILE = {
     "a length in other digits": ({"Content_Length": "\u0661".encode()}, 411),
     "too long": ({"Content_Length": str(MOST_BYTES + 1)}, 413),
     "far too long": ({"Content_Length": "9" * 30}, 413),
+    "longer than an integer may be": ({"Content_Length": "9" * 5000}, 413),
     "chunks": ({"Content_Length": None, "Transfer_Encoding": "chunked"}, 411),
     "no JSON": ({"body": b"{"}, 400),
     "nothing": ({"body": b""}, 400),

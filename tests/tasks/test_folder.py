@@ -183,9 +183,18 @@ def test_a_folder_without_two_classes_is_refused(tmp_path, files, says):
 def test_nothing_there_is_refused(tmp_path):
     assert "no such file or folder" in refusal(tmp_path / "nowhere", tmp_path / "to")
     with pytest.raises(
-        UsageError, match=f"no images imported here; run: reptile-np data folder --from DIR --to {tmp_path}"
+        UsageError, match=f"not imported in {tmp_path}; run: reptile-np data folder DIR --to {tmp_path}"
     ):
         folder.load(tmp_path)
+
+
+def test_what_was_imported_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    with pytest.raises(UsageError, match=r"not imported on this machine; run: reptile-np data folder DIR \("):
+        folder.load()
+    made = import_folder(write(tmp_path / "photos", photos()), size=8)
+    assert made.is_relative_to(tmp_path / "home")
+    assert folder.load().path == made
 
 
 @pytest.mark.parametrize(
@@ -235,7 +244,7 @@ def test_an_import_without_a_whole_test_class_leaves_the_earlier_one_as_it_was(t
     (tmp_path / "splits.csv").write_text("class,split\nclass 00,train\nclass 01,test\n")
     source = write(tmp_path / "damaged", damaged)
     said = refusal(source, tmp_path / "to", splits=tmp_path / "splits.csv", size=8)
-    assert "no test class has 6 usable images" in said
+    assert "0 test classes with at least 6 usable images, 1 needed" in said
     small = write(tmp_path / "small", {name: x for name, x in photos(3).items() if "01/image 0" not in name})
     said = refusal(small, tmp_path / "to", splits=tmp_path / "splits.csv", size=8)
     assert "no test class has 6 images" in said

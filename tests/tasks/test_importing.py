@@ -179,6 +179,25 @@ def test_a_class_with_too_few_usable_images_is_left_out_and_named(tmp_path):
     assert "no class has 151 usable images" in refusal(write, tmp_path / "none", least_images=151)
 
 
+@pytest.mark.parametrize("broken", [{}, {"b/000": b"broken"}])
+def test_fewer_classes_of_a_split_than_are_needed_are_refused(tmp_path, broken):
+    """Too small in the source: before anything is read; by bad images: before anything is written."""
+    classes = tuple(
+        PlannedClass(name, split, tuple(KEYS[name])) for name, split in (("a", "train"), ("b", "test"))
+    )
+    needed = {"classes": classes, "least_images": 120 if broken else 121, "skip_bad": True}
+    files, read = {**FILES, **broken}, []
+    said = refusal(write, tmp_path / "to", files, read=read, least_classes=1, **needed)
+    assert said == (
+        f"here: 0 test classes with at least {needed['least_images']} usable images, 1 needed; "
+        "give more, or other splits"
+    )
+    assert bool(read) == bool(broken)
+    assert not (tmp_path / "to" / "set.json").exists()
+    write(tmp_path / "to", files, least_classes=0, **needed)
+    assert len(image_cache.load(tmp_path / "to" / "set.json")) == 1
+
+
 # Interrupted
 
 

@@ -9,6 +9,7 @@ import lzma
 import pickle
 import random
 import tarfile
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from image_sets import jpeg, write, zipped
 
 from reptile_np.errors import UsageError
 from reptile_np.tasks import mini_imagenet
+from reptile_np.tasks.decoding import Filter
 from reptile_np.tasks.mini_imagenet import import_mini_imagenet
 
 Image = pytest.importorskip("PIL.Image", reason="decoding needs the extra images")
@@ -151,6 +153,30 @@ def test_one_of_the_three_archives_stands_for_all_three(tmp_path, expected):
     assert_is_the_miniature(mini_imagenet.load(made), expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("images.tar", tarred),
+        ("images.tar.gz", lambda files: gzip.compress(tarred(files))),
+        ("images.tar.xz", lambda files: lzma.compress(tarred(files))),
+        ("images.zip", zipped),
+    ],
+)
+@pytest.mark.parametrize("beside", ["", "splits/"])
+def test_an_archive_of_the_images_is_read_with_the_lists_beside_it(tmp_path, name, pack, beside, expected):
+    source = write(tmp_path / "source", {name: pack(flat()), **{beside + k: v for k, v in lists().items()}})
+    made = import_mini_imagenet(source / name, tmp_path / "to")
+    assert_is_the_miniature(mini_imagenet.load(made), expected)
+
+
+def test_lists_beside_an_archive_of_another_name_are_not_its_own(tmp_path, expected):
+    source = write(
+        tmp_path / "source", {"all.tar": tarred(IMAGES), "train.csv": b"a table of something else"}
+    )
+    made = import_mini_imagenet(source / "all.tar", tmp_path / "to")
+    assert_is_the_miniature(mini_imagenet.load(made), expected)
+
+
 def test_every_form_gives_the_same_bytes_of_pixels(tmp_path):
     digests = set()
     for i, form in enumerate(["class folders", "tar.xz and lists", "images and lists"]):
@@ -180,16 +206,43 @@ def test_a_place_without_a_cache_is_refused_by_name(tmp_path):
         mini_imagenet.load(tmp_path)
 
 
-def test_images_of_another_size_are_resized_by_the_filter_that_is_recorded(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "filter"),
+    [({}, "lanczos"), *(({"filter": name}, name) for name in get_args(Filter))],
+)
+def test_images_of_another_size_are_resized_by_the_filter_that_is_recorded(tmp_path, options, filter):
     path = next(iter(IMAGES))
-    with Image.open(io.BytesIO(jpeg(0, side=120))) as large:
-        resized = np.asarray(large.resize((84, 84), Image.Resampling.LANCZOS))
+    large = jpeg(0, side=120)
+    with Image.open(io.BytesIO(large)) as image:
+        by_filter = {
+            name: np.asarray(image.resize((84, 84), Image.Resampling[name.upper()]))
+            for name in get_args(Filter)
+        }
+    assert len({resized.tobytes() for resized in by_filter.values()}) == 4
     made = import_mini_imagenet(
-        write(tmp_path / "source", {**IMAGES, path: jpeg(0, side=120)}), tmp_path / "to"
+        write(tmp_path / "source", {**IMAGES, path: large}), tmp_path / "to", **options
     )
     images = mini_imagenet.load(made)
-    assert images.manifest.conversion.filter == "lanczos"
-    np.testing.assert_array_equal(images.images(0, np.array([0]))[0], resized / np.float32(255))
+    assert images.manifest.conversion.filter == filter
+    first, second = images.images(0, np.arange(2))
+    np.testing.assert_array_equal(first, by_filter[filter] / np.float32(255))
+    with Image.open(io.BytesIO(list(IMAGES.values())[1])) as image:  # of 84 x 84: as it is
+        np.testing.assert_array_equal(second, np.asarray(image) / np.float32(255))
+
+
+def test_an_unknown_filter_is_refused_with_those_there_are(tmp_path):
+    said = refusal(tmp_path, tmp_path / "to", filter="box")
+    assert said == "filter box: give nearest, bilinear, bicubic, lanczos"
+
+
+def test_another_filter_makes_the_images_again(tmp_path):
+    files = {**IMAGES, next(iter(IMAGES)): jpeg(0, side=120)}
+    source = write(tmp_path / "source", files)
+    one, two = (
+        mini_imagenet.load(import_mini_imagenet(source, tmp_path / "to", filter=name)).manifest
+        for name in ("lanczos", "nearest")
+    )
+    assert one.content_sha256 != two.content_sha256
 
 
 def test_files_of_other_kinds_do_not_matter(tmp_path, expected):
@@ -258,11 +311,24 @@ def test_images_in_no_list_are_left_out_and_counted(tmp_path, expected):
     assert_is_the_miniature(mini_imagenet.load(made), expected)
 
 
-@pytest.mark.parametrize(("split", "says"), [("train", "4 train classes"), ("test", "4 test classes")])
-def test_fewer_classes_than_a_task_of_five_ways_needs_are_refused(tmp_path, split, says):
-    gone = f"{split}/{LABELS[split][0]}/"
-    source = write(tmp_path / "source", {p: c for p, c in IMAGES.items() if not p.startswith(gone)})
-    assert says in refusal(source, tmp_path / "to")
+@pytest.mark.parametrize("gone", ["the class", "one image"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_fewer_classes_than_a_task_of_five_ways_needs_are_refused_before_decoding(tmp_path, split, gone):
+    label = LABELS[split][0]
+    prefix = f"{split}/{label}/" + ("" if gone == "the class" else f"{label}00000000.jpg")
+    source = write(tmp_path / "source", {p: c for p, c in IMAGES.items() if not p.startswith(prefix)})
+    said = refusal(source, tmp_path / "to", progress=lambda *now: pytest.fail("decodes"))
+    assert f"{source}: 4 {split} classes with at least 15 usable images, 5 needed" in said
+
+
+def test_bad_images_that_leave_too_few_classes_are_refused_and_an_earlier_cache_is_as_it_was(tmp_path):
+    source = write(tmp_path / "source", IMAGES)
+    manifest = import_mini_imagenet(source, tmp_path / "to")
+    before = manifest.read_bytes()
+    write(source, {next(iter(IMAGES)): b"bad"})
+    with pytest.raises(UsageError, match="4 train classes with at least 15 usable images, 5 needed"):
+        import_mini_imagenet(source, tmp_path / "to", skip_bad=True)
+    assert manifest.read_bytes() == before
 
 
 def test_without_validation_classes_it_is_imported_and_says_so(tmp_path):

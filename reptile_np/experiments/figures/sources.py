@@ -17,6 +17,7 @@ from reptile_np.experiments.figures import figure_1, figure_2, figure_3, inner_c
 from reptile_np.experiments.figures.style import Table
 from reptile_np.experiments.progress import Progress
 from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.targets import Target
 from reptile_np.meta.inner_loop import Array
 from reptile_np.meta.training import Step
 from reptile_np.nn.models import Model
@@ -31,6 +32,7 @@ FIGURES = {
     "3": figure_3,
     "curve": inner_curve,
     "same-k": same_k,
+    "same-k-omniglot": same_k,
 }
 
 
@@ -42,7 +44,8 @@ def table(name: str, runs: Path | None, ops: Ops, quiet: bool = False) -> Table:
     name
         One of `FIGURES`.
     runs
-        The folder of the runs.  Figure 2 needs none; without one Figure 1 trains its three networks.
+        The folder of the runs (default: "runs").  Figure 2 needs none; without one Figure 1 trains its three
+        networks.
 
     Raises
     ------
@@ -53,13 +56,12 @@ def table(name: str, runs: Path | None, ops: Ops, quiet: bool = False) -> Table:
         return figure_1.table(*_sine(runs, ops, quiet))
     if name == "2":
         return figure_2.table()
-    if runs is None:
-        raise UsageError(f"figure {name}: --runs DIR is missing, the folder of its runs")
+    runs = Path("runs") if runs is None else runs
     if name == "3":
         return figure_3.table({curve: _watched(runs, f"figure3-{curve}") for curve in figure_3.CURVES})
     if name == "curve":
         return inner_curve.table(_curves(runs))
-    return _same_k(runs)
+    return _same_k(runs, targets.get(name))
 
 
 def _sine(runs: Path | None, ops: Ops, quiet: bool) -> tuple[Model, dict[str, Array]]:
@@ -121,12 +123,13 @@ def _curves(runs: Path) -> inner_curve.Curves:
     return curves
 
 
-def _same_k(runs: Path) -> Table:
-    """Return the rows of the study on glyphs, from the seeds that are there."""
-    target = targets.get("same-k")
-    names = (re.fullmatch(r"same-k-glyphs-.+-seed(\d+)", path.name) for path in runs.glob("*"))
-    seeds = sorted({int(name[1]) for name in names if name})
+def _same_k(runs: Path, target: Target) -> Table:
+    """Return the rows of a study of the same k, from the seeds that are there."""
+    names = (re.fullmatch(r"(.+)-seed(\d+)", path.name) for path in runs.glob("*"))
+    seeds = sorted({int(name[2]) for name in names if name and name[1] in target.presets})
     planned = [run for run in reproduction.plan(target, seeds, runs) if run.done()]
     if not planned:
-        raise UsageError(f"{runs}: no runs of the study; run: reptile-np reproduce same-k --out {runs}")
+        raise UsageError(
+            f"{runs}: no runs of the study; run: reptile-np reproduce {target.name} --out {runs}"
+        )
     return same_k.table(comparison.rows(target, planned))
