@@ -22,7 +22,7 @@ from reptile_np.cli.arguments import (
     positive,
 )
 from reptile_np.cli.terminal import WIDTH, note, program_name, show, show_json
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 
 __all__ = ["A_MINUTE", "add_to", "interval"]
 
@@ -217,7 +217,8 @@ def _compare(args: argparse.Namespace, ops: Ops, options: Mapping[str, Any]) -> 
     if args.json:
         show_json(result)
         return 0
-    show(f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set")
+    about = f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set"
+    show(f"{printable(args.run)} minus {printable(args.compare)}: {about}")
     for mode, difference in result["difference"].items():
         a, b = (result[name]["accuracy"][mode]["mean"] for name in "ab")
         half = difference["ci95"]

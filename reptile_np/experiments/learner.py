@@ -210,10 +210,17 @@ class Learner:
         most = self.predict_proba(x, transductive=transductive).argmax(axis=1)
         return self.classes_[most]
 
-    def score(self, x: Any, y: Any) -> float:
-        """Return the fraction of the images x whose predicted label is that in y (b,); errors as `fit`'s."""
+    def score(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the fraction of the images x whose predicted label is that in y (b,); errors as `fit`'s.
+
+        An image counts as often as `sample_weight` (b,) says.
+        """
         predicted = self.predict(x)
-        return float(np.mean(predicted == _labels("score", y, len(predicted))))
+        right = predicted == _labels("score", y, len(predicted))
+        try:
+            return float(np.average(right, weights=sample_weight))
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise UsageError(f"score: sample_weight has no weight for each of {len(right)} images") from error
 
     def _need_fit(self) -> None:
         if not hasattr(self, "phi_"):

@@ -61,6 +61,18 @@ def test_a_score_needs_one_label_for_each_image(rng, learner, labels):
         learner.fit(x, np.arange(8) % WAYS).score(x, labels)
 
 
+def test_a_score_counts_each_image_by_its_weight(rng, learner):
+    x, y = images(rng, 8), np.arange(8) % WAYS
+    learner.fit(x, y)
+    right = learner.predict(x) == y
+    weights = rng.integers(1, 5, 8)
+    repeated = np.repeat(right, weights)
+    assert learner.score(x, y, weights) == pytest.approx(repeated.mean())
+    for wrong in (np.ones(3), np.zeros(8), ["a"] * 8):
+        with pytest.raises(UsageError, match="sample_weight has no weight for each of 8 images"):
+            learner.score(x, y, wrong)
+
+
 @pytest.mark.parametrize(
     ("change", "labels", "message"),
     [
