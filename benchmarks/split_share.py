@@ -65,10 +65,10 @@ class Recorded:
     def __len__(self) -> int:
         return len(self._classes)
 
-    def images(self, c: int, indices: Any) -> Array:
+    def pixels(self, c: int, indices: Any) -> Array:
         """Return images of class c."""
         self.read.append(c)
-        return self._classes.images(c, indices)
+        return self._classes.pixels(c, indices)
 
 
 def main() -> None:

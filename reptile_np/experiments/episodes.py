@@ -86,7 +86,7 @@ class FewShotEpisodes:
         tasks, inner = self.preset.tasks, self.preset.inner
         rng = self.streams.rng("tasks", i, j)
         task = few_shot.sample_task(
-            rng, self.train, tasks.ways, tasks.shots, queries=tasks.queries, turn=tasks.turn
+            rng, self.train, tasks.ways, tasks.shots, queries=tasks.queries, turn=tasks.turn, as_kept=True
         )
         support = task.support
         rng = self.streams.rng("batches", i, j)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reptile_np.errors import UsageError, check_generator
 from reptile_np.meta.inner_loop import Array, Batch
-from reptile_np.tasks.image_classes import ImageClasses, turned
+from reptile_np.tasks.image_classes import ImageClasses, as_float32, turned
 
 __all__ = ["Task", "minibatches", "minibatches_with_replacement", "sample_task", "separate_tail"]
 
@@ -35,6 +35,7 @@ def sample_task(
     shots: int,
     queries: int = 1,
     turn: bool = False,
+    as_kept: bool = False,
 ) -> Task:
     """Draw an N-way K-shot task (section 5.1 of the paper).
 
@@ -47,6 +48,9 @@ def sample_task(
     turn : bool
         Turn all images of a class by the same random multiple of 90 degrees, drawn for this task.  Finn's
         program does so, for the tasks of training and of test; the images must be square.
+    as_kept : bool
+        Leave the support set as the classes keep it, bits or bytes: `minibatches` makes float32 of it.  This
+        saves a copy of a task of large images; the minibatches are bitwise the same.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def sample_task(
     if turn and height != width:
         raise UsageError(f"task: images are {height} x {width}; only square images can be turned")
     # Filled class by class: joining arrays of one class each would touch new memory for every task.
-    support, query = (np.empty((ways, n, *classes.image_shape), np.float32) for n in (shots, queries))
+    support = query = np.empty(0)
     for label, c in enumerate(rng.choice(len(classes), ways, replace=False).tolist()):
         count = classes.count(c)
         if count < shots + queries:
@@ -81,14 +85,17 @@ def sample_task(
                 f"class {classes.name(c)}: {count} images, but {shots} shots and {queries} queries "
                 f"need {shots + queries}; ask for fewer shots"
             )
-        images = classes.images(c, rng.permutation(count)[: queries + shots])
+        images = classes.pixels(c, rng.permutation(count)[: queries + shots])
         if turn:
             images = turned(images, int(rng.integers(4)))
+        if label == 0:
+            support, query = (np.empty((ways, n, *images.shape[1:]), images.dtype) for n in (shots, queries))
         query[label], support[label] = images[:queries], images[queries:]
+    support, query = support if as_kept else as_float32(support), as_float32(query)
     return Task(_labelled(support), _labelled(query))
 
 
-def _labelled(images: NDArray[np.float32]) -> Batch:
+def _labelled(images: Array) -> Batch:
     """Return the images (ways, n, h, w, channels) in one row, each labelled by its class."""
     ways, n, *shape = images.shape
     return _frozen(images).reshape(ways * n, *shape), _frozen(np.repeat(np.arange(ways), n))
@@ -104,7 +111,7 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
     Returns
     -------
     list of (x (batch_size, ...), y (batch_size, ...))
-        In the dtypes of `support`.
+        In the dtypes of `support`; images kept as bits or bytes become float32.
 
     Raises
     ------
@@ -171,7 +178,7 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
         )
     in_tail = np.arange(len(y)) - np.repeat(first, count) < tail_shots
     rest, tail = order[~in_tail], order[in_tail]
-    return (_frozen(x[rest]), _frozen(y[rest])), (_frozen(x[tail]), _frozen(y[tail]))
+    return (_frozen(as_float32(x[rest])), _frozen(y[rest])), (_frozen(as_float32(x[tail])), _frozen(y[tail]))
 
 
 def _check_batches(rng: np.random.Generator, support: Batch, batch_size: int, steps: int) -> int:
@@ -192,7 +199,8 @@ def _permutations(rng: np.random.Generator, n: int, count: int) -> NDArray[np.in
 def _gather(support: Batch, order: NDArray[np.intp]) -> list[Batch]:
     """Return one batch for each row of `order` (steps, batch_size)."""
     x, y = support
-    return list(zip(_frozen(x.take(order, axis=0)), _frozen(y.take(order, axis=0)), strict=True))
+    inputs = as_float32(x.take(order, axis=0))
+    return list(zip(_frozen(inputs), _frozen(y.take(order, axis=0)), strict=True))
 
 
 def _frozen(a: Array) -> Array:

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reptile_np.errors import UsageError, printable
 from reptile_np.files import cache_directory
+from reptile_np.meta.inner_loop import Array
 from reptile_np.tasks.decoding import Conversion, Filter, Pixels
-from reptile_np.tasks.image_classes import Indices, Splits, selected
+from reptile_np.tasks.image_classes import Float32Images, Indices, Splits, selected
 from reptile_np.tasks.reports import reason
 
 __all__ = [
@@ -167,12 +167,12 @@ def _checked(manifest: Manifest) -> Manifest:
     return manifest
 
 
-class CachedImages:
+class CachedImages(Float32Images):
     """The classes of a data set on disk: an `ImageClasses` whose pixels stay in the file until asked for.
 
     Resident memory is bounded: of a set of more than `SMALL` bytes only images that are asked for are read.
-    (Mapped pages would be resident too, and their page faults take longer than reading.)  Images become
-    float32 only when `images` returns them.  Pickled as the path of its manifest.
+    (Mapped pages would count as resident, and a mapped file that is cut short ends the process.)  Pickled as
+    the path of its manifest.
 
     Parameters
     ----------
@@ -210,10 +210,10 @@ class CachedImages:
         """Return what messages call class `c`."""
         return self.manifest.classes[c].name
 
-    def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
-        """Return the images of class `c` at `indices` (m,): (m, h, w, channels) float32 in [0, 1]."""
+    def pixels(self, c: int, indices: Indices) -> Array:
+        """Return the images of class `c` at `indices` (m,): (m, h, w, channels) uint8, of one bit bool."""
         pixels = self._read(np.arange(self._first[c], self._first[c + 1]).take(indices))
-        return np.divide(pixels, np.float32(self.manifest.white), dtype=np.float32)
+        return pixels.view(np.bool_) if self.manifest.white == 1 else pixels
 
     def splits(self) -> Splits:
         """Return the classes of each split, in the order of the manifest.

@@ -1,7 +1,7 @@
 """Classes of images: the source few-shot tasks are drawn from, and views of it.
 
-A view (some of the classes, or their rotations) holds indices and no pixels: images become float32 only when
-a task asks for them.
+A view (some of the classes, or their rotations) holds indices and no pixels.  Pixels stay bits or bytes until
+a minibatch is made of them (`as_float32`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import Array
 
 __all__ = [
     "ArrayClasses",
+    "Float32Images",
     "ImageClasses",
     "Indices",
     "Splits",
+    "as_float32",
     "inverted",
     "rotated",
     "selected",
@@ -49,9 +52,28 @@ class ImageClasses(Protocol):
         """Return what messages call class `c`."""
         ...
 
+    def pixels(self, c: int, indices: Indices) -> Array:
+        """Return the images of class `c` at `indices` (m,): (m, h, w, channels) bool, uint8 or float32."""
+        ...
+
     def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
         """Return the images of class `c` at `indices` (m,): (m, h, w, channels) float32."""
         ...
+
+
+def as_float32(x: Array) -> Array:
+    """Return images that are bits or bytes (255 is 1.0) as float32; all others as they are."""
+    if x.dtype == np.uint8:
+        return np.divide(x, np.float32(255), dtype=np.float32)
+    return x.astype(np.float32) if x.dtype == np.bool_ else x
+
+
+class Float32Images:
+    """The method `images` of an `ImageClasses` that has `pixels`."""
+
+    def images(self: ImageClasses, c: int, indices: Indices) -> NDArray[np.float32]:
+        """Return the images of class `c` at `indices` (m,): (m, h, w, channels) float32."""
+        return as_float32(self.pixels(c, indices))
 
 
 class Splits(NamedTuple):
@@ -62,7 +84,7 @@ class Splits(NamedTuple):
     test: ImageClasses
 
 
-class ArrayClasses:
+class ArrayClasses(Float32Images):
     """Labelled images held in one array in memory (images in files: see `folder`).
 
     Parameters
@@ -120,12 +142,10 @@ class ArrayClasses:
         """Return what messages call class `c`."""
         return self._names[c]
 
-    def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
-        """Return the images of class `c` at `indices` (m,): (m, h, w, channels) float32."""
+    def pixels(self, c: int, indices: Indices) -> Array:
+        """Return the images of class `c` at `indices` (m,): (m, h, w, channels) bool, uint8 or float32."""
         pixels = self._pixels.take(self._rows[c][indices], axis=0)
-        if pixels.dtype == np.uint8:
-            return np.divide(pixels, np.float32(255), dtype=np.float32)
-        return pixels.astype(np.float32, copy=False)
+        return pixels if pixels.dtype.kind in "bu" else pixels.astype(np.float32, copy=False)
 
 
 def _check_pixels(images: NDArray[Any]) -> None:
@@ -142,7 +162,7 @@ def _check_pixels(images: NDArray[Any]) -> None:
             raise UsageError(f"images[{i}]: NaN or infinity in float32; remove or repair this image")
 
 
-class _Selected:
+class _Selected(Float32Images):
     """The classes of `whole` at the given positions, in that order."""
 
     def __init__(self, whole: ImageClasses, positions: Indices) -> None:
@@ -162,11 +182,11 @@ class _Selected:
     def name(self, c: int) -> str:
         return self._whole.name(self._positions[c])
 
-    def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
-        return self._whole.images(self._positions[c], indices)
+    def pixels(self, c: int, indices: Indices) -> Array:
+        return self._whole.pixels(self._positions[c], indices)
 
 
-class _Rotated:
+class _Rotated(Float32Images):
     """Class 4c + r is class c of `upright`, turned r times by 90 degrees."""
 
     def __init__(self, upright: ImageClasses) -> None:
@@ -185,11 +205,11 @@ class _Rotated:
     def name(self, c: int) -> str:
         return f"{self._upright.name(c // 4)} turned by {90 * (c % 4)} degrees"
 
-    def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
-        return turned(self._upright.images(c // 4, indices), c % 4)
+    def pixels(self, c: int, indices: Indices) -> Array:
+        return turned(self._upright.pixels(c // 4, indices), c % 4)
 
 
-class _Inverted:
+class _Inverted(Float32Images):
     """The classes of `whole` with 1 - x in place of each pixel x."""
 
     def __init__(self, whole: ImageClasses) -> None:
@@ -208,11 +228,11 @@ class _Inverted:
     def name(self, c: int) -> str:
         return self._whole.name(c)
 
-    def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
+    def pixels(self, c: int, indices: Indices) -> Array:
         return 1 - self._whole.images(c, indices)
 
 
-def turned(images: NDArray[np.float32], quarters: int) -> NDArray[np.float32]:
+def turned(images: Array, quarters: int) -> Array:
     """Return a view of images (b, h, w, channels) turned by 0 to 3 times 90 degrees, as `np.rot90` turns."""
     match quarters:  # np.rot90 does the same with five times the overhead
         case 1:

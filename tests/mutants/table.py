@@ -37,7 +37,7 @@ MUTANTS = [
             "return rng.permuted(np.broadcast_to(np.arange(n), (count, n)), axis=1)",
             "return np.broadcast_to(rng.permutation(n), (count, n))",
         ),
-        ("_frozen(x.take(order, axis=0))", "_frozen(x.take(order - 1, axis=0))"),
+        ("x.take(order, axis=0)", "x.take(order - 1, axis=0)"),
         ("examples = batch_size * steps", "examples = batch_size * steps + 1"),
     ),
     *mutants(

@@ -191,6 +191,28 @@ def test_empty_tasks_are_refused(ways, shots, queries):
         sample_task(rng(), numbered_classes(3, 5), ways, shots, queries)
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.float32, np.float64])
+@given(seed=seeds, turn=st.booleans(), queries=st.integers(0, 2))
+def test_a_task_as_it_is_kept_gives_bitwise_the_same_minibatches(dtype, seed, turn, queries):
+    pixels = rng(7).integers(0, 2 if dtype == np.bool_ else 256, (24, 3, 3, 1)).astype(dtype)
+    classes = ArrayClasses(pixels, np.repeat(np.arange(4), 6))
+    tasks = [sample_task(rng(seed), classes, 3, 4, queries, turn, as_kept=kept) for kept in (False, True)]
+    assert tasks[0].support[0].dtype == tasks[0].query[0].dtype == tasks[1].query[0].dtype == np.float32
+    assert tasks[1].support[0].dtype == (np.float32 if dtype == np.float64 else dtype)
+    batches = [
+        [
+            task.query,
+            *separate_tail(rng(seed), task.support, 1),
+            *minibatches(rng(seed), task.support, 5, 4),
+            *minibatches_with_replacement(rng(seed), task.support, 5, 4),
+        ]
+        for task in tasks
+    ]
+    for floats, kept in zip(*batches, strict=True):
+        assert floats[0].dtype == kept[0].dtype == np.float32
+        assert [a.tobytes() for a in floats] == [a.tobytes() for a in kept]
+
+
 # Minibatches
 
 

@@ -15,6 +15,7 @@ from reptile_np.errors import UsageError
 from reptile_np.tasks import image_cache
 from reptile_np.tasks.decoding import Conversion
 from reptile_np.tasks.image_cache import CachedClass, CachedImages, Manifest, manifest_text, npy_header
+from reptile_np.tasks.image_classes import as_float32
 
 CLASSES = (
     CachedClass("robin", 3, "train"),
@@ -83,6 +84,14 @@ def test_images_are_float32_and_white_is_one(tmp_path, white):
     x = every(image_cache.load(written(tmp_path, pixels, white=white)), 0)
     assert x.dtype == np.float32
     assert (x == 1).all()
+
+
+@pytest.mark.parametrize(("white", "dtype"), [(1, np.bool_), (255, np.uint8)])
+def test_pixels_stay_bits_or_bytes_until_they_are_asked_for_as_images(tmp_path, white, dtype):
+    images = image_cache.load(written(tmp_path, np.minimum(PIXELS, np.uint8(white)), white=white))
+    pixels = images.pixels(2, np.arange(4))
+    assert pixels.dtype == dtype
+    np.testing.assert_array_equal(as_float32(pixels), every(images, 2))
 
 
 def test_every_byte_is_divided_by_255_correctly_rounded(tmp_path):

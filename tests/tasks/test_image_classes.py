@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from reptile_np.errors import UsageError
-from reptile_np.tasks.image_classes import ArrayClasses, inverted, rotated, selected, split_classes, turned
+from reptile_np.tasks.image_classes import (
+    ArrayClasses,
+    as_float32,
+    inverted,
+    rotated,
+    selected,
+    split_classes,
+    turned,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 pixel_arrays = hnp.arrays(
@@ -53,6 +61,21 @@ def test_images_are_float32_of_the_shape_announced(images):
     picked = classes.images(0, np.array([0, 0]))
     assert picked.dtype == np.float32
     assert picked.shape == (2, *classes.image_shape)
+
+
+@given(all_finite)
+def test_pixels_stay_bits_bytes_or_float32_and_give_the_same_images(images):
+    classes = ArrayClasses(images, np.zeros(len(images), int))
+    for view in (classes, selected(classes, np.array([0]))):
+        pixels = view.pixels(0, np.arange(len(images)))
+        assert pixels.dtype == images.dtype
+        assert as_float32(pixels).tobytes() == all_images(view, 0).tobytes()
+
+
+def test_pixels_of_float64_become_float32_and_other_arrays_stay_as_they_are():
+    images = np.random.default_rng(0).random((2, 3, 3, 1))
+    assert ArrayClasses(images, [0, 0]).pixels(0, np.array([1])).dtype == np.float32
+    assert as_float32(images) is images
 
 
 def test_white_is_one_and_black_is_zero_in_bytes():
