@@ -48,11 +48,11 @@ class NetworkCalls:
         self.entries = entries_of(kernels.table, shape.struct)
         self.optimizer_step = kernels.table.update
         self.struct = ffi.new(f"{shape.struct} *", shape.fields())
-        self.parameters: int = self.entries.parameters(self.struct)
+        self.parameters = parameters = int(self.entries.parameters(self.struct))
         self.multiply_adds = shape.multiply_adds
         self.most_examples = LARGEST // shape.largest_image
         self.vectors = VectorPool(
-            lambda: np.empty(self.parameters, np.float32), keep=4 * self.parameters >= MAPPED
+            lambda: np.empty(parameters, np.float32), keep=4 * parameters >= MAPPED
         )
         self._saved: dict[int, VectorPool] = {}
         self._idle: list[_Plan] = []

@@ -4,9 +4,11 @@
 float32 allows; here are the tests of `NativeNetwork` alone.
 """
 
+import gc
 import os
 import pickle
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy, deepcopy
 
@@ -17,6 +19,9 @@ from hypothesis import strategies as st
 
 from reptile_np.bench.workloads import forward_flops
 from reptile_np.errors import UsageError
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.meta_gradients import maml
+from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn import native
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
@@ -363,3 +368,20 @@ def test_nan_in_an_image_gives_nan_in_the_loss_and_in_the_gradient(variant, mode
     loss, grad = model.with_ops(native_kernels.load(variant, 1)).loss_and_grad(phi, (x, y))
     assert np.isnan(loss)
     assert np.isnan(grad).any()
+
+
+def test_a_network_that_is_not_used_any_more_gives_its_memory_back_at_once(variant):
+    """Without waiting for the garbage collector, which does not know how large its blocks are."""
+    model = omniglot_cnn(3, filters=4).with_ops(native.load(variant, threads=1))
+    rng = np.random.default_rng(0)
+    phi, batch = model.init(rng), (rng.random((6, 28, 28, 1), np.float32), np.arange(6) % 3)
+    gc.disable()
+    try:
+        model.predict(phi, batch[0])
+        trajectory = adapt(model, Sgd(0.01), phi, [batch] * 3, keep="hessians")
+        maml(model, 0.01)(trajectory)
+        calls = weakref.ref(model._calls)
+        del model, trajectory
+        assert calls() is None
+    finally:
+        gc.enable()
