@@ -167,15 +167,17 @@ def _run(
     """Do what is left, on the Dask cluster at `address` if there is one; return what failed and why."""
     from reptile_np.experiments import parallel
     from reptile_np.experiments.backend import choose_ops, kernels_missing
+    from reptile_np.experiments.environment import data_folder
     from reptile_np.experiments.episodes import load_images
     from reptile_np.experiments.reproduction import work
+    from reptile_np.experiments.run_directory import RunDirectory
 
     if not left:
         return []
     if address is None:  # refused before anything starts
         choose_ops(args.ops)
         for run in {run.preset.tasks.source: run for run in left}.values():
-            load_images(run.preset, run.data)
+            load_images(run.preset, data_folder(run.data, RunDirectory(run.path).sittings()))
         if args.ops == "auto" and (missing := kernels_missing()):
             note(missing)
     signals.raise_instead()  # to let the worker processes save

@@ -154,6 +154,10 @@ def evaluate(
     preset, seed = directory.config()
     if other := [setting for setting in settings if not setting.startswith("tasks.source=")]:
         raise UsageError(f"--set {other[0]}: an evaluation changes tasks.source only")
+    if settings and preset.tasks.invert:
+        raise UsageError(
+            f"--set {settings[0]}: the run's images were inverted, and those of a folder are not"
+        )
     if settings:  # these images need not be enough to train on
         source = with_settings(preset, settings).tasks
         few = replace(source, shots=1, tail_shots=0, queries=0, replacement=False)

@@ -9,6 +9,7 @@ from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import run_list, runs
 from reptile_np.experiments.paired import compare
+from reptile_np.experiments.presets import get
 from reptile_np.experiments.reproduction import PlannedRun
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn.ops import NUMPY
@@ -95,6 +96,17 @@ def test_released_weights_are_evaluated_on_a_folder_of_other_images(places, caps
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"] == 1
     assert main([*command, "--set", "evaluation.steps=3"]) == 2
     assert "an evaluation changes tasks.source only" in capsys.readouterr().err
+
+
+def test_a_run_of_inverted_images_is_not_evaluated_on_a_folder_whose_images_are_not_inverted(
+    places, tmp_path
+):
+    with RunDirectory(tmp_path / "finn").begin(get("maml-omniglot-5way-1shot"), 0):
+        pass
+    with pytest.raises(UsageError, match="the run's images were inverted"):
+        runs.evaluate(
+            tmp_path / "finn", NUMPY, settings=["tasks.source=folder"], data=places / "first", tasks=1
+        )
 
 
 def test_an_evaluation_on_other_images_is_not_the_run_s_accuracy(places):

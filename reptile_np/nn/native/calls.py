@@ -51,9 +51,7 @@ class NetworkCalls:
         self.parameters = parameters = int(self.entries.parameters(self.struct))
         self.multiply_adds = shape.multiply_adds
         self.most_examples = LARGEST // shape.largest_image
-        self.vectors = VectorPool(
-            lambda: np.empty(parameters, np.float32), keep=4 * parameters >= MAPPED
-        )
+        self.vectors = VectorPool(lambda: np.empty(parameters, np.float32), keep=4 * parameters >= MAPPED)
         self._saved: dict[int, VectorPool] = {}
         self._idle: list[_Plan] = []
         self._predict, self._gradient, self._hvp, self._loop = (Pace(kernels.team) for _ in range(4))
