@@ -26,6 +26,7 @@ from reptile_np.experiments.parallel import saves_when_told_to_stop
 from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
 from reptile_np.experiments.specs import EvaluationSpec, Preset
 from reptile_np.experiments.targets import Target
+from reptile_np.meta.evaluation import MODES
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 
@@ -120,7 +121,7 @@ def _has_scores(evaluation: dict[str, Any]) -> bool:
     try:
         if "accuracy" not in evaluation:
             return math.isfinite(evaluation["error"])
-        scores = [evaluation["accuracy"][mode] for mode in ("transductive", "non_transductive")]
+        scores = [evaluation["accuracy"][mode] for mode in MODES]
         return all(math.isfinite(score[key]) for score in scores for key in ("mean", "ci95"))
     except (KeyError, TypeError):
         return False
