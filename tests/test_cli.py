@@ -91,12 +91,12 @@ def test_the_help_of_train_names_presets_and_keys(capsys):
     assert max(map(len, out.splitlines())) <= 88  # the last example
 
 
-def test_list_names_every_preset_and_the_kernels_in_80_columns(capsys):
+def test_list_names_every_preset_once_and_the_kernels_in_80_columns(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     for name, preset in presets.PRESETS.items():
-        row = next(line for line in lines if line.startswith(f"  {name} "))
+        (row,) = [line for line in lines if line.startswith(f"  {name} ")]  # in one group only
         assert row.endswith(preset.cost)
         above = lines[: lines.index(row)]
         heading = [line for line in above if line and not line.startswith(" ")][-1]

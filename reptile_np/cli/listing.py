@@ -91,7 +91,7 @@ def _groups() -> Iterator[tuple[str, list[str]]]:
             yield f"{target.title} (reptile-np reproduce {target.name})", group
         if target.name == "figure1":
             yield "Figure 2: alternating projections (reptile-np figure 2, without training)", []
-            others = [name for name in others if name not in group]
+        others = [name for name in others if name not in group]
     yield "Not in the paper", others
 
 
