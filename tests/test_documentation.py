@@ -18,9 +18,9 @@ MODULES = [
     if not name.endswith(("__main__", "_kernels"))
 ]
 
-READMES = [
+DOCUMENTS = [
     path
-    for path in sorted(ROOT.rglob("README.md"))
+    for path in sorted(ROOT.rglob("*.md"))
     if not path.relative_to(ROOT).parts[0].startswith((".", "build", "dist"))
     and not in_a_virtual_environment(path, ROOT)
 ]
@@ -45,7 +45,16 @@ def test_a_docstring_points_to_tests_that_exist(name):
     assert not missing
 
 
-@pytest.mark.parametrize("path", READMES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_in_a_readme_lead_somewhere(path):
-    links = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
-    assert [link for link in links if not (path.parent / link).exists()] == []
+def anchors(path):
+    """Return the anchors that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_in_a_document_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^):]+)\)", path.read_text(encoding="utf-8")):
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link

@@ -151,14 +151,14 @@ def to_text(title: str, table: Sequence[Row]) -> Iterator[str]:
 
 
 def to_markdown(title: str, table: Sequence[Row]) -> str:
-    """Return the table as Markdown, with a heading and the note on its columns."""
+    """Return the table as Markdown, with its title and the note on its columns."""
     more = columns(table)
     headings = (*OURS.headings, *more.headings)
     align = ["---:"] * len(headings)
     if more is PAPER:
         align[-1] = "---"
     lines = [
-        f"### {title}",
+        f"**{title}**",
         "",
         _markdown_row(["preset", "cell", *headings]),
         _markdown_row(["---", "---", *align]),

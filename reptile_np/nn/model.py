@@ -45,7 +45,7 @@ class Model(RunsInnerLoops):
 
     * blocks of convolution (``before_batch_norm=True``), batch norm, optional max-pool and ReLU, then
       `Flatten` or `SpatialMean` and `Dense`, with softmax cross-entropy: 2 to 10 times as fast as NumPy
-      (``benchmarks/README.md``);
+      (``benchmarks/speed.md``);
     * dense layers with tanh between them, with the squared error.
 
     Of any other network only the convolutions are computed in C, layer by layer: without batch norm that is
