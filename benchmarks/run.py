@@ -126,12 +126,13 @@ def versions(peers):
 
 
 def ratios(record):
-    """Return a Markdown table: the default variant against NumPy and against the fastest peer.
+    """Return a Markdown table: the default variant against NumPy and against the fastest other framework.
 
     The times and shares of the peak are those as installed.  A ratio is of least times measured in one
     child process.  Of a peer's two ratios, as installed and with settings, the table has the smaller.
     """
-    columns = "workload, threads, ms, % of peak, × NumPy as installed, × NumPy with settings, × fastest peer"
+    ratios = "× NumPy as installed, × NumPy with settings, × fastest other framework"
+    columns = f"workload, threads, ms, % of peak, {ratios}"
     lines = [f"| {columns.replace(', ', ' | ')} |", "|---" * len(columns.split(", ")) + "|"]
     tables = [by_workload(result["rows"]) for result in record["settings"].values()]
     default = next(row["variant"] for row in record["settings"]["as installed"]["rows"] if row["default"])

@@ -4,7 +4,7 @@
    functions per instruction set; all tables have the same signatures and the same meaning; rk_dispatch finds one by name.
 
    What the caller guarantees (Python checks it, the kernels do not): arrays are C-contiguous float32 (labels int32), the
-   shapes are true, every offset inside an array fits in int32, labels lie in 0..ways-1, outputs do not overlap inputs.
+   shapes are those of the arrays, every offset inside an array fits in int32, labels lie in 0..ways-1, outputs do not overlap inputs.
    Kernels never allocate: `memory` belongs to the caller, is 64-byte aligned, has the size that the matching *_size
    function returns, and is used by one call at a time.
    `threads` >= 1; results are bitwise identical for any number.

@@ -11,7 +11,7 @@ The public packages, in reading order:
 ``theory``        section 4 of the paper, executable
 ``checks``        checks of gradients, Hessian products and meta-gradients, for your own model too
 ``experiments``   presets with their sources, run directories, `Learner`
-``pretrained``    the released weights, and `load`: what was trained, as a classifier of your images
+``pretrained``    the released weights; `load` makes a classifier of your images from trained weights
 ``play``          a page in the browser to draw on
 ``bench``         kernels: verified, then timed
 ``cli``           the program ``reptile-np``
@@ -34,7 +34,9 @@ __all__ = [*PACKAGES, "load"]
 
 
 def load(source: str | os.PathLike[str]) -> Learner:
-    """Return what was trained as a classifier, ready for ``fit(x, y)``; the data set is not needed.
+    """Return a classifier that starts from a trained initialisation: call ``fit``, then ``predict``.
+
+    The data set of the training is not needed.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def load(source: str | os.PathLike[str]) -> Learner:
     Raises
     ------
     UsageError
-        If there is no such run or name, the files are damaged, or the run did not learn to classify.
+        If there is no such run or name, the files are damaged, or the run did not train a classifier.
 
     Notes
     -----

@@ -2,7 +2,7 @@
 
    Every member of a team runs the same body.  Work comes in phases: members claim items until none is left, then meet at a
    barrier.  A member claims the items of its own share first, the same in every phase and every step, because their data are in
-   its cache; then what is left of the others' shares.  Who runs an item is left to chance, what an item computes is not, so
+   its cache; then what is left of the others' shares.  Which thread runs an item is not fixed, but what the item computes is, so
    results are bitwise identical for any number of members.
 
    The calling thread is a member; the others are helpers, threads that are started once, wait between calls, and are shared by

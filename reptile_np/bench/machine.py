@@ -1,4 +1,4 @@
-"""The machine that is measured on, and whether it has too much other work for the figures to be believed.
+"""The machine that is measured on, and whether it has too much other work for the times to be reliable.
 
 Verified by ``tests/bench/test_machine.py``.
 """
@@ -25,7 +25,7 @@ SPARE_LOAD = 0.5
 
 
 def machine() -> dict[str, str | int | None]:
-    """Return what the figures were measured on."""
+    """Return what the times were measured on."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "processor": _processor(),
@@ -50,12 +50,12 @@ def _processor() -> str:
 
 
 def load() -> float | None:
-    """Return how many processes were at work in the last minute, on average; None if nobody counts."""
+    """Return the mean number of running processes in the last minute; None if it is not known."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def why_busy(rows: Iterable[Row], threads: int, load_before: float | None) -> str:
-    """Return why the figures should not be believed, in one line; nothing if they may be.
+    """Return in one line why the times are not reliable; an empty string if they are.
 
     Parameters
     ----------
@@ -71,4 +71,4 @@ def why_busy(rows: Iterable[Row], threads: int, load_before: float | None) -> st
         spread = median(spreads)
         if spread > SPREAD:
             reasons.append(f"medians are {spread:.1f} times the minima")
-    return f"the machine was busy, do not rely on these figures: {', and '.join(reasons)}" if reasons else ""
+    return f"the machine was busy, do not rely on these times: {', and '.join(reasons)}" if reasons else ""

@@ -70,7 +70,7 @@ class Times(TypedDict):
     work: str
     variant: str
     default: bool
-    """Whether it is what runs if nobody chooses: ``--ops auto``."""
+    """Whether this variant is the default, ``--ops auto``."""
     threads: int
     ms_min: float
     ms_median: float

@@ -130,7 +130,7 @@ class Judge:
             return f"the {self.check} is {factor:.4g} times {self.truth}{_cause(factor, known)}"
         if self.single and abs(factor - 1) <= 1e-2 and left <= 1e-2:
             return (
-                "nothing but float32: the model computes in it, and its slopes are known to about "
+                "float32 rounding only: the model computes in float32, and its slopes are accurate to about "
                 f"{max(left, 1e-4):.0e}; compute in float64, or give tolerance=1e-2"
             )
         pieces = [c.direction for c in comparisons if c.typical is not None]

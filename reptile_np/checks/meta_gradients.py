@@ -203,8 +203,8 @@ def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Repo
     if found.method in (expect, ANY):
         measured, error = "single tuples of minibatches at a larger α", math.inf
         suspect = (
-            f"true to order α only: on average this is {expect}, minibatch by minibatch it is not "
-            "(I - α Σ H_i for the product, factors or minibatches in another order, a wrong iterate)"
+            f"true to order α only: the average over minibatches agrees with {expect}, single tuples do not "
+            "(I - α Σ H_i for the product, factors or minibatches in another order, or a wrong iterate)"
         )
     elif found.avg_grad <= 0 and found.angle_0 == 0:
         measured, error, suspect = "AvgGrad (order α⁰)", 1.0, "the meta-gradient is zero"
@@ -213,7 +213,7 @@ def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Repo
         off = f"the order α⁰ is {found.angle_0:.2g} rad off AvgGrad"
         suspect = f"{off}: something is added, or a gradient is wrong"
         if found.angle_0 >= math.pi - tolerance:
-            suspect = "its sign: subtracted from φ, this direction ascends"
+            suspect = "its sign is wrong: subtracting this direction from φ increases the loss"
     elif k == 1:
         measured = "α¹ (at k = 1 the direction does not depend on α)"
         error, suspect = math.inf, "at k = 1 every method is the gradient at φ, whatever α"
@@ -222,7 +222,7 @@ def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Repo
     elif found.method == NONE and found.angle_1 > tolerance:
         suspect = (
             f"the first order is {found.angle_1:.2g} rad off AvgGrad and AvgGradInner: "
-            "not plain SGD inside, or minibatches that are not exchangeable"
+            "the inner optimiser is not plain SGD, or the minibatches are not exchangeable"
         )
     elif found.method == NONE:
         suspect = "no known method's ratio: too few or too many factors I - α H_i, or a wrong iterate"

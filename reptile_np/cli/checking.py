@@ -20,7 +20,10 @@ def add_to(commands: Commands) -> None:
     add_json(commands.add("verify", _verify, "check every claim of the paper's analysis", nothing))
 
     bench = commands.add(
-        "bench", _bench, "verify the kernels, then time them against NumPy", "stopped; no figures were kept"
+        "bench",
+        _bench,
+        "verify the kernels, then time them against NumPy",
+        "stopped; no measurements were saved",
     )
     bench.more = _workload_names
     bench.add_argument("--works", nargs="+", default=[], metavar="GLOB", help="only workloads of these names")

@@ -47,8 +47,8 @@ def _classify(args: argparse.Namespace) -> int:
     ways = learner.model.output_shape[0]
     if not 2 <= len(folders) <= ways:
         raise UsageError(
-            f"--support {args.support}: {len(folders)} class folders; this model tells from 2 to {ways} "
-            "classes apart"
+            f"--support {args.support}: {len(folders)} class folders; this model distinguishes 2 to {ways} "
+            "classes"
         )
 
     examples = [(file, name) for name, files in folders.items() for file in files]

@@ -29,8 +29,8 @@ def add_to(commands: Commands) -> None:
         "data",
         _data,
         "import a data set, once",
-        stopped="stopped; nothing was imported: give the same command again, "
-        "and a download that had begun goes on where it was",
+        stopped="stopped; nothing was imported. Give the same command again: "
+        "a download continues where it stopped",
     )
     data.add_argument("dataset", choices=tuple(OPTIONS))
     data.add_argument("place", nargs="?", type=source, metavar="DIR|ZIP|TAR|URL", help="the same as --from")
@@ -58,7 +58,9 @@ def add_to(commands: Commands) -> None:
     data.add_argument("--size", type=positive, help="folder: height and width in pixels (default: 84)")
     data.add_argument("--grey", action="store_true", help="folder: one channel instead of three")
     data.add_argument("--seed", type=natural, help="folder: draws the split by classes (default: 0)")
-    data.add_argument("--splits", type=path, metavar="CSV", help="folder: columns class, split, not drawn")
+    data.add_argument(
+        "--splits", type=path, metavar="CSV", help="folder: a list of class,split in place of a random split"
+    )
     add_json(data)
 
 

@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
         "--runs",
         type=path,
         metavar="DIR",
-        help="its runs (default: runs); 1 trains without them; 2 needs none",
+        help="folder of the runs (default: runs; figure 1: none, it trains networks; figure 2 needs none)",
     )
     figure.add_argument(
         "--out", type=path, metavar="FILE", help="without an extension (default: ./figure-NAME)"

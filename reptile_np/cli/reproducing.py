@@ -54,7 +54,9 @@ def add_to(commands: Commands) -> None:
     )
     reproduce.add_argument("--out", type=path, default=Path("runs"), metavar="DIR", help="default: runs")
     reproduce.add_argument("--dry-run", action="store_true", help="say what would run, and for how long")
-    reproduce.add_argument("--table", action="store_true", help="run nothing: the table of what is done")
+    reproduce.add_argument(
+        "--table", action="store_true", help="run nothing; print the table of the finished runs"
+    )
     reproduce.add_argument("--markdown", type=path, metavar="FILE", help="write the table there too")
     reproduce.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of every preset"
@@ -68,8 +70,8 @@ def add_to(commands: Commands) -> None:
 def _stopped(args: argparse.Namespace) -> str:
     """Return what Ctrl-C says."""
     if args.executor is None:
-        return "stopped; every run was saved: give the same command again to go on"
-    return "stopped; Dask workers go on with runs they have begun: give the same command again after these"
+        return "stopped; every run was saved: give the same command again to continue"
+    return "stopped; Dask workers continue the runs they have begun: give the same command again after these"
 
 
 def _targets() -> str:

@@ -45,7 +45,7 @@ def add_to(commands: Commands) -> None:
     train.add_argument("--seed", type=natural, help="default: 0; with --resume the run's own")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value")
     train.add_argument("--out", type=path, metavar="DIR", help="keep checkpoint and records here")
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    train.add_argument("--resume", action="store_true", help="continue the run in --out")
     add_computing(train, "threads of the kernels; with SGD inside, tasks trained at a time")
     add_json(train)
 
@@ -110,7 +110,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.out is None and presets.seconds(preset) > A_MINUTE:
         make_experiment(preset, seed, ops, args.data)  # a run that cannot begin is refused in one line
         folder = f"runs/{preset.name}-seed{seed}"
-        note(f"nothing of this run will be kept, φ neither; to keep it, stop and add: --out {folder}")
+        note(f"nothing of this run will be saved, not even φ; to save it, stop and add: --out {folder}")
     signals.raise_instead()  # to save the run's state
     result = runs.train(preset, seed, ops, data=args.data, out=args.out, resume=args.resume, quiet=args.quiet)
     if args.json:
@@ -132,11 +132,11 @@ def _what_to_train(args: argparse.Namespace) -> tuple[Preset, int]:
     if not args.resume:
         if args.preset is None:
             raise UsageError(
-                "train: name a preset (see: reptile-np list), or go on with a run: --out DIR --resume"
+                "train: name a preset (see: reptile-np list), or continue a run: --out DIR --resume"
             )
         return presets.with_settings(presets.get(args.preset), args.set), args.seed or 0
     if args.out is None:
-        raise UsageError("--resume needs --out DIR, the directory of the run to go on with")
+        raise UsageError("--resume needs --out DIR, the directory of the run to continue")
     preset, seed = RunDirectory(args.out).config()
     if args.preset not in (None, preset.name):
         raise UsageError(
@@ -158,7 +158,7 @@ def _how_to_go_on(args: argparse.Namespace) -> str:
     for option, value in (("--ops", args.ops), ("--threads", args.threads)):
         if value not in (None, "auto"):
             words += [option, str(value)]
-    return f"stopped; go on with: {program_name()} {shlex.join(words)}"
+    return f"stopped; continue with: {program_name()} {shlex.join(words)}"
 
 
 def _before_and_after(preset: Preset, result: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What runs got beside what was published, or beside what they cost, as rows, as text and as Markdown.
+"""The results of runs beside the published ones, or beside the costs of the runs: rows, text, Markdown.
 
 Verified by ``tests/experiments/test_comparison.py``.
 """
@@ -43,12 +43,13 @@ class Columns:
 OURS = Columns(
     ("seeds", "ours", "spread", "95 %"),
     (5, 7, 7, 7),
-    "spread: standard deviation over seeds; 95 %: interval over test tasks, of the mean of these seeds",
+    "spread: standard deviation over the seeds; 95 %: half width of the 95 % interval, over test tasks, of "
+    "the mean over these seeds",
 )
 PAPER = Columns(
     ("paper", "±", "diff", "within"),
     (7, 6, 7, 8),
-    "within: |diff| is at most the paper's ± plus our spread (of one seed: plus the 95 % interval)",
+    "within: |diff| is at most the paper's ± plus our spread (one seed: our 95 % half width)",
 )
 COST = Columns(
     ("gradients", "seconds"),

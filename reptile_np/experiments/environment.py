@@ -57,7 +57,7 @@ def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """
     if before["kernels"] != now["kernels"]:
         return (
-            f"ran with {before['kernels']} kernels until now and goes on with {now['kernels']}, "
+            f"ran with {before['kernels']} kernels until now and continues with {now['kernels']}, "
             f"which round differently; for bitwise the same result use --ops {before['kernels']}"
         )
     changed = [
@@ -67,7 +67,7 @@ def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     ]
     if not changed:
         return None
-    return f"goes on with {', '.join(changed)}, which may round differently; both are recorded"
+    return f"continues with {', '.join(changed)}, which may round differently; both are recorded"
 
 
 def other_images(sittings: Sequence[Mapping[str, Any]], images_sha256: str | None) -> bool:

@@ -235,15 +235,15 @@ def _check_counts(
 ) -> None:
     """Refuse tasks that need more classes, or more images of a class, than there are."""
     if ways > len(classes):
-        raise UsageError(f"tasks.ways={ways}: there are {len(classes)} {split} classes; ask for fewer")
+        raise UsageError(f"tasks.ways={ways}: there are {len(classes)} {split} classes; choose fewer")
     fewest = min(classes.count(c) for c in range(len(classes)))
     if queries >= fewest:
         raise UsageError(
             f"{key.partition('.')[0]}.queries={queries}: a {split} class has {fewest} images, "
-            "and at least 1 is for the support set; ask for fewer"
+            "and at least 1 is for the support set; choose fewer"
         )
     if shots + queries > fewest:
         raise UsageError(
             f"{key}={shots}: a {split} class has {fewest} images, and {queries} of them are queries; "
-            f"ask for at most {fewest - queries}"
+            f"choose at most {fewest - queries}"
         )

@@ -78,7 +78,7 @@ def check_memory(preset: Preset, evaluation: EvaluationSpec, model: Model) -> No
         if needed > available:
             raise UsageError(
                 f"{keys}: would take at least {_shown(needed)} of memory, and this machine has "
-                f"{_shown(available)}; ask for less"
+                f"{_shown(available)}; choose smaller values"
             )
 
 

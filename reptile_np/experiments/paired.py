@@ -1,6 +1,6 @@
-"""Two initialisations on the same test tasks: the difference of their accuracies, and how sure it is.
+"""Two initialisations on the same test tasks: the difference of their accuracies, with its 95 % interval.
 
-The difference of each task is what counts, so that how hard a task is cancels out.
+The difference is taken task by task, so that the difficulty of a task cancels out.
 
 Verified by ``tests/experiments/test_paired.py``.
 """

@@ -235,8 +235,8 @@ def run_all(
 def saves_when_told_to_stop() -> Iterator[None]:
     """Within a worker process's work: SIGTERM raises KeyboardInterrupt, and the process then ends.
 
-    What is interrupted saves its state first.  Elsewhere, in the threads of a Dask worker as well, signals
-    are somebody else's, and nothing changes.
+    What is interrupted saves its state first.  In the main process, and in other threads such as those of a
+    Dask worker, the signal handlers are not changed.
     """
     alone = threading.current_thread() is threading.main_thread()
     if multiprocessing.parent_process() is None or not alone:

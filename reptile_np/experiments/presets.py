@@ -68,8 +68,8 @@ def _sine(
 _OURS = (
     Preset(
         name="glyphs-5way",
-        about="Reptile on drawn-on-the-fly characters: nothing to download",
-        source="ours: a laptop-sized stand-in for Omniglot 1-shot 5-way",
+        about="Reptile on invented characters: nothing to download",
+        source="ours: a small replacement for Omniglot 1-shot 5-way",
         hours=4 / 3600,
         algorithm="reptile",
         tasks=TaskSpec("glyphs", ways=5, shots=10, classes=1000),  # 800 to train on, 200 to test

@@ -2,7 +2,7 @@
 
 Reptile, first-order MAML and MAML at k = 1, …, 8, and joint training, which has k = 1.  All take the same
 number of inner gradients of the same size, from k disjoint minibatches of each task, with SGD inside; Adam
-outside makes the length of a method's direction irrelevant, so that only what it points at is compared.
+outside makes the length of a method's direction irrelevant, so that only the directions are compared.
 At k = 1 all four directions are one gradient, up to its length.
 
 Verified by ``tests/experiments/test_presets.py``.

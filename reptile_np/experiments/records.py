@@ -15,7 +15,7 @@ from reptile_np.files import replacing
 
 __all__ = ["CHECKPOINT_BYTES", "export"]
 
-CHECKPOINT_BYTES = 1_000_000  # of an unfinished run's checkpoint, which is copied so that it can go on
+CHECKPOINT_BYTES = 1_000_000  # of an unfinished run's checkpoint, which is copied so that it can be continued
 
 
 def export(run: Path, to: Path) -> Path:

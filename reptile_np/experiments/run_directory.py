@@ -36,8 +36,8 @@ FORMAT = 1
 LOCK, CONFIG, ENVIRONMENT = "lock", "config.json", "environment.json"
 RECORDS, RESULT = "records.jsonl", "result.json"
 CHOOSE_ANOTHER = "choose another --out"
-GO_ON = "what was saved before is intact: mend this, then go on with --resume"
-AGAIN = "nothing was saved before: mend this, then give the same command again"
+GO_ON = "the files saved before are intact: remove the cause, then continue with --resume"
+AGAIN = "nothing was saved before: remove the cause, then give the same command again"
 
 
 class RunIsBusy(UsageError):
@@ -232,7 +232,7 @@ class RunDirectory:
         except OSError as error:
             raise UsageError(f"--out {self.path}: cannot be read ({error.strerror})") from None
         if not empty:
-            raise UsageError(f"--out {self.path}: exists; choose another, or go on with --resume")
+            raise UsageError(f"--out {self.path}: exists; choose another, or continue with --resume")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -82,7 +82,7 @@ def train(
     directory = RunDirectory(out) if out is not None else None
     if resume:
         if directory is None:
-            raise UsageError("--resume needs --out DIR, the directory of the run to go on with")
+            raise UsageError("--resume needs --out DIR, the directory of the run to continue")
         if directory.config() != (preset, seed):
             raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
         data = environment.data_folder(data, directory.sittings())
@@ -209,7 +209,7 @@ class Sitting:
         self._seconds = 0.0
 
     def resumed(self, untrained: Step) -> Step:
-        """Return the state to go on from; say so if it may round differently than in the sitting before."""
+        """Return the state to continue from; say so if it may round differently than before."""
         assert self.directory is not None
         self._earlier = self.directory.sittings()
         if environment.other_images(self._earlier, self._environment["images_sha256"]):

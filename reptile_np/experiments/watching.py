@@ -1,9 +1,9 @@
 """Accuracy while training, on classes that are not trained on.
 
 The tasks are those of the data set's validation classes.  The released program's split of Omniglot, glyphs
-and sine waves have none, and their test classes are used and recorded as such.  What is recorded decides
-nothing: no setting and no checkpoint is chosen by it.  The tasks come from a stream of their own, so a run
-that is watched is trained on the same numbers as one that is not.
+and sine waves have none, and their test classes are used and recorded as such.  No setting and no checkpoint
+is chosen by these records.  The tasks come from a random stream of their own, so the training draws the same
+numbers with and without these evaluations.
 
 Verified by ``tests/experiments/test_watching.py``.
 """

@@ -86,16 +86,17 @@ class Accuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the mean, with the number of trials that the tasks' spread is worth.
+        """Wilson's 95 % interval of the mean; the number of trials n is estimated from the tasks' variance.
 
-        The queries of one task are not independent, so they cannot be counted as trials. Independent
-        trials of probability p (the mean) number ``n = p (1 - p) / (s² / tasks)`` if their mean has the
-        variance s² / tasks that is observed, s² being the variance of the fractions. If all fractions are
-        equal, n = tasks, the least it can be: a fraction's variance is at most p (1 - p). The normal
-        interval p ± 1.96 s / √tasks is the limit of large n; near 100 % it covers too rarely. p ± `ci95`
-        covered the true accuracy in at least 93 % of the runs of `tests/meta/test_evaluation.py`, all of
-        100 or more tasks; of 5 to 10 tasks it covers about 90 to 93 %. (The ± of Reptile's rows in the
-        paper is something else: the standard deviation over three seeds.)
+        The queries of one task are not independent, so they cannot be counted as trials. The mean of n
+        independent trials of probability p (the mean) has the variance p (1 - p) / n. This is set equal
+        to the observed variance s² / tasks, where s² is the variance of the fractions:
+        ``n = p (1 - p) / (s² / tasks)``. If all fractions are equal, n = tasks, the smallest possible
+        number, because the variance of a fraction is at most p (1 - p). The normal interval
+        p ± 1.96 s / √tasks is the limit of large n; near 100 % it covers too rarely. p ± `ci95` covered
+        the true accuracy in at least 93 % of the runs of `tests/meta/test_evaluation.py`, all of 100 or
+        more tasks; of 5 to 10 tasks it covers about 90 to 93 %. (The ± of Reptile's rows in the paper is
+        something else: the standard deviation over three seeds.)
         """
         p, tasks, z = self.mean, len(self.fractions), 1.96
         variance = float(self.fractions.var(ddof=1)) if tasks > 1 else 0.0

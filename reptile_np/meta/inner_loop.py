@@ -105,9 +105,9 @@ class Trajectory:
 class RunsInnerLoops:
     """A model that may run inner loops and optimiser steps itself.
 
-    `adapt` and `meta_train` ask every model that derives from this class first.  The answer None means "not
-    this optimiser, dtype or `keep`"; Python then does the work.  An answer must be what Python would compute,
-    up to rounding, and must not change its arguments.
+    `adapt` and `meta_train` call these methods first, if the model derives from this class.  None means that
+    the model does not handle this optimiser, dtype or `keep`; Python then computes the result.  Any other
+    result must equal Python's up to rounding.  The methods must not change their arguments.
     """
 
     def adapt(

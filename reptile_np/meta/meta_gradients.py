@@ -66,8 +66,8 @@ def reptile(t: Trajectory) -> Array:
 def fomaml(t: Trajectory) -> Array:
     """Return ``φ_k - φ_{k+1}`` (n,), the last displacement.
 
-    The tail is *separate* if no other minibatch contains the examples of the last one, else *shared*; the
-    sampler decides this (`reptile_np.tasks.few_shot`).
+    The last minibatch is the *tail*.  It is *separate* if no other minibatch contains its examples, else
+    *shared*; the sampler decides which (`reptile_np.tasks.few_shot`).
     """
     return t.phis[-2] - t.phis[-1]
 

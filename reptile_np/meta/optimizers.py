@@ -3,8 +3,9 @@
     state = optimizer.init(phi)
     phi, state = optimizer.update(grad, state, phi)
 
-Nothing is mutated.  So the released program's rule for Adam's moments, "never reset in training, restored
-after evaluation", needs no code: a caller keeps the state, or does not.
+Nothing is mutated.  The released program never resets Adam's moments in training, and restores them after an
+evaluation.  Here no code does this: the caller passes the state of the training on, and drops the state with
+which an evaluation ends.
 
 Sign convention: every direction is *subtracted* from φ to decrease the loss.  The outer loop gives ``φ - W``
 to the same optimisers.

@@ -17,8 +17,9 @@ Conventions.  x is (b, …), the batch first; θ, θ_dot and θ_bar are tuples i
 `forward` also returns ``saved`` (θ and every intermediate result that the other faces read) and
 `forward_dot` also returns ``dot`` (the tangents that `backward_dot` reads).  At the first layer of a
 network the input is constant (``x_dot is None``) and its adjoint is not computed
-(``want_x_bar=False``).  A layer computes in the dtype of θ and x: float32 trains, float64 verifies,
-complex128 gives complex-step derivatives; so comparisons use real parts, and nothing is conjugated.
+(``want_x_bar=False``).  A layer computes in the dtype of θ and x: float32 for training, float64 for
+verification, complex128 for complex-step derivatives.  So comparisons use real parts, and nothing is
+conjugated.
 At the kinks: relu'(0) = 0, and of equal maxima the first counts.
 
 The layers are in `reptile_np.nn.layers` (with parameters) and `reptile_np.nn.parameter_free`.

@@ -1,4 +1,4 @@
-"""What the page asks and what it is answered: plain JSON values in, plain JSON values out.
+"""The requests of the page and the answers to them, both as plain JSON values.
 
 Every answer is computed by the package's own `Learner`, `adapt` and `move`.  A request that is not what
 the page sends raises `UsageError`.  Verified by ``tests/play/test_answers.py``.

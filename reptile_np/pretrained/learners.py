@@ -49,13 +49,13 @@ def learner_of(run: SavedRun, ops: Ops | None = None) -> Learner:
     Raises
     ------
     UsageError
-        If there is no run, it is damaged, or what it learned is not to classify.
+        If there is no run, it is damaged, or it did not train a classifier.
     """
     preset, _ = run.config()
     if preset.tasks.source == "sine":
         raise UsageError(
-            f"{preset.name}: learned to draw waves through points, and a Learner classifies images; "
-            "reptile_np.pretrained.load gives the released weights of the waves"
+            f"{preset.name}: was trained to predict sine waves, and a Learner classifies images; "
+            "reptile_np.pretrained.load returns the released weights of the sine waves"
         )
     model, inner, untrained = parts(preset)
     trained = run.load(untrained)

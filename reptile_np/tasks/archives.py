@@ -67,7 +67,7 @@ def read_files(
     path : Path
         A folder, or an archive; the first bytes of a file say which kind of archive, not its name.
     wanted : callable
-        Asked once about every file's name.  The content of the others is not read.
+        Called once with the name of every file; its content is read only if the result is true.
     limits : Limits
         Of one file, of the number of files (the unwanted ones included), of all bytes together.
     problem : callable
@@ -188,7 +188,7 @@ def _in_tar(file: Any, wanted: Callable[[str], bool], limits: Limits) -> Iterato
 
 
 class _Stream:
-    """Decompressed bytes, read forwards only; every byte counts, whoever asks for it."""
+    """Decompressed bytes, read forwards only; every byte is counted against the limits."""
 
     def __init__(self, file: Any, budget: _Budget) -> None:
         self._file, self._budget, self._at, self.header = file, budget, 0, 0
@@ -219,7 +219,7 @@ class _Stream:
 
 
 class _Xz:
-    """Decompresses xz within bounded memory, which `lzma.LZMAFile` cannot be told to do."""
+    """Decompresses xz within bounded memory; `lzma.LZMAFile` has no limit of memory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._decoder, self._input = file, self._new_decoder(), b""

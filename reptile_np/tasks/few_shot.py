@@ -70,9 +70,11 @@ def sample_task(
     """
     check_generator(rng)
     if min(ways, shots) < 1 or queries < 0:
-        raise UsageError(f"task: {ways} ways, {shots} shots, {queries} queries; give at least 1, 1, 0")
+        raise UsageError(
+            f"task: {ways} ways, {shots} shots, {queries} queries; give at least 1 way, 1 shot, 0 queries"
+        )
     if ways > len(classes):
-        raise UsageError(f"task: {ways} ways from {len(classes)} classes; ask for fewer ways")
+        raise UsageError(f"task: {ways} ways from {len(classes)} classes; choose fewer ways")
     height, width, _ = classes.image_shape
     if turn and height != width:
         raise UsageError(f"task: images are {height} x {width}; only square images can be turned")
@@ -83,7 +85,7 @@ def sample_task(
         if count < shots + queries:
             raise UsageError(
                 f"class {classes.name(c)}: {count} images, but {shots} shots and {queries} queries "
-                f"need {shots + queries}; ask for fewer shots"
+                f"need {shots + queries}; choose fewer shots"
             )
         images = classes.pixels(c, rng.permutation(count)[: queries + shots])
         if turn:
@@ -146,7 +148,7 @@ def minibatches_with_replacement(
     """
     n = _check_batches(rng, support, batch_size, steps)
     if batch_size > n:
-        raise UsageError(f"minibatches: {batch_size} different examples from {n}; ask for smaller batches")
+        raise UsageError(f"minibatches: {batch_size} different examples from {n}; choose smaller batches")
     return _gather(support, _permutations(rng, n, count=steps)[:, :batch_size])
 
 
@@ -186,7 +188,8 @@ def _check_batches(rng: np.random.Generator, support: Batch, batch_size: int, st
     n = len(support[1])
     if n < 1 or batch_size < 1 or steps < 0:
         raise UsageError(
-            f"minibatches: {steps} batches of {batch_size} from {n} examples; give at least 0, 1 and 1"
+            f"minibatches: {steps} batches of {batch_size} from {n} examples; "
+            "give at least 0 batches, 1 example in each, and 1 example to draw from"
         )
     return n
 

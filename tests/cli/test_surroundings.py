@@ -291,11 +291,11 @@ def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_
     steps = ["--set", "outer.steps=10000"]  # a record every 50 steps
     code, errors = interrupted([*GLYPHS, *steps, "--out", "a run"], recorded_more, stop, cwd=tmp_path)
     command = "python -m reptile_np train --out 'a run' --resume --ops numpy"
-    assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; go on with: {command}")
+    assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; continue with: {command}")
     assert (tmp_path / "a run" / "checkpoint.npz").exists()
     words = ["train", "--out", "a run", "--resume", "--ops", "numpy"]
     code, errors = interrupted(words, recorded_more, stop, cwd=tmp_path)
-    assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; go on with: {command}")
+    assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; continue with: {command}")
 
 
 @not_ignored

@@ -127,7 +127,7 @@ def test_seconds_and_environments_of_all_sittings_are_kept(tmp_path, monkeypatch
 
 @pytest.mark.skipif(not native.available(), reason="needs kernels that round differently")
 def test_records_without_their_checkpoint_are_not_trained_again(tmp_path, capsys):
-    """What ``runs --export`` writes: to go on would begin again and drop the records."""
+    """What ``runs --export`` writes: to continue would begin again and drop the records."""
     preset = small("glyphs-5way")
     runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
     runs.evaluate(tmp_path / "run", NUMPY, tasks=2, jobs=1, quiet=True)

@@ -91,7 +91,7 @@ def test_a_run_needs_no_data_set(run, tmp_path, monkeypatch):
     [
         ("/absent", "no run here"),
         ("pretrained:absent", "no released weights"),
-        ("pretrained:sine-reptile", "sine-reptile: learned to draw waves"),
+        ("pretrained:sine-reptile", "sine-reptile: was trained to predict sine waves"),
     ],
 )
 def test_what_cannot_be_loaded_is_one_line(source, message):

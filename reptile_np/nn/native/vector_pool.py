@@ -9,7 +9,7 @@ array interface protocol, an array on the block keeps the lease alive.  A view, 
 or a buffer that C code took keeps its array alive, and so the lease.  When the lease is deleted, the callback
 of a weak reference gives the block back to the pool.  No reference is counted here.  The callback is a method
 of `deque`, not a function or a ``__del__`` in Python: Ctrl-C can raise KeyboardInterrupt inside those, where
-Python prints and forgets it.
+Python prints the exception and continues.
 
 Verified by ``tests/nn/native/test_vector_pool.py``.
 """
@@ -76,7 +76,7 @@ class _Lease:
 
 
 class _End(weakref.ref[_Lease]):
-    """The lease's own weak reference to it; appended to the free blocks when the lease is deleted."""
+    """A weak reference to a lease; appended to the free blocks when the lease is deleted."""
 
     __slots__ = ("block",)
     block: Any
