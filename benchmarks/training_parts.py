@@ -9,8 +9,8 @@ trains for some outer steps and prints, for each part, the median and the least 
     outer update    the outer optimiser's step
     all             the whole outer step
 
-and the share of training that is not an inner loop: all / inner loops - 1, its median over the outer steps.
-The first fifth of the outer steps does not count.  The preset's inner optimiser must be one that C runs.
+and how much longer training takes than its inner loops alone: all / inner loops - 1, its median over the
+outer steps.  The first fifth of the outer steps does not count.  The preset must be of Reptile on images.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
+from reptile_np.cli.arguments import positive
 from reptile_np.experiments import presets
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.experiment import make_experiment
@@ -70,10 +71,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("preset", choices=sorted(presets.PRESETS), metavar="PRESET")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--outer-steps", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--outer-steps", type=positive, default=60)
+    parser.add_argument("--threads", type=positive, default=1)
     args = parser.parse_args()
     rows = seconds_of_parts(presets.get(args.preset), args.data, args.outer_steps, args.threads)
+    if "inner loops" not in rows[0]:
+        parser.error(f"{args.preset}: C does not run its inner loops; choose a preset of Reptile on images")
     rows = rows[len(rows) // 5 :]
     for part in PARTS:
         milliseconds = [1e3 * row[part] for row in rows]

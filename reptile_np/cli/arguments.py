@@ -72,7 +72,12 @@ def add_computing(parser: Parser, threads: str) -> None:
     """Add the options that choose kernels, threads, data and progress; `threads` says of what."""
     parser.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa> (default: auto)")
     parser.add_argument("--threads", type=positive, help=f"{threads} (default: the available cores)")
-    parser.add_argument("--data", type=path, metavar="DIR", help="where the images are (default: imported)")
+    parser.add_argument(
+        "--data",
+        type=path,
+        metavar="DIR",
+        help="folder of the images (default: the run's, else the imported)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 

@@ -108,7 +108,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.ops == "auto" and (missing := kernels_missing()):
         note(missing)
     if args.out is None and presets.seconds(preset) > A_MINUTE:
-        make_experiment(preset, seed, ops, args.data)  # a run that cannot begin is refused in one line
+        make_experiment(preset, seed, ops, args.data).check_training()  # refused in one line, before the note
         folder = f"runs/{preset.name}-seed{seed}"
         note(f"nothing of this run will be saved, not even φ; to save it, stop and add: --out {folder}")
     signals.raise_instead()  # to save the run's state

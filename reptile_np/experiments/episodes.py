@@ -44,6 +44,9 @@ class Episodes(Protocol):
     def has(self, split: Split) -> bool:
         """Return whether there is such a split."""
 
+    def check_training(self) -> None:
+        """Raise `UsageError` if the training classes cannot give the tasks that the preset asks for."""
+
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Raise `UsageError` if the data cannot give the tasks that `spec` asks for."""
 
@@ -54,13 +57,7 @@ class Episodes(Protocol):
 
 @dataclass(frozen=True)
 class FewShotEpisodes:
-    """N-way classification: trained on some classes, evaluated on others.
-
-    Raises
-    ------
-    UsageError
-        If the training classes cannot give the tasks that the preset asks for.
-    """
+    """N-way classification: trained on some classes, evaluated on others."""
 
     preset: Preset
     streams: Streams
@@ -69,7 +66,8 @@ class FewShotEpisodes:
     validation: ImageClasses | None = None
     images_sha256: str | None = None
 
-    def __post_init__(self) -> None:
+    def check_training(self) -> None:
+        """Refuse more ways than there are training classes, more shots than a class has images, …."""
         tasks, inner = self.preset.tasks, self.preset.inner
         _check_counts(self.train, "training", tasks.ways, tasks.shots, "tasks.shots", tasks.queries)
         if tasks.tail_shots >= tasks.shots:
@@ -150,6 +148,9 @@ class SineEpisodes:
     def has(self, split: Split) -> bool:
         """Return whether there is such a split."""
         return split == "test"
+
+    def check_training(self) -> None:
+        """Refuse nothing: every wave can be drawn."""
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Refuse a split of the waves: training and evaluation draw from all of them."""

@@ -174,6 +174,10 @@ class Experiment:
             )
         return self.scoring.summarise(self.model, point.phi, values, curve)
 
+    def check_training(self) -> None:
+        """Raise `UsageError` if the data are too few to train on."""
+        self.episodes.check_training()
+
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Raise `UsageError` if `evaluate` would not be able to do what `spec` says."""
         check_memory(self.preset, spec, self.model)
@@ -186,8 +190,8 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
     Raises
     ------
     UsageError
-        For settings that contradict each other or cannot fit into memory, and for data that are missing,
-        damaged, or too few to train on.
+        For settings that contradict each other or cannot fit into memory, and for data that are missing or
+        damaged.
     """
     check_settings(preset)
     model, scoring = network(preset)

@@ -217,10 +217,8 @@ class Learner:
         """
         predicted = self.predict(x)
         right = predicted == _labels("score", y, len(predicted))
-        try:
-            return float(np.average(right, weights=sample_weight))
-        except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise UsageError(f"score: sample_weight has no weight for each of {len(right)} images") from error
+        weights = np.ones(len(right)) if sample_weight is None else _weights(sample_weight, len(right))
+        return float(np.average(right, weights=weights))
 
     def _need_fit(self) -> None:
         if not hasattr(self, "phi_"):
@@ -239,6 +237,18 @@ class Learner:
         rows, columns, channels = self.model.input_shape
         images = as_inputs(x, (rows, columns, channels), resize=self.resize, recolour=self.recolour)
         return 1 - images if self.invert else images
+
+
+def _weights(sample_weight: Any, count: int) -> Array:
+    """Return the weights (count,); a `UsageError` if they cannot weigh the images."""
+    try:
+        weights = np.asarray(sample_weight)
+        fit = weights.shape == (count,) and weights.dtype.kind in "buif" and weights.sum() > 0
+        if fit and np.isfinite(weights).all() and (weights >= 0).all():
+            return weights
+    except ValueError:  # rows of different lengths
+        pass
+    raise UsageError(f"score: sample_weight must be {count} finite numbers, none negative, not all 0")
 
 
 def _labels(method: str, y: Any, count: int) -> Array:

@@ -57,8 +57,8 @@ def compare(
     Raises
     ------
     UsageError
-        If the runs do not have the same seed, source and kind of tasks: their test classes and tasks would
-        differ.
+        If the runs do not have the same seed, source, images and kind of tasks: their test classes and tasks
+        would differ.
     """
     saved = [RunDirectory(run) if isinstance(run, Path) else run for run in runs]
     (first, seed), (second, other_seed) = configs = [run.config() for run in saved]
@@ -74,12 +74,14 @@ def compare(
     made = []  # both, before the first is evaluated: a mistake about the second is said at once
     for name, run, (preset, _) in zip("AB", saved, configs, strict=True):
         spec = replace(preset.evaluation, tasks=tasks, shots=shots)
-        images = environment.data_folder(data, run.sittings())
-        experiment = make_experiment(preset, seed, ops, images)
+        sittings = run.sittings()
+        experiment = make_experiment(preset, seed, ops, environment.data_folder(data, sittings))
         experiment.check_evaluation(spec, split)
-        if environment.other_images(run.sittings(), experiment.episodes.images_sha256):
+        if environment.other_images(sittings, experiment.episodes.images_sha256):
             notice(f"{name}: {environment.TESTED_ON_OTHERS}")
         made.append((name, experiment, spec, run.load(experiment.start())))
+    if len({experiment.episodes.images_sha256 for _, experiment, _, _ in made}) > 1:
+        raise UsageError("--compare: the two runs read different images; give one folder with --data")
     fractions, result = [], {"split": split, "tasks": tasks, "shots": shots, "ways": first.tasks.ways}
     with processes(job_count(jobs, tasks)) as executor:
         for name, experiment, spec, step in made:

@@ -44,7 +44,8 @@ def export(run: Path, to: Path) -> Path:
     try:
         copy.path.mkdir(parents=True, exist_ok=True)
         copy.write_config(preset, seed)
-        copy.write_json(ENVIRONMENT, {"sittings": source.sittings()})
+        here = {"data": None}  # the folder of the images is a place of this machine
+        copy.write_json(ENVIRONMENT, {"sittings": [{**sitting, **here} for sitting in source.sittings()]})
         with replacing(copy.path / RECORDS) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
         if result is not None:

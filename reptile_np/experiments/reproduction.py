@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import presets, runs
+from reptile_np.experiments import environment, presets, runs
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.parallel import saves_when_told_to_stop
@@ -74,6 +74,13 @@ class PlannedRun:
             return self.preset.outer.steps
         return max((int(record["outer_step"]) for record in directory.records()), default=0)
 
+    def _is_here(self) -> bool:
+        """Return whether the directory says that this preset and seed ran in it."""
+        try:
+            return RunDirectory(self.path).config() == (self.preset, self.seed)
+        except UsageError:
+            return False
+
     def trained(self) -> bool:
         """Return whether the training and its own evaluations are done; raises as `steps_done` does."""
         return self.steps_done() > 0 and self._result() is not None
@@ -81,17 +88,20 @@ class PlannedRun:
     def _result(self) -> dict[str, Any] | None:
         """Return the result; None if there is none or it is damaged: a resumed run writes it again."""
         try:
-            return RunDirectory(self.path).result()
+            return RunDirectory(self.path).result() if self._is_here() else None
         except UsageError:
             return None
 
     def evaluation(self, spec: EvaluationSpec) -> dict[str, Any] | None:
         """Return the recorded evaluation of the test tasks of `spec` at the end of the training."""
+        if not self._is_here():
+            return None
         wanted = {"split": "test", "tasks": spec.tasks, "shots": spec.shots}
+        waves = self.preset.tasks.source == "sine"
         for record in reversed(RunDirectory(self.path).records()):
             found = record.get("evaluation", {})
             whole = record["outer_step"] == self.preset.outer.steps and not found.get("other_images")
-            if whole and wanted.items() <= found.items() and _has_scores(found):
+            if whole and wanted.items() <= found.items() and _has_scores(found, waves):
                 return dict(found)
         return None
 
@@ -116,14 +126,14 @@ class PlannedRun:
         return None if result is None else float(result["seconds"])
 
 
-def _has_scores(evaluation: dict[str, Any]) -> bool:
-    """Return whether an evaluation has the numbers that a table shows."""
+def _has_scores(evaluation: dict[str, Any], waves: bool) -> bool:
+    """Return whether an evaluation has what a table shows: the error on waves, else the accuracies."""
     try:
-        if "accuracy" not in evaluation:
+        if waves:
             return math.isfinite(evaluation["error"])
         scores = [evaluation["accuracy"][mode] for mode in MODES]
         return all(math.isfinite(score[key]) for score in scores for key in ("mean", "ci95"))
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, OverflowError):
         return False
 
 
@@ -196,8 +206,19 @@ def work(run: PlannedRun) -> None:
 
 
 def _state(run: PlannedRun, ops: Ops) -> Step:
-    """Return the newest state of a run; of a finished run an earlier one, if the last one is damaged."""
-    return RunDirectory(run.path).load(make_experiment(run.preset, run.seed, ops, run.data).start())
+    """Return the newest state of a run; of a finished run an earlier one, if the last one is damaged.
+
+    Raises
+    ------
+    UsageError
+        If the run was trained on other images: its evaluations would not count in a table.
+    """
+    directory = RunDirectory(run.path)
+    sittings = directory.sittings()
+    experiment = make_experiment(run.preset, run.seed, ops, environment.data_folder(run.data, sittings))
+    if environment.other_images(sittings, experiment.episodes.images_sha256):
+        raise UsageError(f"{run.path}: {environment.OTHER_IMAGES}; give their folder with --data")
+    return directory.load(experiment.start())
 
 
 def _train(run: PlannedRun, ops: Ops, report: ProgressFile) -> None:

@@ -35,6 +35,7 @@ __all__ = ["AGAIN", "CHOOSE_ANOTHER", "FORMAT", "GO_ON", "RunDirectory", "RunIsB
 FORMAT = 1
 LOCK, CONFIG, ENVIRONMENT = "lock", "config.json", "environment.json"
 RECORDS, RESULT = "records.jsonl", "result.json"
+DAMAGED = (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
 CHOOSE_ANOTHER = "choose another --out"
 GO_ON = "the files saved before are intact: remove the cause, then continue with --resume"
 AGAIN = "nothing was saved before: remove the cause, then give the same command again"
@@ -164,11 +165,10 @@ class RunDirectory:
         if not path.is_file():
             return []
         try:
-            sittings = json.loads(path.read_bytes())["sittings"]
-            for sitting in sittings:
-                _ = float(sitting["seconds"]), str(sitting["kernels"])
-            return list(sittings)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            sittings = list(json.loads(path.read_bytes())["sittings"])
+            _ = [(float(s["seconds"]), str(s["kernels"]), Path(s.get("data") or "")) for s in sittings]
+            return sittings
+        except DAMAGED:
             notice(f"{path}: damaged; the seconds of earlier sittings are not counted")
             return []
 
@@ -201,7 +201,7 @@ class RunDirectory:
             return result
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except DAMAGED:
             raise UsageError(f"{self.path / RESULT}: damaged; remove it and resume the run") from None
 
     def forget_after(self, done: int, *, evaluations: bool = False) -> None:
@@ -296,5 +296,5 @@ def _outer_step(line: bytes) -> float:
         record = json.loads(line)
         whole = isinstance(record.get("evaluation", {}), dict)
         return float(record["outer_step"]) if whole else float("inf")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (*DAMAGED, AttributeError):
         return float("inf")

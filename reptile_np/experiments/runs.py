@@ -6,7 +6,6 @@ was not.  Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -23,15 +22,15 @@ from reptile_np.experiments.progress import Progress, Report, RunningMean, notic
 from reptile_np.experiments.run_directory import RESULT, RunDirectory, SavedRun
 from reptile_np.experiments.scores import Scores
 from reptile_np.experiments.settings import with_settings
+from reptile_np.experiments.sitting import Sitting
 from reptile_np.experiments.specs import Preset
 from reptile_np.experiments.watching import watcher
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 from reptile_np.tasks.image_cache import Split
 
-__all__ = ["RECORDED_STEPS", "SAVE_EVERY", "Sitting", "evaluate", "train"]
+__all__ = ["RECORDED_STEPS", "evaluate", "train"]
 
-SAVE_EVERY = 30.0  # seconds between checkpoints
 RECORDED_STEPS = 200  # of a whole run
 
 
@@ -87,6 +86,7 @@ def train(
             raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
         data = environment.data_folder(data, directory.sittings())
     experiment = make_experiment(preset, seed, ops, data)
+    experiment.check_training()
     experiment.check_evaluation(preset.evaluation, "test")
     untrained = step = experiment.start()
     images = experiment.episodes.images_sha256
@@ -97,6 +97,7 @@ def train(
             step = sitting.resumed(untrained)
         elif directory is not None:
             stack.enter_context(directory.begin(preset, seed))
+            sitting.record()
         score = partial(_evaluate, experiment, quiet, report)
         before = None if resume else score("untrained", untrained)
         step = _train(experiment, step, sitting, quiet, report)
@@ -152,24 +153,17 @@ def evaluate(
     """
     directory = RunDirectory(run) if isinstance(run, Path) else run
     preset, seed = directory.config()
-    if other := [setting for setting in settings if not setting.startswith("tasks.source=")]:
-        raise UsageError(f"--set {other[0]}: an evaluation changes tasks.source only")
-    if settings and preset.tasks.invert:
-        raise UsageError(
-            f"--set {settings[0]}: the run's images were inverted, and those of a folder are not"
-        )
-    if settings:  # these images need not be enough to train on
-        source = with_settings(preset, settings).tasks
-        few = replace(source, shots=1, tail_shots=0, queries=0, replacement=False)
-        preset = replace(preset, tasks=few)
-    else:
-        data = environment.data_folder(data, directory.sittings())
+    sittings, trained_on = directory.sittings(), preset.tasks.source
+    preset = _with_other_images(preset, settings)
+    if preset.tasks.source == trained_on:
+        data = environment.data_folder(data, sittings)
     spec = replace(preset.evaluation, tasks=tasks, shots=preset.evaluation.shots if shots is None else shots)
     experiment = make_experiment(preset, seed, ops, data)
     experiment.check_evaluation(spec, split)
     step = directory.load(experiment.start())
-    other_images = environment.other_images(directory.sittings(), experiment.episodes.images_sha256)
-    if other_images:
+    other_images = preset.tasks.source != trained_on
+    if environment.other_images(sittings, experiment.episodes.images_sha256):
+        other_images = True
         notice(f"{preset.name}: {environment.TESTED_ON_OTHERS}")
     with ExitStack() as stack:
         if executor is None:
@@ -194,61 +188,15 @@ def evaluate(
     return result
 
 
-class Sitting:
-    """One uninterrupted part of a run: saves states, and counts steps and seconds beside the environment.
-
-    Without a directory nothing is saved.
-    """
-
-    def __init__(self, directory: RunDirectory | None, environment: dict[str, Any]) -> None:
-        self.directory = directory
-        self._environment = environment
-        self._earlier: list[dict[str, Any]] = []
-        self._first: int | None = None
-        self._began = self._saved = 0.0
-        self._seconds = 0.0
-
-    def resumed(self, untrained: Step) -> Step:
-        """Return the state to continue from; say so if it may round differently than before."""
-        assert self.directory is not None
-        self._earlier = self.directory.sittings()
-        if environment.other_images(self._earlier, self._environment["images_sha256"]):
-            place = f"--out {self.directory.path}"
-            raise UsageError(f"{place}: {environment.OTHER_IMAGES}; give their folder with --data")
-        started = self.directory.has_checkpoint()
-        if not started and (self._earlier or (self.directory.path / RESULT).exists()):
-            raise UsageError(
-                f"--out {self.directory.path}: records of a run without its checkpoint (runs --export leaves "
-                "it out), so the training would begin again; give the run itself, or choose another --out"
-            )
-        step = self.directory.load_to_continue(untrained) if started else untrained
-        change = environment.change(self._earlier[-1], self._environment) if self._earlier else None
-        if change:
-            notice(f"{self.directory.path}: {change}")
-        self.directory.forget_after(step.done, evaluations=bool(change))
-        return step
-
-    def begin(self, step: Step) -> None:
-        """Start the clock."""
-        self._first = step.done
-        self._began = self._saved = time.monotonic()
-
-    def save(self, step: Step) -> None:
-        """Save a state and what this sitting has done."""
-        self._seconds = time.monotonic() - self._began
-        if self.directory is not None:
-            steps = {"from_step": self._first, "to_step": step.done, "seconds": round(self._seconds, 3)}
-            self.directory.save(step, [*self._earlier, {**steps, **self._environment}])
-        self._saved = time.monotonic()
-
-    def save_if_due(self, step: Step) -> None:
-        """Save a state if the last one is older than `SAVE_EVERY`."""
-        if time.monotonic() - self._saved > SAVE_EVERY:
-            self.save(step)
-
-    def total_seconds(self) -> float:
-        """Return the seconds of training up to the last save, over all sittings."""
-        return float(sum(sitting["seconds"] for sitting in self._earlier)) + self._seconds
+def _with_other_images(preset: Preset, settings: Sequence[str]) -> Preset:
+    """Return the preset of an evaluation; "tasks.source=folder" is the only setting that it takes."""
+    for setting in settings:
+        if setting.partition("=")[0] != "tasks.source":
+            raise UsageError(f"--set {setting}: an evaluation changes tasks.source only")
+    changed = with_settings(preset, settings)
+    if preset.tasks.invert and changed.tasks.source != preset.tasks.source:
+        raise UsageError("--set tasks.source: the run's images were inverted, and those of a folder are not")
+    return changed
 
 
 def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool, report: Report | None) -> Step:

@@ -64,7 +64,8 @@ def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
             raise UsageError(f'{shown}: write it as key=value, such as "outer.steps=1000"')
         keys = setting_keys(preset.tasks.source)
         if key in UNUSED[preset.tasks.source]:
-            raise UsageError(f"{shown}: does nothing for {preset.name}; leave it out")
+            source = preset.tasks.source
+            raise UsageError(f"{shown}: does nothing for {preset.name}, tasks.source={source}; leave it out")
         if key not in keys:
             near = get_close_matches(key, keys)
             known = f"did you mean {', '.join(near)}?" if near else f"the keys are {', '.join(keys)}"
@@ -120,7 +121,7 @@ def _with_source(tasks: TaskSpec, source: str) -> TaskSpec:
     if source == tasks.source:
         return tasks
     if source != "folder":
-        raise ValueError(f"must be {tasks.source} or folder")
+        raise ValueError(f"must be {' or '.join(dict.fromkeys((tasks.source, 'folder')))}")
     return dataclasses.replace(tasks, source="folder", invert=False, train_classes=0)
 
 

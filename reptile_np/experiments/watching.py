@@ -1,9 +1,9 @@
 """Accuracy while training, on classes that are not trained on.
 
-The tasks are those of the data set's validation classes.  The released program's split of Omniglot, glyphs
-and sine waves have none, and their test classes are used and recorded as such.  No setting and no checkpoint
-is chosen by these records.  The tasks come from a random stream of their own, so the training draws the same
-numbers with and without these evaluations.
+The tasks are those of the data set's validation classes.  Glyphs, sine waves and the released program's split
+of Omniglot have none, and a folder may have too few: then the test classes are used, and recorded as such.
+No setting and no checkpoint is chosen by these records.  The tasks come from a random stream of their own, so
+the training draws the same numbers with and without these evaluations.
 
 Verified by ``tests/experiments/test_watching.py``.
 """
@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from reptile_np.errors import UsageError
 from reptile_np.experiments import presets
 from reptile_np.experiments.experiment import Experiment
-from reptile_np.experiments.specs import Preset, Watch
+from reptile_np.experiments.specs import EvaluationSpec, Preset, Watch
 from reptile_np.meta.training import Step
 from reptile_np.tasks.image_cache import Split
 
@@ -51,7 +52,7 @@ def watcher(experiment: Experiment) -> Callable[[Step], dict[str, Any] | None]:
         return lambda step: None
     every = max(preset.outer.steps // how.points, 1)
     spec = replace(preset.evaluation, tasks=how.tasks)
-    split: Split = "validation" if experiment.episodes.has("validation") else "test"
+    split = _split(experiment, spec)
 
     def evaluate(step: Step) -> dict[str, Any] | None:
         if step.done % every:
@@ -60,3 +61,12 @@ def watcher(experiment: Experiment) -> Callable[[Step], dict[str, Any] | None]:
         return {"outer_step": step.done, "split": split, "tasks": spec.tasks, **scores.means()}
 
     return evaluate
+
+
+def _split(experiment: Experiment, spec: EvaluationSpec) -> Split:
+    """Return "validation" if there are such classes, and enough of them for the tasks; else "test"."""
+    try:
+        experiment.check_evaluation(spec, "validation")
+    except UsageError:
+        return "test"
+    return "validation"

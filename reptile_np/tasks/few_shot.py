@@ -113,7 +113,8 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
     Returns
     -------
     list of (x (batch_size, ...), y (batch_size, ...))
-        In the dtypes of `support`; images kept as bits or bytes become float32.
+        In the dtypes of `support`, but x of bool or uint8 is taken for images: float32, of which uint8's
+        255 becomes 1.
 
     Raises
     ------
@@ -158,7 +159,7 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
     Returns
     -------
     rest, tail : Batch
-        The examples for the first k-1 steps, and the batch of the last step.
+        The examples for the first k-1 steps, and the batch of the last step; dtypes as `minibatches`.
 
     Raises
     ------

@@ -58,6 +58,8 @@ class Plan:
         A class with fewer usable images is left out.
     least_classes : int
         Fewer classes left for training, or for test, end the import; 0 if each run splits the classes.
+    advice : str
+        What to do if there are too few classes.
     skip_bad : bool
         Skip an image that cannot be decoded; otherwise it ends the import.
     content_sha256 : str, optional
@@ -74,6 +76,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
     least_images: int = 1
     least_classes: int = 0
+    advice: str = "give more, or other splits"
     skip_bad: bool = False
     content_sha256: str | None = None
 
@@ -233,7 +236,7 @@ def _kept(plan: Plan, bad: dict[str, str]) -> tuple[list[tuple[CachedClass, list
         if count < plan.least_classes:
             raise UsageError(
                 f"{printable(plan.source)}: {count} {split} classes with at least {plan.least_images} usable "
-                f"images, {plan.least_classes} needed; give more, or other splits"
+                f"images, {plan.least_classes} needed; {plan.advice}"
             )
     return kept, small
 

@@ -254,8 +254,7 @@ def _plan(
     by_key: dict[str, bytes] = {}
     for name, place in places.items():
         if place.key in by_key:
-            again = printable(place.key)
-            raise UsageError(f"{printable(source)}: {again} is there twice; remove one of them")
+            raise UsageError(f"{printable(source)}: {printable(place.key)} is there twice; remove one")
         by_key[place.key] = digests[name]
         groups[place.split, place.label].append(place.key)
     labels = Counter(label for _, label in groups)
@@ -276,6 +275,7 @@ def _plan(
         digests=by_key,
         least_images=LEAST_IMAGES,
         least_classes=LEAST_CLASSES,
+        advice="get it again",
         skip_bad=skip_bad,
     )
 

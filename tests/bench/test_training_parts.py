@@ -23,6 +23,18 @@ def test_every_outer_step_is_divided_into_parts_that_do_not_overlap():
         assert 0 < sum(row[part] for part in training_parts.PARTS if part != "all") < row["all"]
 
 
+@pytest.mark.parametrize(
+    "arguments", [["sine-joint", "--outer-steps", "1"], ["glyphs-5way", "--outer-steps", "0"]]
+)
+def test_a_preset_that_c_does_not_run_and_no_outer_steps_are_refused_in_one_line(
+    arguments, monkeypatch, capsys
+):
+    monkeypatch.setattr("sys.argv", ["training_parts.py", *arguments])
+    with pytest.raises(SystemExit):
+        training_parts.main()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("training_parts.py: error: ")
+
+
 def test_nothing_stays_timed_afterwards():
     before = NetworkCalls.loop, training.optimizer_step
     preset = with_settings(get("glyphs-5way"), SETTINGS)

@@ -74,9 +74,9 @@ def test_the_grid_of_a_sine_episode_is_one_epoch():
         ("glyphs-5way", "tasks.tail_shots=10", r"tasks\.tail_shots=10 of tasks\.shots=10"),
     ],
 )
-def test_tasks_that_the_data_cannot_give_are_refused_when_the_experiment_is_made(name, setting, says):
+def test_tasks_that_the_training_classes_cannot_give_are_refused(name, setting, says):
     with pytest.raises(UsageError, match=says) as error:
-        experiment(name, setting)
+        experiment(name, setting).check_training()
     assert "\n" not in str(error.value)
 
 
@@ -108,7 +108,7 @@ def test_a_batch_without_replacement_inside_it_is_at_most_the_support_set_withou
     settings, most = ("tasks.replacement=true", f"tasks.tail_shots={tail}"), 5 * (10 - tail)
     assert len(glyphs(*settings, f"inner.batch={most}").training(0, 0)[0][0]) == most
     with pytest.raises(UsageError, match=rf"inner\.batch={most + 1}: at most {most}"):
-        experiment("glyphs-5way", *settings, f"inner.batch={most + 1}")
+        experiment("glyphs-5way", *settings, f"inner.batch={most + 1}").check_training()
 
 
 def test_the_largest_tasks_that_the_data_can_give_are_accepted():

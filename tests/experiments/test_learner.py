@@ -68,8 +68,21 @@ def test_a_score_counts_each_image_by_its_weight(rng, learner):
     weights = rng.integers(1, 5, 8)
     repeated = np.repeat(right, weights)
     assert learner.score(x, y, weights) == pytest.approx(repeated.mean())
-    for wrong in (np.ones(3), np.zeros(8), ["a"] * 8):
-        with pytest.raises(UsageError, match="sample_weight has no weight for each of 8 images"):
+    nan, negative = np.ones(8), np.ones(8)
+    nan[3], negative[3] = np.nan, -1
+    for wrong in (
+        np.ones(3),
+        np.zeros(8),
+        ["a"] * 8,
+        nan,
+        np.inf * nan,
+        negative,
+        1j * np.ones(8),
+        [[1], [1, 2]],
+    ):
+        with pytest.raises(
+            UsageError, match="sample_weight must be 8 finite numbers, none negative, not all 0"
+        ):
             learner.score(x, y, wrong)
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
-from reptile_np.experiments import run_list, runs
+from reptile_np.experiments import records, run_list, runs
 from reptile_np.experiments.paired import compare
 from reptile_np.experiments.presets import get
-from reptile_np.experiments.reproduction import PlannedRun
+from reptile_np.experiments.reproduction import PlannedRun, work
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn.ops import NUMPY
 from reptile_np.tasks.folder import import_folder, load
@@ -82,6 +82,50 @@ def test_a_run_remembers_the_folder_of_its_images(places, monkeypatch):
         (places / "elsewhere").rename(places / "first")
 
 
+def test_the_folder_of_the_images_is_recorded_before_the_first_checkpoint(places, tmp_path):
+    def stop(what, done, total):
+        raise KeyboardInterrupt
+
+    preset, run = small("images-5way", *SETTINGS), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(preset, 0, NUMPY, data=places / "first", out=run, quiet=True, report=stop)
+    assert not RunDirectory(run).has_checkpoint()
+    with pytest.raises(UsageError, match="was trained on other images than these, or on another split"):
+        runs.train(preset, 0, NUMPY, data=places / "other", out=run, resume=True, quiet=True)
+    runs.train(preset, 0, NUMPY, out=run, resume=True, quiet=True)
+    sitting = RunDirectory(run).sittings()[-1]
+    assert (sitting["data"], sitting["to_step"]) == (str(places / "first"), 2)
+
+
+def test_a_run_on_a_folder_is_evaluated_on_it_also_if_the_source_is_named(places):
+    result = runs.evaluate(
+        places / "run", NUMPY, settings=["tasks.source=folder"], tasks=1, jobs=1, quiet=True
+    )
+    assert "other_images" not in result
+
+
+def test_a_copy_of_the_records_does_not_have_the_folder_of_the_images(places, tmp_path):
+    copy = RunDirectory(records.export(places / "run", tmp_path))
+    assert all(sitting["data"] is None for sitting in copy.sittings())
+    assert copy.sittings()[-1]["images_sha256"] == load(places / "first").sha256
+
+
+def test_a_table_s_run_is_not_evaluated_on_other_images(places):
+    preset = small("images-5way", *SETTINGS)
+    specs = (replace(preset.evaluation, tasks=7, shots=5),)
+    before = RunDirectory(places / "run").records()
+    with pytest.raises(UsageError, match=r"was trained on other images .* give their folder with --data"):
+        work(PlannedRun(preset, 0, places / "run", specs, "numpy", places / "other"))
+    assert RunDirectory(places / "run").records() == before
+
+
+def test_runs_of_different_images_are_not_compared(places, tmp_path):
+    preset = small("images-5way", *SETTINGS)
+    runs.train(preset, 0, NUMPY, data=places / "other", out=tmp_path / "run", quiet=True)
+    with pytest.raises(UsageError, match="the two runs read different images; give one folder with --data"):
+        compare((places / "run", tmp_path / "run"), NUMPY, tasks=1, jobs=1, quiet=True)
+
+
 def test_released_weights_are_evaluated_on_a_folder_of_other_images(places, capsys):
     command = [
         "evaluate",
@@ -93,7 +137,8 @@ def test_released_weights_are_evaluated_on_a_folder_of_other_images(places, caps
         "--json",
     ]
     assert main([*command, "--set", "tasks.source=folder"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"] == 1
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["tasks"], result["other_images"]) == (1, True)
     assert main([*command, "--set", "evaluation.steps=3"]) == 2
     assert "an evaluation changes tasks.source only" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ import pytest
 
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
-from reptile_np.experiments import runs
+from reptile_np.experiments import runs, sitting
 from reptile_np.experiments.experiment import Experiment
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn.ops import NUMPY
@@ -58,7 +58,7 @@ def disk(folder, size):
 @pytest.mark.parametrize("size", [4, 8, 64])
 def test_on_a_full_disk_a_run_ends_with_one_line_and_can_be_resumed(tmp_path, capsys, monkeypatch, size):
     """A checkpoint takes 60 kB here: the disk is full at the config, the first checkpoint, the second."""
-    monkeypatch.setattr(runs, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(sitting, "SAVE_EVERY", 0.0)
     folder, command = tmp_path / "disk", arguments(tmp_path / "disk" / "run")
     folder.mkdir()
     with disk(folder, size):
@@ -87,7 +87,7 @@ def failing(monkeypatch, name, after, code=errno.ENOSPC):
 
 @pytest.mark.parametrize(("name", "code"), [("fsync", errno.EIO), ("replace", errno.ENOSPC)])
 def test_whichever_write_fails_the_run_can_go_on_and_ends_the_same(tmp_path, monkeypatch, name, code):
-    monkeypatch.setattr(runs, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(sitting, "SAVE_EVERY", 0.0)
     preset = small("sine-reptile", "outer.steps=2", "evaluation.tasks=1", "evaluation.steps=1")
     with failing(monkeypatch, name, 10**6) as calls:
         runs.train(preset, 0, NUMPY, out=tmp_path / "whole", quiet=True)

@@ -35,6 +35,11 @@ def command(out, *more, jobs=2):
     ]  # fmt: skip
 
 
+def evaluation(scores):
+    """Return the record of an evaluation that the table wants, with these scores."""
+    return f'{{"outer_step": 50, "evaluation": {{"split": "test", "tasks": 3, "shots": 1, {scores}}}}}'
+
+
 def checkpoints(out):
     return {path.parent.name: path.read_bytes() for path in sorted(out.glob("*/checkpoint.npz"))}
 
@@ -160,6 +165,40 @@ def test_a_damaged_file_of_a_run_is_made_again_or_named_and_the_table_shows_the_
     (planned, *_) = plan(targets.get("same-k").only(ONLY), (0,), tmp_path / "out", settings=SETTINGS)
     assert planned.done()
     assert {record["outer_step"] for record in RunDirectory(run).records() if "evaluation" in record} == {50}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "{"),
+        ("result.json", '{"outer_steps": 1e400, "seconds": 1}'),
+        ("records.jsonl", evaluation('"error": 1')),
+        ("records.jsonl", evaluation(f'"accuracy": {{"transductive": {{"mean": {10**400}, "ci95": 1}}}}')),
+        ("records.jsonl", f'{{"outer_step": {10**400}}}'),
+    ],
+    ids=["config", "infinite result", "error of a classifier", "huge mean", "huge step"],
+)
+def test_a_run_with_a_damaged_file_is_not_done_and_a_table_does_not_count_it(
+    undisturbed, tmp_path, capsys, name, text
+):
+    shutil.copytree(undisturbed, tmp_path / "out")
+    (tmp_path / "out/same-k-glyphs-reptile-k2-seed0" / name).write_text(text)
+    (planned, *_) = plan(targets.get("same-k").only(ONLY), (0,), tmp_path / "out", settings=SETTINGS)
+    assert not planned.done()
+    assert main([*command(tmp_path / "out", "--table"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    counted = {row["preset"]: row["seeds"] for row in rows}
+    if name != "result.json":  # the evaluation of a run is whole without its result
+        assert counted["same-k-glyphs-reptile-k2"] == [1, 2]
+    assert counted["same-k-glyphs-fomaml-k2"] == [0, 1, 2]
+
+
+def test_a_recorded_folder_that_is_no_path_is_damage(undisturbed, tmp_path, capsys):
+    shutil.copytree(undisturbed, tmp_path / "out")
+    run = tmp_path / "out/same-k-glyphs-reptile-k2-seed0"
+    (run / "environment.json").write_text('{"sittings": [{"seconds": 1, "kernels": "numpy", "data": 5}]}')
+    assert main(["evaluate", str(run), "--tasks", "1", "--jobs", "1", "--quiet", "--ops", "numpy"]) == 0
+    assert capsys.readouterr().err.count("environment.json: damaged") == 1
 
 
 def test_a_damaged_checkpoint_of_a_finished_run_is_trained_again_before_it_is_evaluated(

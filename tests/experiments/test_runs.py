@@ -125,8 +125,7 @@ def test_seconds_and_environments_of_all_sittings_are_kept(tmp_path, monkeypatch
     assert again["seconds"] == pytest.approx(result["seconds"], abs=2e-3)
 
 
-@pytest.mark.skipif(not native.available(), reason="needs kernels that round differently")
-def test_records_without_their_checkpoint_are_not_trained_again(tmp_path, capsys):
+def test_records_without_their_checkpoint_are_not_trained_again(tmp_path):
     """What ``runs --export`` writes: to continue would begin again and drop the records."""
     preset = small("glyphs-5way")
     runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
@@ -154,6 +153,7 @@ def test_an_evaluation_of_a_later_state_is_kept_on_resume_if_that_state_is_made_
     assert len(evaluations) == same
 
 
+@pytest.mark.skipif(not native.available(), reason="needs kernels that round differently")
 def test_other_kernels_are_accepted_on_resume_with_one_line_and_recorded(tmp_path, monkeypatch, capsys):
     preset, out = small("glyphs-5way"), tmp_path / "run"
     stopped(monkeypatch, preset, out, 2)

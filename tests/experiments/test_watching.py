@@ -11,6 +11,7 @@ from reptile_np.experiments.presets import PRESETS, get
 from reptile_np.experiments.specs import Watch
 from reptile_np.experiments.watching import watch, watcher
 from reptile_np.nn.ops import NUMPY
+from reptile_np.tasks.image_classes import selected
 from tests.experiments.small import experiment, small
 
 
@@ -47,6 +48,15 @@ def test_a_record_is_an_evaluation_of_the_state_on_tasks_of_that_outer_step_alon
     tasks = [made.episodes.evaluation(spec, "test", 0, at).support[0] for at in (None, 2, 3)]
     assert not np.array_equal(tasks[0], tasks[1])
     assert not np.array_equal(tasks[1], tasks[2])
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize(("classes", "split"), [(4, "test"), (5, "validation")])
+def test_validation_classes_are_used_if_they_are_enough_for_a_task(classes, split):
+    made = experiment("glyphs-5way")
+    validation = selected(made.episodes.test, np.arange(classes))
+    made = dataclasses.replace(made, episodes=dataclasses.replace(made.episodes, validation=validation))
+    assert watcher(made)(dataclasses.replace(made.start(), done=2))["split"] == split
 
 
 def test_a_resumed_run_has_the_same_records(tmp_path, watched):

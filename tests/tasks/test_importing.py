@@ -187,10 +187,10 @@ def test_fewer_classes_of_a_split_than_are_needed_are_refused(tmp_path, broken):
     )
     needed = {"classes": classes, "least_images": 120 if broken else 121, "skip_bad": True}
     files, read = {**FILES, **broken}, []
-    said = refusal(write, tmp_path / "to", files, read=read, least_classes=1, **needed)
+    advice = "get it again"
+    said = refusal(write, tmp_path / "to", files, read=read, least_classes=1, advice=advice, **needed)
     assert said == (
-        f"here: 0 test classes with at least {needed['least_images']} usable images, 1 needed; "
-        "give more, or other splits"
+        f"here: 0 test classes with at least {needed['least_images']} usable images, 1 needed; get it again"
     )
     assert bool(read) == bool(broken)
     assert not (tmp_path / "to" / "set.json").exists()

@@ -44,8 +44,8 @@ def table(name: str, runs: Path | None, ops: Ops, quiet: bool = False) -> Table:
     name
         One of `FIGURES`.
     runs
-        The folder of the runs (default: "runs").  Figure 2 needs none; without one Figure 1 trains its three
-        networks.
+        The folder of the runs (default: "runs"; for Figure 1 none: it trains its three networks).  Figure 2
+        needs no runs.
 
     Raises
     ------
