@@ -10,7 +10,7 @@ from reptile_np.bench import report
 from reptile_np.bench.catalogue import all_workloads
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-README = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+SPEED = (BENCHMARKS / "speed.md").read_text(encoding="utf-8")
 RECORDS = sorted((BENCHMARKS / "results").glob("zen*.json"))
 
 
@@ -73,7 +73,7 @@ def test_four_figures_of_a_time():
     assert list(map(report.milliseconds, times)) == ["0.0021", "0.2841", "1.284", "12.84", "1234.5"]
 
 
-def test_the_tables_of_the_readme_are_of_the_default_variant_and_the_records_own(monkeypatch):
+def test_the_tables_of_speed_md_are_of_the_default_variant_and_the_records_own(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     monkeypatch.delitem(sys.modules, "run", raising=False)
     import run
@@ -81,6 +81,6 @@ def test_the_tables_of_the_readme_are_of_the_default_variant_and_the_records_own
     known = set()
     for path in RECORDS:
         known |= set(run.ratios(json.loads(path.read_text(encoding="utf-8"))).splitlines())
-    shown = [line for line in README.splitlines() if line.startswith("|") and line.count("|") == 8]
+    shown = [line for line in SPEED.splitlines() if line.startswith("|") and line.count("|") == 8]
     assert len(shown) > 20
     assert [line for line in shown if line not in known] == []

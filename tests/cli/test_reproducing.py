@@ -73,7 +73,7 @@ def test_the_table_of_nothing_says_how_to_go_on_and_is_written_as_markdown(tmp_p
     captured = capsys.readouterr()
     assert max(map(len, captured.out.splitlines())) <= 80
     assert "--dry-run" in captured.err
-    assert (tmp_path / "t.md").read_text().startswith("### Table 2: Omniglot")
+    assert (tmp_path / "t.md").read_text().startswith("**Table 2: Omniglot**")
 
 
 def test_the_time_of_a_second_evaluation_is_not_taken_from_the_first(planned, monkeypatch):
