@@ -1,8 +1,8 @@
-"""A plain NumPy opponent: the Omniglot inner step as a good engineer writes it down at once.
+"""The Omniglot inner step in plain NumPy, to compare times and values with.
 
 im2col by nine slices into one buffer, one BLAS product per convolution and per gradient, col2im by nine
 slices back, batch norm by its formula, Adam on one flat vector; float32.  Nothing is shared with
-`reptile_np`, so that it is an opponent in time and a witness in value (the two agree to 1e-4).
+`reptile_np`; the two results agree to 1e-4.
 
     python benchmarks/plain_im2col.py [--batch 10] [--rounds 40]
 

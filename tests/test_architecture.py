@@ -183,11 +183,12 @@ def test_a_module_says_what_it_is_for(file):
 
 def test_no_two_modules_import_each_other():
     """Cycles inside a room: the order of a room's files is a reading order."""
+    names = [*map(name, FILES)]
     graph = {
         name(file): {
             other
             for used in filter(None, map(inside, imports(file, top_level_only=True)))
-            for other in map(name, FILES)
+            for other in names
             if (used == other or used.startswith(other + ".")) and other != name(file)
         }
         for file in FILES
@@ -201,11 +202,11 @@ def test_no_two_modules_import_each_other():
 def test_importing_takes_less_than_half_a_second(module):
     """Processor time, NumPy included, and the least of five: other load on the machine is not ours."""
     program = f"import time; start = time.process_time(); import {module}; print(time.process_time() - start)"
-    seconds = [
+    seconds = (
         float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
         for _ in range(5)
-    ]
-    assert min(seconds) < 0.5
+    )
+    assert any(needed < 0.5 for needed in seconds)  # the least of five, without those after it
 
 
 def test_every_module_with_public_names_lists_them():

@@ -12,7 +12,10 @@ from reptile_np.cli.training import interval
 from reptile_np.experiments import presets, targets
 from reptile_np.nn.native.threads import MOST_THREADS
 
-SMALL = ("outer.steps=2", "outer.meta_batch=1", "evaluation.tasks=2", "filters=2", "tasks.classes=50")
+SMALL = (
+    "outer.steps=2", "outer.meta_batch=1", "evaluation.tasks=2", "evaluation.steps=2", "filters=2",
+    "tasks.classes=50",
+)  # fmt: skip
 GLYPHS = ["train", "glyphs-5way", "--ops", "numpy"]
 for setting in SMALL:
     GLYPHS += ["--set", setting]

@@ -7,7 +7,6 @@ function to test is in ``tests/README.md``.
 
 from dataclasses import replace
 from fractions import Fraction
-from functools import cache
 
 import numpy as np
 import pytest
@@ -33,14 +32,10 @@ from reptile_np.theory.expansions import METHODS, distinct, independent, stated,
 from reptile_np.theory.manifolds import Affine, alternate, cycle_limit, distance_gradient, move, nearest_point
 from reptile_np.theory.rational import exact_gradient, rationals
 from tests.theory.exact import combination
+from tests.theory.measured import rows
 
 samplers = pytest.mark.parametrize("sampler", [distinct, independent])
 nonzero = small_fractions().filter(bool)
-
-
-@cache
-def rows(function):
-    return function()
 
 
 def assert_rows_hold(function, source):

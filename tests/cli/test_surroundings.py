@@ -1,6 +1,7 @@
 """Real closed, full and ASCII streams, real terminals, no home folder, and Ctrl-C at any time."""
 
 import os
+import pickle
 import pty
 import re
 import signal
@@ -15,6 +16,7 @@ from reptile_np.files import locked
 from tests.tasks import image_sets
 from tests.tasks.image_sets import jpeg
 from tests.test_cli import GLYPHS
+from tests.theory.measured import verified
 
 PROGRAM = [sys.executable, "-m", "reptile_np"]
 
@@ -50,16 +52,30 @@ def on_a_terminal(*args, columns=80, **variables):
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
 def test_an_output_that_is_not_utf_8_gets_what_it_can_show(encoding):
-    many = ("--set", "evaluation.tasks=40")  # so that an interval is printed with its ±
+    many = (
+        "--set",
+        "evaluation.tasks=40",
+        "--set",
+        "evaluation.steps=1",
+    )  # so that an interval is printed with its ±
     trained = run(*GLYPHS, *many, env=environment(PYTHONIOENCODING=encoding), encoding=encoding)
     assert (trained.returncode, "Traceback" in trained.stderr) == (0, False)
     assert ("+/-" if encoding == "ascii" else "±") in trained.stdout
 
 
-def test_the_claims_encode_in_ascii():
-    verified = run("verify", env=environment(PYTHONIOENCODING="ascii"), encoding="ascii")
-    assert (verified.returncode, verified.stderr) == (0, "")
-    assert "?" not in verified.stdout
+def test_the_claims_encode_in_ascii(tmp_path):
+    """The program itself, given the claims that `verify` has returned to other tests."""
+    (tmp_path / "claims").write_bytes(pickle.dumps(verified()))
+    program = (
+        "import pickle, sys; from reptile_np.theory import claims; rows = open(sys.argv.pop(), 'rb').read();"
+        "claims.verify = lambda: pickle.loads(rows); from reptile_np.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "verify", tmp_path / "claims"]
+    env = environment(PYTHONIOENCODING="ascii")
+    shown = subprocess.run(command, env=env, encoding="ascii", capture_output=True)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.count("holds") == len(verified())
+    assert "?" not in shown.stdout
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

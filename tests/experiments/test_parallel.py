@@ -81,11 +81,18 @@ def test_the_default_is_the_cores_that_the_tasks_keep_busy(monkeypatch):
         job_count(0, 10)
 
 
+@pytest.fixture(scope="module")
+def workers():
+    """Two processes, started once for all evaluations."""
+    with processes(2) as executor:
+        yield executor
+
+
 @pytest.mark.parametrize("name", ["glyphs-5way", "sine-reptile"])
-def test_an_evaluation_is_the_same_for_any_executor(name, default_ops):
+def test_an_evaluation_is_the_same_for_any_executor(name, default_ops, workers):
     made = make_experiment(small(name, "evaluation.tasks=7"), 0, default_ops)
     alone = made.evaluate(made.start()).to_json()
-    with ThreadPoolExecutor(2) as threads, processes(2) as workers:
+    with ThreadPoolExecutor(2) as threads:
         for executor in (threads, workers, LastFirst()):
             assert made.evaluate(made.start(), executor=executor).to_json() == alone
 

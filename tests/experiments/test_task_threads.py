@@ -13,7 +13,7 @@ from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import small
 
-SETTINGS = ["outer.meta_batch=5", "inner.optimizer=sgd", "inner.learning_rate=0.01"]
+SETTINGS = ["outer.meta_batch=5", "outer.steps=2", "inner.optimizer=sgd", "inner.learning_rate=0.01"]
 RULES = {
     "reptile": ["algorithm=reptile"],
     "fomaml": ["algorithm=fomaml"],

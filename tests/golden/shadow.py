@@ -45,13 +45,19 @@ class Shadow:
     def __init__(self, stage, like=None):
         self.stage, self.flips = stage, 0
         if like is None:
-            self.starts = [self.start(as_float32) for as_float32 in (True, False)]
+            self.starts = [self.start(as_float32=True)]
             self.measure()
         else:
             vars(self).update(
                 {k: v for k, v in vars(like).items() if k.endswith("_unit") or k in ("reach", "starts")}
             )
-        options = [(*start, self.distances(start[0])) for start in self.starts]
+        self.tasks, self.as_float32 = self.starts[0]
+        self.found = self.distances(self.tasks)
+        if self.holds:  # with float32's sides, none turned; else the search begins at the better start
+            return
+        if len(self.starts) == 1:  # the list is shared with the shadow `like`
+            self.starts.append(self.start(as_float32=False))
+        options = [(*self.starts[0], self.found), (*self.starts[1], self.distances(self.starts[1][0]))]
         reached = []
         for option in sorted(options, key=lambda option: self.badness(option[2])):
             self.tasks, self.as_float32, self.found = option

@@ -144,10 +144,16 @@ def test_any_executor_gives_the_same_result_in_the_same_order(trained, pool):
         np.testing.assert_array_equal(actual[mode], expected[mode])
 
 
-def test_every_table_of_ops_can_be_sent_to_a_process_and_counts_alike(trained, ops):
-    expected = evaluate(MODEL, ADAM, *trained, episode, 4)
+@pytest.fixture(scope="module")
+def process():
+    """One process, started once for all tables."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-        actual = evaluate(MODEL.with_ops(ops), ADAM, *trained, episode, 4, executor=executor)
+        yield executor
+
+
+def test_every_table_of_ops_can_be_sent_to_a_process_and_counts_alike(trained, ops, process):
+    expected = evaluate(MODEL, ADAM, *trained, episode, 4)
+    actual = evaluate(MODEL.with_ops(ops), ADAM, *trained, episode, 4, executor=process)
     for mode in MODES:
         np.testing.assert_array_equal(actual[mode], expected[mode])
 

@@ -108,24 +108,27 @@ class Page:
         actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
         self.act([{"type": "key", "id": "keyboard", "actions": actions}])
 
-    def draw(self, selector, stroke, pointer="mouse"):
-        """Draw points (x, y), in 0 … 1 of an element's box, in one line."""
+    def draw(self, selector, *strokes, pointer="mouse"):
+        """Draw lines of points (x, y), in 0 … 1 of an element's box, one after the other."""
         script = (
             "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'center'});"
             "const b = e.getBoundingClientRect(); return [b.left + e.clientLeft, b.top + e.clientTop,"
             "e.clientWidth, e.clientHeight];"
         )
         left, top, width, height = self.run(script, selector)
-        moves = [
-            {"type": "pointerMove", "duration": 0, "x": round(left + x * width), "y": round(top + y * height)}
-            for x, y in stroke
-        ]
-        actions = [
-            moves[0],
-            {"type": "pointerDown", "button": 0},
-            *moves[1:],
-            {"type": "pointerUp", "button": 0},
-        ]
+        actions = []
+        for stroke in strokes:
+            first, *others = (
+                {
+                    "type": "pointerMove",
+                    "duration": 0,
+                    "x": round(left + x * width),
+                    "y": round(top + y * height),
+                }
+                for x, y in stroke
+            )
+            down, up = ({"type": kind, "button": 0} for kind in ("pointerDown", "pointerUp"))
+            actions += [first, down, *others, up]
         source = {"type": "pointer", "id": pointer, "parameters": {"pointerType": pointer}}
         self.act([{**source, "actions": actions}])
 

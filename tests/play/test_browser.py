@@ -78,8 +78,7 @@ def pad(group, index):
 
 
 def draw(page, selector, strokes, pointer="mouse"):
-    for stroke in strokes:
-        page.draw(selector, stroke, pointer)
+    page.draw(selector, *strokes, pointer=pointer)
 
 
 def draw_all(page, classes, queries):

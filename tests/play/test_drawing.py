@@ -36,7 +36,7 @@ def test_the_pixels_are_those_that_pillow_s_nearest_neighbour_takes():
 @given(STROKES)
 def test_ink_is_where_a_densely_sampled_line_is_within_the_pen_s_radius(stroke):
     points = np.array(stroke) * SCANNED_SIDE
-    t = np.linspace(0, 1, 2000)[:, np.newaxis]
+    t = np.linspace(0, 1, 500)[:, np.newaxis]
     pairs = pairwise(points) if len(points) > 1 else [(points[0], points[0])]
     samples = np.concatenate([a + t * (b - a) for a, b in pairs])
     places = np.floor(CENTRES) + 0.5

@@ -12,11 +12,12 @@ from reptile_np.cli import main
 from reptile_np.theory.claims import algorithm, expansion, format_table, verify
 from reptile_np.theory.claims.claim import Claim, at_least, close, equal
 from reptile_np.theory.rational import rationals
+from tests.theory.measured import verified
 
 
 @pytest.fixture(scope="module")
 def claims():
-    return verify()
+    return verified()
 
 
 def test_every_claim_holds(claims):

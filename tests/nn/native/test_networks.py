@@ -259,9 +259,10 @@ def test_any_number_of_threads_gives_the_same_bits(variant, model, threads):
     place = single(model, rng, 3)
     one = model.with_ops(native_kernels.load(variant, 1))
     team = model.with_ops(native_kernels.load(variant, threads))
+    expected = results(one, *place)
     for _ in range(3):  # who runs what is left to chance
-        for actual, expected in zip(results(team, *place), results(one, *place), strict=True):
-            np.testing.assert_array_equal(actual, expected)
+        for actual, right in zip(results(team, *place), expected, strict=True):
+            np.testing.assert_array_equal(actual, right)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")
