@@ -1,7 +1,7 @@
 """Reptile on Mini-ImageNet once more, in PyTorch: a second implementation, to compare accuracies with.
 
-It was written from a description of the authors' program and shares no code with `reptile_np`; only the images
-are those that ``reptile-np data mini-imagenet`` imported.
+It was written from a description of the authors' program and shares no code with `reptile_np`; only the
+images are those that ``reptile-np data mini-imagenet`` imported.
 
     python benchmarks/independent_reptile.py --data DIR [--seed 0] [--outer-steps 500]
 

@@ -233,7 +233,7 @@ def test_ctrl_c_while_a_child_measures_is_one_line_and_ends_the_child():
         measuring.extend(children(process.pid))
 
     code, errors = interrupted(["bench", "--seconds", "60"], begun)
-    assert (code, errors) == (130, "reptile-np: stopped; no figures were kept\n")
+    assert (code, errors) == (130, "reptile-np: stopped; no measurements were saved\n")
     assert measuring
     assert not any(map(is_alive, measuring))
 
