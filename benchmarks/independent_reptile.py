@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 Samples = list[tuple[Any, int]]
 Parameters = list[torch.Tensor]
 WAYS, TRAIN_SHOTS, META_BATCH, INNER_STEPS, INNER_BATCH = 5, 15, 5, 8, 10
-TEST_STEPS, TEST_BATCH = 50, {1: 5, 5: 15}
+TEST_STEPS, TEST_BATCH, TASKS = 50, {1: 5, 5: 15}, {1: 400, 5: 300}  # shots -> batch, tasks
 
 
 def read(folder: Path) -> dict[str, list[Any]]:
@@ -83,9 +83,17 @@ class Adam:
 def task(classes: list[Any], shots: int) -> Samples:
     """Return `shots` labelled images of each of five random classes, class by class."""
     samples = []
-    for label, images in enumerate(random.sample(classes, WAYS)):
-        samples += [(images[i], label) for i in random.sample(range(len(images)), shots)]
+    for label, c in enumerate(shuffled(range(len(classes)))[:WAYS]):
+        images = classes[c]
+        samples += [(images[i], label) for i in shuffled(range(len(images)))[:shots]]
     return samples
+
+
+def shuffled(items: Iterable[Any]) -> list[Any]:
+    """Return the items in random order."""
+    items = list(items)
+    random.shuffle(items)
+    return items
 
 
 def batches(samples: Samples, size: int, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -93,7 +101,8 @@ def batches(samples: Samples, size: int, number: int) -> Iterator[tuple[torch.Te
     queue: Samples = []
     for _ in range(number):
         while len(queue) < size:
-            queue += random.sample(samples, len(samples))
+            samples = shuffled(samples)
+            queue += samples
         batch, queue = queue[:size], queue[size:]
         yield tensor([x for x, _ in batch]), torch.tensor([y for _, y in batch])
 
@@ -128,13 +137,11 @@ def train(classes: list[Any], outer_steps: int) -> tuple[Parameters, Adam]:
     return parameters, adam
 
 
-def evaluate(
-    parameters: Parameters, adam: Adam, classes: list[Any], shots: int, tasks: int
-) -> dict[str, Any]:
+def evaluate(parameters: Parameters, adam: Adam, classes: list[Any], shots: int) -> dict[str, Any]:
     """Return accuracy and 95 % half width, transductive and not."""
     phi, v, t = [p.detach().clone() for p in parameters], [v.clone() for v in adam.v], adam.t
     right: dict[str, list[float]] = {"transductive": [], "non_transductive": []}
-    for _ in range(tasks):
+    for _ in range(TASKS[shots]):
         samples = task(classes, shots + 1)
         test, support = samples[:: shots + 1], [s for i, s in enumerate(samples) if i % (shots + 1)]
         for x, y in batches(support, TEST_BATCH[shots], TEST_STEPS):
@@ -148,7 +155,7 @@ def evaluate(
         put(parameters, phi)
         adam.v, adam.t = [a.clone() for a in v], t
     return {
-        mode: {"mean": float(np.mean(r)), "ci95": 1.96 * float(np.std(r, ddof=1)) / math.sqrt(tasks)}
+        mode: {"mean": float(np.mean(r)), "ci95": 1.96 * float(np.std(r, ddof=1)) / math.sqrt(len(r))}
         for mode, r in right.items()
     }
 
@@ -159,21 +166,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the imported images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--outer-steps", type=int, default=500)
-    parser.add_argument("--tasks", type=int, default=300)
     args = parser.parse_args()
     torch.set_num_threads(1)
     random.seed(args.seed)
     torch.manual_seed(args.seed)
     splits = read(args.data)
     parameters, adam = train(splits["train"], args.outer_steps)
-    about = {
-        "seed": args.seed,
-        "outer_steps": args.outer_steps,
-        "tasks": args.tasks,
-        "torch": torch.__version__,
-    }
-    shots = {f"{k}-shot": evaluate(parameters, adam, splits["test"], k, args.tasks) for k in TEST_BATCH}
-    print(json.dumps({**about, **shots}))
+    result: dict[str, Any] = {"seed": args.seed, "outer_steps": args.outer_steps, "torch": torch.__version__}
+    for k, tasks in TASKS.items():
+        result[f"{k}-shot"] = {"tasks": tasks, **evaluate(parameters, adam, splits["test"], k)}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -70,3 +70,20 @@ def test_a_record_is_whole_small_and_named_after_its_run(path):
     assert result is None or result["outer_steps"] == preset.outer.steps
     assert (path / "checkpoint.npz").exists() <= (result is None)
     assert sum(file.stat().st_size for file in path.iterdir()) < MOST_BYTES
+
+
+def test_the_accuracies_after_500_outer_steps_are_those_of_the_short_runs():
+    lines = (ROOT / "benchmarks/results/short_runs.jsonl").read_text().splitlines()
+    runs = [run for run in map(json.loads, filter(None, lines)) if run["outer_steps"] == 500]
+    text = (ROOT / "benchmarks/reproduction.md").read_text(encoding="utf-8")
+    (torch,) = [run for run in runs if "torch" in run]
+    ours = [run for run in runs if "torch" not in run]
+    for mode in ("non_transductive", "transductive"):
+        one_shot = [run["accuracy"][mode]["mean"] for run in ours if run.get("shots") == 1]
+        five_shot = [run["accuracy"][mode] for run in ours if "shots" not in run]
+        for shots, means in ((1, one_shot), (5, five_shot)):
+            other = torch[f"{shots}-shot"][mode]
+            seeds = ", ".join(f"{mean:.1%}" for mean in means).replace("%", "")
+            row = f"| {shots}-shot {mode.replace('_', '-')} | {seeds} (± "
+            (shown,) = [line for line in text.splitlines() if line.startswith(row)]
+            assert f"| {100 * other['mean']:.1f} ± {100 * other['ci95']:.1f} |" in shown
