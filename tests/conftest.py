@@ -80,10 +80,12 @@ def default_ops(request):
 
 
 def pytest_generate_tests(metafunc):
-    """Give a test that asks for `golden_file` each recorded run in turn."""
-    if "golden_file" in metafunc.fixturenames:
-        path, reason = folder("REPTILE_NP_GOLDEN")
-        files = sorted(path.glob("*.npz")) if path else []
-        missing = pytest.param(None, marks=pytest.mark.skip(reason=reason or "no *.npz there"), id="absent")
-        ids = [file.stem for file in files] or None
-        metafunc.parametrize("golden_file", files or [missing], ids=ids, scope="module")
+    """Give a test that asks for `golden_file` each recorded run in turn, `sgd_golden_file` those with SGD."""
+    for name, pattern in (("golden_file", "*.npz"), ("sgd_golden_file", "*_sgd*.npz")):
+        if name in metafunc.fixturenames:
+            path, reason = folder("REPTILE_NP_GOLDEN")
+            files = sorted(path.glob(pattern)) if path else []
+            skip = pytest.mark.skip(reason=reason or f"no {pattern} there")
+            ids = [file.stem for file in files] or None
+            absent = pytest.param(None, marks=skip, id="absent")
+            metafunc.parametrize(name, files or [absent], ids=ids, scope="module")

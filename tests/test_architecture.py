@@ -147,10 +147,9 @@ def test_no_fast_path_is_chosen_by_the_name_of_an_attribute(file):
     assert not attributes & {"__dict__", "__qualname__", "__module__"}
 
 
-@every_file
-def test_nothing_but_experiments_and_the_command_line_knows_that_c_exists(file):
-    if name(file).split(".")[0] in ("meta", "tasks", "theory"):
-        assert not any("native" in used for used in imports(file))
+def test_only_the_benchmark_experiments_and_the_command_line_know_that_c_exists():
+    using = {room_of(name(file)) for file in FILES if any("nn.native" in used for used in imports(file))}
+    assert using == {"nn.native", "bench", "experiments", "cli"}
 
 
 def test_only_one_file_imports_the_extension():

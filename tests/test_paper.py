@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from reptile_np.checks.strategies import rational_vectors, small_fractions, task_families
@@ -362,15 +362,15 @@ def test_eq_23_run_by_the_training_loop_is_a_moving_average():
     assert_rows_hold(algorithm.outer_loop, "moving average")
 
 
-@given(rational_vectors(2), rational_vectors(2), rational_vectors(2), st.fractions(Fraction(1, 9), 1))
-def test_figure_2_alternating_moves_converge_to_the_common_point(one, other, common, epsilon):
-    normals = np.stack([one, other])
-    if one[0] * other[1] == one[1] * other[0]:
-        return  # parallel: no single common point
-    lines = [Affine(a[None], rationals([a @ common])) for a in normals]
+@given(*[rational_vectors(2)] * 4, st.fractions(Fraction(1, 9), 1))
+def test_figure_2_alternating_moves_converge_to_the_common_point(one, other, common, start, epsilon):
+    assume(one[0] * other[1] != one[1] * other[0])  # parallel lines have no single common point
+    lines = [Affine(a[None], rationals([a @ common])) for a in (one, other)]
     assert (nearest_point(lines) == common).all()
     assert (cycle_limit(lines, epsilon) == common).all()
     assert (alternate(lines, common, epsilon, sweeps=2) == common).all()
+    before, after = start - common, alternate(lines, start, epsilon, sweeps=1) - common
+    assert after @ after < before @ before or not before.any()  # a linear map of `before`: it contracts
 
 
 def test_figure_2_in_closed_form():

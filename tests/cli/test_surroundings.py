@@ -164,6 +164,7 @@ def interrupted(args, wait, stop=signal.SIGINT, program=PROGRAM, **options):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # though this process may ignore it
         **options,
     ) as process:
         try:
@@ -180,12 +181,6 @@ def after(seconds):
     return lambda process: time.sleep(seconds)
 
 
-not_ignored = pytest.mark.skipif(
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="this process was told to ignore Ctrl-C"
-)
-
-
-@not_ignored
 @pytest.mark.parametrize("milliseconds", [80, 110, 150, 200, 300, 450])
 @pytest.mark.parametrize(
     ("args", "says"),
@@ -221,7 +216,6 @@ def is_alive(pid):
     return True
 
 
-@not_ignored
 def test_ctrl_c_while_a_child_measures_is_one_line_and_ends_the_child():
     measuring = []
 
@@ -238,7 +232,6 @@ def test_ctrl_c_while_a_child_measures_is_one_line_and_ends_the_child():
     assert not any(map(is_alive, measuring))
 
 
-@not_ignored
 def test_ctrl_c_ends_an_evaluation_in_processes_at_once_and_ends_them():
     working = []
 
@@ -260,7 +253,6 @@ def test_ctrl_c_ends_an_evaluation_in_processes_at_once_and_ends_them():
         time.sleep(0.05)
 
 
-@not_ignored
 def test_ctrl_c_during_an_import_is_one_line_and_leaves_no_manifest(tmp_path):
     """The import waits for another one, which is this process, when it is stopped."""
     pytest.importorskip("PIL")
@@ -290,7 +282,6 @@ def test_ctrl_c_during_an_import_is_one_line_and_leaves_no_manifest(tmp_path):
     assert not (to / "images.json").exists()
 
 
-@not_ignored
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
 def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_on(tmp_path, stop):
     records = tmp_path / "a run" / "records.jsonl"
@@ -314,7 +305,6 @@ def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_
     assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; continue with: {command}")
 
 
-@not_ignored
 def test_a_run_without_out_that_is_stopped_says_that_nothing_was_kept():
     def announced(process):  # a long run first says that it will not be kept
         while os.read(process.stderr.fileno(), 1) not in (b"\n", b""):

@@ -33,7 +33,7 @@ def test_a_drawing_of_omniglot_is_read_as_the_data_set_s(tmp_path, drawing):
     np.testing.assert_array_equal(read_images([path], "omniglot", CHARACTER)[0], expected * 255)
 
 
-def test_all_of_real_omniglot_is_read_as_the_data_set_s(tmp_path, data):
+def test_every_500th_image_of_real_omniglots_evaluation_set_is_read_as_the_data_set_s(tmp_path, data):
     (archive,) = list(data.rglob("images_evaluation.zip"))[:1] or [pytest.skip("no images_evaluation.zip")]
     with ZipFile(archive) as names:
         for name in [n for n in names.namelist() if n.endswith(".png")][::500]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reptile_np.cli import main
@@ -239,12 +240,26 @@ def test_what_cannot_be_reproduced_is_said_in_one_line(arguments, says, tmp_path
     assert len(error.splitlines()) == 1
 
 
+SAVES_EVERY_STEP = """
+import sys
+from reptile_np.cli import main
+from reptile_np.experiments import sitting
+sitting.SAVE_EVERY = 0  # in the worker processes too, which run this file up to here
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
+"""
+
+
 @contextmanager
-def started(out):
-    """`reproduce` as a program of its own."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    arguments = [sys.executable, "-m", "reptile_np", *command(out)]
-    with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE) as program:
+def started(out, *program):
+    """`reproduce` as a program of its own, which Ctrl-C reaches even if this process ignores it."""
+    arguments = [sys.executable, *(program or ("-m", "reptile_np")), *command(out)]
+    with subprocess.Popen(
+        arguments,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as program:
         try:
             yield program
         finally:
@@ -267,6 +282,17 @@ def wait_for(condition, seconds=60):
         time.sleep(0.02)
 
 
+def training(out):
+    """The runs that have taken two steps or more, but not all."""
+    recorded = {path.parent: path.read_text().count("\n") for path in out.glob("*/records.jsonl")}
+    return [run for run, steps in recorded.items() if 2 <= steps < 50]
+
+
+def saved_steps(run):
+    with np.load(run / "checkpoint.npz") as arrays:
+        return int(arrays["done"])
+
+
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="reads /proc")
 
 
@@ -284,11 +310,12 @@ def test_killed_three_times_it_ends_with_the_same_bytes(undisturbed, tmp_path):
 
 @linux
 def test_lost_worker_processes_are_survived_and_their_runs_go_on(undisturbed, tmp_path):
-    killed = set()
-    with started(tmp_path) as program:
+    killed, out = set(), tmp_path / "out"
+    (tmp_path / "program.py").write_text(SAVES_EVERY_STEP)
+    with started(out, tmp_path / "program.py") as program:
 
         def ended():
-            workers = children(program.pid) if list(tmp_path.glob("*/progress.json")) else []
+            workers = children(program.pid) if training(out) else []
             if workers and len(killed) < 2 and workers[0] not in killed:
                 os.kill(workers[0], signal.SIGKILL)
                 killed.add(workers[0])
@@ -297,21 +324,23 @@ def test_lost_worker_processes_are_survived_and_their_runs_go_on(undisturbed, tm
         wait_for(ended, 120)
         assert program.returncode == 0
     assert killed
-    assert checkpoints(tmp_path) == checkpoints(undisturbed)
+    assert checkpoints(out) == checkpoints(undisturbed)
+    assert any(RunDirectory(run).sittings()[-1]["from_step"] > 0 for run in out.iterdir())
 
 
 @linux
-@pytest.mark.skipif(
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="this process was told to ignore Ctrl-C"
-)
-def test_ctrl_c_saves_every_run_and_says_how_to_go_on(undisturbed, tmp_path):
+def test_ctrl_c_saves_every_run_which_goes_on_from_there(undisturbed, tmp_path):
     with started(tmp_path) as program:
-        wait_for(lambda: len(list(tmp_path.glob("*/progress.json"))) == 2)
+        wait_for(lambda: len(training(tmp_path)) == 2)
         program.send_signal(signal.SIGINT)
         assert program.wait(60) == 130
         assert b"every run was saved" in program.stderr.read()
+    saved = {run: saved_steps(run) for run in training(tmp_path)}
+    assert len(saved) == 2
     assert main([*command(tmp_path), "--quiet"]) == 0
     assert checkpoints(tmp_path) == checkpoints(undisturbed)
+    for run, steps in saved.items():
+        assert RunDirectory(run).sittings()[-1]["from_step"] == steps > 0
 
 
 def test_records_of_another_evaluation_do_not_count(undisturbed):

@@ -32,7 +32,7 @@ def test_accuracy_is_the_mean_over_tasks_for_each_mode():
     assert headline["ci95_untrained"] == {mode: value["ci95"] for mode, value in values.items()}
 
 
-def test_an_interval_that_does_not_exist_is_null_and_not_nan():
+def test_the_scores_of_a_single_task_are_json_without_nan():
     scores = summary([(1.0, 1.0)])
     for values in (scores.to_json(), scores.headline("")):
         assert "NaN" not in json.dumps(values, allow_nan=False)

@@ -159,15 +159,19 @@ def test_every_table_of_ops_can_be_sent_to_a_process_and_counts_alike(trained, o
 
 
 def test_progress_sees_every_task_as_it_is_done(trained):
-    seen = []
+    log = []
+
+    def watched(i):
+        log.append("begun")
+        return episode(i)
 
     def progress(results):
         for result in results:
-            seen.append(result)
+            log.append("done")
             yield result
 
-    evaluate(MODEL, ADAM, *trained, episode, 3, progress=progress)
-    assert len(seen) == 3
+    evaluate(MODEL, ADAM, *trained, watched, 3, progress=progress)
+    assert log == ["begun", "done"] * 3
 
 
 @pytest.mark.parametrize("workers", [1, 2])

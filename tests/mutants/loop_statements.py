@@ -229,7 +229,6 @@ def streams_of_different_names_seeds_and_places_are_different():
         for place in ((), (0,), (1,), (0, 1), (1, 0), (1, 1))
     ]
     drawn = {Streams(seed).rng(name, *place).integers(2**63) for seed, name, place in places}
-    # SeedSequence reads a place that ends in zeros as shorter, so () and (0,) may not be used side by side
     assert len(drawn) == len(places)
 
 

@@ -165,9 +165,13 @@ def test_read_only_float32_arrays_are_served_and_left_alone(ops, network):
     model, rng = network(5, filters=16).with_ops(ops), np.random.default_rng(0)
     phi, (x, y) = random_phi(model, rng, np.float32), random_batch(model, rng, 5, np.float32)
     v = rng.normal(size=phi.shape).astype(np.float32)
-    for array in (phi, x, y, v):
+    arrays = phi, x, y, v
+    before = [array.copy() for array in arrays]  # C can write where NumPy may not
+    for array in arrays:
         array.setflags(write=False)
     results(model, phi, (x, y), v)
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
 
 
 @pytest.mark.parametrize(

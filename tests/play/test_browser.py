@@ -167,7 +167,8 @@ def test_the_answers_to_real_characters_are_predict_proba_s_at_every_step(page):
                 np.testing.assert_allclose(probabilities, expected[name][step], atol=2e-5)
 
 
-def test_an_answer_comes_within_100_milliseconds_of_a_stroke(page):
+def test_an_answer_comes_within_100_milliseconds_of_a_stroke_and_within_a_second_of_an_example(page):
+    """The least of several: other load on the machine is not ours.  After a new example it learns anew."""
     draw_all(page, LETTERS, LETTERS[:2])
     milliseconds = []
     for i in range(10):
@@ -183,7 +184,8 @@ def test_an_answer_comes_within_100_milliseconds_of_a_stroke(page):
         new_class.append(page.run("return window.milliseconds"))
     for what, times in (("drawing", milliseconds), ("example of a class", new_class)):
         print(f"new {what}: {min(times):.0f} ms at best, {np.median(times):.0f} ms median")
-    assert min(milliseconds) < 100  # the least: other load on the machine is not ours
+    assert min(milliseconds) < 100
+    assert min(new_class) < 1000
 
 
 @pytest.mark.parametrize("pointer", ["touch", "pen"])

@@ -219,8 +219,11 @@ def test_a_slow_client_is_let_go_and_does_not_hold_up_another(server, monkeypatc
     assert ASKED == ["hello"]
 
 
-def test_a_silent_client_is_let_go():
+def test_a_silent_client_is_let_go(server, monkeypatch):
     assert 1 <= server_module._Request.timeout <= 60
+    monkeypatch.setattr(server_module._Request, "timeout", 0.3)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=5) as client:
+        assert client.recv(1) == b""
 
 
 def test_a_client_that_goes_away_leaves_no_trace(server, capfd):

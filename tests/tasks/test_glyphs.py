@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
@@ -21,7 +21,6 @@ def drawn(classes, drawings, seed=0):
 
 
 @given(seeds, st.integers(1, 4), st.integers(1, 4))
-@settings(max_examples=20)
 def test_glyphs_are_ink_zero_on_paper_one(seed, classes, drawings):
     pixels = drawn(classes, drawings, seed)
     assert pixels.shape == (classes, drawings, 28, 28)
@@ -35,7 +34,6 @@ def test_every_drawing_has_ink_and_mostly_paper():
 
 
 @given(seeds, st.integers(1, 3), st.integers(1, 3), st.integers(0, 3), st.integers(0, 3))
-@settings(max_examples=20)
 def test_a_drawing_is_the_same_however_many_are_asked_for(seed, classes, drawings, more_classes, more):
     few = drawn(classes, drawings, seed)
     many = drawn(classes + more_classes, drawings + more, seed)

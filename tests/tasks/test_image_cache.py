@@ -221,8 +221,15 @@ def test_a_changed_pixel_of_a_large_set_is_found_on_request(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("chunk", [1, 61, 10**6])
 def test_verifying_reads_every_image_whatever_the_size_of_its_steps(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(image_cache, "SMALL", 0)  # so that the images are read in steps
     monkeypatch.setattr(image_cache, "CHUNK", chunk)
-    image_cache.load(written(tmp_path), full=True)
+    path = written(tmp_path)
+    image_cache.load(path, full=True)
+    for i in range(len(PIXELS)):
+        altered = PIXELS.copy()
+        altered[i, -1, -1, -1] ^= 1
+        np.save(tmp_path / "birds-000000000000.npy", altered)
+        assert "images have been altered" in refusal(path, full=True)
 
 
 @pytest.mark.parametrize(

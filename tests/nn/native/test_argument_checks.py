@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from reptile_np.nn.native.networks import NativeNetwork
 from reptile_np.nn.native.shapes import LARGEST
 from reptile_np.nn.ops import NUMPY
 from tests.conftest import tables
+from tests.strategies import convolutions as fitting_convolutions
 
 built = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
 CLASSIFIERS = [omniglot_cnn, finn_omniglot_cnn]
@@ -27,11 +29,16 @@ shapes = st.lists(st.integers(0, 6), min_size=0, max_size=5).map(tuple)
 dtypes = st.sampled_from([np.float32, np.float32, np.float32, np.float64, np.int32, np.complex64, ">f4"])
 
 
-@st.composite
-def odd_arrays(draw, shape=shapes):
-    """Any shape and dtype; maybe read-only, transposed, strided, or at an odd address."""
-    array = np.ones(draw(shape), draw(dtypes))
-    twist = draw(st.sampled_from(["plain", "read-only", "transposed", "strided", "reversed", "odd address"]))
+twists = st.sampled_from(["plain", "read-only", "transposed", "strided", "reversed", "odd address"])
+
+
+def numbers(shape, dtype=np.float32):
+    """0 to 6 in turn: an entry that is read from a wrong place is another number."""
+    return (np.arange(math.prod(shape)) % 7).astype(dtype).reshape(shape)
+
+
+def twisted(array, twist):
+    """The same entries, elsewhere in memory or read-only."""
     if twist == "read-only":
         array.setflags(write=False)
     elif twist == "transposed":
@@ -39,13 +46,19 @@ def odd_arrays(draw, shape=shapes):
     elif twist == "strided" and array.ndim:
         array = np.repeat(array, 2, axis=-1)[..., ::2]
     elif twist == "reversed" and array.ndim:
-        array = array[::-1]
+        array = array[::-1].copy()[::-1]
     elif twist == "odd address":
         raw = np.zeros(array.nbytes + 1, np.uint8)
         odd = raw[1:].view(array.dtype).reshape(array.shape)
         odd[...] = array
         array = odd
     return array
+
+
+@st.composite
+def odd_arrays(draw, shape=shapes):
+    """Any shape and dtype; maybe read-only, transposed, strided, or at an odd address."""
+    return twisted(numbers(draw(shape), draw(dtypes)), draw(twists))
 
 
 def answers(function):
@@ -87,6 +100,16 @@ def test_convolutions_of_anything_end_in_a_value_or_in_an_error(kernels, x, kern
             assert str(actual).startswith(name)
 
 
+@built
+@given(fitting=fitting_convolutions(np.float32), twist=twists)
+def test_convolutions_of_arrays_that_lie_anyhow_in_memory_are_numpy_s(kernels, fitting, twist):
+    lying = replace(
+        fitting, **{name: twisted(getattr(fitting, name), twist) for name in ("x", "kernel", "y_bar")}
+    )
+    for actual, expected in zip(lying.maps(kernels), fitting.maps(NUMPY), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
 IMAGES, KERNEL, OUTPUTS = (2, 6, 7, 3), (3, 2, 3, 4), (2, 3, 4, 4)  # of stride 2, padding ((1, 0), (0, 1))
 EVERY, BY_INPUTS, BY_OUTPUTS = ("", "_input", "_weight"), ("", "_weight"), ("_input", "_weight")
 WRONG = {
@@ -113,10 +136,6 @@ def convolutions(
     table, *, x=IMAGES, kernel=KERNEL, y_bar=OUTPUTS, stride=2, padding=((1, 0), (0, 1)), **more
 ):
     """The three convolutions of distinct numbers, by name."""
-
-    def numbers(shape):
-        return np.arange(math.prod(shape), dtype=np.float32).reshape(shape) % 7
-
     x, kernel, y_bar = map(numbers, (x, kernel, y_bar))
     size, taps = more.get("size", IMAGES[1:3]), more.get("taps", KERNEL[:2])
     return {
