@@ -147,7 +147,7 @@ def test_no_fast_path_is_chosen_by_the_name_of_an_attribute(file):
     assert not attributes & {"__dict__", "__qualname__", "__module__"}
 
 
-def test_only_the_benchmark_experiments_and_the_command_line_know_that_c_exists():
+def test_only_the_benchmark_experiments_and_the_command_line_import_the_kernels():
     using = {room_of(name(file)) for file in FILES if any("nn.native" in used for used in imports(file))}
     assert using == {"nn.native", "bench", "experiments", "cli"}
 
