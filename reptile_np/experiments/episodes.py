@@ -67,7 +67,7 @@ class FewShotEpisodes:
     images_sha256: str | None = None
 
     def check_training(self) -> None:
-        """Refuse more ways than there are training classes, more shots than a class has images, …."""
+        """Refuse tasks that the training classes cannot give, and minibatches that a task cannot fill."""
         tasks, inner = self.preset.tasks, self.preset.inner
         _check_counts(self.train, "training", tasks.ways, tasks.shots, "tasks.shots", tasks.queries)
         if tasks.tail_shots >= tasks.shots:
