@@ -15,7 +15,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -26,14 +26,14 @@ from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY, Ops
 
 __all__ = [
-    "CHUNK",
     "LEAST_ROUNDS",
-    "PAUSE",
+    "ONE_THREAD",
     "PEAK_TRIALS",
-    "WARM_UP",
+    "THREADS",
     "Part",
     "Row",
     "Times",
+    "Turn",
     "Variants",
     "disagreement",
     "measure",
@@ -48,17 +48,25 @@ The data keep clear of kinks (`catalogue`), so rounding is the only difference. 
 in float32 the 70,560 terms of Mini-ImageNet's first β gradient, which nearly cancel, round to 1e-4.
 """
 
-CHUNK = 0.01
-"""Seconds of a contender's turn, at least one call."""
+
+class Turn(NamedTuple):
+    """The seconds of a contender's turn: silence, calls that are not timed, calls that are.
+
+    Of either calls there is at least one.
+    """
+
+    silence: float
+    warm_up: float
+    timed: float
+
+
+ONE_THREAD, THREADS = Turn(0.002, 0.0, 0.01), Turn(0.12, 0.08, 0.04)
+"""Turns with one thread, and with several: after a call, the threads of OpenBLAS look for work for a tenth of
+a second, on cores that the next contender needs (measured: 105 ms); and threads that start after a pause may
+share one core until the system moves one of them."""
 LEAST_ROUNDS = 3
 PEAK_TRIALS = 10
 """Trials of the peak beside each workload; they take 2 ms each."""
-PAUSE = 0.002
-"""Seconds of silence before each turn, in which the previous contender's thread pool falls asleep."""
-WARM_UP = 0.08
-"""Seconds of calls that are not timed, at the start of a turn with several threads (with one: one call).
-OpenBLAS's threads look for work for 2^26 cycles, 30 ms, after their turn, on cores that the next contender
-needs; and threads that start after a pause may share one core until the system moves one of them."""
 
 Variants = Mapping[str, Callable[[Workload], Contender | None]]
 """Variant ↦ its way to do a workload, None if it has none."""
@@ -103,6 +111,7 @@ def measure_all(
     failures: list[str] = []
     peaks: dict[str, float] = {}
     default = choose_ops("auto", threads).name
+    turn = THREADS if threads > 1 else ONE_THREAD
     for workload in Progress(f"bench, threads = {threads}", len(workloads), quiet=quiet).over(workloads):
         reference = _answer(workload.contender(NUMPY, np.float64))
         contenders = {}
@@ -110,11 +119,12 @@ def measure_all(
             contender = make(workload)
             if contender is None:
                 continue
+            time.sleep(turn.silence)  # networks time their threads from the first call on
             if complaint := disagreement(workload, _answer(contender), reference):
                 failures.append(f"{workload.name}, {variant}, {threads} threads: {complaint}")
             else:
                 contenders[variant] = contender
-        times = measure(contenders, seconds / len(workloads), WARM_UP if threads > 1 else 0.0)
+        times = measure(contenders, seconds / len(workloads), turn)
         for isa in _instruction_sets():
             trials = (native.fma_gflops(isa, threads) for _ in range(PEAK_TRIALS))
             peaks[isa] = max(peaks.get(isa, 0.0), *trials)
@@ -152,12 +162,9 @@ def _compared(timed: Sequence[Times], peaks: Mapping[str, float]) -> list[Row]:
 
 
 def measure(
-    contenders: Mapping[str, Contender], seconds: float, warm_up: float = 0.0
+    contenders: Mapping[str, Contender], seconds: float, turn: Turn = ONE_THREAD
 ) -> dict[str, list[float]]:
-    """Return the seconds of each call of each contender, in turns.
-
-    Each turn starts with calls that are not timed: one, or `warm_up` seconds of them.
-    """
+    """Return the seconds of each call of each contender, in turns."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     calls = dict.fromkeys(contenders, 1)
     deadline, rounds = time.perf_counter() + seconds, 0
@@ -166,9 +173,9 @@ def measure(
     try:
         while rounds < LEAST_ROUNDS or time.perf_counter() < deadline:
             for name, contender in contenders.items():
-                time.sleep(PAUSE)
+                time.sleep(turn.silence)
                 contender.reset()
-                warm = time.perf_counter() + warm_up
+                warm = time.perf_counter() + turn.warm_up
                 contender.run()
                 while time.perf_counter() < warm:
                     contender.run()
@@ -176,7 +183,7 @@ def measure(
                     start = time.perf_counter()
                     contender.run()
                     times[name].append(time.perf_counter() - start)
-                calls[name] = min(max(int(CHUNK / min(times[name])), 1), 100)
+                calls[name] = min(max(int(turn.timed / min(times[name])), 1), 100)
             rounds += 1
     finally:
         if gc_was_on:

@@ -1,6 +1,5 @@
 """The benchmark verifies before it times, times in turns, and says what it measured."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -75,18 +74,51 @@ def test_a_small_piece_of_a_gradient_counts_as_much_as_a_large_one():
     assert "dense/bias" in bench.disagreement(workload, off, exact)
 
 
-def test_contenders_take_turns_from_a_fresh_start_with_one_call_that_is_not_timed():
-    log = []
+class Clock:
+    """A clock that goes on only in sleep."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+CALL = 1 / 1024
+"""Seconds of a call."""
+
+
+@pytest.mark.parametrize(
+    ("turn", "not_timed", "timed"),
+    [
+        (bench.ONE_THREAD, 1, 10),
+        (bench.THREADS, 82, 40),
+        (bench.Turn(silence=0.5, warm_up=0.0, timed=0.0), 1, 1),
+    ],
+)
+def test_a_turn_is_silence_calls_that_are_not_timed_and_calls_that_are(monkeypatch, turn, not_timed, timed):
+    clock, log = Clock(), []
+    monkeypatch.setattr(bench, "time", clock)
 
     def contender(name):
         def run():
+            clock.sleep(CALL)
             log.append(name)
-            time.sleep(bench.CHUNK)  # a turn is then one timed call
 
         return Contender(run, read=lambda result: None, reset=lambda: log.append(f"{name} afresh"))
 
-    times = bench.measure({name: contender(name) for name in "ab"}, seconds=0)
-    turns = ["a afresh", "a", "a", "b afresh", "b", "b"]
-    assert log == turns * bench.LEAST_ROUNDS
-    assert [len(calls) for calls in times.values()] == [bench.LEAST_ROUNDS] * 2
-    assert all(call >= bench.CHUNK for calls in times.values() for call in calls)
+    times = bench.measure({name: contender(name) for name in "ab"}, 0.0, turn)
+    rounds = [1] + [timed] * (bench.LEAST_ROUNDS - 1)  # the first call that is timed says how many fit in
+    assert log == [
+        what
+        for calls in rounds
+        for name in "ab"
+        for what in [f"{name} afresh"] + [name] * (not_timed + calls)
+    ]
+    assert [len(values) for values in times.values()] == [sum(rounds)] * 2
+    np.testing.assert_allclose([*times.values()], CALL)
+    calls = 2 * (not_timed * len(rounds) + sum(rounds))
+    assert clock.now == pytest.approx(2 * len(rounds) * turn.silence + calls * CALL)

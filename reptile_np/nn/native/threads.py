@@ -2,21 +2,18 @@
 
 The members of a team meet some twenty times in a training step.  If another process occupies one of the
 cores, all members wait each time for the one that is not running, and two threads are slower than one.  So
-`Pace` times both ways every few hundred calls, and uses the faster one until the next trial.  Results do not
+`Pace` times both ways in a few calls, uses the faster one for many calls, and tries again.  Results do not
 depend on it: they are bitwise identical for any number of threads.
 
-Nothing here locks: counters and deques change atomically.  So a process may be forked while another of its
-threads is inside a native call.
+Nothing here locks, so a process may be forked while another of its threads is inside a native call.
 
 Verified by ``tests/nn/native/test_threads.py``.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,17 +22,20 @@ from statistics import median
 from reptile_np.errors import UsageError
 from reptile_np.machine import cores
 
-__all__ = ["LEAST_WORK", "MOST_THREADS", "PERIOD", "TRIAL", "Pace", "Team", "thread_count"]
+__all__ = ["HOLD", "LEAST_WORK", "LONG", "MOST_THREADS", "TRIAL", "Pace", "Team", "thread_count"]
 
 MOST_THREADS = 64
 LEAST_WORK = 30_000_000
 """Multiply-adds of a call, below which waking a second thread may cost as much time as it saves; they take
 half a millisecond on Zen 4, a fifth of one on Zen 5."""
 TRIAL = 5
-"""Calls in each half of a trial; the medians of the two halves are compared, because some calls meet cold
-caches."""
-PERIOD = 256
-"""Calls from the start of one trial to the start of the next."""
+"""The most calls in each half of a trial; the medians of the halves are compared, because some calls meet
+cold caches."""
+LONG = 0.01
+"""Seconds after which half of a trial has enough calls; in them a cold cache is of no importance."""
+HOLD = 40
+"""Calls for which a decision holds, for each call of its trial.  So a trial costs the same part of the time
+whether calls are short or long: 1 % if two threads are twice as fast as one."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,14 @@ class Team:
 class Pace:
     """Chooses one thread or all of them for one kind of call, by timing both.
 
-    Calls from several Python threads may share it.
+    Calls from several Python threads may share it; then some more calls than `TRIAL` may be in a trial.
     """
 
     def __init__(self, team: Team, clock: Callable[[], float] = time.perf_counter) -> None:
         self._team, self._clock = team, clock
-        self._calls = itertools.count()
-        self._together: deque[float] = deque(maxlen=TRIAL)  # seconds per unit of work, of the last trial
-        self._alone: deque[float] = deque(maxlen=TRIAL)
+        self._together, self._alone = _Half(), _Half()
         self._team_pays = True
+        self._calls_left = 0  # until the next trial
 
     @contextmanager
     def members(self, work: int) -> Iterator[int]:
@@ -81,21 +80,50 @@ class Pace:
         if threads == 1 or not self._team.trials:
             yield threads
             return
-        turn = next(self._calls) % PERIOD
-        if turn >= 2 * TRIAL:
-            if turn == 2 * TRIAL:
-                self._decide()
+        if self._calls_left > 0:
+            self._calls_left -= 1
             yield threads if self._team_pays else 1
             return
-        costs = self._together if turn < TRIAL else self._alone
+        together, alone = self._together, self._alone
+        half = alone if together.complete else together
         begin = self._clock()
-        yield threads if turn < TRIAL else 1
-        costs.append((self._clock() - begin) / work)
+        yield threads if half is together else 1
+        half.add(self._clock() - begin, work)
+        if together.complete and alone.complete:
+            self._decide(together, alone)
 
-    def _decide(self) -> None:
-        together, alone = list(self._together), list(self._alone)  # other threads may still append
-        if together and alone:
-            self._team_pays = median(together) <= median(alone)
+    def _decide(self, together: _Half, alone: _Half) -> None:
+        self._team_pays = together.cost <= alone.cost
+        self._calls_left = HOLD * (together.calls + alone.calls)
+        self._together, self._alone = _Half(), _Half()
+
+
+class _Half:
+    """The calls of a trial that used the same number of threads."""
+
+    def __init__(self) -> None:
+        self._costs: list[float] = []  # seconds per unit of work
+        self._seconds = 0.0
+
+    def add(self, seconds: float, work: int) -> None:
+        """Add a call."""
+        self._costs.append(seconds / work)
+        self._seconds += seconds
+
+    @property
+    def complete(self) -> bool:
+        """Whether no more calls are needed."""
+        return len(self._costs) >= TRIAL or self._seconds >= LONG
+
+    @property
+    def calls(self) -> int:
+        """Return the number of calls."""
+        return len(self._costs)
+
+    @property
+    def cost(self) -> float:
+        """Return the median of the seconds per unit of work."""
+        return median(self._costs)
 
 
 def thread_count(threads: int | None) -> int:

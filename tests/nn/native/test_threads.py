@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.nn import native
-from reptile_np.nn.native.threads import PERIOD, TRIAL, Pace, Team
+from reptile_np.nn.native.threads import HOLD, LONG, TRIAL, Pace, Team
 
-costs = st.floats(1e-3, 1e3)
-works = st.lists(st.integers(1, 10**9), min_size=1, max_size=5)
+works = st.lists(st.integers(1, 10**3), min_size=1, max_size=5)
+short = st.floats(1e-9, LONG / 1e5)
+"""Seconds of a unit of work: five calls take less than `LONG`, also if they are ten times slower."""
 THREE = Team(3, least_work=0)
+PERIOD = 2 * TRIAL * (1 + HOLD)
+"""Short calls from the start of one trial to the start of the next."""
 
 
 class Clock:
@@ -35,7 +38,7 @@ def run(pace, clock, calls, works, alone, together):
     return shares
 
 
-@given(works=works, alone=costs, ratio=st.one_of(st.floats(0.1, 0.9), st.floats(1.1, 10)))
+@given(works=works, alone=short, ratio=st.one_of(st.floats(0.1, 0.9), st.floats(1.1, 10)))
 def test_after_a_trial_of_both_the_faster_way_is_kept(works, alone, ratio):
     pace, clock = Pace(THREE, clock := Clock()), clock
     shares = run(pace, clock, 2 * PERIOD, works, alone, alone * ratio)
@@ -44,14 +47,37 @@ def test_after_a_trial_of_both_the_faster_way_is_kept(works, alone, ratio):
     assert shares == 2 * (trial + [faster] * (PERIOD - 2 * TRIAL))
 
 
+@given(together=st.floats(2 * LONG, 1e3), alone=st.floats(2 * LONG, 1e3))
+def test_one_long_call_of_each_is_a_trial(together, alone):
+    pace = Pace(THREE, clock := Clock())
+    shares = run(pace, clock, 4 + 2 * HOLD, [1], alone, together)
+    assert shares == [3, 1] + [3 if together <= alone else 1] * 2 * HOLD + [3, 1]
+
+
+@given(seconds=st.floats(LONG / 8, LONG))
+def test_half_of_a_trial_ends_after_five_calls_or_ten_milliseconds(seconds):
+    pace = Pace(THREE, clock := Clock())
+    shares = run(pace, clock, 2 * TRIAL + HOLD, [1], seconds, seconds)
+    calls = next(i for i, threads in enumerate(shares) if threads == 1)
+    assert calls == TRIAL or (calls - 1) * seconds < LONG <= calls * seconds * (1 + 1e-9)
+
+
 @given(works=works, calls=st.integers(0, PERIOD))
 def test_a_core_that_is_taken_or_given_back_is_noticed_within_a_period(works, calls):
     pace = Pace(THREE, clock := Clock())
-    run(pace, clock, calls, works, alone=1.6, together=1.0)
-    for together, faster in ((4.0, 1), (1.0, 3)):
-        run(pace, clock, PERIOD + 2 * TRIAL, works, alone=1.6, together=together)
-        shares = run(pace, clock, PERIOD, works, alone=1.6, together=together)
+    run(pace, clock, calls, works, alone=1.6e-8, together=1e-8)
+    for together, faster in ((4e-8, 1), (1e-8, 3)):
+        run(pace, clock, PERIOD + 2 * TRIAL, works, alone=1.6e-8, together=together)
+        shares = run(pace, clock, PERIOD, works, alone=1.6e-8, together=together)
         assert PERIOD - shares.count(faster) <= TRIAL
+
+
+def test_a_call_that_failed_is_no_measurement():
+    pace = Pace(THREE, clock := Clock())
+    for _ in range(TRIAL):
+        with pytest.raises(MemoryError), pace.members(1):
+            raise MemoryError
+    assert run(pace, clock, 2 * TRIAL, [1], 1e-8, 1e-8) == [3] * TRIAL + [1] * TRIAL
 
 
 @given(calls=st.integers(1, 3 * PERIOD))
@@ -62,16 +88,18 @@ def test_one_thread_is_one_thread(calls):
                 assert threads == 1
 
 
-@given(order=st.permutations(range(2 * TRIAL)), later=st.integers(1, 9))
-def test_calls_of_several_threads_may_end_in_any_order(order, later):
+@given(order=st.permutations(range(3 * TRIAL)), ratio=st.sampled_from((0.5, 2.0)))
+def test_calls_of_several_threads_may_end_in_any_order(order, ratio):
     pace = Pace(THREE, clock := Clock())
     calls = [pace.members(1) for _ in order]
-    shares = [call.__enter__() for call in calls]
+    assert [call.__enter__() for call in calls] == [3] * len(calls)  # none has ended yet
     for i in order:
-        clock.now += 1.0
+        clock.now += 1e-6
         calls[i].__exit__(None, None, None)
-    assert shares == [3] * TRIAL + [1] * TRIAL
-    assert len(set(run(pace, clock, later, [1], 1.0, 1.0))) == 1
+    middle = (len(calls) + 1) / 2 * 1e-6  # the median of 1, 2, ..., in microseconds
+    shares = run(pace, clock, PERIOD, [1], alone=ratio * middle, together=middle)
+    assert shares[:TRIAL] == [1] * TRIAL
+    assert set(shares[TRIAL:]) == {3 if ratio > 1 else 1}
 
 
 def test_a_team_without_trials_is_always_all_of_its_threads():
