@@ -33,7 +33,7 @@ from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.meta.inner_loop import Array
 from reptile_np.meta.meta_gradients import maml
-from reptile_np.meta.training import meta_train
+from reptile_np.meta.training import Step, meta_train
 from reptile_np.nn.native.calls import NetworkCalls
 
 CALLS = ("loss_and_grad", "hvp", "update")
@@ -56,11 +56,11 @@ def experiment(network: Any, steps: int, tasks: int, threads: int) -> Experiment
     )
 
 
-def one_step(made: Experiment, executor: Executor | None) -> Array:
+def one_step(made: Experiment, start: Step, executor: Executor | None = None) -> Array:
     """Take one outer step with the experiment's kernels, whatever `Experiment.task_threads` says."""
     steps = meta_train(
         made.model,
-        made.start(),
+        start,
         made.episodes.training,
         meta_gradient=maml(made.model, made.inner),
         inner=made.inner,
@@ -76,14 +76,15 @@ def one_step(made: Experiment, executor: Executor | None) -> Array:
 def least_times(alone: Experiment, shared: Experiment, seconds: float) -> dict[str, float]:
     """Return the least seconds of an outer step, for each way."""
     with ThreadPoolExecutor(shared.task_threads) as many, ThreadPoolExecutor(1) as single:
+        start = alone.start()
         ways: dict[str, Callable[[], Array]] = {
-            "one core": lambda: one_step(alone, None),
-            "tasks in threads": lambda: one_step(alone, many),
-            "kernel threads": lambda: one_step(shared, None),
-            "executor alone": lambda: one_step(alone, single),
+            "one core": lambda: one_step(alone, start),
+            "tasks in threads": lambda: one_step(alone, start, many),
+            "kernel threads": lambda: one_step(shared, start),
+            "executor alone": lambda: one_step(alone, start, single),
         }
-        expected, least = one_step(alone, None), dict.fromkeys(ways, float("inf"))
-        assert (next(shared.outer_steps(shared.start())).phi == expected).all(), "train: other parameters"
+        expected, least = one_step(alone, start), dict.fromkeys(ways, float("inf"))
+        assert (next(shared.outer_steps(start)).phi == expected).all(), "train: other parameters"
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for name, way in ways.items():
@@ -98,11 +99,12 @@ def least_times(alone: Experiment, shared: Experiment, seconds: float) -> dict[s
 def median_alone(network: Any, steps: int, tasks: int, seconds: float) -> float:
     """Return the median seconds of an outer step on one core."""
     made, times = experiment(network, steps, tasks, 1), []
-    one_step(made, None)
+    start = made.start()
+    one_step(made, start)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         begin = time.perf_counter()
-        one_step(made, None)
+        one_step(made, start)
         times.append(time.perf_counter() - begin)
     return median(times)
 
@@ -131,13 +133,13 @@ def python_share(made: Experiment) -> float:
         return call
 
     originals = {name: getattr(NetworkCalls, name) for name in CALLS}
-    shares = []
+    shares, start = [], made.start()
     try:
         for name, method in originals.items():
             setattr(NetworkCalls, name, timed(method))
         for _ in range(10):
             inside, begin = 0.0, time.perf_counter()
-            one_step(made, None)
+            one_step(made, start)
             shares.append(1 - inside / (time.perf_counter() - begin))
     finally:
         for name, method in originals.items():

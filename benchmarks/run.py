@@ -4,7 +4,7 @@
     python benchmarks/run.py --table benchmarks/results/NAME.json
 
 The first measures everything twice, as installed and with environment settings that make NumPy faster
-(README.md says which), writes results/NAME.json and prints the tables.  The second prints the table of
+(speed.md says which), writes results/NAME.json and prints the tables.  The second prints the table of
 ratios of a record.  Verified by ``tests/bench/test_runner.py``.
 """
 

@@ -39,6 +39,7 @@ Batch = Any
 """Whatever the model's loss takes; the networks of `reptile_np.nn` take (x, y)."""
 Keep = Literal["ends", "sqrt", "all", "hessians"]
 """What a trajectory keeps, each more than the one before; `adapt` says what."""
+_KEEPS = get_args(Keep)
 
 
 class Differentiable(Protocol):
@@ -155,7 +156,7 @@ def adapt(
     UsageError
         If there is no minibatch, or `keep` is none of the four.
     """
-    if keep not in get_args(Keep):
+    if keep not in _KEEPS:
         raise UsageError(f'keep is {keep!r}; give "ends", "sqrt", "all" or "hessians"')
     if len(batches) == 0:
         raise UsageError("adapt needs at least one minibatch")
