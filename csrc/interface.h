@@ -4,9 +4,9 @@
    functions per instruction set; all tables have the same signatures and the same meaning; rk_dispatch finds one by name.
 
    What the caller guarantees (Python checks it, the kernels do not): arrays are C-contiguous float32 (labels int32), the
-   shapes are those of the arrays, every offset inside an array fits in int32, labels lie in 0..ways-1, outputs do not overlap inputs.
+   shapes are those of the arrays, labels lie in 0..ways-1, outputs do not overlap inputs.
    Kernels never allocate: `memory` belongs to the caller, is 64-byte aligned, has the size that the matching *_size
-   function returns, and is used by one call at a time.
+   function returns, and is used by one call at a time.  A size of 0 means that an offset does not fit in int32: do not call then.
    `threads` >= 1; results are bitwise identical for any number.
    An infinite input may give NaN in its neighbourhood: sums are formed in other orders, and with the padding's zeros.
 

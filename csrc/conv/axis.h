@@ -51,8 +51,9 @@ INLINE reach_t reach(const axis_t *a, int32_t d)
 }
 
 /* The destination after d that may belong to d's class, and the one before; possibly outside 0..n-1.
-   first rises with d in each phase, so the members of a class are neighbours in their phase; only the phases without taps
-   make one class together. */
+   In the input adjoint, destinations that differ by a multiple of the stride read the same kernel taps: they are one phase.  In
+   each phase `first` rises with d, so the members of a class are neighbours in their phase.  Phases beyond the kernel have no taps;
+   all their destinations are one class. */
 INLINE int32_t neighbour(const axis_t *a, int32_t d, int32_t direction)
 {
     if (!a->adjoint) return d + direction;

@@ -41,8 +41,8 @@ LOCAL int32_t products_from(const axis_t *a, int32_t d)
     return count;
 }
 
-/* The first tile's first output: one with which the taps' period begins, at the image's border or half a tile outside it,
-   whichever needs fewer products. */
+/* The first tile's first output: at the image's border, or half a tile outside it, whichever needs fewer products.  (The adjoint of
+   stride 2 reads other taps at every second output; its first tile begins where this alternation begins.) */
 LOCAL int32_t first_tile(const axis_t *a)
 {
     const int32_t d = scheme_of(a) == STRIDE_2_ADJOINT ? -(a->pad % 2) : 0, outside = d - TRANSFORMS[scheme_of(a)].outputs / 2;

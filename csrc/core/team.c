@@ -13,11 +13,13 @@
 #ifdef RK_THREADS
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 
 enum {
     STACK = 4 << 20, /* bytes: kernels use up to 0.46 MB, thread-local variables of all libraries come on top */
-    SPINS = 2000,    /* at a barrier: 20 to 100 microseconds */
-    JOB_SPINS = 10 * SPINS /* for the next job: 0.5 ms on Zen 5; Python samples a meta-batch's next task in half of that */
+    SPINS = 2000,           /* 20 to 100 microseconds: at a barrier, and for the next job if it is not expected soon */
+    JOB_SPINS = 10 * SPINS, /* 0.5 ms on Zen 5: for the next job if it is expected soon */
+    SOON = 500000           /* nanoseconds; between two tasks of a meta-batch Python needs half of that */
 };
 
 typedef struct helper {
@@ -38,6 +40,7 @@ typedef struct helper {
 static helper_t helpers[4 * RK_MAX_THREADS]; /* all that there may be at once; a call that finds too few has a smaller team */
 static helper_t *idle, *unused;              /* started and waiting; not started */
 static int prepared;
+static atomic_int at_work; /* calls that have more than one member */
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void pause_briefly(void)
@@ -92,15 +95,29 @@ static void give(helper_t *h, body_t *body, void *task, team_t team)
     rk_ring(&h->bell);
 }
 
+static int64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* A job that came soon after the last one is probably followed by another: a program then calls in a loop.  Other calls that are at
+   work may need this core. */
 static void *help(void *argument)
 {
     helper_t *h = argument;
-    for (int job = 0, spins = SPINS;; job++) {
-        rk_wait_while(&h->given, job, spins, &h->bell);
+    int spins = SPINS;
+    for (unsigned job = 0;; job++) {
+        const int64_t begin = nanoseconds();
+        rk_wait_while(&h->given, (int)job, spins, &h->bell);
         if (!h->body) return NULL;
-        spins = h->team.shared->spins ? JOB_SPINS : 0;
+        const shared_t *shared = h->team.shared;
+        const int alone = atomic_load_explicit(&at_work, memory_order_relaxed) == 1;
+        spins = shared->spins && alone && nanoseconds() - begin < SOON ? JOB_SPINS : shared->spins;
+        fesetenv(&shared->environment);
         h->body(h->task, &h->team);
-        atomic_store(&h->done, job + 1); /* from here on the shared memory may be gone */
+        atomic_store(&h->done, (int)(job + 1)); /* from here on the shared memory may be gone */
         rk_ring(&h->done_bell);
     }
 }
@@ -190,6 +207,7 @@ static void after_fork_in_parent(void) { pthread_mutex_unlock(&list_lock); }
 static void after_fork_in_child(void)
 {
     all_unused();
+    atomic_store(&at_work, 0); /* the calls of the parent's other threads do not exist here */
     pthread_mutex_init(&list_lock, NULL);
 }
 
@@ -221,8 +239,8 @@ static int take_helpers(int wanted, helper_t **taken)
 static void put_back(helper_t *taken, int spins)
 {
     for (helper_t *h = taken; h; h = h->next) {
-        const int before = atomic_load_explicit(&h->given, memory_order_relaxed) - 1;
-        rk_wait_while(&h->done, before, spins, &h->done_bell);
+        const unsigned before = (unsigned)atomic_load_explicit(&h->given, memory_order_relaxed) - 1;
+        rk_wait_while(&h->done, (int)before, spins, &h->done_bell);
     }
     pthread_mutex_lock(&list_lock);
     for (helper_t *h; (h = pop(&taken));) push(&idle, h);
@@ -240,6 +258,8 @@ void rk_team_run(int threads, body_t *body, void *task)
         return;
     }
     bell_init(&shared.bell);
+    fegetenv(&shared.environment);
+    atomic_fetch_add_explicit(&at_work, 1, memory_order_relaxed);
 #ifdef __linux__
     cpu_set_t cores;
     const int known = sched_getaffinity(0, sizeof cores, &cores) == 0;
@@ -254,6 +274,7 @@ void rk_team_run(int threads, body_t *body, void *task)
     }
     body(task, &team);
     put_back(taken, shared.spins);
+    atomic_fetch_sub_explicit(&at_work, 1, memory_order_relaxed);
     bell_destroy(&shared.bell);
 }
 #else

@@ -6,7 +6,8 @@
    results are bitwise identical for any number of members.
 
    The calling thread is a member; the others are helpers, threads that are started once, wait between calls, and are shared by
-   all calls of the process (team.c).  A waiting thread spins for some tens of microseconds and then sleeps.  */
+   all calls of the process (team.c).  A waiting thread spins for some tens of microseconds and then sleeps; a helper that waits for
+   a call may spin for half a millisecond.  */
 
 #ifndef RK_TEAM_H
 #define RK_TEAM_H
@@ -18,6 +19,7 @@
 
 #if !defined(_WIN32)
 #define RK_THREADS 1
+#include <fenv.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -40,6 +42,7 @@ typedef struct {
     int members;
 #ifdef RK_THREADS
     int spins;                       /* how often a waiting member looks before it sleeps */
+    fenv_t environment;              /* the caller's floating-point environment: helpers round as it does */
     _Alignas(64) atomic_int waiting; /* members at the barrier */
     _Alignas(64) atomic_int phase;
     bell_t bell;                     /* for a new phase */

@@ -18,18 +18,18 @@ enum {
     BAND_RUNS = 8         /* rows of the kernel at most */
 };
 
-INLINE int32_t band_width(const conv_t *c) { return (c->x.n - 1) * c->x.stride + c->x.taps; } /* in pixels, with padding */
+INLINE int64_t band_width(const conv_t *c) { return (int64_t)(c->x.n - 1) * c->x.stride + c->x.taps; } /* in pixels, with padding */
 
-/* Whether a first block is computed band by band: its bands are small, its windows begin in the corner of the image, and every
-   line is in a window. */
+/* Whether a first block is computed band by band: its bands are small and not padding alone, its windows begin in the corner of the
+   image, and every line is in a window. */
 LOCAL int banded(const block_t *k)
 {
     const conv_t *c = &k->conv;
-    const int32_t lines = (k->shape.pool - 1) * c->y.stride + c->y.taps;
+    const int64_t lines = (int64_t)(k->shape.pool - 1) * c->y.stride + c->y.taps;
     return pools(k) && !c->winograd && c->splits && !k->shape.pool_top && !k->shape.pool_left && c->y.taps <= BAND_RUNS &&
            k->shape.pool_height * k->shape.pool >= k->shape.conv.out_height &&
            (int64_t)k->shape.pool * c->x.n <= BAND_POSITIONS && (int64_t)k->shape.pool * c->x.n * k->channels <= BAND_Z &&
-           (int64_t)lines * band_width(c) * c->in <= BAND_X;
+           c->x.pad <= band_width(c) && band_width(c) <= BAND_X && lines <= BAND_X && lines * band_width(c) * c->in <= BAND_X;
 }
 
 /* The inputs of a band: in (lines, band_width, channels), zeros in the padding; base: the first input of each position; and the
@@ -39,7 +39,7 @@ typedef struct { float in[BAND_X]; int32_t base[BAND_POSITIONS], to[BAND_POSITIO
 LOCAL void band_layout(const block_t *k, band_inputs_t *to)
 {
     const conv_t *c = &k->conv;
-    const int32_t in = c->in, pitch = band_width(c) * in, width = c->x.n;
+    const int32_t in = c->in, pitch = (int32_t)band_width(c) * in, width = c->x.n;
     for (int32_t i = 0; i < k->shape.pool * width; i++) {
         to->base[i] = i / width * c->y.stride * pitch + i % width * c->x.stride * in;
         to->to[i] = i * k->channels;
@@ -50,7 +50,7 @@ LOCAL void band_layout(const block_t *k, band_inputs_t *to)
 LOCAL void band_inputs(const block_t *k, band_t b, const float *x, band_inputs_t *to)
 {
     const conv_t *c = &k->conv;
-    const int32_t in = c->in, pitch = band_width(c) * in, lines = b.positions / c->x.n;
+    const int32_t in = c->in, pitch = (int32_t)band_width(c) * in, lines = b.positions / c->x.n;
     const int32_t left = c->x.pad * in, copied = min_i(c->x.sources * in, pitch - left);
     x += (ptrdiff_t)b.image * c->y.sources * c->x.sources * in;
     for (int32_t i = 0; i < (lines - 1) * c->y.stride + c->y.taps; i++) {

@@ -10,7 +10,7 @@
 typedef struct { ptrdiff_t first; int32_t rows, cols, index, line, step, pitch; } window_t;
 
 /* The window of pooled row `row`.  With `rest` the last window of a line also has the pixels to its right, and the windows of the
-   last line those below them, if they are in no window.  Their indices, up to column 2 pool - 2, are no window's. */
+   last line those below them, if they are in no window.  Such pixels get indices that no pixel of a window has. */
 INLINE window_t window_of(const block_t *k, int32_t row, const int rest)
 {
     const rk_block *s = &k->shape;

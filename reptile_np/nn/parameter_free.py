@@ -116,7 +116,10 @@ class Relu(LocallyLinear):
 
 @dataclass(frozen=True, kw_only=True)
 class MaxPool(Windowed, LocallyLinear):
-    """The maximum of each window; padding never counts; of equal entries the first (row, column) counts."""
+    """The maximum of each window; padding never counts; of equal entries the first (row, column) counts.
+
+    A NaN counts only if it is the first entry of its window: no number is larger than it, nor it than any.
+    """
 
     size: int = 2
     stride: int = 2

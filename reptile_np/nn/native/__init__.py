@@ -6,7 +6,8 @@ module), ``threads``, ``memory``, ``vector_pool``, ``shapes``, ``maps`` (single 
 
 Single convolutions are exact on small integers; the layers of a whole network are not, if large stride-1 maps
 go by Winograd tiles of 4 × 4 outputs: their rounding is bounded.  A thread that calls the kernels needs 1 MB
-of stack; Python's threads have more unless `threading.stack_size` says otherwise.
+of stack.  Python's threads have more, unless `threading.stack_size` says otherwise or the C library is musl
+(Alpine Linux): there, set ``threading.stack_size(1 << 20)`` before threads that call the kernels are started.
 
 Verified by ``tests/nn/native/``.
 """

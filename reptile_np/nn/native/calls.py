@@ -1,9 +1,10 @@
 """Calls of the C functions for one network, and the memory that they work in.
 
 A network is planned once per batch size: the inputs of every position of every convolution are worked out
-then, and all work arrays are cut from one block.  After that a call allocates nothing but its result.  A plan
-is used by one call at a time, so a model may be used from several Python threads.  Nothing here locks (list
-and dict operations are atomic), so a process may be forked while another of its threads is inside a call.
+then, and all work arrays are cut from one block. After that C allocates nothing, and Python only vectors of
+the size of φ, which are used again. A plan is used by one call at a time, so a model may be used from
+several Python threads. Nothing here locks (list and dict operations are atomic), so a process may be forked
+while another of its threads is inside a call.
 
 Verified by ``tests/nn/native/test_networks.py``.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array
 from reptile_np.nn.native.extension import entries_of, ffi
 from reptile_np.nn.native.maps import Kernels
@@ -25,7 +27,7 @@ from reptile_np.nn.native.shapes import LARGEST, Shape
 from reptile_np.nn.native.threads import Pace
 from reptile_np.nn.native.vector_pool import MAPPED, VectorPool
 
-__all__ = ["IDLE_PLANS", "NetworkCalls", "floats", "pointer"]
+__all__ = ["IDLE_PLANS", "NetworkCalls", "floats", "pointer", "too_large"]
 
 IDLE_PLANS = 4
 """How many plans not in use a network keeps: those used last."""
@@ -133,7 +135,7 @@ class NetworkCalls:
         """
         pool = self._saved.pop(batch, None)
         if pool is None:
-            size = self.entries.saved_size(self.struct, batch)
+            size = _checked(self.entries.saved_size(self.struct, batch), batch)
             pool = VectorPool(lambda: aligned_bytes(size).view(np.float32))
         self._saved[batch] = pool  # the newest last
         for old in list(self._saved)[:-IDLE_PLANS]:
@@ -166,9 +168,21 @@ class NetworkCalls:
         return None
 
     def _new_plan(self, key: tuple[int, bool]) -> _Plan:
-        block = aligned_bytes(self.entries.plan_size(self.struct, *key))
+        block = aligned_bytes(_checked(self.entries.plan_size(self.struct, *key), key[0]))
         self.entries.plan(self.struct, *key, pointer(block))
         return _Plan(key, block)
+
+
+def _checked(size: int, batch: int) -> int:
+    """Return the bytes that C asks for, which are 0 if an offset would not fit in 32 bits."""
+    if size == 0:
+        raise UsageError(too_large(batch))
+    return size
+
+
+def too_large(batch: int) -> str:
+    """Return why a minibatch of that size cannot be computed."""
+    return f"a minibatch of {batch} is too large for 32-bit kernels; use smaller ones, or NumPy ops"
 
 
 def pointer(array: Array) -> Any:

@@ -100,9 +100,12 @@ class Kernels:
 
     def _call(self, entry: Any, shape: Conv, batch: int, a: Array, b: Array, out: Array) -> None:
         """Run one convolution entry on checked arrays."""
-        a, b = contiguous(a, np.float32), contiguous(b, np.float32)
         struct = ffi.new("rk_conv *", shape._asdict())
-        memory = ffi.from_buffer(self._workspace.take(self.table.conv_size(struct, batch)))
+        size = self.table.conv_size(struct, batch)
+        if size == 0:
+            raise UsageError(f"convolution: {batch} images are too large for 32-bit kernels; use NumPy ops")
+        a, b = contiguous(a, np.float32), contiguous(b, np.float32)
+        memory = ffi.from_buffer(self._workspace.take(size))
         threads = self.team.members(batch * shape.multiply_adds)
         floats = [ffi.from_buffer("float[]", array) for array in (a, b, out)]
         entry(struct, batch, *floats, memory, threads)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -30,7 +29,7 @@ from reptile_np.meta.inner_loop import (
 from reptile_np.nn.faces import Layer
 from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy
 from reptile_np.nn.models import Model
-from reptile_np.nn.native.calls import NetworkCalls
+from reptile_np.nn.native.calls import NetworkCalls, too_large
 from reptile_np.nn.native.extension import available
 from reptile_np.nn.native.maps import Kernels
 from reptile_np.nn.native.matching import NotMatched, match
@@ -54,6 +53,8 @@ class NativeNetwork(Model):
     UsageError
         If C cannot compute this network; use `Model.with_ops`, which then returns a `Model`.
     """
+
+    _made: list[NetworkCalls] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,10 +141,16 @@ class NativeNetwork(Model):
         end = self._calls.update(step.struct, self._vector("phi", phi), self._vector("grad", grad))
         return end, step.state
 
-    @cached_property
+    @property
     def _calls(self) -> NetworkCalls:
-        assert isinstance(self.ops, NativeOps)
-        return NetworkCalls(self.ops.kernels, match(self))
+        """Return the C functions for this network, made once.
+
+        (`functools.cached_property` locks in Python 3.11: a process forked meanwhile would wait for ever.)
+        """
+        if not self._made:
+            assert isinstance(self.ops, NativeOps)
+            self._made.append(NetworkCalls(self.ops.kernels, match(self)))
+        return self._made[0]  # of those that several threads made at the same time
 
     def _vector(self, name: str, value: Array) -> Array:
         want = self._calls.parameters
@@ -154,9 +161,7 @@ class NativeNetwork(Model):
     def _inputs(self, x: Array) -> Array:
         x = checked_inputs(x, self.input_shape, SINGLE)
         if len(x) > self._calls.most_examples:
-            raise UsageError(
-                f"a minibatch of {len(x)} is too large for 32-bit kernels; use smaller ones, or NumPy ops"
-            )
+            raise UsageError(too_large(len(x)))
         return contiguous(x, SINGLE)
 
     def _batch(self, batch: Batch) -> tuple[Array, Array]:

@@ -1,6 +1,7 @@
 """The shapes that kernels are given, field by field as in ``csrc/interface.h``, and their limits.
 
-Every limit is checked here, in Python's integers, before C sees a shape.
+These limits are checked in Python's integers before C sees a shape. C then says whether all offsets fit,
+with the padding of its instruction set: the memory that it asks for is 0 bytes if they do not.
 
 Verified by ``tests/nn/native/test_argument_checks.py`` and ``test_matching.py``.
 """

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median
+from statistics import median_low
 
 from reptile_np.errors import UsageError
 from reptile_np.machine import cores
@@ -28,14 +28,14 @@ MOST_THREADS = 64
 LEAST_WORK = 30_000_000
 """Multiply-adds of a call, below which waking a second thread may cost as much time as it saves; they take
 half a millisecond on Zen 4, a fifth of one on Zen 5."""
-TRIAL = 5
-"""The most calls in each half of a trial; the medians of the halves are compared, because some calls meet
-cold caches."""
-LONG = 0.01
-"""Seconds after which half of a trial has enough calls; in them a cold cache is of no importance."""
+TRIAL, LONG = 5, 0.01
+"""One half of a trial uses all threads, the other half one.  Each half ends after five calls, or after ten
+milliseconds if it then has two calls.  The medians of the halves are compared (of an even number the smaller
+of the two in the middle), because a call that meets cold caches or new memory may take several times as long.
+"""
 HOLD = 40
-"""Calls for which a decision holds, for each call of its trial.  So a trial costs the same part of the time
-whether calls are short or long: 1 % if two threads are twice as fast as one."""
+"""A trial of n calls decides for the next 40 n calls.  So trials cost the same part of the time whether calls
+are short or long: 1 % if two threads are twice as fast as one."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Team:
 class Pace:
     """Chooses one thread or all of them for one kind of call, by timing both.
 
-    Calls from several Python threads may share it; then some more calls than `TRIAL` may be in a trial.
+    Calls from several Python threads may share it; a half of a trial may then have some more calls.
     """
 
     def __init__(self, team: Team, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -89,7 +89,7 @@ class Pace:
         begin = self._clock()
         yield threads if half is together else 1
         half.add(self._clock() - begin, work)
-        if together.complete and alone.complete:
+        if together.complete and alone.complete and together is self._together:  # else it was decided before
             self._decide(together, alone)
 
     def _decide(self, together: _Half, alone: _Half) -> None:
@@ -113,7 +113,7 @@ class _Half:
     @property
     def complete(self) -> bool:
         """Whether no more calls are needed."""
-        return len(self._costs) >= TRIAL or self._seconds >= LONG
+        return len(self._costs) >= TRIAL or (len(self._costs) >= 2 and self._seconds >= LONG)
 
     @property
     def calls(self) -> int:
@@ -122,8 +122,8 @@ class _Half:
 
     @property
     def cost(self) -> float:
-        """Return the median of the seconds per unit of work."""
-        return median(self._costs)
+        """Return the median of the seconds per unit of work; of an even number the smaller middle one."""
+        return median_low(self._costs)
 
 
 def thread_count(threads: int | None) -> int:

@@ -13,11 +13,16 @@ from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn import native
-from reptile_np.nn.models import finn_omniglot_cnn, omniglot_cnn, sine_mlp
+from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
+from reptile_np.nn.losses import SoftmaxCrossEntropy
+from reptile_np.nn.models import Model, finn_omniglot_cnn, omniglot_cnn, sine_mlp
+from reptile_np.nn.native.extension import ffi
+from reptile_np.nn.native.maps import _checked
 from reptile_np.nn.native.matching import match
 from reptile_np.nn.native.networks import NativeNetwork
 from reptile_np.nn.native.shapes import LARGEST
 from reptile_np.nn.ops import NUMPY
+from reptile_np.nn.parameter_free import Flatten, Relu
 from tests.conftest import tables
 from tests.strategies import convolutions as fitting_convolutions
 
@@ -299,3 +304,41 @@ def test_a_minibatch_too_large_for_32_bits_is_refused_before_anything_is_allocat
             call()
     assert tracemalloc.get_traced_memory()[1] < 10 * y.nbytes
     tracemalloc.stop()
+
+
+TOO_LARGE = "too large for 32-bit kernels; use"
+
+
+@built
+@pytest.mark.parametrize("call", ["predict", "loss_and_grad", "linearize", "hvp"])
+@pytest.mark.parametrize("name", native.available())
+def test_a_minibatch_whose_padded_images_pass_32_bits_is_refused(name, call):
+    """One channel is stored as up to 33 here, which Python's own limit does not count: C used to crash."""
+    layers = (
+        Conv2d(size=8, stride=8, padding="VALID", filters=16, before_batch_norm=True),
+        BatchNorm(),
+        Relu(),
+        Flatten(),
+        Dense(5),
+    )
+    model = Model(layers, (64, 64, 1), SoftmaxCrossEntropy("sum")).with_ops(native.load(name))
+    phi, examples = np.zeros(model.layout.size, np.float32), 70_000
+    x, y = np.zeros((examples, 64, 64, 1), np.float32), np.zeros(examples, np.int32)  # never touched
+    arguments = {"predict": (phi, x), "hvp": (phi, (x, y), phi)}.get(call, (phi, (x, y)))
+    with pytest.raises(
+        UsageError, match=f"a minibatch of {examples} is {TOO_LARGE} smaller ones, or NumPy ops"
+    ):
+        getattr(model, call)(*arguments)
+
+
+@built
+@pytest.mark.parametrize("name", native.available())
+def test_a_convolution_whose_offsets_pass_32_bits_is_refused_or_has_memory(name):
+    images = 2**24  # the largest number of 1 x 1 images with 32 channels that Python accepts
+    x = np.broadcast_to(np.zeros(1, np.float32), (images, 1, 1, 32))
+    kernel, window = np.zeros((1, 1, 32, 1), np.float32), (1, ((0, 0), (0, 0)))
+    kernels = native.load(name).kernels
+    shape = _checked("conv2d", images, x.shape[1:], kernel.shape, *window)
+    if kernels.table.conv_size(ffi.new("rk_conv *", shape._asdict()), images) == 0:
+        with pytest.raises(UsageError, match=f"convolution: {images} images are {TOO_LARGE} NumPy ops"):
+            kernels.conv2d(x, kernel, *window)

@@ -175,6 +175,52 @@ def test_a_process_may_fork_while_other_threads_are_inside_native_calls():
     assert done.returncode == 0, done.stderr
 
 
+FORKS_WHILE_A_NETWORK_IS_PREPARED = """
+import os, threading, time
+import numpy as np
+from reptile_np.nn import native
+from reptile_np.nn.models import omniglot_cnn
+from reptile_np.nn.native import networks
+
+started, made = threading.Event(), networks.NetworkCalls
+
+
+def slow(*arguments):
+    started.set()
+    time.sleep(0.5)
+    return made(*arguments)
+
+
+a, b = (omniglot_cnn(5).with_ops(native.load(threads=1)) for _ in range(2))
+phi, x = np.zeros(a.layout.size, np.float32), np.zeros((5, 28, 28, 1), np.float32)
+b.layout, b.output_shape
+networks.NetworkCalls = slow
+threading.Thread(target=a.predict, args=(phi, x)).start()
+started.wait()
+child = os.fork()
+if child == 0:
+    networks.NetworkCalls = made
+    b.predict(phi, x)
+    os._exit(0)
+deadline = time.monotonic() + 30
+while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+    time.sleep(0.01)
+if ended == (0, 0):
+    os.kill(child, 9)
+    raise SystemExit("the child hangs")
+assert ended[1] == 0
+"""
+
+
+@built
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_process_may_fork_while_another_thread_prepares_a_network():
+    """Python 3.11's `cached_property` holds one lock for all networks: the child used to wait for ever."""
+    program = [sys.executable, "-W", "ignore", "-c", FORKS_WHILE_A_NETWORK_IS_PREPARED]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @built
 def test_a_plain_model_with_native_maps_works_too():
     model = Model(sine_mlp((3,)).layers, (1,), sine_mlp().loss, native.load())

@@ -153,6 +153,32 @@ def test_pools_that_leave_rows_out_or_reach_over_the_border_have_the_layers_resu
     assert_near_the_layers(variant, model, single(model, np.random.default_rng(0), 3), 2e-4)
 
 
+def first_block(stride, pool, right=0):
+    """A pixel with `stride` rows of padding below and `right` columns left of it; windows of `pool` rows."""
+    conv = Conv2d(size=1, stride=stride, padding=((0, stride), (right, 0)), filters=8, before_batch_norm=True)
+    pooling = MaxPool(size=pool, stride=pool, padding=((0, pool - 2), (0, pool - 1)))
+    layers = (conv, pooling, BatchNorm(0.1), Relu(), Flatten(), Dense(2))
+    return Model(layers, (1, 1, 1), SoftmaxCrossEntropy("sum"))
+
+
+@pytest.mark.parametrize("stride", [3, 100, 3999])
+def test_columns_of_padding_left_of_all_that_a_first_block_reads_have_the_layers_results(variant, stride):
+    """With 3,999 C used to write beyond the memory of a band."""
+    model = first_block(stride, 2, right=stride - 1)
+    assert_near_the_layers(variant, model, single(model, np.random.default_rng(0), 3), 1e-5)
+
+
+def test_windows_that_span_more_rows_than_32_bits_count_are_windows(variant):
+    """The same two positions are read with a stride of 2 and windows of 2."""
+    model, same = first_block(8_500_000, 256), first_block(2, 2)
+    phi, batch, v = single(same, np.random.default_rng(0), 3)
+    far = model.with_ops(native_kernels.load(variant, 1))
+    assert type(far) is NativeNetwork
+    exact = results(same, phi.astype(float), wide(batch), v.astype(float))
+    for a, b in zip(results(far, phi, batch, v), exact, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
 @pytest.mark.parametrize("pool_first", [False, True])
 @pytest.mark.parametrize("size", [2, 3])
 def test_of_equal_maxima_in_a_window_the_first_counts(variant, size, pool_first):

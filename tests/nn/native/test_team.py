@@ -1,6 +1,7 @@
 """Threads that share a call: kept between calls, ended before a fork and at exit, same results always."""
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -95,10 +96,24 @@ def test_helpers_are_kept_between_calls_and_ended_on_request(before):
 @on_linux
 def test_a_waiting_helper_uses_no_processor_time(before):
     convolution(3)
-    time.sleep(0.05)  # helpers spin for 0.1 ms at most, then sleep
+    time.sleep(0.05)  # helpers spin for a millisecond at most, then sleep
     start = time.process_time()
     time.sleep(0.5)
     assert time.process_time() - start < 0.05
+
+
+ROUNDING_UPWARD = """
+ctypes.CDLL(ctypes.util.find_library("m")).fesetround(0x800)
+assert np.float32(1) + np.float32(1e-9) > 1, "this thread does not round upward"
+for threads in (2, 3):
+    assert np.array_equal(convolution(threads), convolution(1)), threads
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="FE_UPWARD is 0x800 on x86 only")
+def test_helpers_round_as_their_caller_does():
+    done = run(f"import ctypes, ctypes.util\nconvolution(3)\n{ROUNDING_UPWARD}")
+    assert done.returncode == 0, done.stderr
 
 
 @on_linux

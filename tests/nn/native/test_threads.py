@@ -12,6 +12,7 @@ from reptile_np.nn.native.threads import HOLD, LONG, TRIAL, Pace, Team
 works = st.lists(st.integers(1, 10**3), min_size=1, max_size=5)
 short = st.floats(1e-9, LONG / 1e5)
 """Seconds of a unit of work: five calls take less than `LONG`, also if they are ten times slower."""
+ratios = st.one_of(st.floats(0.11, 0.9), st.floats(1.1, 10))
 THREE = Team(3, least_work=0)
 PERIOD = 2 * TRIAL * (1 + HOLD)
 """Short calls from the start of one trial to the start of the next."""
@@ -38,7 +39,7 @@ def run(pace, clock, calls, works, alone, together):
     return shares
 
 
-@given(works=works, alone=short, ratio=st.one_of(st.floats(0.1, 0.9), st.floats(1.1, 10)))
+@given(works=works, alone=short, ratio=ratios)
 def test_after_a_trial_of_both_the_faster_way_is_kept(works, alone, ratio):
     pace, clock = Pace(THREE, clock := Clock()), clock
     shares = run(pace, clock, 2 * PERIOD, works, alone, alone * ratio)
@@ -47,19 +48,44 @@ def test_after_a_trial_of_both_the_faster_way_is_kept(works, alone, ratio):
     assert shares == 2 * (trial + [faster] * (PERIOD - 2 * TRIAL))
 
 
-@given(together=st.floats(2 * LONG, 1e3), alone=st.floats(2 * LONG, 1e3))
-def test_one_long_call_of_each_is_a_trial(together, alone):
+@given(alone=st.floats(10 * LONG, 1e3), ratio=ratios)
+def test_two_long_calls_of_each_are_a_trial(alone, ratio):
     pace = Pace(THREE, clock := Clock())
-    shares = run(pace, clock, 4 + 2 * HOLD, [1], alone, together)
-    assert shares == [3, 1] + [3 if together <= alone else 1] * 2 * HOLD + [3, 1]
+    shares = run(pace, clock, 8 + 4 * HOLD, [1], alone, alone * ratio)
+    trial = [3, 3, 1, 1]
+    assert shares == trial + [3 if ratio < 1 else 1] * 4 * HOLD + trial
 
 
 @given(seconds=st.floats(LONG / 8, LONG))
-def test_half_of_a_trial_ends_after_five_calls_or_ten_milliseconds(seconds):
+def test_half_of_a_trial_ends_after_five_calls_or_after_two_and_ten_milliseconds(seconds):
     pace = Pace(THREE, clock := Clock())
     shares = run(pace, clock, 2 * TRIAL + HOLD, [1], seconds, seconds)
-    calls = next(i for i, threads in enumerate(shares) if threads == 1)
-    assert calls == TRIAL or (calls - 1) * seconds < LONG <= calls * seconds * (1 + 1e-9)
+    calls = shares.index(1)
+    assert 2 <= calls <= TRIAL
+    assert calls == TRIAL or calls * seconds * (1 + 1e-9) >= LONG
+    assert calls == 2 or (calls - 1) * seconds < LONG
+
+
+@given(seconds=st.floats(1e-6, 1.0), cold=st.integers(2, 100))
+def test_a_first_call_into_new_memory_decides_nothing(seconds, cold):
+    pace = Pace(THREE, clock := Clock())
+    with pace.members(1) as threads:
+        clock.now += cold * seconds
+    assert threads == 3
+    shares = run(pace, clock, 2 * TRIAL + HOLD, [1], alone=1.6 * seconds, together=seconds)
+    assert set(shares[shares.index(1) :][TRIAL:]) == {3}
+
+
+@given(work=st.integers(1, 9), seconds=st.floats(LONG, 1.0), first=st.integers(0, 1))
+def test_calls_of_two_sizes_by_turns_are_compared_with_their_like(work, seconds, first):
+    """A unit of work of the smaller size costs twice as much; two threads pay for both sizes."""
+    pace, shares = Pace(THREE, clock := Clock()), []
+    for i in range(40 * HOLD):
+        small = i % 2 == first
+        with pace.members(work if small else 4 * work) as threads:
+            clock.now += (2 if small else 4) * seconds * (1.0 if threads == 3 else 1.6)
+        shares.append(threads)
+    assert shares.count(3) >= 0.95 * len(shares)
 
 
 @given(works=works, calls=st.integers(0, PERIOD))
@@ -70,6 +96,18 @@ def test_a_core_that_is_taken_or_given_back_is_noticed_within_a_period(works, ca
         run(pace, clock, PERIOD + 2 * TRIAL, works, alone=1.6e-8, together=together)
         shares = run(pace, clock, PERIOD, works, alone=1.6e-8, together=together)
         assert PERIOD - shares.count(faster) <= TRIAL
+
+
+def test_a_call_that_ends_after_its_trial_changes_no_later_one():
+    """Its core was taken; it used to begin the hold of the decision before anew."""
+    pace = Pace(THREE, clock := Clock())
+    late = pace.members(1)
+    assert late.__enter__() == 3
+    run(pace, clock, PERIOD, [1], alone=1.6e-8, together=1e-8)
+    assert run(pace, clock, TRIAL + 2, [1], alone=1.6e-8, together=4e-8) == [3] * TRIAL + [1] * 2
+    late.__exit__(None, None, None)
+    shares = run(pace, clock, TRIAL, [1], alone=1.6e-8, together=4e-8)
+    assert shares == [1] * TRIAL
 
 
 def test_a_call_that_failed_is_no_measurement():
