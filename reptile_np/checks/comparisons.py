@@ -121,6 +121,10 @@ class Judge:
         truths = np.concatenate([np.ravel(c.measured.value) for c in comparisons])
         if not np.isfinite(stated).all():
             return f"the {self.check} is not finite"
+        if not np.isfinite(truths).all():
+            return (
+                f"{self.truth} is not finite: a loss or a gradient at φ, or close to it, is infinite or NaN"
+            )
         if not stated.any():
             return f"the {self.check} is zero"
         factor = float(stated @ truths / (truths @ truths)) if truths.any() else 0.0

@@ -5,6 +5,7 @@ Verified by ``tests/checks/test_differences.py``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,9 +82,10 @@ def slope(
     one-sided slopes has odd powers only, with limit 0.  At a kink exactly there both have all powers, and
     the second tends to the jump of the derivative, which the central difference does not show. The rounding
     error of f is taken to be the largest second difference at three tiny steps, and at least `precision`
-    times |f|.
+    times |f|.  If a value of f is not finite, neither is what is returned.
     """
     middle = np.array(f(0.0))
+    unknown = Slope(np.full_like(middle, np.nan, dtype=float), math.inf, math.inf, 0.0)
 
     def sides(h: float) -> tuple[Array, Array]:
         return np.array(f(h)), np.array(f(-h))  # copies: f may return the same memory again
@@ -91,12 +93,16 @@ def slope(
     noise = precision * _norm(middle)
     for h in TINY:
         right, left = sides(h * step)
+        if not np.isfinite([middle, right, left]).all():
+            return unknown
         noise = max(noise, _norm(right - middle - (middle - left)))
-    central = _Limit(lambda order: 2 * order, np.full_like(middle, np.nan, dtype=float))
+    central = _Limit(lambda order: 2 * order, unknown.value)
     jump = _Limit(lambda order: 2 * order - 1, central.value)
     for level in range(levels):
         h = step / 2**level
         right, left = sides(h)
+        if not np.isfinite([right, left]).all():
+            return unknown
         central.add((right - left) / (2 * h), noise / h)
         jump.add((right - middle - (middle - left)) / h, 4 * noise / h)
         enough = max(ENOUGH * _norm(central.value), 2 * central.rounding)

@@ -129,6 +129,7 @@ class Functions:
         self._loss_and_grad, self._hvp = loss_and_grad, hvp
         self._losses: set[float] = set()
         self._float32 = False
+        self._last: tuple[Any, Array] | None = None  # the gradient that was returned last, and a copy of it
 
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[float, Array]:
         """Return the loss and the gradient (n,) at φ.
@@ -136,15 +137,24 @@ class Functions:
         Raises
         ------
         UsageError
-            If the function does not return one number and a vector (n,).
+            If the function does not return one number and a vector (n,), or breaks the rules of
+            `reptile_np.meta.inner_loop.Differentiable`.
         """
-        result = self._loss_and_grad(phi.copy(), batch)
+        given = phi.copy()
+        result = self._loss_and_grad(given, batch)
+        _check_unchanged("loss_and_grad", "phi", given, phi)
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise UsageError(
                 f"loss_and_grad returned {_described(result)}; "
                 "it must return two values, the loss and the gradient"
             )
         loss, grad = self._number(result[0]), vector(result[1], len(phi), "the gradient")
+        if self._last is not None and not np.array_equal(*self._last, equal_nan=True):
+            raise UsageError(
+                "loss_and_grad writes into the gradient that it returned before, and adapt keeps the "
+                "gradients of all steps: return a new array (a copy) at each call"
+            )
+        self._last = result[1], grad
         self._losses.add(loss)
         self._float32 |= grad.dtype in (np.float32, np.float16)
         return loss, grad.astype(np.float64)
@@ -163,28 +173,33 @@ class Functions:
         Raises
         ------
         UsageError
-            If the function does not return a vector (n,).
+            If the function does not return a vector (n,), or changes φ or v.
         """
         assert self._hvp is not None
-        product = vector(self._hvp(phi.copy(), batch, v.copy()), len(phi), "the Hessian product")
+        given, given_v = phi.copy(), v.copy()
+        product = vector(self._hvp(given, batch, given_v), len(phi), "the Hessian product")
+        _check_unchanged("hvp", "phi", given, phi)
+        _check_unchanged("hvp", "v", given_v, v)
         return product.astype(np.float64)
 
     def check_repeatable(self, phi: Array, batch: Batch) -> None:
         """Raise `UsageError` if the functions do not give the same numbers twice, up to rounding."""
         (loss, grad), (again, grad_again) = (self.loss_and_grad(phi, batch) for _ in range(2))
-        self._compare("loss", loss, again)
-        self._compare("gradient", grad, grad_again)
+        self.check_same("loss", loss, again)
+        self.check_same("gradient", grad, grad_again)
         if self._hvp is not None:
             v = np.ones(len(phi))
-            self._compare("Hessian product", self.hvp(phi, batch, v), self.hvp(phi, batch, v))
+            self.check_same("Hessian product", self.hvp(phi, batch, v), self.hvp(phi, batch, v))
 
-    def _compare(self, what: str, one: Any, other: Any) -> None:
-        far = np.abs(one - other) > NOT_ROUNDING * self.precision * np.linalg.norm(one)
+    def check_same(self, what: str, one: Any, other: Any, arguments: str = "phi and batch") -> None:
+        """Raise `UsageError` if two results for the same arguments differ by more than rounding."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported elsewhere
+            far = np.abs(one - other) > NOT_ROUNDING * self.precision * np.linalg.norm(one)
         if np.any(far):
             place = int(np.argmax(far))
             numbers = f"{np.ravel(one)[place]:.6g}, then {np.ravel(other)[place]:.6g}"
             raise UsageError(
-                f"the {what} is {numbers}, for the same phi and batch: is there dropout, augmentation, or a "
+                f"the {what} is {numbers}, for the same {arguments}: is there dropout, augmentation, or a "
                 "change of the batch in place? make the functions deterministic"
             )
 
@@ -214,6 +229,14 @@ class Functions:
             return float(loss)
         except (TypeError, ValueError):
             raise UsageError(f"the loss is {_described(loss)}; it must be one real number") from None
+
+
+def _check_unchanged(function: str, name: str, after: Array, before: Array) -> None:
+    if not np.array_equal(after, before, equal_nan=True):
+        raise UsageError(
+            f"{function} changes {name} in place, and adapt would go on from what it leaves there: let it "
+            "work on a copy"
+        )
 
 
 def _described(value: Any) -> str:

@@ -34,6 +34,9 @@ MetaGradientFunction = Callable[[Array, Sequence[Batch], float], Array]
 ANY, NONE = "any of them", "none of them"
 EXACT = 1e-6
 """Relative difference below which two float64 programs compute the same direction."""
+DISPLACEMENT = 0.1
+"""At the small α of the central difference a gradient's even part in α is thousands of times its odd part, a
+displacement's a thousandth."""
 
 
 class MetaExpansion(NamedTuple):
@@ -109,8 +112,8 @@ def meta_gradient_expansion(
     CheckFailure
         If the method found is not the one expected, or agrees with it to order α only.
     UsageError
-        If φ is not float64, k too large for the tasks, `expect` unknown, or a result of a function not
-        a vector (n,).
+        If φ is not float64, k too large for the tasks, `expect` unknown, a result of a function not a finite
+        vector (n,) or not the same twice, or the direction a displacement, not divided by alpha.
 
     Examples
     --------
@@ -121,13 +124,19 @@ def meta_gradient_expansion(
     check_tolerance(tolerance)
     if alpha is not None and not (isinstance(alpha, float | int | np.number) and 0 < abs(alpha) < math.inf):
         raise UsageError(f"alpha is {alpha!r}; give a number that is not 0")
-    family = TaskFamily(Functions(loss_and_grad, hvp), tasks, phi, sampler)
+    model = Functions(loss_and_grad, hvp)
+    model.check_repeatable(phi, tasks[0][0])
+    family = TaskFamily(model, tasks, phi, sampler)
     curvature = family.curvature() or 1.0
+    if not (math.isfinite(curvature) and np.isfinite(family.avg_grad()).all()):
+        raise UsageError("a gradient or a Hessian product is not finite at phi; see check_grad and check_hvp")
     step = 1e-4 / curvature if alpha is None else alpha
 
     def direction(batches: Sequence[Batch], size: float) -> Array:
         return vector(meta_gradient(phi.copy(), batches, size), len(phi), "the meta-gradient").astype(float)
 
+    first, again = (direction(tasks[0][:k], step) for _ in range(2))
+    model.check_same("meta-gradient", first, again, "phi, batches and alpha")
     found = _expansion(family, direction, k, step, tolerance)
     if found.method != NONE:
         found = found._replace(exact=_is_exact(family, direction, k, 0.3 / curvature, found))
@@ -149,6 +158,11 @@ def _expansion(
     order_0, order_1 = (up + down) / 2, (up - down) / (2 * step)
     if not (np.isfinite(order_0).all() and np.isfinite(order_1).all()):
         raise UsageError(f"the meta-gradient is not finite at alpha = ±{step:.3g}")
+    if order_1.any() and _norm(order_0) < DISPLACEMENT * _norm(step * order_1):
+        raise UsageError(
+            "the meta-gradient goes to zero with alpha, as a displacement does, such as reptile(trajectory): "
+            "divide it by alpha"
+        )
     # a first order smaller than this is the rounding error of the zeroth
     noise = 1e-12 * _norm(order_0) / step
     span = np.stack([grad, inner], axis=1)
@@ -208,6 +222,8 @@ def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Repo
         )
     elif found.avg_grad <= 0 and found.angle_0 == 0:
         measured, error, suspect = "AvgGrad (order α⁰)", 1.0, "the meta-gradient is zero"
+    elif k > 1 and found.avg_grad_inner == found.angle_1 == 0:
+        suspect = "it does not depend on alpha, or not on its sign: pass alpha to every inner step as it is"
     elif found.angle_0 > tolerance:
         measured, error = "AvgGrad (order α⁰)", found.angle_0
         off = f"the order α⁰ is {found.angle_0:.2g} rad off AvgGrad"

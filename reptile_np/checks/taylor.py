@@ -19,6 +19,7 @@ __all__ = ["VISIBLE", "check_taylor_order"]
 # A remainder counts if it is larger than this times the loss.  In float32 that is 170 rounding errors of a
 # single number (1.2e-7), enough for a sum of many; in float64 a wider margin costs nothing.
 VISIBLE = {True: 2e-5, False: 1e-11}
+NOT_FINITE = "a value is not finite"
 
 
 def check_taylor_order(
@@ -73,12 +74,12 @@ def check_taylor_order(
         curve = v @ model.hvp(phi, batch, v) if hvp else 0.0
         for t in (steps, -steps):
             values = np.array([model.loss(phi + ti * v, batch) for ti in t])
+            if not np.isfinite([loss, curve, *grad, *values]).all():
+                raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, NOT_FINITE))
             remainders.append(values - loss - t * (grad @ v) - t**2 * curve / 2)
             largest = max(largest, float(np.abs(values).max()))
     model.check_repeatable(phi, batch)
     left = np.sqrt(np.mean(np.square(remainders), axis=0))
-    if not np.isfinite(left).all():
-        raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, "a value is not finite"))
     # up to the first that is not visible
     visible = int(np.argmin([*(left > VISIBLE[model.single] * largest), False]))
     if visible < 4:

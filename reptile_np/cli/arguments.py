@@ -131,8 +131,12 @@ def json_file(text: str) -> str:
     """Return "-" or the name of a file that can be written, so that a long measurement is not lost."""
     if text == "-":
         return text
-    file = path(text)
+    file = Path(os.path.realpath(path(text)))  # a link stays, and the file that it names is written
     existed = file.exists()
+    if existed and not file.is_file():
+        raise argparse.ArgumentTypeError(
+            f"{text}: is not a regular file; give the name of one, or - for standard output alone"
+        )
     try:
         with file.open("a"):
             pass
@@ -141,6 +145,12 @@ def json_file(text: str) -> str:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text}: cannot be written ({error.strerror})") from None
     return str(file)
+
+
+def as_words(option: str, value: object) -> list[str]:
+    """Return an option and its value as words of a command; a value that starts with a dash needs a "="."""
+    text = str(value)
+    return [f"{option}={text}"] if text.startswith("-") else [option, text]
 
 
 def one_blas_thread() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from reptile_np.cli import signals
 from reptile_np.cli.arguments import Commands, add_json, json_file, positive, seconds
 from reptile_np.cli.terminal import GREEN, RED, note, paint, show, show_json
+from reptile_np.errors import UsageError
 from reptile_np.files import replacing
 
 __all__ = ["add_to"]
@@ -74,11 +75,16 @@ def _bench(args: argparse.Namespace) -> int:
         note(f"{missing}; only NumPy is timed")
     signals.raise_instead()  # to end the child process
     result = runner.run(args.seconds or runner.SECONDS, args.threads, works=args.works, quiet=args.quiet)
-    if args.json not in (None, "-"):
-        with replacing(Path(args.json)) as file:
-            file.write((json.dumps(result, indent=2) + "\n").encode())
     if args.json:
         show_json(result)
     else:
         show(report.format_table(result))
+    if args.json not in (None, "-"):
+        try:
+            with replacing(Path(args.json)) as file:
+                file.write((json.dumps(result, indent=2) + "\n").encode())
+        except OSError as error:
+            raise UsageError(
+                f"--json {args.json}: cannot be written ({error.strerror}); the result is on standard output"
+            ) from None
     return 1 if result["failures"] else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from reptile_np.cli import signals
 from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path
 from reptile_np.cli.terminal import show, show_json
+from reptile_np.errors import UsageError
 
 __all__ = ["NAMES", "SUFFIXES", "add_to"]
 
@@ -46,6 +47,8 @@ def _figure(args: argparse.Namespace) -> int:
     style.check_installed()
     signals.raise_instead()  # to remove partial files
     out = args.out or Path(f"figure-{args.name}")
+    if out.name in ("", "..") or out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; give the name of a file in it, without an ending")
     if out.suffix in SUFFIXES:
         out = out.with_suffix("")
     module = sources.FIGURES[args.name]

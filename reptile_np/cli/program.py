@@ -51,6 +51,7 @@ def run(argv: Sequence[str] | None) -> int:
         terminal.note(_system_error(error), terminal.RED)
         return 2
     except KeyboardInterrupt:
+        signals.ignore()
         stopped()
         return signals.EXIT_CODE
 

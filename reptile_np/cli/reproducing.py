@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reptile_np.cli import signals
-from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path, positive
+from reptile_np.cli.arguments import Commands, add_json, as_words, one_blas_thread, path, positive
 from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, program_name, show, show_json
 from reptile_np.errors import UsageError
 
@@ -288,7 +288,8 @@ def _show_table(args: argparse.Namespace, target: Target, planned: Sequence[Plan
 
 def _same_runs(args: argparse.Namespace) -> str:
     """Return the command that names the runs of `args`."""
-    words = ["reproduce", args.target, "--seeds", ",".join(map(str, args.seeds)), "--out", str(args.out)]
+    seeds = ",".join(map(str, args.seeds))
+    words = ["reproduce", args.target, "--seeds", seeds, *as_words("--out", args.out)]
     words += ["--only", args.only] if args.only else []
     words += ["--tasks", str(args.tasks)] if args.tasks else []
     words += [word for setting in args.set for word in ("--set", setting)]

@@ -8,12 +8,14 @@ Verified by ``tests/cli/test_surroundings.py``.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType
 
-__all__ = ["EXIT_CODE", "STOPS", "end_at_once", "raise_instead"]
+__all__ = ["EXIT_CODE", "IGNORE_SECONDS", "STOPS", "end_at_once", "ignore", "raise_instead"]
 
 EXIT_CODE = 130
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -23,7 +25,11 @@ def _nothing_had_begun() -> object:
     return os.write(2, b"reptile-np: stopped; nothing had begun\n")
 
 
+IGNORE_SECONDS = 3.0
+"""For so long after a signal further ones are ignored: the command saves its work, or ends its processes."""
+
 _say: Callable[[], object] = _nothing_had_begun
+_raised_at = -math.inf
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -42,10 +48,25 @@ def end_at_once(say: Callable[[], object] = _nothing_had_begun) -> None:
             signal.signal(number, _end)
 
 
+def _raise(number: int, frame: FrameType | None) -> None:
+    global _raised_at
+    now = time.monotonic()
+    if now - _raised_at >= IGNORE_SECONDS:
+        _raised_at = now
+        raise KeyboardInterrupt
+
+
+def ignore() -> None:
+    """From now on ignore them: the program has done what a signal asks for, and is about to end."""
+    for number in STOPS:
+        if signal.getsignal(number) is _raise:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def raise_instead() -> None:
     """From now on raise KeyboardInterrupt; does nothing outside a program, as in a test."""
     import numpy.random  # noqa: F401  # NumPy imports it at its first use, and would lose the exception there
 
     for number in STOPS:
         if signal.getsignal(number) is _end:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _raise)

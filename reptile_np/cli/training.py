@@ -16,6 +16,7 @@ from reptile_np.cli.arguments import (
     Commands,
     add_computing,
     add_json,
+    as_words,
     natural,
     one_blas_thread,
     path,
@@ -154,7 +155,7 @@ def _how_to_go_on(args: argparse.Namespace) -> str:
         return "stopped; nothing was kept, because there was no --out DIR"
     if not (args.out / "config.json").exists():
         return f"stopped before the run had begun; there is nothing in {args.out}"
-    words = ["train", "--out", str(args.out), "--resume"]
+    words = ["train", *as_words("--out", args.out), "--resume"]
     for option, value in (("--ops", args.ops), ("--threads", args.threads)):
         if value not in (None, "auto"):
             words += [option, str(value)]

@@ -63,6 +63,11 @@ def load_newest(folder: Path, template: Step, fallback: Callable[[str], None]) -
         If there is no checkpoint, or none that is whole and belongs to `template`.
     """
     newest, before = folder / NEWEST, folder / BEFORE
+    if not os.path.lexists(newest) and not os.path.lexists(before):
+        raise UsageError(
+            f"{folder}: the run has not saved a state yet; if it is being trained, wait; else continue it "
+            "with train --out ... --resume"
+        )
     try:
         return load_step(newest, template)
     except UsageError as error:

@@ -254,6 +254,12 @@ def _weights(sample_weight: Any, count: int) -> Array:
 def _labels(method: str, y: Any, count: int) -> Array:
     """Return the labels (count,); a `UsageError` if they are of another shape."""
     labels = np.asarray(y)
+    if (
+        labels.dtype.kind in "US"
+        and isinstance(y, list | tuple)
+        and not all(isinstance(value, str | bytes) for value in y)
+    ):
+        raise UsageError(f"{method}: labels are of different kinds, numbers and strings; use one kind")
     if labels.shape != (count,):
         raise UsageError(
             f"{method}: labels have shape {labels.shape}; give one label for each of {count} images"

@@ -106,8 +106,10 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
             try:
                 yield executor
             except KeyboardInterrupt:
+                calls = executor._call_queue  # type: ignore[attr-defined]
                 executor.shutdown(wait=False, cancel_futures=True)
                 _stop_workers(others)
+                calls._reader.close()  # a thread may be writing to the workers, and would wait for ever
                 raise
     finally:
         for name, value in before.items():

@@ -57,8 +57,8 @@ class SavedRun(Protocol):
     def sittings(self) -> list[dict[str, Any]]:
         """Return the environments of the run's sittings."""
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Keep a record."""
+    def append(self, record: dict[str, Any], advice: str = "") -> None:
+        """Keep a record; `advice` is what to do if it cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +172,10 @@ class RunDirectory:
             notice(f"{path}: damaged; the seconds of earlier sittings are not counted")
             return []
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: dict[str, Any], advice: str = "") -> None:
         """Add one line to the records, after ending a line that was cut short."""
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
-        with self._writing(), (self.path / RECORDS).open("ab+") as file:
+        with self._writing(advice), (self.path / RECORDS).open("ab+") as file:
             if file.tell():
                 file.seek(-1, 2)
                 if file.read(1) != b"\n":
@@ -258,7 +258,7 @@ class RunDirectory:
         except OSError as error:
             advice = advice or (GO_ON if self.has_checkpoint() else AGAIN)
             reason = error.strerror or error
-            raise UsageError(f"--out {self.path}: cannot be written ({reason}); {advice}") from None
+            raise UsageError(f"{self.path}: cannot be written ({reason}); {advice}") from None
 
 
 def _read_config(values: Any) -> tuple[Preset, int]:

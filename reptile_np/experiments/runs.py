@@ -32,6 +32,7 @@ from reptile_np.tasks.image_cache import Split
 __all__ = ["RECORDED_STEPS", "evaluate", "train"]
 
 RECORDED_STEPS = 200  # of a whole run
+NOT_RECORDED = "this evaluation is not in its records: remove the cause, then evaluate again"
 
 
 def train(
@@ -182,9 +183,9 @@ def evaluate(
         **scores.to_json(),
     }
     try:
-        directory.append({"outer_step": step.done, "evaluation": result})
+        directory.append({"outer_step": step.done, "evaluation": result}, NOT_RECORDED)
     except UsageError as error:
-        notice(f"{error}; this evaluation is not in its records")
+        notice(str(error))
     return result
 
 

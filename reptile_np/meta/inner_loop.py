@@ -43,7 +43,11 @@ _KEEPS = get_args(Keep)
 
 
 class Differentiable(Protocol):
-    """All that the inner loop needs of a model: a function of φ (n,) and a minibatch."""
+    """All that the inner loop needs of a model: a function of φ (n,) and a minibatch.
+
+    It must not change φ, and must return a new gradient at each call: the loop keeps both, without copying
+    them.  `reptile_np.checks.check_grad` refuses functions that break these rules.
+    """
 
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[Any, Array]:
         """Return the loss and its gradient (n,)."""

@@ -108,9 +108,11 @@ def meta_train(
     Raises
     ------
     UsageError
-        If a loss, or φ after an outer step, is not finite; if there is an executor and the inner optimiser
-        has a state.
+        If a loss, or φ after an outer step, is not finite; if `meta_batch` is not a whole number of at least
+        1; if there is an executor and the inner optimiser has a state.
     """
+    if not isinstance(meta_batch, int | np.integer) or meta_batch < 1:
+        raise UsageError(f"meta_train: meta_batch is {meta_batch!r}; give a whole number of at least 1")
     if executor is not None and start.inner_state != ():
         raise UsageError(
             f"meta_train: the state of {type(inner).__name__} continues from task to task, so the tasks of a "

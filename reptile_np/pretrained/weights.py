@@ -135,5 +135,5 @@ class ReleasedRun:
         """Return none: released weights do not record them."""
         return []
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: dict[str, Any], advice: str = "") -> None:
         """Keep no record: the package's files are never written."""

@@ -118,7 +118,7 @@ def import_folder(
         raise UsageError(f"size {size}: give 1 to {LARGEST_SIDE}")
     if least_images < 2 or seed < 0:
         raise UsageError(f"least_images {least_images}, seed {seed}: give at least 2, and at least 0")
-    source, folder = Path(source).expanduser(), importing.target_folder(to)
+    source = Path(source).expanduser()
     how = Conversion(size, size, 1 if grey else 3, "bicubic", crop=True, upright=True)
     formats = decoding.formats()
     lines: list[str] = []
@@ -133,6 +133,11 @@ def import_folder(
         for name in sorted(small)
     ]
     names = [name for name in classes if name not in small]
+    if not classes:
+        raise UsageError(
+            f"{printable(source)}: no folders with images in it; give a folder that has a folder of images "
+            "for each class"
+        )
     if len(names) < 2:
         raise UsageError(
             f"{printable(source)}: of {len(classes)} class folders {len(names)} have at least {least_images} "
@@ -151,6 +156,7 @@ def import_folder(
         raise UsageError(
             f"{printable(splits)}: no {min(missing)} class has {least_images} images; name one that has"
         )
+    folder = importing.target_folder(to)
     plan = Plan(
         name=NAME,
         source=str(source),

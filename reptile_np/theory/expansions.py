@@ -183,14 +183,15 @@ class TaskFamily:
     def curvature(self, iterations: int = 20) -> float:
         """Return roughly the largest |eigenvalue| of a minibatch's Hessian at φ, by power iteration.
 
-        In floating point only.  0 if the Hessian, or the gradient that the iteration starts from, is 0.
+        In floating point only.  0 if the Hessian, or the gradient that the iteration starts from, is 0; not
+        finite if one of them is not.
         """
         batch = self.tasks[0][0]
         v = self.grad(batch)
         for _ in range(iterations):
             size = np.linalg.norm(v)
-            if size == 0:
-                return 0.0
+            if size == 0 or not np.isfinite(size):
+                return float(size)
             v = self.hvp(batch, v / size)
         return float(np.linalg.norm(v))
 

@@ -1,5 +1,6 @@
 """A run of the benchmark measures this package in a child process, and says what a reader must know."""
 
+import errno
 import json
 import os
 import shutil
@@ -98,6 +99,13 @@ def test_the_command_exits_with_1_if_a_check_does_not_hold(
     assert ("WRONG" in capsys.readouterr().out) == bool(failures)
 
 
+def fails_with(error):
+    def function(*args, **options):
+        raise error
+
+    return function
+
+
 def test_a_json_file_of_before_is_kept_if_the_measurement_fails(monkeypatch, capsys, tmp_path):
     def run(*args, **options):
         raise UsageError("failed")
@@ -108,6 +116,36 @@ def test_a_json_file_of_before_is_kept_if_the_measurement_fails(monkeypatch, cap
     for file in (kept, new):
         assert cli.main(["bench", "--json", str(file)]) == 2
     assert (kept.read_text(), new.exists()) == ("old", False)
+
+
+def test_a_result_that_cannot_be_written_is_shown_first(monkeypatch, capsys, tmp_path, result):
+    monkeypatch.setattr(runner, "run", lambda *args, **options: result)
+    monkeypatch.setattr(os, "replace", fails_with(OSError(errno.ENOSPC, "No space left on device")))
+    file = tmp_path / "bench.json"
+    assert cli.main(["bench", "--json", str(file)]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1]) == result
+    reason = "cannot be written (No space left on device); the result is on standard output"
+    assert said.err.splitlines()[-1] == f"reptile-np: --json {file}: {reason}"
+
+
+def test_a_link_is_kept_and_the_file_that_it_names_is_written(monkeypatch, capsys, tmp_path, result):
+    monkeypatch.setattr(runner, "run", lambda *args, **options: result)
+    link, file = tmp_path / "link.json", tmp_path / "file.json"
+    link.symlink_to(file)
+    assert cli.main(["bench", "--works", "none of these", "--json", str(link), "--threads", "0"]) == 2
+    assert link.is_symlink()
+    assert not file.exists()
+    assert cli.main(["bench", "--json", str(link)]) == 0
+    assert link.is_symlink()
+    assert json.loads(file.read_text()) == result
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_place_of_the_json_file_is_refused_before_anything_is_measured(capsys, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert cli.main(["bench", "--json", str(tmp_path / "pipe")]) == 2
+    assert "is not a regular file; give the name of one, or - for" in capsys.readouterr().err
 
 
 def test_the_command_passes_its_options_on(monkeypatch, capsys, result):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from reptile_np.checks import (
+    CheckFailure,
     check_adjoint,
     check_grad,
     check_hvp,
@@ -194,7 +195,10 @@ def test_an_error_inside_the_users_function_is_the_users():
         check_grad(broken, PHI, None)
 
 
-def test_a_function_that_writes_on_its_arguments_changes_nothing():
+@pytest.mark.parametrize("name", ["phi", "v"])
+def test_a_function_that_writes_on_its_arguments_is_refused_and_changes_nothing(name):
+    """`adapt` does not copy φ: a loop would go on from what such a function leaves there."""
+
     def careless(phi, batch):
         loss, grad = right(phi, batch)
         phi[:] = 0
@@ -202,13 +206,33 @@ def test_a_function_that_writes_on_its_arguments_changes_nothing():
 
     def careless_hvp(phi, batch, v):
         product = right_hvp(phi, batch, v)
-        phi[:], v[:] = 0, 0
+        {"phi": phi, "v": v}[name][:] = 0
         return product
 
     phi = PHI.copy()
-    assert check_grad(careless, phi, None).holds
-    assert check_hvp(careless, careless_hvp, phi, None).holds
+    with pytest.raises(UsageError, match=rf"^hvp changes {name} in place"):
+        check_hvp(right, careless_hvp, phi, None)
+    with pytest.raises(UsageError, match=r"^loss_and_grad changes phi in place, .*let it work on a copy$"):
+        check_grad(careless, phi, None)
     assert (phi == PHI).all()
+
+
+@pytest.mark.parametrize("check", [check_grad, check_taylor_order])
+def test_a_gradient_that_is_always_the_same_memory_is_refused(check):
+    """`adapt` keeps the gradients of all steps: they would all become the last one."""
+    memory = np.empty_like(PHI)
+
+    def careless(phi, batch):
+        loss, memory[:] = right(phi, batch)
+        return loss, memory
+
+    with pytest.raises(UsageError, match=r"^loss_and_grad writes into the gradient that it returned before"):
+        check(careless, PHI, None)
+
+
+def test_a_constant_gradient_may_be_the_same_array_at_each_call():
+    slope = np.arange(1.0, 4.0)
+    assert check_grad(lambda phi, batch: (float(slope @ phi), slope), np.ones(3), None).holds
 
 
 def test_without_hypothesis_the_strategies_say_what_to_install():
@@ -242,6 +266,46 @@ def test_functions_that_do_not_give_the_same_twice_are_refused():
     assert "for the same phi and batch: is there dropout" in refusal(check_taylor_order, dropout, PHI, None)
     assert "change of the batch in place" in refusal(check_grad, change_the_batch, PHI, np.ones(3))
     assert "the Hessian product is" in refusal(check_hvp, right, random_product, PHI, None)
+    tasks = [[1.0, 2.0]]
+    direction = (lambda phi, batches, alpha: right(phi, None)[1] * rng.random(),)
+    for arguments in ((dropout, right_hvp), (right, random_product)):
+        said = refusal(meta_gradient_expansion, *direction, *arguments, PHI, tasks, 2)
+        assert "for the same phi and batch: is there dropout" in said
+    said = refusal(meta_gradient_expansion, *direction, right, right_hvp, PHI, tasks, 2)
+    assert said.startswith("the meta-gradient is ")
+    assert "for the same phi, batches and alpha: is there dropout" in said
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_a_loss_or_gradient_that_is_not_finite_is_named_without_warnings(bad):
+    def loss(phi, batch):
+        return bad, right(phi, batch)[1]
+
+    def loss_near_phi(phi, batch):
+        return (right(phi, batch)[0] if (phi == PHI).all() else bad), right(phi, batch)[1]
+
+    def gradient(phi, batch):
+        return right(phi, batch)[0], bad * np.ones(3)
+
+    def product(phi, batch, v):
+        return bad * np.ones(3)
+
+    for wrong in (loss, loss_near_phi):
+        with pytest.raises(
+            CheckFailure, match="the slope of the loss is not finite: a loss or a gradient at φ"
+        ):
+            check_grad(wrong, PHI, None)
+    for wrong in (loss, loss_near_phi, gradient):
+        with pytest.raises(CheckFailure, match="a value is not finite"):
+            check_taylor_order(wrong, PHI, None)
+    with pytest.raises(CheckFailure, match="the gradient is not finite"):
+        check_grad(gradient, PHI, None)
+    with pytest.raises(CheckFailure, match="the slope of the gradient is not finite"):
+        check_hvp(gradient, right_hvp, PHI, None)
+    for arguments in ((gradient, right_hvp), (right, product)):
+        said = refusal(meta_gradient_expansion, lambda *_: PHI, *arguments, PHI, [[1.0, 2.0]], 2)
+        assert "a gradient or a Hessian product is not finite at phi" in said
 
 
 @pytest.mark.parametrize(

@@ -186,3 +186,21 @@ def test_an_unknown_method_and_too_many_steps_are_refused():
         expansion_of(lambda alpha: gradient_sum([1, 1, 1]), expect="iMAML")
     with pytest.raises(UsageError, match="k = 4"):
         expansion_of(lambda alpha: gradient_sum([1] * 4), k=4)
+
+
+@pytest.mark.parametrize("displacement", [reptile, fomaml])
+@pytest.mark.parametrize("expect", [None, "Reptile"])
+def test_a_displacement_that_is_not_divided_by_alpha_is_named(displacement, expect):
+    with pytest.raises(
+        UsageError, match=r"the meta-gradient goes to zero with alpha, .*: divide it by alpha$"
+    ):
+        expansion_of(lambda alpha: displacement, expect=expect)
+
+
+@pytest.mark.parametrize("step", [lambda alpha: 0.01, abs])
+def test_a_direction_that_ignores_alpha_or_its_sign_is_named(step):
+    def direction(alpha):
+        return maml(FAMILY.model, step(alpha))
+
+    said = suspicion(direction, lambda alpha: Sgd(step(alpha)), expect="MAML")
+    assert "it does not depend on alpha, or not on its sign" in said

@@ -156,8 +156,11 @@ def test_the_bar_fits_80_columns_and_is_wider_than_ten():
     assert len(re.search(r"\|(.*)\|", last)[1]) >= 10
 
 
-def interrupted(args, wait, stop=signal.SIGINT, program=PROGRAM, **options):
-    """Start a program of its own session, send a signal to all of it as a terminal does, return its end."""
+def interrupted(args, wait, stop=signal.SIGINT, program=PROGRAM, again=(), **options):
+    """Start a program of its own session, send a signal to all of it as a terminal does, return its end.
+
+    The signal is sent again after each number of seconds of `again`.
+    """
     with subprocess.Popen(
         [*program, *args],
         stdout=subprocess.PIPE,
@@ -170,6 +173,10 @@ def interrupted(args, wait, stop=signal.SIGINT, program=PROGRAM, **options):
         try:
             wait(process)
             os.killpg(process.pid, stop)
+            for seconds in again:
+                time.sleep(seconds)
+                if process.poll() is None:
+                    os.killpg(process.pid, stop)
             errors = process.communicate(timeout=60)[1]
         except BaseException:
             process.kill()  # or the end of this test would wait for a long run
@@ -232,7 +239,8 @@ def test_ctrl_c_while_a_child_measures_is_one_line_and_ends_the_child():
     assert not any(map(is_alive, measuring))
 
 
-def test_ctrl_c_ends_an_evaluation_in_processes_at_once_and_ends_them():
+@pytest.mark.parametrize("again", [[], [0.0, 0.0], [0.01, 0.1]], ids=["once", "three at once", "three"])
+def test_ctrl_c_ends_an_evaluation_in_processes_at_once_and_ends_them(again):
     working = []
 
     def begun(process):
@@ -244,7 +252,9 @@ def test_ctrl_c_ends_an_evaluation_in_processes_at_once_and_ends_them():
 
     tasks = ["--tasks", "1000000"]  # a worker gets 15,625 at a time: minutes of work
     began = time.monotonic()
-    code, errors = interrupted(["evaluate", "pretrained:glyphs-5way", *tasks, "--jobs", "2"], begun)
+    code, errors = interrupted(
+        ["evaluate", "pretrained:glyphs-5way", *tasks, "--jobs", "2"], begun, again=again
+    )
     assert time.monotonic() - began < 30
     assert (code, errors.splitlines()[-1]) == (130, "reptile-np: stopped; no evaluation was recorded")
     assert "Traceback" not in errors
@@ -280,6 +290,37 @@ def test_ctrl_c_during_an_import_is_one_line_and_leaves_no_manifest(tmp_path):
     assert "stopped; nothing was imported" in lines[0]
     assert "Traceback" not in errors
     assert not (to / "images.json").exists()
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.002, 0.01])
+def test_a_second_ctrl_c_does_not_end_a_run_while_it_saves(tmp_path, gap):
+    def begun(process):
+        while not (tmp_path / "run" / "environment.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.3)
+
+    steps = ["--set", "outer.steps=1000000"]
+    code, errors = interrupted([*GLYPHS, *steps, "--out", "run"], begun, again=[gap] * 5, cwd=tmp_path)
+    assert code == 130
+    assert errors.splitlines()[-1].startswith("reptile-np: stopped; continue with: ")
+    assert "Traceback" not in errors
+    assert (tmp_path / "run" / "checkpoint.npz").exists()
+
+
+def test_the_command_that_continues_a_run_in_a_folder_that_begins_with_a_dash_is_understood(tmp_path):
+    records = tmp_path / "-run" / "records.jsonl"
+
+    def begun(process):
+        while not records.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+
+    steps = ["--set", "outer.steps=1000"]
+    code, errors = interrupted([*GLYPHS, *steps, "--out=-run"], begun, cwd=tmp_path)
+    command = errors.splitlines()[-1].partition("continue with: python -m reptile_np ")[2]
+    assert (code, command) == (130, "train --out=-run --resume --ops numpy")
+    assert run(*command.split(), cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])

@@ -220,7 +220,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, rng, inner, size):
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no such checkpoint"):
+    with pytest.raises(
+        UsageError, match="the run has not saved a state yet; if it is being trained, wait; else continue it"
+    ):
         load_newest(tmp_path, begin(np.zeros(3), Sgd(1), Sgd(1)), print)
 
 

@@ -248,6 +248,16 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path):
         style.save(figure_2.table(), figure_2.draw, tmp_path / "file" / "x", figure_2.SIZE)
 
 
+@pytest.mark.parametrize("place", [".", "..", "/", "folder"])
+def test_a_folder_is_no_name_of_a_figure(tmp_path, monkeypatch, capsys, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert main(["figure", "2", "--out", place]) == 2
+    says = f"--out {place}: is a folder; give the name of a file in it, without an ending"
+    assert capsys.readouterr().err.splitlines() == [f"reptile-np: {says}"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 @pytest.mark.parametrize("modes", [("transductive",), ("transductive", "non_transductive")])
 def test_a_table_of_curves_has_a_row_for_each_step(modes):
     curves = {"run": {mode: [(0.2, 0.01), (0.9, 0.02)] for mode in modes}}

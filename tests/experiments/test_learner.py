@@ -91,6 +91,8 @@ def test_a_score_counts_each_image_by_its_weight(rng, learner):
     [
         ({"optimizer": Sgd(1e30), "state": ()}, [5, 6] * 4, "fine-tuning diverged"),
         ({}, [None, 1] * 4, "cannot be sorted"),
+        ({}, [1, "a"] * 4, "labels are of different kinds, numbers and strings; use one kind"),
+        ({}, (0.5, "a") * 4, "labels are of different kinds"),
         ({"steps": 2.5}, [5, 6] * 4, r"steps=2\.5; it must be a whole number"),
         ({"batch": 0}, [5, 6] * 4, "batch=0; it must be"),
         ({"seed": -1}, [5, 6] * 4, "seed=-1"),

@@ -1,6 +1,8 @@
 """Work spread over executors: the same results as a plain loop, whoever does it."""
 
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -53,6 +55,30 @@ def test_a_lost_worker_process_is_one_line():
     ):
         list(executor.map(die, range(4)))
     assert "\n" not in str(error.value)
+
+
+LARGE = """
+import sys
+from reptile_np.experiments.parallel import worker_processes
+
+if __name__ == "__main__":
+    try:
+        with worker_processes(2) as executor:
+            executor.map(len, [bytes(1 << 20)] * 20)  # more than a pipe holds, to workers that are starting
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+
+
+def test_ctrl_c_while_work_is_being_sent_to_workers_that_start_does_not_hang(tmp_path):
+    """The thread that sends it used to wait for ever, because nobody read what it wrote."""
+    (tmp_path / "program.py").write_text(LARGE)
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
 
 
 def blas_threads(i):

@@ -1,6 +1,7 @@
 """The runs under a directory: steps done and accuracy, also of runs that were killed or damaged."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -11,6 +12,8 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments import run_list
 from reptile_np.experiments.run_directory import RunDirectory
 from tests.test_cli import GLYPHS
+
+PIPE = "a named pipe"
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,7 @@ def test_a_config_that_is_not_whole_is_one_line(tmp_path, text):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        *([("config.json", PIPE)] if hasattr(os, "mkfifo") else []),
         ("config.json", "[]"),
         ("result.json", '{"outer_steps": null}'),
         ("result.json", "[" * 100_000),
@@ -111,7 +115,11 @@ def test_a_config_that_is_not_whole_is_one_line(tmp_path, text):
 def test_a_damaged_run_is_named_and_the_others_are_listed(runs, tmp_path, capsys, name, text):
     for run in ("damaged", "whole"):
         shutil.copytree(runs / "a", tmp_path / run)
-    (tmp_path / "damaged" / name).write_text(text)
+    if text == PIPE:
+        (tmp_path / "damaged" / name).unlink()
+        os.mkfifo(tmp_path / "damaged" / name)
+    else:
+        (tmp_path / "damaged" / name).write_text(text)
     assert [run.name for run in run_list.find(tmp_path)] == ["whole"]
     (said,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / "damaged") in said

@@ -209,6 +209,14 @@ def test_each_outer_step_asks_for_its_own_optimiser_once():
     assert asked == [-1, 0, 1, 2]
 
 
+@pytest.mark.parametrize("meta_batch", [0, -1, 2.0, "2", None])
+def test_a_meta_batch_without_tasks_is_refused(meta_batch):
+    with pytest.raises(
+        UsageError, match=f"^meta_train: meta_batch is {meta_batch!r}; give a whole number of at"
+    ):
+        train(meta_batch=meta_batch)
+
+
 def test_an_outer_step_that_overflows_gives_one_line_and_no_warning():
     with pytest.raises(UsageError, match=r"^outer step 1: the parameters are not finite; lower the outer"):
         train(Sgd(ALPHA), rate=lambda i: 1e308 * 1e3, steps=1)

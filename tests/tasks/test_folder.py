@@ -170,7 +170,7 @@ def test_a_name_with_line_breaks_and_escapes_is_shown_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({}, "of 0 class folders 0 have at least 6 images; give a folder with at least two"),
+        ({}, "no folders with images in it; give a folder that has a folder of images for each class"),
         (photos(1), "of 1 class folders 1 have"),
         ({f"class {c}/{i}.png": b"" for c in range(3) for i in range(2)}, "of 3 class folders 0 have"),
     ],
@@ -178,6 +178,7 @@ def test_a_name_with_line_breaks_and_escapes_is_shown_in_one_line(tmp_path):
 def test_a_folder_without_two_classes_is_refused(tmp_path, files, says):
     (tmp_path / "photos").mkdir()
     assert says in refusal(write(tmp_path / "photos", files), tmp_path / "to")
+    assert not (tmp_path / "to").exists()
 
 
 def test_nothing_there_is_refused(tmp_path):
