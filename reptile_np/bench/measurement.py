@@ -52,7 +52,7 @@ in float32 the 70,560 terms of Mini-ImageNet's first β gradient, which nearly c
 class Turn(NamedTuple):
     """The seconds of a contender's turn: silence, calls that are not timed, calls that are.
 
-    Of either calls there is at least one.
+    There is at least one call of each kind.
     """
 
     silence: float
