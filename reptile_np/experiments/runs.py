@@ -162,8 +162,8 @@ def evaluate(
     experiment = make_experiment(preset, seed, ops, data)
     experiment.check_evaluation(spec, split)
     step = directory.load(experiment.start())
-    other_images = preset.tasks.source != trained_on
-    if environment.other_images(sittings, experiment.episodes.images_sha256):
+    other_images = preset.tasks.source != trained_on  # asked for, and its classes are not those of training
+    if not other_images and environment.other_images(sittings, experiment.episodes.images_sha256):
         other_images = True
         notice(f"{preset.name}: {environment.TESTED_ON_OTHERS}")
     with ExitStack() as stack:

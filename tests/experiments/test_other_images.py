@@ -1,6 +1,7 @@
 """A run records the images that it was trained on: it is not resumed with others, and a test says so."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -141,6 +142,16 @@ def test_released_weights_are_evaluated_on_a_folder_of_other_images(places, caps
     assert (result["tasks"], result["other_images"]) == (1, True)
     assert main([*command, "--set", "evaluation.steps=3"]) == 2
     assert "an evaluation changes tasks.source only" in capsys.readouterr().err
+
+
+def test_other_images_that_were_asked_for_are_not_called_possible_training_classes(places, tmp_path, capsys):
+    run = shutil.copytree(places / "run", tmp_path / "run")
+    preset, seed = RunDirectory(run).config()
+    RunDirectory(run).write_config(replace(preset, tasks=replace(preset.tasks, source="omniglot")), seed)
+    folder = {"settings": ["tasks.source=folder"], "data": places / "other"}
+    result = runs.evaluate(run, NUMPY, **folder, tasks=1, jobs=1, quiet=True)
+    assert result["other_images"] is True
+    assert capsys.readouterr().err == ""
 
 
 def test_a_run_of_inverted_images_is_not_evaluated_on_a_folder_whose_images_are_not_inverted(
