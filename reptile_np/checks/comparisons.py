@@ -90,6 +90,8 @@ class Judge:
             return together if c.typical is None else max(c.size, c.typical)
 
         def relative(c: Comparison) -> float:
+            if not c.stated.any() and not c.measured.value.any():
+                return 0.0
             error = c.error / max(own(c), hidden(c) / self.tolerance, 1e-300)
             return math.inf if math.isnan(error) else error
 

@@ -69,6 +69,10 @@ class _Limit:
                 self.value, self.uncertainty, self.rounding = column[-1], max(change, rounding), rounding
         self.row = tuple(column)
 
+    def restart(self) -> None:
+        """Forget the values at larger steps, of which one was not finite."""
+        self.row = ()
+
 
 def slope(
     f: Callable[[float], Any],
@@ -82,7 +86,8 @@ def slope(
     one-sided slopes has odd powers only, with limit 0.  At a kink exactly there both have all powers, and
     the second tends to the jump of the derivative, which the central difference does not show. The rounding
     error of f is taken to be the largest second difference at three tiny steps, and at least `precision`
-    times |f|.  If a value of f is not finite, neither is what is returned.
+    times |f|.  Steps at which f is not finite are left out; if f is not finite at 0 or at a tiny step, or at
+    all other steps, neither is the value that is returned.
     """
     middle = np.array(f(0.0))
     unknown = Slope(np.full_like(middle, np.nan, dtype=float), math.inf, math.inf, 0.0)
@@ -102,7 +107,9 @@ def slope(
         h = step / 2**level
         right, left = sides(h)
         if not np.isfinite([right, left]).all():
-            return unknown
+            central.restart()
+            jump.restart()
+            continue
         central.add((right - left) / (2 * h), noise / h)
         jump.add((right - middle - (middle - left)) / h, 4 * noise / h)
         enough = max(ENOUGH * _norm(central.value), 2 * central.rounding)

@@ -224,7 +224,7 @@ class Functions:
                 f"the loss is {_described(loss)}; it must be one number (a mean or a sum over examples)"
             )
         try:
-            if np.iscomplexobj(loss):
+            if isinstance(loss, complex | np.complexfloating) or "complex" in str(getattr(loss, "dtype", "")):
                 raise TypeError
             return float(loss)
         except (TypeError, ValueError):

@@ -48,7 +48,7 @@ class MetaExpansion(NamedTuple):
         The two coefficients.
     angle_0, angle_1 : float
         In radians: how far the order α⁰ is from the direction of AvgGrad (π if it is opposite), and how
-        far the order α¹ is from the span of AvgGrad and AvgGradInner.
+        far the order α¹ is from the line of AvgGradInner.
     method : str
         "MAML", "FOMAML" or "Reptile": the method whose ratio ``avg_grad_inner / avg_grad`` equals the
         measured one within the tolerance.  That is a statement to order α, on average over minibatches.
@@ -130,13 +130,14 @@ def meta_gradient_expansion(
     curvature = family.curvature() or 1.0
     if not (math.isfinite(curvature) and np.isfinite(family.avg_grad()).all()):
         raise UsageError("a gradient or a Hessian product is not finite at phi; see check_grad and check_hvp")
-    step = 1e-4 / curvature if alpha is None else alpha
+    step = 1e-4 / curvature if alpha is None else abs(alpha)
 
     def direction(batches: Sequence[Batch], size: float) -> Array:
         return vector(meta_gradient(phi.copy(), batches, size), len(phi), "the meta-gradient").astype(float)
 
     first, again = (direction(tasks[0][:k], step) for _ in range(2))
     model.check_same("meta-gradient", first, again, "phi, batches and alpha")
+    _check_no_displacement([(direction(task[:k], step), direction(task[:k], -step)) for task in tasks])
     found = _expansion(family, direction, k, step, tolerance)
     if found.method != NONE:
         found = found._replace(exact=_is_exact(family, direction, k, 0.3 / curvature, found))
@@ -158,25 +159,34 @@ def _expansion(
     order_0, order_1 = (up + down) / 2, (up - down) / (2 * step)
     if not (np.isfinite(order_0).all() and np.isfinite(order_1).all()):
         raise UsageError(f"the meta-gradient is not finite at alpha = ±{step:.3g}")
-    if order_1.any() and _norm(order_0) < DISPLACEMENT * _norm(step * order_1):
-        raise UsageError(
-            "the meta-gradient goes to zero with alpha, as a displacement does, such as reptile(trajectory): "
-            "divide it by alpha"
-        )
     # a first order smaller than this is the rounding error of the zeroth
     noise = 1e-12 * _norm(order_0) / step
-    span = np.stack([grad, inner], axis=1)
-    c_0 = float(np.linalg.lstsq(span[:, :1], order_0)[0][0])
-    fit = np.linalg.lstsq(span, order_1)[0]
+    c_0, c_1 = _coefficient(order_0, grad), _coefficient(order_1, inner)
     angle_0 = math.atan2(_norm(order_0 - c_0 * grad), c_0 * _norm(grad)) if order_0.any() else 0.0
     size = _norm(order_1)
-    angle_1 = math.asin(min(1.0, _norm(order_1 - span @ fit) / size)) if size > noise else 0.0
-    found = MetaExpansion(c_0, float(fit[1]), angle_0, angle_1, NONE, False)
+    angle_1 = math.asin(min(1.0, _norm(order_1 - c_1 * inner) / size)) if size > noise else 0.0
+    found = MetaExpansion(c_0, c_1, angle_0, angle_1, NONE, False)
     if k == 1:
         constant = _norm(order_1) <= max(noise, tolerance * abs(c_0) * _norm(inner))
         fits = c_0 > 0 and angle_0 <= tolerance and constant
         return found._replace(method=ANY) if fits else found
     return found._replace(method=_recognise(found, k, tolerance))
+
+
+def _check_no_displacement(pairs: Sequence[tuple[Array, Array]]) -> None:
+    """Refuse directions that go to zero with α; of each task the direction at α and at -α."""
+    even = max(_norm(up + down) for up, down in pairs)
+    odd = max(_norm(up - down) for up, down in pairs)
+    if even < DISPLACEMENT * odd:
+        raise UsageError(
+            "the meta-gradient goes to zero with alpha, as a displacement does, such as reptile(trajectory): "
+            "divide it by alpha"
+        )
+
+
+def _coefficient(vector: Array, axis: Array) -> float:
+    """Return the c for which c times the axis is nearest to the vector; 0 if the axis is zero."""
+    return float(axis @ vector / (axis @ axis)) if axis.any() else 0.0
 
 
 def _recognise(found: MetaExpansion, k: int, tolerance: float) -> str:
@@ -237,7 +247,7 @@ def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Repo
         suspect = "this is FOMAML: the factors I - α H_i are missing"
     elif found.method == NONE and found.angle_1 > tolerance:
         suspect = (
-            f"the first order is {found.angle_1:.2g} rad off AvgGrad and AvgGradInner: "
+            f"the first order is {found.angle_1:.2g} rad off AvgGradInner: "
             "the inner optimiser is not plain SGD, or the minibatches are not exchangeable"
         )
     elif found.method == NONE:

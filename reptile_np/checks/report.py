@@ -44,6 +44,8 @@ class Report:
     def __str__(self) -> str:
         """Return the report as text."""
         verdict = "right, worst" if self.holds else "wrong"
+        if self.holds and self.direction in self.unmeasured:
+            verdict = "nothing found, not even measured"
         lines = [
             f"{self.check}: {verdict} along {self.direction}, relative error {self.error:.0e} "
             f"(tolerance {self.tolerance:.0e})"

@@ -19,7 +19,7 @@ __all__ = ["VISIBLE", "check_taylor_order"]
 # A remainder counts if it is larger than this times the loss.  In float32 that is 170 rounding errors of a
 # single number (1.2e-7), enough for a sum of many; in float64 a wider margin costs nothing.
 VISIBLE = {True: 2e-5, False: 1e-11}
-NOT_FINITE = "a value is not finite"
+NOT_FINITE = "a value at φ, or close to it, is not finite"
 
 
 def check_taylor_order(
@@ -53,12 +53,13 @@ def check_taylor_order(
         As in `check_grad`; the model may compute in float32.
     tolerance
         By how much the order found may be less than 2 (3 with `hvp`).  The report's error is that
-        difference; a remainder that is all rounding has the error 0.
+        difference; a remainder that is all rounding has the error 0.  If the change of the loss is itself
+        all rounding, the report says that nothing was measured.
 
     Raises
     ------
     CheckFailure
-        If the order found is too low, or a value is not finite.
+        If the order found is too low, or a value at φ or close to it is not finite.
     UsageError
         As `check_grad`.
     """
@@ -69,26 +70,39 @@ def check_taylor_order(
     loss, grad = model.loss_and_grad(phi, batch)
     order, name = (3 if hvp else 2), f"{directions} random directions"
     steps = np.logspace(-1, -7, 25) * (float(np.linalg.norm(phi)) or 1.0)
-    remainders, largest = [], 0.0
-    for v in random_directions(phi, directions, seed):
-        curve = v @ model.hvp(phi, batch, v) if hvp else 0.0
-        for t in (steps, -steps):
-            values = np.array([model.loss(phi + ti * v, batch) for ti in t])
-            if not np.isfinite([loss, curve, *grad, *values]).all():
-                raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, NOT_FINITE))
-            remainders.append(values - loss - t * (grad @ v) - t**2 * curve / 2)
-            largest = max(largest, float(np.abs(values).max()))
+    changes, polynomials = [], []
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out below, or reported
+        for v in random_directions(phi, directions, seed):
+            curve = v @ model.hvp(phi, batch, v) if hvp else 0.0
+            for t in (steps, -steps):
+                changes.append(np.array([model.loss(phi + ti * v, batch) for ti in t]) - loss)
+                polynomials.append(t * (grad @ v) + t**2 * curve / 2)
+        remainders = np.subtract(changes, polynomials)
     model.check_repeatable(phi, batch)
+    finite = np.all(np.isfinite(remainders), axis=0)
+    near = int(np.argmin([*finite[::-1], False]))  # how many steps are left, the smallest ones
+    if near < 4:
+        raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, NOT_FINITE))
+    steps, size, remainders = steps[-near:], np.abs(changes).max(axis=0)[-near:], remainders[:, -near:]
     left = np.sqrt(np.mean(np.square(remainders), axis=0))
-    # up to the first that is not visible
-    visible = int(np.argmin([*(left > VISIBLE[model.single] * largest), False]))
-    if visible < 4:
-        return Report("Taylor order", name, 0.0, tolerance)
-    half, last = visible // 2, visible - 1
-    scaled = left[:visible] / steps[:visible] ** order
+    rounding = VISIBLE[model.single] * (abs(loss) + size)
+    begin, end = _longest_run(left > rounding)
+    if end - begin < 4:
+        seen = (size > rounding).any()
+        return Report("Taylor order", name, 0.0, tolerance, unmeasured=() if seen else (name,))
+    begin = max(begin, min(end - 4, (begin + end) // 2))  # at the larger steps the next orders may hide it
+    steps, left = steps[begin:end], left[begin:end]
+    half, last = len(steps) // 2, len(steps) - 1
+    scaled = left / steps**order
     growth = float(scaled[half:].max() / scaled[:half].max())
     found = order - math.log(growth) / math.log(steps[half - 1] / steps[last])
     culprit = "gradient" if found < 1.5 or not hvp else "Hessian product"
     suspect = f"the remainder falls like t^{found:.2f}, not t^{order}: the {culprit} is wrong"
     error = max(order - found, 0.0)
     return passed(Report("Taylor order", name, error, tolerance, suspect if error > tolerance else ""))
+
+
+def _longest_run(true: Array) -> tuple[int, int]:
+    """Return begin and end of the longest run of True, the first of equally long ones."""
+    edges = np.flatnonzero(np.diff([False, *true, False])).reshape(-1, 2)
+    return max(((int(a), int(b)) for a, b in edges), key=lambda run: run[1] - run[0], default=(0, 0))

@@ -188,13 +188,16 @@ def evaluate(
     Raises
     ------
     UsageError
-        If φ, a task's fine-tuning or a score is not finite, or there is no task.
+        If φ, a task's fine-tuning or a score is not finite, there is no task, or `after` is no step of it.
     """
     if tasks < 1:
         raise UsageError(f"tasks is {tasks}; an evaluation needs at least 1")
     if not np.isfinite(phi).all():
         raise UsageError("phi has entries that are not finite: it cannot be evaluated; train it again")
-    points = (after,) if isinstance(after, int) else tuple(after)
+    single = isinstance(after, int | np.integer)
+    points = (after,) if isinstance(after, int | np.integer) else tuple(after)
+    if not points:
+        raise UsageError("after is empty; give at least one number of inner steps")
     run = partial(_scores, model, optimizer, phi, state, episodes, score, points)
     if executor is None:
         results: Iterator[Any] = map(run, range(tasks))
@@ -205,7 +208,7 @@ def evaluate(
     each = list(progress(results))
     names = each[0][0]
     scores = {name: np.array([[point[name] for point in task] for task in each]) for name in names}
-    return {name: values[:, 0] if isinstance(after, int) else values for name, values in scores.items()}
+    return {name: values[:, 0] if single else values for name, values in scores.items()}
 
 
 def _piece(run: Callable[[int], Any], tasks: range) -> list[Any]:
@@ -224,6 +227,8 @@ def _scores(
 ) -> list[Mapping[str, float]]:
     """Return task i's score at each of the points."""
     episode = episodes(i)
+    if wrong := [point for point in points if not -1 <= point <= len(episode.batches)]:
+        raise UsageError(f"after is {wrong[0]}; give -1 to {len(episode.batches)}, the steps of task {i}")
     keep: Keep = "ends" if {*points} <= {0, -1} else "all"
     with np.errstate(over="ignore", invalid="ignore"):  # reported below as UsageError
         t = adapt(model, optimizer, phi, episode.batches, state, keep=keep)

@@ -46,7 +46,7 @@ class Differentiable(Protocol):
     """All that the inner loop needs of a model: a function of φ (n,) and a minibatch.
 
     It must not change φ, and must return a new gradient at each call: the loop keeps both, without copying
-    them.  `reptile_np.checks.check_grad` refuses functions that break these rules.
+    them.  `reptile_np.checks.check_grad` refuses functions that change φ, or the gradient returned last.
     """
 
     def loss_and_grad(self, phi: Array, batch: Batch) -> tuple[Any, Array]:

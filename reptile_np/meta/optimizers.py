@@ -46,6 +46,9 @@ class Sgd:
 
     learning_rate: Any
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_rate", _as_python(self.learning_rate))
+
     def init(self, phi: Array) -> tuple[()]:
         """Return no state.
 
@@ -73,6 +76,11 @@ class Sgd:
         return -self.learning_rate * phi_bar, state_bar, phi_bar
 
 
+def _as_python(value: Any) -> Any:
+    """Return a NumPy number as a Python number: a `numpy.float64` would turn a float32 φ into float64."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 class HeavyBallState(NamedTuple):
     """State of `HeavyBall`: the velocity (n,)."""
 
@@ -88,6 +96,10 @@ class HeavyBall:
 
     learning_rate: Any
     momentum: Any = 0.9
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_rate", _as_python(self.learning_rate))
+        object.__setattr__(self, "momentum", _as_python(self.momentum))
 
     def init(self, phi: Array) -> HeavyBallState:
         """Return the velocity zero."""
@@ -139,6 +151,9 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
+        numbers = {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+        for name, value in {"learning_rate": self.learning_rate, **numbers}.items():
+            object.__setattr__(self, name, _as_python(value))
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= beta < 1:
                 raise UsageError(f"Adam: {name} is {beta}; it must be at least 0 and less than 1")
@@ -191,6 +206,9 @@ class Clipped:
 
     optimizer: Optimizer
     bound: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bound", _as_python(self.bound))
 
     def init(self, phi: Array) -> Any:
         """Return the optimiser's state."""

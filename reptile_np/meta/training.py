@@ -5,7 +5,7 @@ Verified by ``tests/meta/test_training.py`` and, against the released program, `
 
 from __future__ import annotations
 
-import math
+import cmath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -192,7 +192,7 @@ def _one_after_another(
 
 def _check_losses(losses: Sequence[float], i: int, j: int) -> None:
     for k, loss in enumerate(losses):
-        if not math.isfinite(loss):
+        if not cmath.isfinite(loss):
             raise UsageError(
                 f"outer step {i + 1}, task {j + 1}, inner step {k + 1}: the loss is {loss}; "
                 "look for NaN in the data, or lower the inner learning rate"

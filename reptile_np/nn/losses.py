@@ -78,13 +78,14 @@ class SoftmaxCrossEntropy:
 
 @dataclass(frozen=True)
 class SquaredError:
-    """``l = mean over outputs of (z - y)²`` for outputs z (b, o) and targets y (b, o)."""
+    """``l = mean over outputs of (z - y)²`` for outputs z (b, ...) and targets y of the same shape."""
 
     reduction: Reduction
 
     def per_example(self, z: Array, y: Array) -> Array:
         """``(z - y)²``, averaged over the outputs."""
-        return ((z - y) ** 2).sum(1) / z.shape[1]
+        squares = ((z - y) ** 2).reshape(len(z), -1)
+        return squares.sum(1) / squares.shape[1]
 
     def adjoint(self, z: Array, y: Array) -> Array:
         """``2 (z - y)``, divided by the number of terms of the mean."""
@@ -95,4 +96,4 @@ class SquaredError:
         return 2 * z_dot / self._averaged(z)
 
     def _averaged(self, z: Array) -> int:
-        return z.shape[1] if self.reduction == "sum" else z.size
+        return z.size // len(z) if self.reduction == "sum" else z.size

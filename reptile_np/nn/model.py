@@ -209,6 +209,11 @@ class Model(RunsInnerLoops):
         phi = np.asarray(phi)
         x = checked_inputs(batch[0], self.input_shape, phi.dtype)
         if isinstance(self.loss, SoftmaxCrossEntropy):
+            if len(self.output_shape) != 1:
+                raise UsageError(
+                    f"cross-entropy needs a vector of outputs for each example, not {self.output_shape}; end "
+                    "the layers with Flatten() and Dense(ways)"
+                )
             return phi, x, checked_labels(batch[1], len(x), self.output_shape[0])
         return phi, x, checked_targets(batch[1], (len(x), *self.output_shape), phi.dtype)
 

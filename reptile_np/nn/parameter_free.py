@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.nn.faces import Adjoints, Arrays, Layer, Shape
 from reptile_np.nn.layers import Windowed
-from reptile_np.nn.ops import Array, Ops
+from reptile_np.nn.ops import Array, Ops, Padding
 
 __all__ = ["Flatten", "LocallyLinear", "MaxPool", "Relu", "SpatialMean", "Tanh"]
 
@@ -123,6 +124,18 @@ class MaxPool(Windowed, LocallyLinear):
 
     size: int = 2
     stride: int = 2
+
+    def pad(self, rows: int, cols: int) -> Padding:
+        """Return the explicit padding of an image of (rows, cols); a window of padding alone is refused."""
+        padding = super().pad(rows, cols)
+        for pixels, (before, after) in zip((rows, cols), padding, strict=True):
+            last = (pixels + before + after - self.size) // self.stride * self.stride - before
+            if before >= self.size or last >= pixels:
+                raise UsageError(
+                    f"a MaxPool of size {self.size} with padding {padding} has windows without a pixel of "
+                    f"the {rows} x {cols} image; give less padding"
+                )
+        return padding
 
     def out_size(self, size: Shape) -> Shape:
         """(rows, cols, channels)."""

@@ -27,6 +27,8 @@ def checked_inputs(x: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         raise UsageError(f"inputs have shape {x.shape}; this model needs (b, {want}) with b >= 1")
     if x.dtype.kind not in "fc":
         raise UsageError(f"inputs have dtype {x.dtype}; scale them to floats (0-1), in phi's dtype")
+    if dtype == np.float16:
+        raise UsageError("phi is float16, too narrow for the sums of a batch norm; use float32")
     _check_width("inputs", x, dtype)
     return x
 

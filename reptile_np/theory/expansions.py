@@ -181,17 +181,18 @@ class TaskFamily:
         return polynomial_coefficients(lambda alpha: self.expected(methods, k, alpha), degree, orders)
 
     def curvature(self, iterations: int = 20) -> float:
-        """Return roughly the largest |eigenvalue| of a minibatch's Hessian at φ, by power iteration.
+        """Return roughly the largest |eigenvalue| of the minibatches' Hessians at φ, by power iteration.
 
-        In floating point only.  0 if the Hessian, or the gradient that the iteration starts from, is 0; not
-        finite if one of them is not.
+        In floating point only.  0 if all Hessians are 0; not finite if one of them is not.
         """
-        batch = self.tasks[0][0]
-        v = self.grad(batch)
+        return max(self._curvature(batch, iterations) for task in self.tasks for batch in task)
+
+    def _curvature(self, batch: Any, iterations: int) -> float:
+        v = np.random.default_rng(0).standard_normal(len(self.phi))
         for _ in range(iterations):
-            size = np.linalg.norm(v)
+            size = float(np.linalg.norm(v))
             if size == 0 or not np.isfinite(size):
-                return float(size)
+                return size
             v = self.hvp(batch, v / size)
         return float(np.linalg.norm(v))
 

@@ -78,7 +78,7 @@ def solve(matrix: Array, rhs: Array) -> Array:
         If the matrix is singular.
     """
     n = len(matrix)
-    rows = np.concatenate([matrix, rhs[:, None]], axis=1)
+    rows = rationals(np.concatenate([matrix, rhs[:, None]], axis=1))
     for i in range(n):
         pivot = next((j for j in range(i, n) if rows[j, i] != 0), None)
         if pivot is None:

@@ -297,7 +297,7 @@ def test_a_loss_or_gradient_that_is_not_finite_is_named_without_warnings(bad):
         ):
             check_grad(wrong, PHI, None)
     for wrong in (loss, loss_near_phi, gradient):
-        with pytest.raises(CheckFailure, match="a value is not finite"):
+        with pytest.raises(CheckFailure, match="a value at φ, or close to it, is not finite"):
             check_taylor_order(wrong, PHI, None)
     with pytest.raises(CheckFailure, match="the gradient is not finite"):
         check_grad(gradient, PHI, None)

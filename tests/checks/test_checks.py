@@ -393,3 +393,105 @@ def test_a_tolerance_below_rounding_is_raised_to_it_and_the_error_is_the_error(w
     assert tolerance < report.tolerance < 1e-11
     assert wrong_by / 3 <= report.error <= report.tolerance
     assert "relative error 1e-11" in suspicion(check_grad, bowl(1e-11), phi, None, tolerance=tolerance)
+
+
+def barrier(phi, batch):
+    """-Σ log φ: infinite from 0 on, near which some entries of φ are."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss = float(-np.log(phi).sum()) if (phi > 0).all() else np.inf
+        return loss, -1 / phi
+
+
+def barrier_hvp(phi, batch, v):
+    return v / phi**2
+
+
+def normal(phi, batch):
+    """The negative log-likelihood of 5.1 for mean and variance φ."""
+    mean, variance = phi
+    off = 5.1 - mean
+    loss = 0.5 * np.log(variance) + off**2 / (2 * variance) if variance > 0 else np.nan
+    return loss, np.array([-off / variance, 0.5 / variance - off**2 / (2 * variance**2)])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("function", "phi"),
+    [(barrier, [1e-3, 1.0, 2.0]), (barrier, [0.05, 1.0, 2.0]), (normal, [5.0, 0.01])],
+)
+def test_a_loss_that_is_infinite_at_some_distance_is_checked_at_smaller_steps(function, phi):
+    phi = np.array(phi)
+    assert check_grad(function, phi, None).holds
+    assert check_taylor_order(function, phi, None).holds
+    for wrong in (changed_gradient(function, 1.01), changed_gradient(function, -1.0)):
+        with pytest.raises(CheckFailure):
+            check_grad(wrong, phi, None)
+        with pytest.raises(CheckFailure):
+            check_taylor_order(wrong, phi, None)
+    if function is barrier:
+        assert check_taylor_order(function, phi, None, hvp=barrier_hvp).holds
+
+
+def changed_gradient(function, factor):
+    def changed(phi, batch):
+        loss, grad = function(phi, batch)
+        return loss, factor * grad
+
+    return changed
+
+
+TARGET = np.array([1.0, 2.0, 3.0])
+
+
+def fourth_power(phi, batch):
+    return float(((phi - TARGET) ** 4).sum()), 4 * (phi - TARGET) ** 3
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1e-2])
+@pytest.mark.parametrize("factor", [1.01, 1.5, 0.0, -1.0])
+def test_a_loss_that_is_much_larger_at_some_distance_hides_no_wrong_gradient(distance, factor):
+    phi = TARGET + distance
+    assert check_taylor_order(fourth_power, phi, None).holds
+    with pytest.raises(CheckFailure):
+        check_taylor_order(changed_gradient(fourth_power, factor), phi, None)
+
+
+@pytest.mark.parametrize("size", [1e9, 1e12])
+def test_a_report_does_not_say_right_of_what_it_could_not_measure(size):
+    def hidden(phi, batch):
+        return size + 1e-4 * float(np.sin(phi).sum()), -1e-4 * np.cos(phi)  # the wrong sign
+
+    for check in (check_grad, check_taylor_order) if size == 1e12 else (check_taylor_order,):
+        report = check(hidden, TARGET, None)
+        assert report.unmeasured
+        assert ": nothing found, not even measured along " in str(report)
+        assert "right" not in str(report)
+
+
+def test_an_affine_loss_in_float32_has_the_hessian_zero():
+    slope = np.arange(1, 4, dtype=np.float32)
+
+    def affine(phi, batch):
+        return np.float32(slope @ phi.astype(np.float32)), slope.copy()
+
+    assert check_hvp(affine, lambda phi, batch, v: 0 * v, TARGET, None, tolerance=1e-2).holds
+
+
+class LikeTorch:
+    """A loss that NumPy may not convert and Python may, as a tensor of PyTorch that requires a gradient."""
+
+    dtype = "float32"
+    shape = ()
+
+    def __init__(self, value):
+        self.value = value
+
+    def __float__(self):
+        return self.value
+
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+
+def test_a_loss_that_only_python_can_convert_is_a_number():
+    assert check_grad(lambda phi, batch: (LikeTorch(float(phi @ phi)), 2 * phi), TARGET, None).holds

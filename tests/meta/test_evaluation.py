@@ -324,3 +324,14 @@ def test_a_fine_tuning_that_diverges_is_named_in_one_line():
     phi = model.init(np.random.default_rng(0))
     with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged; lower the inner"):
         evaluate(model, Sgd(1e30), phi, (), partial(wave, 0), 2, score=squared_error)
+
+
+def test_a_score_after_steps_that_there_are_not_is_refused(trained):
+    run = partial(evaluate, MODEL, ADAM, *trained, episode, 2)
+    for after in (6, -2, (0, 9), np.int64(7)):
+        with pytest.raises(UsageError, match=r"^after is -?\d; give -1 to 5, the steps of task 0$"):
+            run(after=after)
+    with pytest.raises(UsageError, match=r"^after is empty; give at least one number of inner steps"):
+        run(after=())
+    for name, scores in run(after=2).items():
+        np.testing.assert_array_equal(run(after=np.int64(2))[name], scores)

@@ -177,3 +177,19 @@ def test_a_clipped_optimiser_is_given_each_entry_cut_to_the_bound():
         actual = clipped.update(grad, clipped.init(phi), phi)
         for a, b in zip((actual[0], *actual[1]), (expected[0], *expected[1]), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("number", [np.float64, np.float32, np.int64])
+def test_numbers_of_numpy_do_not_change_phi_s_dtype(number):
+    phi = grad = np.ones(3, np.float32)
+    for optimizer in (
+        Sgd(number(1)),
+        HeavyBall(number(1), number(2)),
+        Adam(number(1), number(0), number(0), number(1)),
+        Clipped(Sgd(1), number(1)),
+        Sgd(linear_annealing(number(1), number(0), 3)(1)),
+    ):
+        for _ in range(2):
+            end, state = optimizer.update(grad, optimizer.init(phi), phi)
+            assert end.dtype == np.float32
+            assert all(np.asarray(part).dtype in (np.float32, np.int64) for part in state)

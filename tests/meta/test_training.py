@@ -209,6 +209,13 @@ def test_each_outer_step_asks_for_its_own_optimiser_once():
     assert asked == [-1, 0, 1, 2]
 
 
+def test_a_run_may_be_complex():
+    (real,) = train(steps=1)
+    (step,) = train(steps=1, start=begin(phi_0().astype(complex), INNERS[1], OUTERS[0]))
+    assert step.phi.dtype == complex
+    np.testing.assert_allclose(step.phi, real.phi, rtol=1e-12)
+
+
 @pytest.mark.parametrize("meta_batch", [0, -1, 2.0, "2", None])
 def test_a_meta_batch_without_tasks_is_refused(meta_batch):
     with pytest.raises(

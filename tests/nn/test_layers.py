@@ -263,3 +263,20 @@ def test_fan_in_kernels_and_biases_are_within_one_over_the_root_of_the_inputs():
     kernel, bias = Dense(300, "fan_in").init(np.random.default_rng(0), (16,))
     for piece in (kernel, bias):
         assert 0.95 / 4 < np.abs(piece).max() <= 1 / 4
+
+
+@pytest.mark.parametrize(
+    ("padding", "stride"),
+    [(((2, 2), (0, 0)), 2), (((0, 0), (2, 0)), 1), (((0, 3), (0, 0)), 2), (((0, 0), (0, 2)), 1)],
+)
+def test_a_pool_with_a_window_of_padding_alone_is_refused(padding, stride):
+    pool = MaxPool(size=2, stride=stride, padding=padding)
+    with pytest.raises(UsageError, match="has windows without a pixel of the 4 x 4 image; give less padding"):
+        pool.out_size((4, 4, 1))
+
+
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((1, 0), (0, 1)), "SAME", "VALID"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_every_window_of_a_pool_has_a_pixel(padding, stride):
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 3))
+    assert np.isfinite(MaxPool(size=2, stride=stride, padding=padding).forward((), x, NUMPY)[0]).all()

@@ -14,8 +14,10 @@ kinds = pytest.mark.parametrize("kind", [SoftmaxCrossEntropy, SquaredError])
 
 
 def outputs_and_targets(kind, rng, b, o):
-    z = 3 * rng.normal(size=(b, o))
-    return z, rng.integers(0, o, b) if kind is SoftmaxCrossEntropy else rng.normal(size=(b, o))
+    if kind is SoftmaxCrossEntropy:
+        return 3 * rng.normal(size=(b, o)), rng.integers(0, o, b)
+    shape = [(b, o), (b, o, 2), (b, 3, 2, o)][rng.integers(3)]  # vectors or images
+    return 3 * rng.normal(size=shape), rng.normal(size=shape)
 
 
 def value(loss, z, y):
@@ -98,3 +100,12 @@ def test_float32_stays_float32_and_nothing_is_written(kind, reduction):
     y.setflags(write=False)
     arrays = loss.per_example(z, y), loss.adjoint(z, y), loss.adjoint_dot(z, z, y)
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+
+
+def test_the_squared_error_is_the_mean_over_all_outputs_of_an_example():
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(2, 3, 4, 5, 2))
+    expected = ((z - y) ** 2).mean(axis=(1, 2, 3))
+    for reduction, together in (("sum", np.sum), ("mean", np.mean)):
+        np.testing.assert_allclose(SquaredError(reduction).per_example(z, y), expected)
+        np.testing.assert_allclose(value(SquaredError(reduction), z, y), together(expected))

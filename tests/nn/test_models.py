@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from reptile_np.checks import check_grad, check_hvp
 from reptile_np.errors import UsageError
-from reptile_np.nn.layers import BatchNorm, Dense
-from reptile_np.nn.losses import SoftmaxCrossEntropy
+from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
+from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
 from reptile_np.nn.models import (
     Model,
     conv_cnn,
@@ -399,3 +400,32 @@ def test_without_gamma_the_network_is_the_one_with_gamma_of_one():
     for name, view in scaled.layout.views(scaled.hvp(whole, batch, v_whole)).items():
         if name not in gammas:
             assert_close(model.layout.views(model.hvp(phi, batch, v))[name], view)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_network_may_have_images_as_outputs(reduction):
+    rng = np.random.default_rng(0)
+    model = Model((Conv2d(filters=2),), (4, 5, 1), SquaredError(reduction))
+    phi = model.init(rng, np.float64)
+    batch = rng.normal(size=(3, 4, 5, 1)), rng.normal(size=(3, 4, 5, 2))
+    assert check_grad(model.loss_and_grad, phi, batch).holds
+    assert check_hvp(model.loss_and_grad, model.hvp, phi, batch).holds
+
+
+def test_cross_entropy_needs_a_vector_of_outputs():
+    rng = np.random.default_rng(0)
+    model = Model((Conv2d(filters=2),), (4, 5, 1), SoftmaxCrossEntropy("sum"))
+    batch = rng.normal(size=(3, 4, 5, 1)), np.array([0, 1, 0])
+    with pytest.raises(
+        UsageError, match=r"a vector of outputs .* not \(4, 5, 2\); end the layers with Flatten"
+    ):
+        model.loss_and_grad(model.init(rng, np.float64), batch)
+
+
+def test_float16_is_refused():
+    rng = np.random.default_rng(0)
+    model = omniglot_cnn(5, 4)
+    phi, x = model.init(rng).astype(np.float16), np.zeros((5, 28, 28, 1), np.float16)
+    for call in (lambda: model.predict(phi, x), lambda: model.loss_and_grad(phi, (x, np.arange(5)))):
+        with pytest.raises(UsageError, match=r"phi is float16, .*; use float32"):
+            call()

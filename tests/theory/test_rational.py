@@ -75,3 +75,11 @@ def test_coordinates_split_a_vector_into_a_basis_and_what_is_orthogonal_to_it(c,
     found, residual = coordinates(basis, vector)
     assert (basis @ found + residual == vector).all()
     assert (basis.T @ residual == 0).all()
+
+
+def test_integers_of_numpy_are_solved_exactly_and_floats_are_refused():
+    matrix, rhs = np.array([[2, 1], [1, 3]]), np.array([1, 2])
+    for kind in (int, object):
+        assert solve(matrix.astype(kind), rhs.astype(kind)).tolist() == [Fraction(1, 5), Fraction(3, 5)]
+    with pytest.raises(TypeError, match="exact arithmetic takes integers and Fractions"):
+        solve(matrix.astype(float), rhs)
