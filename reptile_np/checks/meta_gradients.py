@@ -128,7 +128,8 @@ def meta_gradient_expansion(
     model.check_repeatable(phi, tasks[0][0])
     family = TaskFamily(model, tasks, phi, sampler)
     curvature = family.curvature() or 1.0
-    if not (math.isfinite(curvature) and np.isfinite(family.avg_grad()).all()):
+    gradients = [family.grad(batch) for task in tasks for batch in task]
+    if not (math.isfinite(curvature) and np.isfinite(gradients).all()):
         raise UsageError("a gradient or a Hessian product is not finite at phi; see check_grad and check_hvp")
     step = 1e-4 / curvature if alpha is None else abs(alpha)
 
