@@ -9,7 +9,6 @@ Verified by ``tests/tasks/test_archives.py``.
 from __future__ import annotations
 
 import gzip
-import lzma
 import os
 import re
 import stat
@@ -17,10 +16,11 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from reptile_np.errors import UsageError, printable
 from reptile_np.tasks.reports import NoteCallback, reason
+from reptile_np.tasks.xz import Xz
 
 __all__ = ["ARCHIVE_SUFFIXES", "PICKLE_SUFFIXES", "Limits", "read_file", "read_files", "refuse", "stem"]
 
@@ -28,7 +28,6 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 PICKLE_SUFFIXES = (".pkl", ".pickle")
 
 _CHUNK = 1 << 20  # bytes
-_LZMA_MEMORY = 1 << 28  # bytes: what `xz -9` made needs 65 MB, a bomb up to 4 GB
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -108,7 +107,7 @@ def _in_archive(path: Path, wanted: Callable[[str], bool], limits: Limits) -> It
             with gzip.open(file) as unzipped:
                 yield from _in_tar(unzipped, wanted, limits)
         elif start.startswith(b"\xfd7zXZ\x00"):
-            yield from _in_tar(_Xz(file), wanted, limits)
+            yield from _in_tar(Xz(file), wanted, limits)
         elif start[257:262] == b"ustar":
             yield from _in_tar(file, wanted, limits)
         elif path.suffix.lower() in PICKLE_SUFFIXES or re.match(rb"\x80[\x02-\x05]", start):
@@ -184,6 +183,8 @@ def _in_tar(file: Any, wanted: Callable[[str], bool], limits: Limits) -> Iterato
             if len(content) < info.size:
                 raise EOFError("ends within a file")
             yield info.name, content
+        if stream.last_read != bytes(512):  # `next` also stops at a header that is damaged or cut
+            raise EOFError("no end mark after the last file that can be read")
     stream.seek(1 << 62)  # to the end, where gzip keeps its checksum
 
 
@@ -192,6 +193,7 @@ class _Stream:
 
     def __init__(self, file: Any, budget: _Budget) -> None:
         self._file, self._budget, self._at, self.header = file, budget, 0, 0
+        self.last_read = b""
 
     def tell(self) -> int:
         return self._at
@@ -206,7 +208,8 @@ class _Stream:
     def read(self, size: int) -> bytes:
         self.header = self.header + size if size >= 0 else size  # a long header may be read in pieces
         self._budget.check_size("a header", self.header)
-        return self.take(size)
+        self.last_read = self.take(size)
+        return self.last_read
 
     def take(self, size: int) -> bytes:
         parts, missing = [], size
@@ -216,34 +219,6 @@ class _Stream:
             self._at += len(part)
             self._budget.add_bytes(len(part))
         return b"".join(parts)
-
-
-class _Xz:
-    """Decompresses xz within bounded memory; `lzma.LZMAFile` has no limit of memory."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._decoder, self._input = file, self._new_decoder(), b""
-
-    @staticmethod
-    def _new_decoder() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
-
-    def read(self, size: int) -> bytes:
-        """Return up to `size` bytes; none only at the end."""
-        while True:
-            if self._decoder.eof:  # one xz file may be several, one after another
-                self._input = self._decoder.unused_data.lstrip(b"\0") or self._file.read(_CHUNK).lstrip(b"\0")
-                if not self._input:
-                    return b""
-                self._decoder = self._new_decoder()
-            elif self._decoder.needs_input and not self._input:
-                self._input = self._file.read(_CHUNK)
-                if not self._input:
-                    raise EOFError("compressed data ends too early")
-            output = self._decoder.decompress(self._input, size)
-            self._input = b""
-            if output:
-                return output
 
 
 def _in_folder(

@@ -116,7 +116,7 @@ def test_the_stem_of_an_archive_has_no_suffix(tmp_path, name, is_called):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors])
 @given(data=st.data())
 def test_a_damaged_archive_is_refused_in_one_line_or_gives_some_of_the_files(tmp_path, form, data):
-    """A tar file has no digest of its contents, and may end after any file."""
+    """A tar file has no digest of its contents."""
     whole = FORMS[form](FILES)
     path = tmp_path / "source"
     changed = bytearray(whole[: data.draw(st.just(len(whole)) | st.integers(0, len(whole)))])
@@ -142,6 +142,29 @@ def test_a_flipped_bit_of_compressed_content_is_refused(tmp_path, form):
     whole = bytearray(FORMS[form](content))
     whole[2500] ^= 1
     (tmp_path / "source").write_bytes(whole)
+    assert "damaged or cut short" in refusal(tmp_path / "source")
+
+
+MARK = tarred(FILES).rindex(b"no image") + 512  # where the two empty blocks that end a tar begin
+
+
+@pytest.mark.parametrize("cut", range(512, MARK + 512, 128))
+def test_a_tar_that_is_cut_before_its_end_mark_is_refused(tmp_path, cut):
+    (tmp_path / "source").write_bytes(tarred(FILES)[:cut])
+    assert "damaged or cut short" in refusal(tmp_path / "source")
+
+
+def test_a_tar_may_end_after_its_end_mark(tmp_path):
+    (tmp_path / "source").write_bytes(tarred(FILES)[: MARK + 512])
+    assert contents(tmp_path / "source") == FILES
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress])
+@pytest.mark.parametrize("name", FILES)
+def test_a_tar_with_a_damaged_header_is_refused_wherever_it_is(tmp_path, name, compress):
+    whole = bytearray(tarred(FILES))
+    whole[whole.index(name.encode()) + 150] ^= 1  # the sum over the header
+    (tmp_path / "source").write_bytes(compress(whole))
     assert "damaged or cut short" in refusal(tmp_path / "source")
 
 

@@ -1,0 +1,42 @@
+"""Decompress xz within bounded memory; `lzma.LZMAFile` has no limit of memory.
+
+Verified by ``tests/tasks/test_archives.py``.
+"""
+
+from __future__ import annotations
+
+import lzma
+from typing import BinaryIO
+
+__all__ = ["Xz"]
+
+_CHUNK = 1 << 20  # bytes
+_MEMORY = 1 << 28  # bytes: what `xz -9` made needs 65 MB, a bomb up to 4 GB
+
+
+class Xz:
+    """The decompressed bytes of an open xz file, read forwards."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._decoder, self._input = file, self._new_decoder(), b""
+
+    @staticmethod
+    def _new_decoder() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes; none only at the end."""
+        while True:
+            if self._decoder.eof:  # one xz file may be several, one after another
+                self._input = self._decoder.unused_data.lstrip(b"\0") or self._file.read(_CHUNK).lstrip(b"\0")
+                if not self._input:
+                    return b""
+                self._decoder = self._new_decoder()
+            elif self._decoder.needs_input and not self._input:
+                self._input = self._file.read(_CHUNK)
+                if not self._input:
+                    raise EOFError("compressed data ends too early")
+            output = self._decoder.decompress(self._input, size)
+            self._input = b""
+            if output:
+                return output
