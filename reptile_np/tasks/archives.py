@@ -162,7 +162,11 @@ def _in_zip(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterat
                 continue
             budget.check_size(info.filename, info.file_size)
             budget.add_bytes(info.file_size)
-            yield info.filename, archive.read(info)  # checks the CRC
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile decompresses the others without a bound on memory.
+                raise _Refused(f"{printable(info.filename)} is not deflated; zip it again with deflate")
+            with archive.open(info) as member:  # ZipFile.read would decompress more than file_size
+                yield info.filename, member.read(info.file_size + 1)  # checks the CRC
 
 
 def _in_tar(file: Any, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:
