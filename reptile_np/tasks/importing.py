@@ -212,7 +212,9 @@ def _finished(plan: Plan, folder: Path) -> Path | None:
     """Return the manifest in `folder` if it is the whole and undamaged result of this plan."""
     manifest = folder / f"{plan.name}.json"
     with suppress(UsageError):
-        if image_cache.read_manifest(manifest).source_sha256 == plan.sha256:
+        made = image_cache.read_manifest(manifest)
+        complete = made.classes == tuple(c for c, _ in _kept(plan, {})[0])  # no bad image was skipped
+        if made.source_sha256 == plan.sha256 and (complete or plan.skip_bad):
             image_cache.load(manifest, full=True)
             return manifest
     return None

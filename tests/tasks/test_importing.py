@@ -170,6 +170,22 @@ def test_after_a_refusal_the_import_that_skips_decodes_only_the_bad_images_again
     assert everything(tmp_path / "to") == everything(tmp_path / "afresh")
 
 
+def test_a_set_without_its_bad_images_is_no_result_for_an_import_that_skips_none(tmp_path):
+    write(tmp_path / "to", BROKEN, skip_bad=True)
+    before, read = everything(tmp_path / "to"), []
+    assert refusal(write, tmp_path / "to", BROKEN) == "a/001: broken (and 1 more)"
+    assert everything_but_partial(tmp_path / "to") == before
+    write(tmp_path / "to", BROKEN, skip_bad=True, read=read)
+    assert read == []
+
+
+def test_a_set_without_a_class_that_is_too_small_is_the_result_of_an_import_that_skips_none(tmp_path):
+    write(tmp_path / "to", least_images=121)
+    read = []
+    write(tmp_path / "to", least_images=121, read=read)
+    assert read == []
+
+
 def test_a_class_with_too_few_usable_images_is_left_out_and_named(tmp_path):
     broken = {**FILES, **dict.fromkeys(KEYS["b"][:2], b"broken")}
     lines = []
