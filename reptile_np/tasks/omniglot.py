@@ -185,4 +185,10 @@ def _download(place: str, folder: Path, progress: ProgressCallback) -> list[Path
     for address, path in zip(addresses, paths, strict=True):
         if not path.exists():
             fetch(address, path, omniglot_files.check_zip, progress)
+            continue
+        try:
+            omniglot_files.check_zip(path)
+        except UsageError as error:  # the file may be the user's own: nothing removes it unasked
+            why = "not a whole zip with Omniglot drawings; remove it and run this again"
+            raise UsageError(f"{printable(path)}: {why}") from error
     return paths

@@ -403,6 +403,29 @@ def test_a_silently_cut_zip_is_refused_and_fetched_afresh(tmp_path):
     assert_is_the_miniature(omniglot.load(tmp_path / "to"))
 
 
+@pytest.mark.parametrize("content", [b"", ZIPS["images_background"][:1000], zipped({"mine.txt": b"mine"})])
+def test_a_downloaded_zip_that_is_not_whole_is_fetched_again_once_it_is_removed(tmp_path, content):
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / "images_background.zip").write_bytes(content)
+    with serving(website()) as address:
+        said = refusal(omniglot.import_omniglot, address + "python/", to)
+        why = "not a whole zip with Omniglot drawings; remove it and run this again"
+        assert said == f"{to / 'images_background.zip'}: {why}"
+        assert (to / "images_background.zip").read_bytes() == content
+        (to / "images_background.zip").unlink()
+        omniglot.import_omniglot(address + "python/", to)
+    assert_is_the_miniature(omniglot.load(to))
+
+
+def test_whole_zips_that_were_downloaded_before_are_not_fetched_again(tmp_path):
+    behaviour = website()
+    with serving(behaviour) as address:
+        for _ in range(2):
+            omniglot.import_omniglot(address + "python/", tmp_path / "to")
+    assert len(behaviour.requests) == 2
+
+
 def wait_until(condition, seconds=30):
     end = time.monotonic() + seconds
     while not condition():
