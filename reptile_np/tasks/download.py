@@ -51,16 +51,15 @@ def fetch(
     part = path.with_name(path.name + ".part")
     try:
         _continue(url, part, progress)
+        check(part)
+        os.replace(part, path)
+    except UsageError:
+        part.unlink(missing_ok=True)
+        raise
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
         raise UsageError(
             f"{printable(url)}: {_reason(error)}; try again, or pass --from with a folder"
         ) from error
-    try:
-        check(part)
-    except UsageError:
-        part.unlink()
-        raise
-    os.replace(part, path)
 
 
 def _continue(url: str, part: Path, progress: ProgressCallback) -> None:

@@ -28,7 +28,7 @@ from reptile_np.tasks.image_cache import CachedClass, Manifest, Split
 from reptile_np.tasks.partial_import import Files, PartialImport, Reader
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, reason
 
-__all__ = ["Plan", "PlannedClass", "survey", "target_folder", "write"]
+__all__ = ["Plan", "PlannedClass", "locked", "survey", "target_folder", "write"]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def write(
     if finished := _finished(plan, folder):
         return finished
     try:
-        with _lock(folder / f".{plan.name}.lock", progress):
+        with locked(folder, plan.name, progress):
             if finished := _finished(plan, folder):  # by the import that was waited for
                 return finished
             for unfinished in folder.glob(f".{plan.name}*.tmp"):  # a kill while the final files were written
@@ -188,11 +188,18 @@ def read_table(content: bytes, *columns: str) -> list[list[str]]:
 
 
 @contextmanager
-def _lock(path: Path, progress: ProgressCallback) -> Iterator[None]:
+def locked(folder: Path, name: str, progress: ProgressCallback) -> Iterator[None]:
+    """Hold the lock of imports of the set `name` into `folder`, after waiting for whoever has it.
+
+    Raises
+    ------
+    OSError
+        If the lock file cannot be made.
+    """
     with ExitStack() as stack:
         for seconds in itertools.count():
             try:
-                stack.enter_context(files.locked(path))
+                stack.enter_context(files.locked(folder / f".{name}.lock"))
                 break
             except BlockingIOError:
                 progress("waiting for another import", seconds, None)

@@ -21,7 +21,7 @@ from reptile_np.tasks.image_cache import CachedImages
 from reptile_np.tasks.image_classes import ImageClasses, Splits, split_classes
 from reptile_np.tasks.importing import Plan, PlannedClass
 from reptile_np.tasks.omniglot_files import SETS, SIDE
-from reptile_np.tasks.reports import ProgressCallback, no_progress
+from reptile_np.tasks.reports import ProgressCallback, no_progress, reason
 
 __all__ = [
     "ADDRESS",
@@ -184,7 +184,7 @@ def _download(place: str, folder: Path, progress: ProgressCallback) -> list[Path
     paths = [folder / address.rpartition("/")[2] for address in addresses]
     for address, path in zip(addresses, paths, strict=True):
         if not path.exists():
-            fetch(address, path, omniglot_files.check_zip, progress)
+            _fetch(address, path, progress)
             continue
         try:
             omniglot_files.check_zip(path)
@@ -192,3 +192,15 @@ def _download(place: str, folder: Path, progress: ProgressCallback) -> list[Path
             why = "not a whole zip with Omniglot drawings; remove it and run this again"
             raise UsageError(f"{printable(path)}: {why}") from error
     return paths
+
+
+def _fetch(address: str, path: Path, progress: ProgressCallback) -> None:
+    """Download a zip file, unless an import that was waited for has done so."""
+    try:
+        with importing.locked(path.parent, NAME, progress):
+            if not path.exists():
+                fetch(address, path, omniglot_files.check_zip, progress)
+    except OSError as error:
+        raise UsageError(
+            f"{printable(path.parent)}: cannot be written ({reason(error)}); choose another --to"
+        ) from error

@@ -82,6 +82,23 @@ def test_what_the_check_refuses_is_deleted(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def gone(path):
+    path.unlink()
+
+
+def gone_and_refused(path):
+    path.unlink()
+    raise UsageError("not what was wanted")
+
+
+def test_a_part_that_somebody_removes_before_it_is_renamed_is_one_line(tmp_path):
+    with serving(server()) as address:
+        with pytest.raises(UsageError, match=r"file: No such file or directory.*try again"):
+            fetch(address + "file", tmp_path / "file", gone)
+        with pytest.raises(UsageError, match="not what was wanted"):
+            fetch(address + "file", tmp_path / "file", gone_and_refused)
+
+
 def test_a_missing_file_is_one_line_with_the_address(tmp_path):
     with serving(server()) as address, pytest.raises(UsageError) as caught:
         fetch(address + "other", tmp_path / "other", accept)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -397,7 +398,7 @@ def test_a_silently_cut_zip_is_refused_and_fetched_afresh(tmp_path):
     behaviour = website(cut_after=1000, announce_length=False)
     with serving(behaviour) as address:
         assert "cut short" in refusal(omniglot.import_omniglot, address + "python/", tmp_path / "to")
-        assert not list((tmp_path / "to").iterdir())
+        assert not downloaded(tmp_path / "to")
         behaviour.cut_after = None
         omniglot.import_omniglot(address + "python/", tmp_path / "to")
     assert_is_the_miniature(omniglot.load(tmp_path / "to"))
@@ -426,6 +427,27 @@ def test_whole_zips_that_were_downloaded_before_are_not_fetched_again(tmp_path):
     assert len(behaviour.requests) == 2
 
 
+def test_imports_from_an_address_into_one_folder_at_the_same_time_fetch_each_zip_once(tmp_path):
+    behaviour = website()
+    with serving(behaviour) as address, ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(omniglot.import_omniglot, address + "python/", tmp_path / "to") for _ in range(2)]
+        assert {future.result() for future in made} == {tmp_path / "to" / "omniglot.json"}
+    assert sorted(behaviour.requests) == [(f"/python/{name}.zip", None) for name in SETS]
+    assert_is_the_miniature(omniglot.load(tmp_path / "to"))
+
+
+def test_a_folder_that_a_download_cannot_write_into_is_refused_by_name(tmp_path):
+    (tmp_path / "to" / ".omniglot.lock").mkdir(parents=True)
+    with serving(website()) as address:
+        said = refusal(omniglot.import_omniglot, address + "python/", tmp_path / "to")
+    assert said == f"{tmp_path / 'to'}: cannot be written (Is a directory); choose another --to"
+
+
+def downloaded(folder):
+    """The files of a download; the lock is empty and stays."""
+    return [path for path in folder.iterdir() if path.name != ".omniglot.lock"]
+
+
 def wait_until(condition, seconds=30):
     end = time.monotonic() + seconds
     while not condition():
@@ -439,10 +461,10 @@ def test_a_kill_leaves_nothing_that_passes_for_whole(tmp_path):
         importer = "import sys; from reptile_np.tasks.omniglot import *; import_omniglot(*sys.argv[1:])"
         process = subprocess.Popen([sys.executable, "-c", importer, address + "python/", str(to)])
         assert behaviour.stalled.wait(30)
-        wait_until(lambda: [path.stat().st_size for path in to.iterdir()] == [1000])
+        wait_until(lambda: [path.stat().st_size for path in downloaded(to)] == [1000])
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert [path.name for path in to.iterdir()] == ["images_background.zip.part"]
+        assert [path.name for path in downloaded(to)] == ["images_background.zip.part"]
         refusal(omniglot.load, to)
         behaviour.cut_after, behaviour.stall = None, False
         omniglot.import_omniglot(address + "python/", to)
