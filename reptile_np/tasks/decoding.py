@@ -54,6 +54,7 @@ BATCH = 64  # images handed to a thread at once,
 BATCH_BYTES = 1 << 20  # or fewer, if their files are larger: memory and the wait after Ctrl-C stay small
 
 _UNSAFE = {"EPS"}  # Pillow starts Ghostscript to read these
+_SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode I (32 bits) holds 16 bits, the most they have
 
 
 class BadImage(UsageError):
@@ -155,7 +156,7 @@ def convert(name: str, content: bytes, how: Conversion, allowed: Sequence[str]) 
 
     with opened(name, content, allowed) as image:
         image.load()
-        eight_bit = _eight_bit(name, ImageOps.exif_transpose(image) if how.upright else image)
+        eight_bit = _eight_bit(name, image.format, ImageOps.exif_transpose(image) if how.upright else image)
         plain = _on_white(eight_bit).convert("L" if how.channels == 1 else "RGB")
         size = (how.width, how.height)
         if plain.size != size:
@@ -164,15 +165,18 @@ def convert(name: str, content: bytes, how: Conversion, allowed: Sequence[str]) 
         return np.asarray(plain, np.uint8).reshape(how.height, how.width, how.channels)
 
 
-def _eight_bit(name: str, image: Any) -> Any:
-    """Return an image of 16-bit grey as one of 8 bits, and every other as it is."""
+def _eight_bit(name: str, kind: str, image: Any) -> Any:
+    """Return an image of 16-bit grey as one of 8 bits, transparent parts white; every other as it is."""
     if image.mode == "F":
         raise BadImage(f"{printable(name)}: floating point pixels have no agreed scale; save it with 8 bits")
     if not image.mode.startswith("I"):
         return image
+    if image.mode == "I" and kind not in _SIXTEEN_BITS:
+        raise BadImage(
+            f"{printable(name)}: 32-bit or signed pixels have no agreed scale; save it with 8 or 16 bits"
+        )
     values = np.asarray(image).astype(np.int32)
-    if values.min() < 0 or values.max() > 65535:
-        raise BadImage(f"{printable(name)}: 32-bit pixels have no agreed scale; save it with 8 or 16 bits")
+    values[values == image.info.get("transparency", -1)] = 65535
     return pillow().fromarray(((values + 128) // 257).astype(np.uint8))
 
 

@@ -67,6 +67,13 @@ def test_sixteen_bits_are_divided_by_257_and_rounded():
     assert got[:9].tolist() == [0, 0, 1, 1, 1, 2, 254, 255, 255]
 
 
+@pytest.mark.parametrize(("largest", "pixels"), [(65535, [0, 1, 255, 4]), (4095, [0, 16, 255, 64])])
+def test_sixteen_bits_of_a_pgm_are_scaled_by_its_largest_value(largest, pixels):
+    content = b"P5 2 2 %d\n" % largest + np.array([0, 257, largest, 1028], ">u2").tobytes()
+    got = convert("x", content, Conversion(2, 2, 1, "bicubic"), formats()).ravel()
+    assert got.tolist() == pixels
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparent_parts_become_white_and_others_keep_their_colour(mode):
     image = Image.new("RGBA", (4, 4), (0, 0, 0, 255))
@@ -175,7 +182,8 @@ def test_a_format_that_is_not_allowed_is_refused():
 
 def test_pixels_without_an_agreed_scale_are_refused():
     assert "floating point" in refusal(encoded(np.ones((4, 4), np.float32), "TIFF"))
-    assert "32-bit" in refusal(encoded(np.full((4, 4), 1 << 20, np.int32), "TIFF"))
+    for largest in (255, 65535, 1 << 20):
+        assert "32-bit" in refusal(encoded(np.full((4, 4), largest, np.int32), "TIFF"))
 
 
 def chunk(kind, content):
@@ -183,10 +191,20 @@ def chunk(kind, content):
     return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def png_of(width, height, *chunks):
-    """A PNG whose header says what its contents do not keep."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+def png_of(width, height, *chunks, bits=8):
+    """A PNG of grey whose header may say what its contents do not keep."""
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize(("transparent", "pixels"), [(0, [255, 1, 255]), (257, [0, 255, 255])])
+def test_a_transparent_value_of_sixteen_bits_becomes_white(transparent, pixels, upright):
+    row = b"\0" + np.array([0, 257, 65535], ">u2").tobytes()
+    transparency = chunk(b"tRNS", struct.pack(">H", transparent))
+    content = png_of(3, 1, transparency, chunk(b"IDAT", zlib.compress(row)), bits=16)
+    how = Conversion(1, 3, 1, "bicubic", upright=upright)
+    assert convert("x", content, how, formats()).ravel().tolist() == pixels
 
 
 @pytest.mark.parametrize(
