@@ -15,7 +15,7 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments.progress import notice
 from reptile_np.experiments.run_directory import RunDirectory
 
-__all__ = ["RunSummary", "find", "read"]
+__all__ = ["RunSummary", "find", "read", "test_evaluations"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def read(run: Path, root: Path) -> RunSummary:
             done = int(result.get("outer_steps", 0))
         records = directory.records()
         done = max([done, *(int(record["outer_step"]) for record in records)])
-        if best := _best_known([record for record in records if record["outer_step"] == done], own_shots):
+        if best := _best_known(test_evaluations(records, done), own_shots):
             error_, tasks, shots = best.get("error"), int(best["tasks"]), int(best["shots"])
             modes = best.get("accuracy", {})
             accuracy = {mode: value["mean"] for mode, value in modes.items()} or None
@@ -102,12 +102,17 @@ def read(run: Path, root: Path) -> RunSummary:
     return RunSummary(name, run, preset, seed, done, planned, accuracy, error_, tasks, shots, settings)
 
 
-def _best_known(records: Sequence[dict[str, Any]], shots: int) -> dict[str, Any] | None:
-    """Return the evaluation of the test set, if possible with `shots`, that has the most tasks."""
-    evaluations = [
+def test_evaluations(records: Sequence[dict[str, Any]], done: int) -> list[dict[str, Any]]:
+    """Return the evaluations after outer step `done` on the test classes of the run's own images."""
+    return [
         evaluation
         for record in records
-        if (evaluation := record.get("evaluation", {})).get("split") == "test"
+        if record["outer_step"] == done
+        and (evaluation := record.get("evaluation", {})).get("split") == "test"
         and not evaluation.get("other_images")
     ]
+
+
+def _best_known(evaluations: Sequence[dict[str, Any]], shots: int) -> dict[str, Any] | None:
+    """Return the evaluation, if possible with `shots`, that has the most tasks; the latest of several."""
     return max(reversed(evaluations), key=lambda e: (e["shots"] == shots, e["tasks"]), default=None)

@@ -192,6 +192,21 @@ def test_the_inner_curve_is_drawn_from_the_recorded_evaluations(tmp_path, monkey
         assert recorded == pytest.approx([point["mean"] for point in points], abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("step", "change"),
+    [(1, {}), (4, {"split": "train"}), (4, {"split": "validation"}), (4, {"other_images": True})],
+)
+def test_the_inner_curve_is_only_that_of_the_last_state_on_the_test_classes(tmp_path, step, change):
+    runs.train(small("glyphs-5way"), 0, NUMPY, out=tmp_path / "run", quiet=True)
+    runs.evaluate(tmp_path / "run", NUMPY, tasks=1, curve=True, jobs=1, quiet=True)
+    alone = sources.table("curve", tmp_path, NUMPY)
+    directory = RunDirectory(tmp_path / "run")
+    evaluation = directory.records()[-1]["evaluation"]
+    curve = {mode: [{"mean": 2.0, "ci95": 0.0}] * 5 for mode in evaluation["curve"]}
+    directory.append({"outer_step": step, "evaluation": {**evaluation, "curve": curve, **change}})
+    assert sources.table("curve", tmp_path, NUMPY) == alone
+
+
 @pytest.mark.parametrize(("name", "source"), [("same-k", "glyphs"), ("same-k-omniglot", "omniglot")])
 def test_the_figure_at_the_same_k_is_drawn_from_the_records_of_the_study(tmp_path, name, source):
     means = {("reptile", 1): 0.5, ("reptile", 4): 0.75, ("joint", 1): 0.25}

@@ -107,11 +107,14 @@ def _watched(runs: Path, preset: str) -> list[figure_3.Points]:
 
 
 def _curves(runs: Path) -> inner_curve.Curves:
-    """Return the recorded curves of the runs in a folder, or of one run; the last of each preset and K."""
+    """Return the test curves of the runs in a folder, or of one run; the last of each preset and K.
+
+    Like the accuracies of `run_list`, they are those of a run's last state.
+    """
     curves: dict[str, dict[str, Sequence[tuple[float, float]]]] = {}
     for summary in run_list.find(runs):
-        for record in RunDirectory(summary.path).records():
-            evaluation = record.get("evaluation", {})
+        records = RunDirectory(summary.path).records()
+        for evaluation in run_list.test_evaluations(records, summary.outer_steps):
             if "curve" in evaluation and "accuracy" in evaluation:
                 name = f"{evaluation['preset']}, {evaluation['shots']}-shot"
                 curves[name] = {
@@ -119,7 +122,10 @@ def _curves(runs: Path) -> inner_curve.Curves:
                     for mode, points in evaluation["curve"].items()
                 }
     if not curves:
-        raise UsageError(f"{runs}: no evaluation with --curve here; run: reptile-np evaluate DIR --curve")
+        raise UsageError(
+            f"{runs}: no evaluation of a run's last state on its test classes with --curve; "
+            "run: reptile-np evaluate DIR --curve"
+        )
     return curves
 
 
