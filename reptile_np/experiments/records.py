@@ -22,8 +22,8 @@ def export(run: Path, to: Path) -> Path:
     """Copy a run's records to ``TO/PRESET-seedS``; return the copy.
 
     The copy has the config, the environment, the whole lines of the records, and the result.  An unfinished
-    run's newest checkpoint is copied too, if it is smaller than a megabyte.  What was there is replaced; the
-    run, which may be at work, is only read.
+    run's newest checkpoint is copied too, if it is smaller than a megabyte.  What was there is replaced or
+    removed; the run, which may be at work, is only read.
 
     Raises
     ------
@@ -40,9 +40,17 @@ def export(run: Path, to: Path) -> Path:
     result = source.result()
     newest = run / checkpoints.NEWEST
     content = newest.read_bytes() if result is None and newest.is_file() else b""
+    kept = 0 < len(content) < CHECKPOINT_BYTES
     lines = [json.dumps(record) for record in source.records()]
     try:
         copy.path.mkdir(parents=True, exist_ok=True)
+        for name, written in (
+            (RESULT, result is not None),
+            (checkpoints.NEWEST, kept),
+            (checkpoints.BEFORE, False),
+        ):
+            if not written:  # it is of another state than the records
+                (copy.path / name).unlink(missing_ok=True)
         copy.write_config(preset, seed)
         here = {"data": None}  # the folder of the images is a place of this machine
         copy.write_json(ENVIRONMENT, {"sittings": [{**sitting, **here} for sitting in source.sittings()]})
@@ -50,9 +58,7 @@ def export(run: Path, to: Path) -> Path:
             file.write("".join(f"{line}\n" for line in lines).encode())
         if result is not None:
             copy.write_json(RESULT, result)
-            for name in (checkpoints.NEWEST, checkpoints.BEFORE):
-                (copy.path / name).unlink(missing_ok=True)
-        elif 0 < len(content) < CHECKPOINT_BYTES:
+        if kept:
             with replacing(copy.path / checkpoints.NEWEST) as file:
                 file.write(content)
     except OSError as error:

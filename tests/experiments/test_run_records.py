@@ -50,6 +50,19 @@ def test_a_large_checkpoint_is_left_out(run, tmp_path, monkeypatch):
     assert not (export(run, tmp_path / "kept") / "checkpoint.npz").exists()
 
 
+def test_a_copy_of_an_unfinished_run_keeps_nothing_of_an_earlier_copy(run, tmp_path, monkeypatch):
+    """The run may have been begun again, and its state may have grown."""
+    copy = export(run, tmp_path / "kept")
+    (run / "result.json").unlink()
+    names = {"config.json", "environment.json", "records.jsonl"}
+    assert export(run, tmp_path / "kept") == copy
+    assert {path.name for path in copy.iterdir()} == {*names, "checkpoint.npz"}
+    (copy / "checkpoint-before.npz").write_bytes(b"of a copy that was resumed")
+    monkeypatch.setattr(records, "CHECKPOINT_BYTES", 100)
+    export(run, tmp_path / "kept")
+    assert {path.name for path in copy.iterdir()} == names
+
+
 def test_a_copy_does_not_replace_another_run_or_itself(run, tmp_path):
     copy = export(run, tmp_path / "kept")
     with pytest.raises(UsageError, match="is the copy itself"):
