@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reptile_np.errors import UsageError
 from reptile_np.experiments import environment
 from reptile_np.experiments.experiment import make_experiment
@@ -20,6 +22,7 @@ from reptile_np.experiments.progress import Progress, notice
 from reptile_np.experiments.run_directory import RunDirectory, SavedRun
 from reptile_np.experiments.scores import ClassificationScores
 from reptile_np.experiments.specs import Preset
+from reptile_np.meta.inner_loop import Array
 from reptile_np.nn.ops import Ops
 from reptile_np.tasks.image_cache import Split
 
@@ -52,7 +55,9 @@ def compare(
     -------
     dict
         For A and B their accuracies; ``difference``: mode → {mean, ci95} of A's fraction minus B's over the
-        tasks, with the normal interval (ci95 is None for one task).
+        tasks.  ``ci95`` is half of the normal interval, and None for one task.  If all tasks differ by the
+        same d, that interval would have no width.  Then at most a share s of tasks has another difference,
+        (1 - s)^tasks = 5 %, at most 1 + |d| away: ``ci95`` is s (1 + |d|), about three in `tasks` for d = 0.
 
     Raises
     ------
@@ -94,9 +99,18 @@ def compare(
     difference = {}
     for mode in fractions[0]:
         d = fractions[0][mode] - fractions[1][mode]
-        ci95 = 1.96 * float(d.std(ddof=1)) / math.sqrt(tasks) if tasks > 1 else None
-        difference[mode] = {"mean": float(d.mean()), "ci95": ci95}
+        difference[mode] = {"mean": float(d.mean()), "ci95": _ci95(d)}
     return {**result, "difference": difference}
+
+
+def _ci95(d: Array) -> float | None:
+    """Return half of the interval of the mean of differences (tasks,), as `compare` says."""
+    tasks = len(d)
+    if tasks == 1:
+        return None
+    if np.allclose(d, d[0]):  # they are fractions, so others differ by far more
+        return (1 + abs(float(d[0]))) * (1 - 0.05 ** (1 / tasks))
+    return 1.96 * float(d.std(ddof=1)) / math.sqrt(tasks)
 
 
 def _what_is_drawn(preset: Preset, split: Split) -> tuple[Any, ...]:

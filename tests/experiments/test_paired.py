@@ -8,7 +8,7 @@ import pytest
 
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
-from reptile_np.experiments import runs
+from reptile_np.experiments import paired, runs
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.paired import compare
 from reptile_np.experiments.run_directory import RunDirectory
@@ -48,9 +48,28 @@ def test_the_difference_is_that_of_the_tasks_one_by_one(pair):
 def test_a_run_beside_itself_has_no_difference_and_b_beside_a_has_the_opposite_one(pair):
     a, b = pair
     same = compare((a, a), NUMPY, tasks=10, jobs=1, quiet=True)["difference"]
-    assert all(value == {"mean": 0.0, "ci95": 0.0} for value in same.values())
+    assert all(value["mean"] == 0.0 for value in same.values())
     one, other = (compare(p, NUMPY, tasks=10, jobs=1, quiet=True)["difference"] for p in ((a, b), (b, a)))
     assert all(one[mode]["mean"] == -other[mode]["mean"] for mode in one)
+
+
+@pytest.mark.parametrize("d", [0.0, -0.5, 1.0])
+@pytest.mark.parametrize("tasks", [2, 10, 10_000])
+def test_the_interval_of_equal_differences_reaches_to_means_that_seldom_give_them(d, tasks):
+    half = paired._ci95(np.full(tasks, d))
+    other = -1.0 if d > 0 else 1.0  # the difference that is farthest from d
+    share = half / abs(other - d)  # of tasks with it, for a mean at the interval's end
+    assert (1 - share) ** tasks == pytest.approx(0.05)
+    assert paired._ci95(d + 1e-16 * np.arange(tasks)) == pytest.approx(half)
+
+
+def test_near_100_percent_the_interval_covers_the_difference():
+    """The normal interval has the width 0 in one of twenty such comparisons."""
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(1000):
+        d = (rng.binomial(5, 0.999, 100) - rng.binomial(5, 0.995, 100)) / 5
+        covered.append(abs(d.mean() - (0.999 - 0.995)) <= paired._ci95(d))
+    assert np.mean(covered) > 0.93
 
 
 def test_runs_whose_tasks_differ_are_not_compared(pair, tmp_path):
