@@ -18,12 +18,7 @@ from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.episodes import Episodes, make_episodes
 from reptile_np.experiments.limits import check_memory, check_settings
 from reptile_np.experiments.parallel import worker_losses_in_one_line
-from reptile_np.experiments.scores import (
-    ClassificationScoring,
-    RegressionScoring,
-    Scores,
-    Scoring,
-)
+from reptile_np.experiments.scores import ClassificationScoring, RegressionScoring, Scores, Scoring
 from reptile_np.experiments.specs import EvaluationSpec, InnerSpec, OuterSpec, Preset
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta import meta_gradients
@@ -59,8 +54,8 @@ class Experiment:
     `inner` is the inner optimiser, in training and in evaluation.  ``outer(i)`` is the outer optimiser of
     outer step i = 0, 1, …, with that step's learning rate.  `data` is the folder that was asked for.
 
-    Pickled, an experiment is its preset, seed and data folder.  It is made again, once, with NumPy, in the
-    process that reads the pickle: for its episodes, because a model is pickled by itself.
+    Pickled, it is its preset, seed, data folder, and the digest of its images.  It is made again, once, with
+    NumPy, in the process that reads the pickle: for its episodes, because a model is pickled by itself.
     """
 
     preset: Preset
@@ -74,7 +69,7 @@ class Experiment:
     data: Path | None = None
 
     def __reduce__(self) -> Any:
-        return _made_again, (self.preset, self.seed, self.data)
+        return _made_again, (self.preset, self.seed, self.data, self.episodes.images_sha256)
 
     def start(self) -> Step:
         """Return the state before the first outer step: φ from the stream "init"."""
@@ -165,7 +160,7 @@ class Experiment:
                 self.inner,
                 point.phi,
                 point.inner_state,
-                partial(_episode, self, spec, split, at),
+                partial(_episode, _Given(self), spec, split, at),
                 spec.tasks,
                 score=self.scoring.score,
                 after=range(spec.steps + 1) if curve else self.scoring.after,
@@ -273,11 +268,33 @@ def _meta_gradient(preset: Preset, model: Model, inner: Any) -> MetaGradient:
             return meta_gradients.gradient_sum((1.0,))
 
 
-def _episode(experiment: Experiment, spec: EvaluationSpec, split: Split, at: int | None, i: int) -> Episode:
+@dataclass(frozen=True)
+class _Given:
+    """Returns the experiment.  Pickled, it makes it when called: an error before the work ends a worker."""
+
+    experiment: Experiment
+
+    def __call__(self) -> Experiment:
+        return self.experiment
+
+    def __reduce__(self) -> Any:
+        make, arguments = self.experiment.__reduce__()
+        return partial, (make, *arguments)
+
+
+def _episode(
+    made: Callable[[], Experiment], spec: EvaluationSpec, split: Split, at: int | None, i: int
+) -> Episode:
     """Return evaluation task i; a function that can be pickled, as executors of processes need."""
-    return experiment.episodes.evaluation(spec, split, i, at)
+    return made().episodes.evaluation(spec, split, i, at)
 
 
-@lru_cache(maxsize=4)
-def _made_again(preset: Preset, seed: int, data: Path | None) -> Experiment:
-    return make_experiment(preset, seed, NUMPY, data)
+@lru_cache(maxsize=4)  # of each digest, because the images of a folder may be imported again
+def _made_again(preset: Preset, seed: int, data: Path | None, images_sha256: str | None) -> Experiment:
+    made = make_experiment(preset, seed, NUMPY, data)
+    if made.episodes.images_sha256 != images_sha256:
+        raise UsageError(
+            f"{data or 'the imported images'}: a worker process finds other images than the evaluation "
+            "began with; give all workers the same images, then evaluate again"
+        )
+    return made

@@ -1,6 +1,7 @@
 """A run records the images that it was trained on: it is not resumed with others, and a test says so."""
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 
@@ -9,7 +10,9 @@ import pytest
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import records, run_list, runs
+from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.paired import compare
+from reptile_np.experiments.parallel import processes
 from reptile_np.experiments.presets import get
 from reptile_np.experiments.reproduction import PlannedRun, work
 from reptile_np.experiments.run_directory import RunDirectory
@@ -177,3 +180,32 @@ def test_an_evaluation_on_other_images_is_not_the_run_s_accuracy(places):
     found = PlannedRun(preset, 0, places / "run", (spec,)).evaluation(spec)
     assert found is not None
     assert found["accuracy"] != other["accuracy"]
+
+
+@pytest.fixture
+def imported_again(places, tmp_path):
+    """An experiment on images that are then replaced, and one on those that took their place."""
+    preset, data = small("images-5way", *SETTINGS), tmp_path / "images"
+    made = []
+    for name in ("first", "other"):
+        shutil.copytree(places / name, data, dirs_exist_ok=True)
+        made.append(make_experiment(preset, 0, NUMPY, data))
+        if name == "first":
+            pickle.loads(pickle.dumps(replace(made[0], seed=1)))  # as in a worker that stays
+    return made
+
+
+def test_a_worker_that_stays_reads_images_that_were_imported_again(imported_again):
+    _, now = imported_again
+    again = pickle.loads(pickle.dumps(replace(now, seed=1)))
+    assert again.episodes.images_sha256 == now.episodes.images_sha256
+
+
+def test_a_worker_that_finds_other_images_says_so_in_one_line(imported_again):
+    before, _ = imported_again
+    says = "a worker process finds other images than the evaluation began with"
+    with pytest.raises(UsageError, match=says):
+        pickle.loads(pickle.dumps(before))
+    with processes(2) as executor, pytest.raises(UsageError, match=says) as error:
+        before.evaluate(before.start(), executor=executor)
+    assert str(error.value).isprintable()
