@@ -101,6 +101,8 @@ class PartialImport:
     def delete(self) -> None:
         """Remove the folder."""
         if self._folder.is_dir():
+            # First, so that what a kill leaves is not taken for a folder to continue.
+            (self._folder / "plan").unlink(missing_ok=True)
             shutil.rmtree(self._folder)
 
 

@@ -290,6 +290,25 @@ def test_what_a_kill_during_the_last_copy_leaves_is_removed(tmp_path):
     assert everything(tmp_path / "to") == everything(tmp_path / "afresh")
 
 
+@pytest.mark.parametrize("removed_first", ["pixels", "done"])
+def test_a_kill_while_the_decoded_images_are_removed_does_not_block_the_next_import(
+    tmp_path, monkeypatch, removed_first
+):
+    def killed(folder):
+        (folder / removed_first).unlink()
+        raise KeyboardInterrupt
+
+    to = tmp_path / "to"
+    with monkeypatch.context() as patch:
+        patch.setattr(partial_import.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(to)
+    (to / "set.json").unlink()
+    write(to)
+    write(tmp_path / "undisturbed")
+    assert everything(to) == everything(tmp_path / "undisturbed")
+
+
 def test_the_rest_of_an_import_of_other_files_is_thrown_away(tmp_path):
     refusal(write, tmp_path / "to", BROKEN)
     write(tmp_path / "to")
