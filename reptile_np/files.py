@@ -16,6 +16,7 @@ from reptile_np.errors import UsageError
 
 __all__ = [
     "NO_LOCKS",
+    "append_line",
     "cache_directory",
     "fcntl",
     "locked",
@@ -23,6 +24,7 @@ __all__ = [
     "partial_files",
     "remove_partial_files",
     "replacing",
+    "synchronise",
 ]
 
 fcntl: Any
@@ -81,6 +83,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         _synchronise_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file, after ending a line that was cut short; raises OSError if it cannot."""
+    line += b"\n"
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
+
+
+def synchronise(path: Path) -> None:
+    """Write a file to disk, if there is one; raises OSError if it cannot be written."""
+    if path.is_file():
+        with path.open("ab") as file:
+            os.fsync(file.fileno())
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from reptile_np import files
 from reptile_np.errors import UsageError, printable
 from reptile_np.experiments import checkpoints
 from reptile_np.experiments.progress import notice
 from reptile_np.experiments.settings import from_json, to_json
 from reptile_np.experiments.specs import Preset
-from reptile_np.files import locked, partial_files, remove_partial_files, replacing
 from reptile_np.meta.training import Step
 
 __all__ = ["AGAIN", "CHOOSE_ANOTHER", "FORMAT", "GO_ON", "RunDirectory", "RunIsBusy", "SavedRun"]
@@ -131,8 +131,9 @@ class RunDirectory:
         self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, CHOOSE_ANOTHER)
 
     def save(self, step: Step, sittings: list[dict[str, Any]]) -> None:
-        """Save a state, then the sittings."""
+        """Save the records, which a resumed run does not make again, then a state, then the sittings."""
         with self._writing():
+            files.synchronise(self.path / RECORDS)
             checkpoints.save_step(self.path, step)
         self.write_json(ENVIRONMENT, {"sittings": sittings})
 
@@ -173,14 +174,12 @@ class RunDirectory:
             return []
 
     def append(self, record: dict[str, Any], advice: str = "") -> None:
-        """Add one line to the records, after ending a line that was cut short."""
-        line = json.dumps(record, allow_nan=False).encode() + b"\n"
-        with self._writing(advice), (self.path / RECORDS).open("ab+") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":
-                    line = b"\n" + line
-            file.write(line)
+        """Add one line to the records; an evaluation, which no later save writes to disk, at once."""
+        line = json.dumps(record, allow_nan=False).encode()
+        with self._writing(advice):
+            files.append_line(self.path / RECORDS, line)
+            if "evaluation" in record:
+                files.synchronise(self.path / RECORDS)
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records, without lines that a kill cut short."""
@@ -213,13 +212,13 @@ class RunDirectory:
             ends = {True: done if evaluations else sys.maxsize, False: done}
             lines = path.read_bytes().split(b"\n")
             kept = [line for line in lines if _outer_step(line) <= ends[b'"evaluation"' in line]]
-            with replacing(path) as file:
+            with files.replacing(path) as file:
                 file.writelines(line + b"\n" for line in kept)
 
     def write_json(self, name: str, values: dict[str, Any], advice: str = "") -> None:
         """Write one JSON file, whole or not at all."""
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-        with self._writing(advice), replacing(self.path / name) as file:
+        with self._writing(advice), files.replacing(self.path / name) as file:
             file.write(text.encode())
 
     def _check_empty(self) -> None:
@@ -227,7 +226,7 @@ class RunDirectory:
         try:
             if not self.path.exists():
                 return
-            nothing = {self.path / LOCK, *partial_files(self.path)}
+            nothing = {self.path / LOCK, *files.partial_files(self.path)}
             empty = self.path.is_dir() and not set(self.path.iterdir()) - nothing
         except OSError as error:
             raise UsageError(f"--out {self.path}: cannot be read ({error.strerror})") from None
@@ -240,8 +239,8 @@ class RunDirectory:
         with ExitStack() as stack:
             try:
                 with self._writing():
-                    stack.enter_context(locked(self.path / LOCK))
-                    remove_partial_files(self.path)
+                    stack.enter_context(files.locked(self.path / LOCK))
+                    files.remove_partial_files(self.path)
             except BlockingIOError:
                 raise RunIsBusy(
                     f"--out {self.path}: another run is at work there; wait for it or stop it"

@@ -10,6 +10,7 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, run_directory
 from reptile_np.experiments.presets import get, to_json
 from reptile_np.experiments.run_directory import RunDirectory
+from tests.experiments.small import experiment
 
 PRESET = get("glyphs-5way")
 
@@ -202,6 +203,25 @@ def test_later_and_damaged_records_are_dropped(directory):
     (directory.path / "records.jsonl").write_bytes(lines)
     directory.forget_after(3)
     assert records(directory) == whole
+
+
+def test_records_are_on_disk_before_the_state_after_them_and_evaluations_at_once(directory, monkeypatch):
+    path, original, written = directory.path / "records.jsonl", os.fsync, []
+
+    def fsync(descriptor):
+        is_records = path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+        written.append("records" if is_records else "other")
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    directory.append({"outer_step": 1, "loss": 1.0})
+    assert written == []
+    directory.save(experiment("sine-reptile").start(), [])
+    assert written[0] == "records"
+    assert written.count("records") == 1
+    directory.append({"outer_step": 1, "evaluation": {}})
+    assert written[-1] == "records"
+    assert written.count("records") == 2
 
 
 def test_nan_is_never_written(directory):
