@@ -157,9 +157,12 @@ def moves(request: Any) -> Answer:
     start = np.array(_numbers(fields["start"], "start", 2, -100, 100))
     if any(np.linalg.norm(start - circle.centre) < 1e-6 for circle in circles):
         raise UsageError("start: is the centre of a circle, from where every point of it is equally near")
-    path = annealed_path(circles, start, int(count), epsilon)
-    limit = nearest_by_descent(circles, path[-1], DESCENT)
-    return {"path": _rounded(np.array(path)), "limit": _rounded(limit)}
+    with np.errstate(divide="ignore", invalid="ignore"):  # at a centre there is no nearest point
+        path = np.array(annealed_path(circles, start, int(count), epsilon))
+        limit = nearest_by_descent(circles, path[-1], DESCENT)
+    if not (np.isfinite(path).all() and np.isfinite(limit).all()):
+        raise UsageError("start: a move ended on the centre of a circle; start elsewhere")
+    return {"path": _rounded(path), "limit": _rounded(limit)}
 
 
 def handlers() -> dict[str, Handler]:

@@ -18,7 +18,7 @@ from socketserver import TCPServer
 from typing import Any
 
 from reptile_np.errors import UsageError
-from reptile_np.play.answers import Handler
+from reptile_np.play.answers import Answer, Handler
 
 __all__ = ["ADDRESS", "PAGE", "Server"]
 
@@ -75,7 +75,7 @@ class _Request(BaseHTTPRequestHandler):
             if self.path not in self.server.handlers:
                 raise _Refused(404, "no such question")
             answer = self.server.handlers[self.path](self._body())
-            self._send(200, "application/json", json.dumps(answer).encode())
+            self._send(200, "application/json", _json(answer))
         except _Refused as refused:
             self._refuse(*refused.args)
         except UsageError as error:
@@ -140,6 +140,13 @@ class _Request(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Print nothing: the terminal stays as it was."""
+
+
+def _json(answer: Answer) -> bytes:
+    try:
+        return json.dumps(answer, allow_nan=False).encode()
+    except ValueError:
+        raise _Refused(500, "the answer has numbers that are not finite; ask with other numbers") from None
 
 
 class Server(ThreadingHTTPServer):

@@ -171,3 +171,10 @@ def test_other_circles_and_moves_are_refused(key, value):
 def test_a_start_at_a_centre_is_refused():
     with pytest.raises(UsageError, match="is the centre of a circle"):
         moves({**CIRCLES, "start": [-2, 1e-9]})
+
+
+@pytest.mark.parametrize("count", [1, 2])  # the limit alone is unknown, or the path too
+def test_a_path_that_meets_a_centre_is_refused(count):
+    """The first move ends on the centre of the second circle."""
+    with pytest.raises(UsageError, match="a move ended on the centre of a circle; start elsewhere"):
+        moves({"circles": [[0, 0, 1], [1, 0, 0.5]], "start": [2, 0], "epsilon": 1, "moves": count})

@@ -107,6 +107,15 @@ def test_localhost_is_a_name_of_this_server_too(server):
     assert send(server, Host=f"localhost:{port}", Origin=f"http://localhost:{port}")[0] == 200
 
 
+def test_an_answer_that_is_not_finite_is_an_error(server):
+    server.handlers["/nan"] = lambda request: {"x": [float("nan")]}
+    status, _, content = send(server, path="/nan")
+    assert status == 500
+    assert json.loads(content) == {
+        "error": "the answer has numbers that are not finite; ask with other numbers"
+    }
+
+
 HOSTILE = {
     "another host": ({"Host": "evil.example"}, 403),
     "another port": ({"Host": "127.0.0.1:1"}, 403),
