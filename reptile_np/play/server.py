@@ -8,7 +8,9 @@ Verified by ``tests/play/test_server.py``.
 
 from __future__ import annotations
 
+import io
 import json
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -39,7 +41,7 @@ PAGE = {
 MOST_BYTES = 2_000_000
 """Of the body of a request: five classes of five drawings of 2,000 points are half of it."""
 SECONDS = 10
-"""How long a request may keep its connection waiting."""
+"""How long a request may take to arrive, however small its pieces are, and its answer to leave."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -52,10 +54,32 @@ class _Refused(Exception):
     """A request that is answered with an error: status and reason."""
 
 
+class _Arriving(io.RawIOBase):
+    """What a client sends within `SECONDS`; then reading raises TimeoutError."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client, self._end = client, time.monotonic() + SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._client.settimeout(left)
+        return self._client.recv_into(buffer)
+
+
 class _Request(BaseHTTPRequestHandler):
     server: Server
-    timeout = SECONDS
     server_version, sys_version = "reptile-np", ""
+
+    def setup(self) -> None:
+        """Limit the time in which the request must arrive; the base class ends one whose headers are late."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Arriving(self.connection))
 
     def do_GET(self) -> None:
         """Answer with a file of the page."""
@@ -105,25 +129,18 @@ class _Request(BaseHTTPRequestHandler):
         if len(length) > 18 or int(length) > MOST_BYTES:  # int refuses thousands of digits
             raise _Refused(413, f"the request is larger than {MOST_BYTES:,} bytes")
         try:
-            return json.loads(self._read(int(length)))
+            return json.loads(self.rfile.read(int(length)))
+        except TimeoutError:
+            raise _Refused(408, f"the request took more than {SECONDS} seconds") from None
         except (ValueError, RecursionError):
             raise _Refused(400, "the request is not JSON") from None
-
-    def _read(self, length: int) -> bytes:
-        """Return the body, which must be there within `SECONDS`, however small its pieces are."""
-        end, pieces = time.monotonic() + SECONDS, []
-        while length and (piece := self.rfile.read1(length)):
-            pieces.append(piece)
-            length -= len(piece)
-            if time.monotonic() > end:
-                raise _Refused(408, f"the request took more than {SECONDS} seconds")
-        return b"".join(pieces)
 
     def _refuse(self, status: int, reason: str) -> None:
         self.close_connection = True  # the body may not have been read
         self._send(status, "application/json", json.dumps({"error": reason}).encode())
 
     def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.connection.settimeout(SECONDS)
         self.send_response(status)
         for name, value in (
             ("Content-Type", kind),

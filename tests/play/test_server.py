@@ -229,10 +229,39 @@ def test_a_slow_client_is_let_go_and_does_not_hold_up_another(server, monkeypatc
 
 
 def test_a_silent_client_is_let_go(server, monkeypatch):
-    assert 1 <= server_module._Request.timeout <= 60
-    monkeypatch.setattr(server_module._Request, "timeout", 0.3)
+    assert 1 <= server_module.SECONDS <= 60
+    monkeypatch.setattr(server_module, "SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=5) as client:
         assert client.recv(1) == b""
+
+
+def test_a_client_whose_headers_do_not_end_is_let_go(server, monkeypatch, capfd):
+    monkeypatch.setattr(server_module, "SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=0.05) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        began, gone = time.monotonic(), False
+        while not gone:
+            assert time.monotonic() - began < 15
+            try:
+                client.sendall(b"X")
+                gone = client.recv(1) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                gone = True
+    assert capfd.readouterr().err == ""
+
+
+def test_a_body_that_does_not_come_is_said(server, monkeypatch):
+    monkeypatch.setattr(server_module, "SECONDS", 0.3)
+    status, _, content = send(server, Content_Length="100")
+    assert (status, json.loads(content)) == (408, {"error": "the request took more than 0.3 seconds"})
+
+
+def test_an_answer_may_be_longer_in_the_making_than_a_request_in_arriving(server, monkeypatch):
+    monkeypatch.setattr(server_module, "SECONDS", 0.3)
+    server.handlers["/slow"] = lambda request: {"slept": time.sleep(0.6)}
+    assert send(server, path="/slow")[0] == 200
 
 
 def test_a_client_that_goes_away_leaves_no_trace(server, capfd):
