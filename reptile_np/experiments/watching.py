@@ -10,6 +10,7 @@ Verified by ``tests/experiments/test_watching.py``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -50,7 +51,7 @@ def watcher(experiment: Experiment) -> Callable[[Step], dict[str, Any] | None]:
     how = watch(preset)
     if how is None:
         return lambda step: None
-    every = max(preset.outer.steps // how.points, 1)
+    every = math.ceil(preset.outer.steps / how.points)  # rounded up: at most so many points
     spec = replace(preset.evaluation, tasks=how.tasks)
     split = _split(experiment, spec)
 

@@ -51,6 +51,21 @@ def test_a_record_is_an_evaluation_of_the_state_on_tasks_of_that_outer_step_alon
 
 
 @pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize(("steps", "watched_steps"), [(7, [2, 4, 6]), (8, [2, 4, 6, 8]), (3, [1, 2, 3])])
+def test_a_run_is_watched_at_most_as_often_as_asked_for(steps, watched_steps):
+    made = experiment("sine-reptile", f"outer.steps={steps}", "evaluation.steps=1")
+    evaluate, start = watcher(made), made.start()
+    states = [dataclasses.replace(start, done=done) for done in range(1, steps + 1)]
+    assert [state.done for state in states if evaluate(state)] == watched_steps
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_s_own_number_of_steps_is_a_multiple_of_its_points(name):
+    how = watch(get(name))
+    assert how is None or get(name).outer.steps % how.points == 0
+
+
+@pytest.mark.usefixtures("watched")
 @pytest.mark.parametrize(("classes", "split"), [(4, "test"), (5, "validation")])
 def test_validation_classes_are_used_if_they_are_enough_for_a_task(classes, split):
     made = experiment("glyphs-5way")
