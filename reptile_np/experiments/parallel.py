@@ -251,8 +251,10 @@ def saves_when_told_to_stop() -> Iterator[None]:
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
-        signal.signal(signal.SIGTERM, before)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
     except KeyboardInterrupt:
         os._exit(STOPPED)  # a pool that is being closed would wait for a worker that waits for work
 

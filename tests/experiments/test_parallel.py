@@ -1,11 +1,12 @@
 """Work spread over executors: the same results as a plain loop, whoever does it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from multiprocessing import get_context
 
 import pytest
@@ -17,6 +18,7 @@ from reptile_np.experiments.parallel import (
     job_count,
     processes,
     run_all,
+    saves_when_told_to_stop,
     worker_losses_in_one_line,
     worker_processes,
 )
@@ -194,6 +196,18 @@ def die_if_odd(item):
     if item % 2:
         os._exit(1)
     return item
+
+
+def handler_after_a_refusal(i):
+    before = signal.getsignal(signal.SIGTERM)
+    with suppress(UsageError), saves_when_told_to_stop():
+        raise UsageError("refused")
+    return signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_worker_s_signal_handler_is_put_back_after_work_that_is_refused():
+    with worker_processes(1) as executor:
+        assert executor.submit(handler_after_a_refusal, 0).result()
 
 
 class WaitsForItsProcess(Executor):
