@@ -239,7 +239,7 @@ def test_ctrl_c_while_a_child_measures_is_one_line_and_ends_the_child():
     assert not any(map(is_alive, measuring))
 
 
-@pytest.mark.parametrize("again", [[], [0.0, 0.0], [0.01, 0.1]], ids=["once", "three at once", "three"])
+@pytest.mark.parametrize("again", [[], [0.0, 0.05]], ids=["once", "three times"])
 def test_ctrl_c_ends_an_evaluation_in_processes_at_once_and_ends_them(again):
     working = []
 
@@ -292,7 +292,7 @@ def test_ctrl_c_during_an_import_is_one_line_and_leaves_no_manifest(tmp_path):
     assert not (to / "images.json").exists()
 
 
-@pytest.mark.parametrize("gap", [0.0, 0.002, 0.01])
+@pytest.mark.parametrize("gap", [0.0, 0.01])
 def test_a_second_ctrl_c_does_not_end_a_run_while_it_saves(tmp_path, gap):
     def begun(process):
         while not (tmp_path / "run" / "environment.json").exists():

@@ -147,8 +147,8 @@ MUTANTS = [
     *mutants(
         "meta.training",
         loops.a_loss_that_is_not_finite_is_refused_with_its_place,
-        ("not math.isfinite(loss)", "math.isnan(loss)"),
-        ("not math.isfinite(loss)", "math.isinf(loss)"),
+        ("not cmath.isfinite(loss)", "cmath.isnan(loss)"),
+        ("not cmath.isfinite(loss)", "cmath.isinf(loss)"),
         ("outer step {i + 1}, task", "outer step {i}, task"),
         ("task {j + 1}", "task {j}"),
         ("inner step {k + 1}", "inner step {k}"),
