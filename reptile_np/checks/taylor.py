@@ -90,7 +90,7 @@ def check_taylor_order(
     if end - begin < 4:
         seen = (size > rounding).any()
         return Report("Taylor order", name, 0.0, tolerance, unmeasured=() if seen else (name,))
-    begin = max(begin, min(end - 4, (begin + end) // 2))  # at the larger steps the next orders may hide it
+    begin = min(end - 4, (begin + end) // 2)  # at the larger steps the next orders may hide it
     steps, left = steps[begin:end], left[begin:end]
     half, last = len(steps) // 2, len(steps) - 1
     scaled = left / steps**order

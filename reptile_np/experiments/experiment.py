@@ -270,7 +270,7 @@ def _meta_gradient(preset: Preset, model: Model, inner: Any) -> MetaGradient:
 
 @dataclass(frozen=True)
 class _Given:
-    """Returns the experiment.  Pickled, it makes it when called: an error before the work ends a worker."""
+    """Returns the experiment; from a pickle, made only then, because an error in reading ends a worker."""
 
     experiment: Experiment
 

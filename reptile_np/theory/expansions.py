@@ -185,7 +185,8 @@ class TaskFamily:
 
         In floating point only.  0 if all Hessians are 0; not finite if one of them is not.
         """
-        return max(self._curvature(batch, iterations) for task in self.tasks for batch in task)
+        each = [self._curvature(batch, iterations) for task in self.tasks for batch in task]
+        return float(np.max(each))  # NaN if one is NaN, unlike Python's max
 
     def _curvature(self, batch: Any, iterations: int) -> float:
         v = np.random.default_rng(0).standard_normal(len(self.phi))

@@ -303,7 +303,11 @@ def test_a_loss_or_gradient_that_is_not_finite_is_named_without_warnings(bad):
         check_grad(gradient, PHI, None)
     with pytest.raises(CheckFailure, match="the slope of the gradient is not finite"):
         check_hvp(gradient, right_hvp, PHI, None)
-    for arguments in ((gradient, right_hvp), (right, product)):
+
+    def product_of_the_last_minibatch(phi, batch, v):
+        return product(phi, batch, v) if batch == 2.0 else right_hvp(phi, batch, v)
+
+    for arguments in ((gradient, right_hvp), (right, product), (right, product_of_the_last_minibatch)):
         said = refusal(meta_gradient_expansion, lambda *_: PHI, *arguments, PHI, [[1.0, 2.0]], 2)
         assert "a gradient or a Hessian product is not finite at phi" in said
 
