@@ -3,9 +3,9 @@
     python benchmarks/run.py NAME [--seconds 600] [--threads 1 2] [--peers torch_eager …] [--works GLOB …]
     python benchmarks/run.py --table benchmarks/results/NAME.json
 
-The first measures everything twice, as installed and with environment settings that make NumPy faster
-(speed.md says which), writes results/NAME.json and prints the tables.  The second prints the table of
-ratios of a record.  Verified by ``tests/bench/test_runner.py``.
+The first measures everything twice, as installed and with environment settings that can make NumPy
+faster (speed.md says which), writes results/NAME.json and prints the tables.  The second prints the table
+of ratios of a record.  Verified by ``tests/bench/test_runner.py``.
 """
 
 import argparse

@@ -34,7 +34,7 @@ WORKLOADS = (
 )
 STEPS = 5
 NEAR = 100.0
-"""Nanoseconds; measured: 35 to 71 through a shared cache, 197 to 216 otherwise."""
+"""Nanoseconds; speed.md has the times that were measured through a shared cache and without one."""
 CALLS = 20
 
 

@@ -3,8 +3,9 @@
 The folder is made here: 60 classes of 12 small textures, of mixed size, in one folder for each class.  Put
 your own in its place.  On the command line the same is
 
-    reptile-np data folder --from IMAGES --to CACHE
-    reptile-np classify RUN --support DIR IMAGE…        for a run of any preset
+    reptile-np data folder IMAGES --to CACHE
+    reptile-np train images-colour-5way --data CACHE --out RUN
+    reptile-np classify RUN --support DIR IMAGE…
 
     python examples/own_images.py
 """

@@ -8,8 +8,7 @@ __all__ = ["UsageError", "check_generator", "printable"]
 class UsageError(ValueError):
     """Bad arguments or data: one line that says what, where and what to do.
 
-    The command line prints the line and exits with 2; nothing has been
-    overwritten.  Verified by ``tests/test_cli.py``.
+    The command line prints the line and exits with 2.  Verified by ``tests/test_cli.py``.
     """
 
 
@@ -23,6 +22,6 @@ def printable(text: object) -> str:
 
 
 def check_generator(rng: object) -> None:
-    """Raise `UsageError` if it is a seed or None, and not a generator."""
+    """Raise `UsageError` if `rng` is None or a whole number, and not a generator."""
     if rng is None or isinstance(rng, Integral):
         raise UsageError(f"rng is {rng!r}; give a generator, such as numpy.random.default_rng({rng or 0})")

@@ -1,6 +1,6 @@
-"""The rooms of the package: imports go down only, are light, and every file is short.
+"""Packages import only earlier ones in PACKAGES, imports are light, and every file is short.
 
-``pytest -rP tests/test_architecture.py -k picture`` draws the rooms and what each imports.
+``pytest -rP tests/test_architecture.py -k picture`` draws the packages and what each imports.
 """
 
 import ast
@@ -15,7 +15,7 @@ import reptile_np
 
 PACKAGE = Path(reptile_np.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = [  # from the ground floor up; a room imports only from rooms before it
+PACKAGES = [  # a package imports only packages before it
     "errors",
     "files",
     "meta",
@@ -77,7 +77,7 @@ def imports(file, top_level_only=False):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: a relative import hides the room it comes from"
+            assert node.level == 0, f"{file}: a relative import hides the package it comes from"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
@@ -96,37 +96,37 @@ every_file = pytest.mark.parametrize("file", FILES, ids=name)
 
 @every_file
 def test_arrows_point_down_only(file):
-    room = name(file).split(".")[0]
+    package = name(file).split(".")[0]
     for used in filter(None, map(inside, imports(file))):
         other = used.split(".")[0]
         if other.startswith("__version__"):
             continue
-        assert other in MAY_USE[room] | EVERYWHERE | {room}, f"{room} uses {used}"
+        assert other in MAY_USE[package] | EVERYWHERE | {package}, f"{package} uses {used}"
 
 
-def room_of(dotted):
-    """The room of a module; theory.checks is the public alias of a module of checks."""
+def package_of(dotted):
+    """The package of a module; theory.checks is the public alias of a module of checks."""
     if dotted.startswith("nn.native"):
         return "nn.native"
     return "checks" if dotted == "theory.checks" else dotted.split(".")[0]
 
 
 def picture():
-    """Room → the rooms it imports, in the order of ROOMS."""
-    arrows = {room: set() for room in ROOMS}
+    """Package → the packages it imports, in the order of PACKAGES."""
+    arrows = {package: set() for package in PACKAGES}
     for file in FILES:
-        room = room_of(name(file))
+        package = package_of(name(file))
         for used in filter(None, map(inside, imports(file))):
-            if room in arrows and room_of(used) in arrows:
-                arrows[room].add(room_of(used))
-    return {room: sorted(used - {room}, key=ROOMS.index) for room, used in arrows.items()}
+            if package in arrows and package_of(used) in arrows:
+                arrows[package].add(package_of(used))
+    return {package: sorted(used - {package}, key=PACKAGES.index) for package, used in arrows.items()}
 
 
 def test_the_picture_of_the_imports_has_no_circle_and_no_arrow_up():
     arrows = picture()
-    for room in reversed(ROOMS):
-        print(f"{room:12} {'→ ' + ', '.join(arrows[room]) if arrows[room] else ''}")
-        assert all(ROOMS.index(used) < ROOMS.index(room) for used in arrows[room]), room
+    for package in reversed(PACKAGES):
+        print(f"{package:12} {'→ ' + ', '.join(arrows[package]) if arrows[package] else ''}")
+        assert all(PACKAGES.index(used) < PACKAGES.index(package) for used in arrows[package]), package
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if name(file).startswith("nn.")], ids=name)
@@ -148,7 +148,7 @@ def test_no_fast_path_is_chosen_by_the_name_of_an_attribute(file):
 
 
 def test_only_the_benchmark_experiments_and_the_command_line_import_the_kernels():
-    using = {room_of(name(file)) for file in FILES if any("nn.native" in used for used in imports(file))}
+    using = {package_of(name(file)) for file in FILES if any("nn.native" in used for used in imports(file))}
     assert using == {"nn.native", "bench", "experiments", "cli"}
 
 
@@ -181,7 +181,7 @@ def test_a_module_says_what_it_is_for(file):
 
 
 def test_no_two_modules_import_each_other():
-    """Cycles inside a room: the order of a room's files is a reading order."""
+    """Cycles inside a package: the order of a package's files is a reading order."""
     names = [*map(name, FILES)]
     graph = {
         name(file): {

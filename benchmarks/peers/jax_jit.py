@@ -1,13 +1,13 @@
 """JAX, jitted: two ways to convolve, everything else shared.
 
-``jax_conv`` is ``lax.conv_general_dilated``.  ``jax_im2col`` is the strongest contender known for these
-sizes, and nobody ships it: nine strided slices, one concatenation, one matrix product.
+``jax_conv`` is ``lax.conv_general_dilated``.  ``jax_im2col`` is the fastest JAX program found
+for these sizes; JAX does not have it: nine strided slices, one concatenation, one matrix product.
 
-At its honest best: a whole step (forward, backward, Adam in our form) is one compiled function; pooling is
-the maximum of four strided slices, not ``reduce_window``; inner loops are unrolled, because ``lax.scan``
-keeps XLA from its fast convolution; only the 20 steps of the longest MAML gradient are scanned and
-rematerialised, and only with im2col, which scanning does not hurt.  Parameters are a list of arrays in the
-order of φ.
+Written to be as fast as possible: a whole step (forward, backward, Adam in our form) is one compiled
+function; pooling is the maximum of four strided slices, not ``reduce_window``; inner loops are unrolled,
+because ``lax.scan`` keeps XLA from its fast convolution; only the 20 steps of the longest MAML gradient are
+scanned and rematerialised, and only with im2col, which scanning does not hurt.  Parameters are a list of
+arrays in the order of φ.
 """
 
 from collections.abc import Callable

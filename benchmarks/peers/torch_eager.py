@@ -1,10 +1,10 @@
 """PyTorch, eager: its own convolution, batch norm, pooling, loss and fused Adam.
 
-At its honest best: NCHW and channels_last are both timed; asymmetric SAME padding is a pad of its own only
-where it is asymmetric; pooling pads by ``ceil_mode``; conv biases, whose gradient is exactly zero before a
-batch norm, want no gradient; Adam is the fused one.  torch.optim's Adam adds epsilon to the corrected √v,
-ours to the uncorrected: with epsilon = 1e-8 the steps agree far within the benchmark's tolerance.
-The MAML gradient and the Hessian product go through ``create_graph``.
+Written to be as fast as possible: NCHW and channels_last are both timed; asymmetric SAME padding is a pad
+of its own only where it is asymmetric; pooling pads by ``ceil_mode``; no gradient is computed of conv biases,
+whose gradient is exactly zero before a batch norm; Adam is the fused one.  torch.optim's Adam adds
+epsilon to the corrected √v, ours to the uncorrected: with epsilon = 1e-8 the steps agree far within the
+benchmark's tolerance.  The MAML gradient and the Hessian product go through ``create_graph``.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,7 @@
    (axis.h): the positions of one class share one list of runs (core/gemm.h).  Chunks of positions are what threads claim.
    In a network a large batch is planned in two halves, one after the other: the first half of the chunks then belongs to the first
    half of the images, in every layer, and the data of one half stay in the cache of one core.
-   3 x 3 kernels at strides 1 and 2 are planned by Winograd tiles instead if that needs fewer products (winograd_plan.h).  */
+   3 x 3 kernels at strides 1 and 2 are planned by Winograd tiles instead where conv_build says so (conv.h).  */
 
 #ifndef RK_PLAN_H
 #define RK_PLAN_H

@@ -1,9 +1,9 @@
 """Verify and time the contenders for each workload, in this process.
 
 * **Verified** first: losses and result within 1e-4 of the same workload in float64 NumPy.
-* Timed in turns, call by call, until the workload's time is used up, so that other load on the machine
-  meets every contender.  The minimum of the times is the nearest to the code's own time; the median says
-  what the machine was like.
+* Timed in turns of 10 ms (with several threads 40 ms) until the workload's time is used up: other programs
+  then slow every contender alike.  The minimum of the times is the nearest to the code's own time;
+  the median says what the machine was like.
 
 The peak is measured in the same process, by a kernel of ours that only multiplies and adds in registers.
 Verified by ``tests/bench/test_measurement.py``.

@@ -76,7 +76,7 @@ def add_computing(parser: Parser, threads: str) -> None:
         "--data",
         type=path,
         metavar="DIR",
-        help="folder of the images (default: the run's, else the imported)",
+        help="folder of the images (default: the run's, else the cache folder)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
 

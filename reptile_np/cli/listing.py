@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def add_to(commands: Commands) -> None:
     """Add the commands."""
     stopped = "stopped"
-    add_json(commands.add("list", _list, "every preset and its cost; the kernels there are", stopped))
+    add_json(commands.add("list", _list, "every preset and its cost; the available kernels", stopped))
 
     one = commands.add("show", _show, "all values of one preset, their source and its cost", stopped)
     one.add_argument("preset")
@@ -36,11 +36,9 @@ def add_to(commands: Commands) -> None:
 
     runs = commands.add("runs", _runs, "the runs under a directory: steps done and accuracy", stopped)
     runs.add_argument("directory", type=path, metavar="DIR")
+    runs.add_argument("--compare", nargs=2, metavar=("A", "B"), help="show what the runs A and B differ in")
     runs.add_argument(
-        "--compare", nargs=2, metavar=("A", "B"), help="two of them: what they differ in, side by side"
-    )
-    runs.add_argument(
-        "--export", type=path, metavar="TO", help="copy their records there, without large files"
+        "--export", type=path, metavar="TO", help="copy the records of the runs to TO, without large files"
     )
     add_json(runs)
 

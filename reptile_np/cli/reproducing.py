@@ -43,7 +43,9 @@ def add_to(commands: Commands) -> None:
     reproduce.set_defaults(stopped=_stopped)
     reproduce.more = _targets
     reproduce.add_argument("target", help="table1, table2, figure1, figure3, same-k, …")
-    reproduce.add_argument("--seeds", type=_seeds, default=(0, 1, 2), help="default: 0,1,2")
+    reproduce.add_argument(
+        "--seeds", type=_seeds, default=(0, 1, 2), help="seeds, with commas between them (default: 0,1,2)"
+    )
     reproduce.add_argument("--only", metavar="GLOB", help="only presets of these names")
     reproduce.add_argument(
         "--tasks", type=positive, help="test tasks of an evaluation (default: 10,000 for the paper's tables)"

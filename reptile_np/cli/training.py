@@ -51,19 +51,24 @@ def add_to(commands: Commands) -> None:
     add_json(train)
 
     evaluate = commands.add(
-        "evaluate", _evaluate, "evaluate a run in both modes", stopped="stopped; no evaluation was recorded"
+        "evaluate",
+        _evaluate,
+        "evaluate a run, transductive and non-transductive",
+        stopped="stopped; no evaluation was recorded",
     )
     evaluate.add_argument("run", metavar="DIR|pretrained:NAME", help="the run to evaluate")
     evaluate.add_argument(
         "--set", action="append", default=[], metavar="tasks.source=folder", help="evaluate on other images"
     )
     evaluate.add_argument("--tasks", type=positive, default=10_000, help="test tasks (default: 10,000)")
-    evaluate.add_argument("--shots", type=positive, help="K (default: the preset's)")
+    evaluate.add_argument(
+        "--shots", type=positive, help="examples of each class to learn from (default: the preset's)"
+    )
     evaluate.add_argument(
         "--split",
         choices=("test", "validation", "train"),
         default="test",
-        help="of which classes (default: test)",
+        help="classes of the tasks (default: test)",
     )
     evaluate.add_argument("--curve", action="store_true", help="accuracy after each inner step")
     evaluate.add_argument(

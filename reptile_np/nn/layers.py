@@ -37,7 +37,7 @@ class Dense(Bilinear):
 
     `initializer` "glorot" is `Layer.init`; "normal" draws the kernel from N(0, 1), with the bias 0; "fan_in"
     draws kernel *and bias* from U(-r, r), ``r = 1 / √i``: the centres of the tanh units then lie at different
-    inputs, not all at 0.
+    inputs, not all at 0.  `UsageError` if `units` is less than 1.
     """
 
     units: int

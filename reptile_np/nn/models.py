@@ -101,7 +101,7 @@ def finn_omniglot_cnn(ways: int, filters: int = 64) -> Model:
     """Return the Omniglot network of Finn's program (MAML) on (28, 28, 1): 112,005 parameters at 5-way.
 
     4 × [conv 3×3 stride 2 SAME → batch norm without γ → ReLU] → mean over rows and columns → dense, whose
-    kernel starts from N(0, 1).  The inner loop of that program does not change β: give it rates of 0
+    kernel starts from N(0, 1).  The inner loop of that program does not change β: give β rates of 0
     (`reptile_np.nn.layout.Layout.fill`).
 
     Differs from that program: the loss is the mean over the minibatch, where it has N times the mean (N

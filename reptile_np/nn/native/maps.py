@@ -3,8 +3,8 @@
 The kernels are float32.  Other dtypes and empty arrays fall back to the NumPy functions, and so do shapes
 that take long to plan.  Arrays that are not C-contiguous or not aligned are copied.  Calls release the GIL,
 and results are bitwise identical for any number of threads.  3 × 3 convolutions at strides 1 and 2 are
-computed by Winograd's method if that needs fewer multiplications (``csrc/conv/winograd_transforms.h``): an
-infinite input then makes results near it NaN.
+computed by Winograd's method where ``csrc/conv/conv.h`` chooses it: an infinite input then makes results
+near it NaN.
 
 Matrix products are not here: BLAS computes single ones faster.
 
