@@ -39,7 +39,6 @@ typedef struct helper {
 
 static helper_t helpers[4 * RK_MAX_THREADS]; /* all that there may be at once; a call that finds too few has a smaller team */
 static helper_t *idle, *unused;              /* started and waiting; not started */
-static int prepared;
 static atomic_int at_work; /* calls that have more than one member */
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -210,6 +209,12 @@ static void after_fork_in_child(void)
     atomic_store(&at_work, 0); /* the calls of the parent's other threads do not exist here */
     pthread_mutex_init(&list_lock, NULL);
 }
+/* When the library is loaded, not at the first call, during which another thread may fork. */
+__attribute__((constructor)) static void at_load(void)
+{
+    all_unused();
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
 
 /* Take up to `wanted` helpers, idle ones first; return how many; *taken is their list. */
 static int take_helpers(int wanted, helper_t **taken)
@@ -217,11 +222,6 @@ static int take_helpers(int wanted, helper_t **taken)
     int count = 0;
     *taken = NULL;
     pthread_mutex_lock(&list_lock);
-    if (!prepared) {
-        prepared = 1;
-        all_unused();
-        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-    }
     for (; count < wanted; count++) {
         helper_t *h = pop(&idle);
         if (!h && (h = pop(&unused)) && start(h) != 0) {

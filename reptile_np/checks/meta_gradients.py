@@ -154,7 +154,7 @@ def _expansion(
     step: float,
     tolerance: float,
 ) -> MetaExpansion:
-    """Return the two orders in the span of the two terms, and the method that has this ratio."""
+    """Return the two orders along the two terms, and the method that has this ratio."""
     grad, inner = family.avg_grad(), family.avg_grad_inner()
     up, down = (family.mean(lambda *batches, a=a: direction(batches, a), k) for a in (step, -step))
     order_0, order_1 = (up + down) / 2, (up - down) / (2 * step)
@@ -181,7 +181,7 @@ def _check_no_displacement(pairs: Sequence[tuple[Array, Array]]) -> None:
     if even < DISPLACEMENT * odd:
         raise UsageError(
             "the meta-gradient goes to zero with alpha, as a displacement does, such as reptile(trajectory): "
-            "divide it by alpha"
+            "divide it by alpha (or give another phi, if all gradients of a task add up to zero at this one)"
         )
 
 

@@ -16,8 +16,9 @@ from reptile_np.meta.inner_loop import Array, Batch
 
 __all__ = ["VISIBLE", "check_taylor_order"]
 
-# A remainder counts if it is larger than this times the loss.  In float32 that is 170 rounding errors of a
-# single number (1.2e-7), enough for a sum of many; in float64 a wider margin costs nothing.
+# A remainder counts if it is larger than this times the sum of the loss and its change.  In float32 that is
+# 170 rounding errors of a single number (1.2e-7), enough for a sum of many; in float64 a wider margin costs
+# nothing.
 VISIBLE = {True: 2e-5, False: 1e-11}
 NOT_FINITE = "a value at φ, or close to it, is not finite"
 
@@ -39,11 +40,11 @@ def check_taylor_order(
     one makes it grow as t falls.  (Along one v alone the next two orders can cancel at some t, and R
     then seems to grow below it; over ±v they cannot.)
 
-    Steps t are 10 % of the norm of φ and smaller; only those before the first at which R is no larger than
-    rounding errors are used.  Let S be the maximum of ``R / t^order`` over the larger half of these steps and
-    S' over the smaller half.  The order found is ``order - log(S' / S) / log(t / t')``, with t the smallest
-    step of the larger half and t' the smallest of all.  With fewer than 4 steps nothing is measured: the
-    report's error is then 0.
+    Steps t are 10 % of the norm of φ and smaller.  Used is the smaller half of the longest run of them at
+    which R is larger than rounding errors.  Let S be the maximum of ``R / t^order`` over the larger half of
+    the steps used and S' over the smaller half.  The order found is ``order - log(S' / S) / log(t / t')``,
+    with t the smallest step of the larger half and t' the smallest of all.  With fewer than 4 steps nothing
+    is measured: the report's error is then 0.
 
     Parameters
     ----------

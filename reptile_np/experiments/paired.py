@@ -55,9 +55,9 @@ def compare(
     -------
     dict
         For A and B their accuracies; ``difference``: mode → {mean, ci95} of A's fraction minus B's over the
-        tasks.  ``ci95`` is half of the normal interval, and None for one task.  If all tasks differ by the
-        same d, that interval would have no width.  Then at most a share s of tasks has another difference,
-        (1 - s)^tasks = 5 %, at most 1 + |d| away: ``ci95`` is s (1 + |d|), about three in `tasks` for d = 0.
+        tasks.  ``ci95`` is None for one task.  Else it is half of the normal interval, or s (1 + |d|) if that
+        is larger, where d is the median difference.  (If all tasks differ by d, the normal interval has no
+        width; a share s of other tasks, (1 - s)^tasks = 5 %, may then be unseen, each at most 1 + |d| away.)
 
     Raises
     ------
@@ -108,9 +108,8 @@ def _ci95(d: Array) -> float | None:
     tasks = len(d)
     if tasks == 1:
         return None
-    if np.allclose(d, d[0]):  # they are fractions, so others differ by far more
-        return (1 + abs(float(d[0]))) * (1 - 0.05 ** (1 / tasks))
-    return 1.96 * float(d.std(ddof=1)) / math.sqrt(tasks)
+    share = 1 - 0.05 ** (1 / tasks)
+    return max(1.96 * float(d.std(ddof=1)) / math.sqrt(tasks), share * (1 + abs(float(np.median(d)))))
 
 
 def _what_is_drawn(preset: Preset, split: Split) -> tuple[Any, ...]:

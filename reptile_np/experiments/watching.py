@@ -10,7 +10,6 @@ Verified by ``tests/experiments/test_watching.py``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -51,12 +50,14 @@ def watcher(experiment: Experiment) -> Callable[[Step], dict[str, Any] | None]:
     how = watch(preset)
     if how is None:
         return lambda step: None
-    every = math.ceil(preset.outer.steps / how.points)  # rounded up: at most so many points
     spec = replace(preset.evaluation, tasks=how.tasks)
     split = _split(experiment, spec)
 
+    def points(done: int) -> int:
+        return done * how.points // preset.outer.steps
+
     def evaluate(step: Step) -> dict[str, Any] | None:
-        if step.done % every:
+        if points(step.done) == points(step.done - 1):
             return None
         scores = experiment.evaluate(step, spec, split, at=step.done)
         return {"outer_step": step.done, "split": split, "tasks": spec.tasks, **scores.means()}

@@ -27,7 +27,7 @@ import numpy as np
 
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch, Differentiable, Optimizer, Trajectory, adapt
-from reptile_np.meta.optimizers import Sgd
+from reptile_np.meta.optimizers import Sgd, python_number
 
 __all__ = [
     "DifferentiableOptimizer",
@@ -102,7 +102,8 @@ def maml(
         If the trajectory kept only its ends, or has not as many steps as there are weights.
     """
     optimizer = Sgd(alpha) if isinstance(alpha, Number | np.ndarray) else alpha
-    return partial(_through_the_loop, model, optimizer, None if weights is None else tuple(weights))
+    numbers = None if weights is None else tuple(map(python_number, weights))
+    return partial(_through_the_loop, model, optimizer, numbers)
 
 
 def _through_the_loop(
@@ -159,6 +160,7 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
     UsageError
         If the trajectory kept only its ends, or is not of length k.
     """
+    w = tuple(map(python_number, w))
 
     def direction(t: Trajectory) -> Array:
         _need_gradients(t)

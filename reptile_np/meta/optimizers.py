@@ -33,7 +33,16 @@ import numpy as np
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Optimizer
 
-__all__ = ["Adam", "AdamState", "Clipped", "HeavyBall", "HeavyBallState", "Sgd", "linear_annealing"]
+__all__ = [
+    "Adam",
+    "AdamState",
+    "Clipped",
+    "HeavyBall",
+    "HeavyBallState",
+    "Sgd",
+    "linear_annealing",
+    "python_number",
+]
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Sgd:
     learning_rate: Any
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", _as_python(self.learning_rate))
+        object.__setattr__(self, "learning_rate", python_number(self.learning_rate))
 
     def init(self, phi: Array) -> tuple[()]:
         """Return no state.
@@ -76,9 +85,12 @@ class Sgd:
         return -self.learning_rate * phi_bar, state_bar, phi_bar
 
 
-def _as_python(value: Any) -> Any:
-    """Return a NumPy number as a Python number: a `numpy.float64` would turn a float32 φ into float64."""
-    return value.item() if isinstance(value, np.generic) else value
+def python_number(value: Any) -> Any:
+    """Return a number of NumPy as Python's: a `numpy.float64` would turn a float32 φ into float64.
+
+    A vector stays what it is.  Verified by ``tests/meta/test_optimizers.py``.
+    """
+    return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
 
 
 class HeavyBallState(NamedTuple):
@@ -98,8 +110,8 @@ class HeavyBall:
     momentum: Any = 0.9
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", _as_python(self.learning_rate))
-        object.__setattr__(self, "momentum", _as_python(self.momentum))
+        object.__setattr__(self, "learning_rate", python_number(self.learning_rate))
+        object.__setattr__(self, "momentum", python_number(self.momentum))
 
     def init(self, phi: Array) -> HeavyBallState:
         """Return the velocity zero."""
@@ -153,7 +165,7 @@ class Adam:
     def __post_init__(self) -> None:
         numbers = {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
         for name, value in {"learning_rate": self.learning_rate, **numbers}.items():
-            object.__setattr__(self, name, _as_python(value))
+            object.__setattr__(self, name, python_number(value))
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= beta < 1:
                 raise UsageError(f"Adam: {name} is {beta}; it must be at least 0 and less than 1")
@@ -208,7 +220,7 @@ class Clipped:
     bound: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bound", _as_python(self.bound))
+        object.__setattr__(self, "bound", python_number(self.bound))
 
     def init(self, phi: Array) -> Any:
         """Return the optimiser's state."""

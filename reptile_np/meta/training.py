@@ -118,7 +118,7 @@ def meta_train(
             f"meta_train: the state of {type(inner).__name__} continues from task to task, so the tasks of a "
             "meta-batch cannot run at the same time: leave out executor, or use Sgd inside"
         )
-    step = start
+    step, meta_batch = start, int(meta_batch)
     for i in range(start.done, outer_steps):
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # reported as UsageError below
             task = partial(_task, model, step.phi, episodes, meta_gradient, inner, keep, i)

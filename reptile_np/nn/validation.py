@@ -28,7 +28,7 @@ def checked_inputs(x: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     if x.dtype.kind not in "fc":
         raise UsageError(f"inputs have dtype {x.dtype}; scale them to floats (0-1), in phi's dtype")
     if dtype == np.float16:
-        raise UsageError("phi is float16, too narrow for the sums of a batch norm; use float32")
+        raise UsageError("phi is float16, too narrow for the sums of a network; use float32")
     _check_width("inputs", x, dtype)
     return x
 

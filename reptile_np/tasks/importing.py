@@ -25,7 +25,7 @@ from reptile_np.errors import UsageError, printable
 from reptile_np.tasks import decoding, image_cache
 from reptile_np.tasks.decoding import BadImage, Conversion, Pixels
 from reptile_np.tasks.image_cache import CachedClass, Manifest, Split
-from reptile_np.tasks.partial_import import Files, PartialImport, Reader
+from reptile_np.tasks.partial_import import Files, PartialImport, Reader, delete_rest
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, reason
 
 __all__ = ["Plan", "PlannedClass", "locked", "survey", "target_folder", "write"]
@@ -143,22 +143,24 @@ def write(
         have enough images.  An earlier cache is then as it was.
     """
     _kept(plan, {})  # too few classes are refused before minutes of decoding
-    if finished := _finished(plan, folder):
+    rest = folder / f".{plan.name}.partial"
+    if not rest.is_dir() and (finished := _finished(plan, folder)):
         return finished
     try:
         with locked(folder, plan.name, progress):
-            if finished := _finished(plan, folder):  # by the import that was waited for
-                return finished
             for unfinished in folder.glob(f".{plan.name}*.tmp"):  # a kill while the final files were written
                 unfinished.unlink()
+            if finished := _finished(plan, folder):  # by the import that was waited for, or that was killed
+                delete_rest(rest)
+                return finished
             keys = [key for c in plan.classes for key in c.keys]
-            partial = PartialImport(folder / f".{plan.name}.partial", plan.sha256, keys, plan.conversion)
+            partial = PartialImport(rest, plan.sha256, keys, plan.conversion)
             bad = partial.fill(lambda wanted: _unchanged(plan, read(wanted)), decode, progress)
             if bad and not plan.skip_bad:
                 more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
                 raise BadImage(next(iter(bad.values())) + more)
             manifest = _commit(plan, partial, folder, bad, note)
-            partial.delete()
+            delete_rest(rest)
             return manifest
     except OSError as error:
         raise UsageError(

@@ -17,7 +17,7 @@ from reptile_np.errors import UsageError, printable
 from reptile_np.tasks.decoding import BadImage, Conversion, Pixels, decode_all
 from reptile_np.tasks.reports import ProgressCallback
 
-__all__ = ["SYNC_EVERY", "Files", "PartialImport", "Reader"]
+__all__ = ["SYNC_EVERY", "Files", "PartialImport", "Reader", "delete_rest"]
 
 SYNC_EVERY = 16  # batches: a loss of power costs at most as many
 
@@ -50,7 +50,7 @@ class PartialImport:
         self._size = conversion.height * conversion.width * conversion.channels
         mark = folder / "plan"
         if not mark.is_file() or mark.read_text(errors="replace") != plan:
-            self.delete()
+            delete_rest(folder)
             folder.mkdir()
             for name, size in (("pixels", len(keys) * self._size), ("done", len(keys))):
                 with (folder / name).open("wb") as file:
@@ -98,12 +98,13 @@ class PartialImport:
                 file.seek(self._row[key] * self._size)
                 yield file.read(self._size)
 
-    def delete(self) -> None:
-        """Remove the folder."""
-        if self._folder.is_dir():
-            # First, so that what a kill leaves is not taken for a folder to continue.
-            (self._folder / "plan").unlink(missing_ok=True)
-            shutil.rmtree(self._folder)
+
+def delete_rest(folder: Path) -> None:
+    """Remove the folder of an import that was not finished, if there is one."""
+    if folder.is_dir():
+        # First, so that what a kill leaves is not taken for a folder to continue.
+        (folder / "plan").unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 def _sync(file: BinaryIO) -> None:

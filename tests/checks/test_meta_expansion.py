@@ -192,7 +192,7 @@ def test_an_unknown_method_and_too_many_steps_are_refused():
 @pytest.mark.parametrize("expect", [None, "Reptile"])
 def test_a_displacement_that_is_not_divided_by_alpha_is_named(displacement, expect):
     with pytest.raises(
-        UsageError, match=r"the meta-gradient goes to zero with alpha, .*: divide it by alpha$"
+        UsageError, match=r"the meta-gradient goes to zero with alpha, .*: divide it by alpha "
     ):
         expansion_of(lambda alpha: displacement, expect=expect)
 

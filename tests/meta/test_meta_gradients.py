@@ -63,6 +63,19 @@ def test_reptile_is_the_sum_of_displacements_and_under_sgd_alpha_times_the_sum_o
     assert_close(reptile(t), alpha * gradient_sum([1] * len(t.grads))(t), 1e-10)
 
 
+@pytest.mark.parametrize("number", [np.float64, np.int64])
+def test_weights_of_numpy_leave_a_float32_direction_float32(number):
+    model = sine_mlp()
+    phi = model.init(np.random.default_rng(0))
+    x = np.linspace(-1, 1, 5, dtype=np.float32)[:, np.newaxis]
+    t = adapt(model, Sgd(0.01), phi, [(x, x)] * 3)
+    weights = np.array([1, 2, 3], number)
+    for directions in (gradient_sum, lambda w: maml(model, 0.01, w)):
+        found, expected = directions(weights)(t), directions(weights.tolist())(t)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
+
+
 @given(setting=settings_of_a_task(), alpha=alphas)
 def test_fomaml_is_the_last_displacement_and_under_sgd_alpha_times_the_last_gradient(setting, alpha):
     t = setting.trajectory(alpha)

@@ -179,7 +179,7 @@ def test_a_clipped_optimiser_is_given_each_entry_cut_to_the_bound():
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("number", [np.float64, np.float32, np.int64])
+@pytest.mark.parametrize("number", [np.float64, np.float32, np.int64, lambda x: np.array(float(x))])
 def test_numbers_of_numpy_do_not_change_phi_s_dtype(number):
     phi = grad = np.ones(3, np.float32)
     for optimizer in (

@@ -150,6 +150,28 @@ def test_asking_for_episodes_in_any_other_order_is_never_needed():
     assert asked == [(i, j) for i in range(3) for j in range(2)]
 
 
+def test_a_number_of_tasks_of_numpy_leaves_float32_parameters_float32():
+    model = sine_mlp()
+    phi = model.init(np.random.default_rng(0))
+    x = np.linspace(-1, 1, 5, dtype=np.float32)[:, np.newaxis]
+
+    def end(meta_batch):
+        steps = meta_train(
+            model,
+            begin(phi, Sgd(0.01), Sgd(1.0)),
+            lambda i, j: [(x, x)] * 2,
+            meta_gradient=reptile,
+            inner=Sgd(0.01),
+            outer=lambda i: Sgd(1.0),
+            outer_steps=1,
+            meta_batch=meta_batch,
+        )
+        return next(steps).phi
+
+    assert end(np.int64(2)).dtype == np.float32
+    np.testing.assert_array_equal(end(np.int64(2)), end(2))
+
+
 def test_the_losses_of_a_step_are_means_over_the_meta_batch_before_the_update():
     (step,) = train(Sgd(ALPHA), steps=1, meta_batch=3)
     losses = [adapt(MODEL, Sgd(ALPHA), phi_0(), episodes(0, j)).losses for j in range(3)]

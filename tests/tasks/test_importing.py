@@ -290,6 +290,18 @@ def test_what_a_kill_during_the_last_copy_leaves_is_removed(tmp_path):
     assert everything(tmp_path / "to") == everything(tmp_path / "afresh")
 
 
+@pytest.mark.parametrize("removed", [["plan"], ["plan", "pixels"]])
+def test_what_a_kill_leaves_of_the_decoded_images_is_removed_by_the_next_import(tmp_path, removed):
+    write(tmp_path / "to")
+    rest = tmp_path / "to" / ".set.partial"
+    rest.mkdir()
+    for name in {"plan", "pixels", "done"} - set(removed):
+        (rest / name).write_bytes(b"x")
+    write(tmp_path / "to")
+    write(tmp_path / "afresh")
+    assert everything(tmp_path / "to") == everything(tmp_path / "afresh")
+
+
 @pytest.mark.parametrize("removed_first", ["pixels", "done"])
 def test_a_kill_while_the_decoded_images_are_removed_does_not_block_the_next_import(
     tmp_path, monkeypatch, removed_first

@@ -92,6 +92,8 @@ def _block(layers: list[Layer], image: tuple[int, ...]) -> tuple[Block, int, tup
     assert isinstance(norm, BatchNorm)
     if not conv.before_batch_norm:
         raise NotMatched("a convolution before a batch norm does not say before_batch_norm=True")
+    if conv.stride > LARGEST:
+        raise NotMatched(f"a convolution has the stride {conv.stride}")
     if not np.float32(norm.epsilon) > 0:
         raise NotMatched("the epsilon of a BatchNorm is 0 in float32")
     shape = conv_shape(image, conv)

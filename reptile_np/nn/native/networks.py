@@ -54,8 +54,6 @@ class NativeNetwork(Model):
         If C cannot compute this network; use `Model.with_ops`, which then returns a `Model`.
     """
 
-    _made: list[NetworkCalls] = field(default_factory=list, init=False, repr=False, compare=False)
-
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
@@ -147,10 +145,11 @@ class NativeNetwork(Model):
 
         (`functools.cached_property` locks in Python 3.11: a process forked meanwhile would wait for ever.)
         """
-        if not self._made:
+        made: NetworkCalls | None = self.__dict__.get("_made")  # no field: `dataclasses.asdict` copies fields
+        if made is None:
             assert isinstance(self.ops, NativeOps)
-            self._made.append(NetworkCalls(self.ops.kernels, match(self)))
-        return self._made[0]  # of those that several threads made at the same time
+            made = self.__dict__.setdefault("_made", NetworkCalls(self.ops.kernels, match(self)))
+        return made
 
     def _vector(self, name: str, value: Array) -> Array:
         want = self._calls.parameters

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from reptile_np.errors import UsageError
 from reptile_np.nn import native
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
@@ -43,6 +44,16 @@ NOT_WHOLE = {
     ),
     "nine blocks": ((*BLOCK * 9, Flatten(), Dense(2)), "it has 9 convolution blocks; C has 1 to 8"),
 }
+
+
+def test_a_stride_beyond_32_bits_does_not_reach_c(variant):
+    conv = Conv2d(filters=3, stride=2**31, before_batch_norm=True)
+    model = Model((conv, BatchNorm(), Relu(), Flatten(), Dense(2)), (7, 7, 1), CLASSIFY)
+    with pytest.raises(NotMatched, match="a convolution has the stride 2147483648"):
+        match(model)
+    phi, batch, _ = single(model, np.random.default_rng(0), 4)
+    with pytest.raises(UsageError, match="too large for 32-bit kernels; use NumPy ops"):
+        model.with_ops(native_kernels.load(variant)).loss_and_grad(phi, batch)
 
 
 @pytest.mark.parametrize("name", NOT_WHOLE)

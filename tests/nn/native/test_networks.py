@@ -4,6 +4,7 @@
 float32 allows; here are the tests of `NativeNetwork` alone.
 """
 
+import dataclasses
 import gc
 import os
 import pickle
@@ -364,6 +365,13 @@ def test_a_native_network_can_be_pickled_and_copied(variant, again):
     assert type(same) is NativeNetwork
     for actual, right in zip(results(same, *place), expected, strict=True):
         np.testing.assert_array_equal(actual, right)
+
+
+def test_a_native_network_that_was_used_gives_its_fields_as_a_dictionary(variant):
+    model = omniglot_cnn(3, filters=4).with_ops(native_kernels.load(variant))
+    fields = dataclasses.asdict(model)
+    results(model, *single(model, np.random.default_rng(0), 3))
+    assert dataclasses.asdict(model).keys() == fields.keys() == {"layers", "input_shape", "loss", "ops"}
 
 
 @pytest.mark.parametrize("name", ["omniglot, 20-way, 7 filters", "finn, omniglot, 20-way, 7 filters", "sine"])

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -56,12 +57,13 @@ def before():
     close()
 
 
-def run(program, timeout=60):
+def run(program, timeout=60, preloaded=""):
     """Run a program that has `convolution`, `close` and `tasks` in its own interpreter."""
     head = "import os, sys, threading, time\nfrom tests.nn.native.test_team import *\n"
     return subprocess.run(
         [sys.executable, "-c", head + program],
         cwd=Path(__file__).parents[3],
+        env=os.environ | {"LD_PRELOAD": str(preloaded)},
         timeout=timeout,
         capture_output=True,
         text=True,
@@ -181,6 +183,51 @@ def test_a_fork_while_other_threads_call_neither_hangs_nor_breaks_either_process
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
+
+
+SLOW_REGISTRATION = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+int __register_atfork(void (*before)(void), void (*parent)(void), void (*child)(void), void *library)
+{
+    usleep(300000);
+    int (*registers)(void (*)(void), void (*)(void), void (*)(void), void *);
+    registers = dlsym(RTLD_NEXT, "__register_atfork");
+    return registers(before, parent, child, library);
+}
+"""
+
+
+@on_linux
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_fork_during_the_first_call_of_another_thread_does_not_hang(tmp_path):
+    """The registration of the fork handlers is made slow, so that a fork during it is certain."""
+    (tmp_path / "slow.c").write_text(SLOW_REGISTRATION)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", tmp_path / "slow.so", tmp_path / "slow.c", "-ldl"], check=True
+    )
+    result = run(
+        "from reptile_np.nn.native import _kernels\n"
+        "import warnings\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)\n"
+        "caller = threading.Thread(target=convolution, args=(3,))\n"
+        "caller.start()\n"
+        "time.sleep(0.1)\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    convolution(3)\n"
+        "    os._exit(0)\n"
+        "end = time.monotonic() + 10\n"
+        "while os.waitpid(pid, os.WNOHANG) == (0, 0):\n"
+        "    if time.monotonic() > end:\n"
+        "        os.kill(pid, 9)\n"
+        "        raise SystemExit('the child hangs')\n"
+        "    time.sleep(0.01)\n"
+        "caller.join()\n",
+        preloaded=tmp_path / "slow.so",
+    )
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
