@@ -89,6 +89,7 @@ def measure(args):
 
     record = {"date": time.strftime("%Y-%m-%d"), "packages": versions(peers), "settings": {}}
     for title, environment in (("as installed", {}), ("with settings", settings())):
+        wait_for_the_load_to_fall(args.seconds / 2)
         result = runner.run(
             seconds=args.seconds / 2,
             threads=args.threads,
@@ -101,6 +102,13 @@ def measure(args):
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(f"==== ratios\n{ratios(record)}\n\nkept in {path}")
     return int(any(result["failures"] for result in record["settings"].values()))
+
+
+def wait_for_the_load_to_fall(seconds):
+    """Wait, for so many seconds and for two minutes at most, until the load of what ran before has passed."""
+    end = time.monotonic() + min(seconds, 120)
+    while (machine.load() or 0.0) > machine.SPARE_LOAD and time.monotonic() < end:
+        time.sleep(1)
 
 
 def recorded(path):
