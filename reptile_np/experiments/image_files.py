@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from reptile_np.errors import UsageError, printable
+from reptile_np.experiments.progress import notice
 from reptile_np.experiments.specs import Source
 from reptile_np.tasks import decoding
 from reptile_np.tasks.archives import read_file
@@ -62,31 +63,39 @@ def read_images(paths: Sequence[Path], source: Source, shape: tuple[int, ...]) -
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """Return class ↦ its image files: one folder for each class, hidden files and other files skipped.
+    """Return class ↦ its image files: one folder for each class.
+
+    Hidden files are skipped, and with a notice whatever else in a class folder is no image file.
 
     Raises
     ------
     UsageError
-        If the folder cannot be read, or has no folders with images.
+        If the folder cannot be read, has no class folders, or one of them has no images.
     """
     suffixes = decoding.suffixes()
     try:
         if not folder.is_dir():
             raise UsageError(f"{printable(folder)}: no such folder; give one with a folder for each class")
         classes = {
-            sub.name: sorted(
-                file
-                for file in sub.iterdir()
-                if file.suffix.lower() in suffixes and not file.name.startswith(".")
-            )
+            sub: [file for file in sorted(sub.iterdir()) if not file.name.startswith(".")]
             for sub in sorted(folder.iterdir())
             if sub.is_dir() and not sub.name.startswith(".")
         }
     except OSError as error:
         raise UsageError(f"{printable(error.filename)}: cannot be read ({error.strerror})") from None
-    classes = {name: files for name, files in classes.items() if files}
     if not classes:
         raise UsageError(
             f"{printable(folder)}: no class folders with images in it; put the images of each class in one"
         )
-    return classes
+    images, others = {}, []
+    for sub, files in classes.items():
+        images[sub.name] = [file for file in files if file.suffix.lower() in suffixes]
+        others += [file for file in files if file.suffix.lower() not in suffixes]
+        if not images[sub.name]:
+            raise UsageError(
+                f"{printable(sub)}: no images that can be read, such as PNG or JPEG files; "
+                "put some of this class in it, or remove the folder"
+            )
+    if others:
+        notice(f"files that are not images: {len(others):,} skipped, such as {others[0]}")
+    return images

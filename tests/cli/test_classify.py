@@ -82,8 +82,12 @@ def test_the_text_names_each_image_with_its_class_in_both_modes(place, capsys):
             "6 class folders",
         ),
         (
-            lambda place: [f.unlink() for n in NAMES[1:] for f in (place / "support" / n).iterdir()],
+            lambda place: [shutil.rmtree(place / "support" / name) for name in NAMES[1:]],
             "1 class folders",
+        ),
+        (
+            lambda place: [f.rename(f.with_suffix(".raw")) for f in (place / "support/bee").iterdir()],
+            "support/bee: no images that can be read",
         ),
         (lambda place: shutil.rmtree(place / "support"), "support: no such folder"),
     ],

@@ -98,26 +98,37 @@ def test_every_file_that_is_no_image_is_one_line_that_names_it(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_class_folders_are_sorted_and_other_files_are_skipped(tmp_path):
-    for name in (
-        "b/2.png",
-        "b/1.PNG",
-        "a/x.jpg",
-        "a/.hidden.png",
-        "a/notes.txt",
-        ".git/c.png",
-        "lone.png",
-        "c/x.txt",
-    ):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+
+def test_class_folders_are_sorted_and_other_files_are_skipped(tmp_path, capsys):
+    touch(tmp_path, "b/2.png", "b/1.PNG", "a/x.jpg", "a/.hidden.png", ".git/c.png", "lone.png")
     got = class_folders(tmp_path)
     assert list(got) == ["a", "b"]
     assert {name: [file.name for file in files] for name, files in got.items()} == {
         "a": ["x.jpg"],
         "b": ["1.PNG", "2.png"],
     }
+    assert capsys.readouterr().err == ""
+
+
+def test_files_of_a_class_that_are_not_images_are_skipped_with_a_notice(tmp_path, capsys):
+    touch(tmp_path, "a/x.jpg", "a/notes.txt", "b/1.png", "b/2.raw")
+    assert {name: len(files) for name, files in class_folders(tmp_path).items()} == {"a": 1, "b": 1}
+    says = f"reptile-np: files that are not images: 2 skipped, such as {tmp_path / 'a' / 'notes.txt'}"
+    assert capsys.readouterr().err.splitlines() == [says]
+
+
+@pytest.mark.parametrize("files", [[], ["a.txt", "b.raw"], [".hidden.png"]])
+def test_a_class_folder_without_images_is_refused_by_name(tmp_path, files):
+    touch(tmp_path, "ant/1.png", "bee/1.png")
+    (tmp_path / "cat").mkdir()
+    touch(tmp_path, *(f"cat/{name}" for name in files))
+    with pytest.raises(UsageError, match=r"cat: no images that can be read, .* or remove the folder$"):
+        class_folders(tmp_path)
 
 
 @pytest.mark.parametrize(
