@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 import webbrowser
 
 from reptile_np.cli import signals
@@ -30,7 +31,8 @@ def _play(args: argparse.Namespace) -> int:
         show(f"{server.url} (only this machine can open it; Ctrl-C closes it)")
         flush()
         if not args.no_browser:
-            webbrowser.open(server.url)
+            # a browser of the terminal, or of $BROWSER, is waited for, and needs the server before it ends
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         signals.raise_instead()
         server.serve_forever()
     return 0

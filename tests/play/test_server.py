@@ -2,8 +2,12 @@
 
 import http.client
 import json
+import os
 import re
+import shlex
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -302,3 +306,25 @@ def test_a_port_that_is_taken_is_one_line(server, capsys):
     assert "choose another with --port" in capsys.readouterr().err
     assert main(["play", "--no-browser", "--port", "70000"]) == 2
     assert "port 70000" in capsys.readouterr().err
+
+
+BROWSER = """
+import sys, urllib.request
+try:
+    print(urllib.request.urlopen(sys.argv[1], timeout=5).status, flush=True)
+except TimeoutError:
+    print("no answer", flush=True)
+"""
+
+
+def test_a_browser_that_play_waits_for_is_answered(tmp_path):
+    (tmp_path / "browser.py").write_text(BROWSER)
+    browser = shlex.join([sys.executable, str(tmp_path / "browser.py"), "%s"])
+    environment = {**os.environ, "BROWSER": browser}
+    command = [sys.executable, "-m", "reptile_np", "play"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as play:
+        try:
+            assert play.stdout.readline().startswith("http://127.0.0.1:")
+            assert play.stdout.readline() == "200\n"
+        finally:
+            play.terminate()
