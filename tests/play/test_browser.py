@@ -273,6 +273,18 @@ def test_clicked_points_are_learned_from(page):
     page.wait("JSON.parse(window.sent).points.length === 4")
 
 
+@pytest.mark.parametrize(("typed", "placed"), [((7, 1), [5, 1]), ((0, 40), [0, 6]), ((-7, -40), [-5, -6])])
+def test_a_typed_point_beside_the_plot_is_moved_to_its_edge(page, typed, placed):
+    page.click("#tab-waves")
+    for field, value in zip(("#wave-x", "#wave-y"), typed, strict=True):
+        page.run("document.querySelector(arguments[0]).value = arguments[1]", field, value)
+    page.click("#add-point")
+    page.wait("window.sent && document.getElementById('error-reptile').textContent")
+    assert json.loads(page.run("return window.sent"))["points"] == [placed]
+    move_slider(page, 0, "#wave-step")
+    assert float(page.run("return document.getElementById('error-reptile').textContent")) < 100
+
+
 def test_circles_are_dragged_and_moved_by_arrow_keys(page):
     page.click("#tab-moves")
     page.wait("window.sent && JSON.parse(window.sent).circles")

@@ -62,7 +62,7 @@ export class Pad {
   listen() {
     const at = (event) => {
       const box = this.canvas.getBoundingClientRect();
-      return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height].map(inside);
+      return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height].map((value) => inside(value));
     };
     this.canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || this.pointer != null) return;
@@ -148,4 +148,4 @@ export function plotContext(canvas, w, h) {
   return context;
 }
 
-const inside = (value) => Math.min(Math.max(value, 0), 1);
+export const inside = (value, low = 0, high = 1) => Math.min(Math.max(value, low), high);

@@ -1,6 +1,6 @@
 // Sine: points placed by a click; three initialisations learn the wave through them.
 import { ask, forget, say } from "/ask.js";
-import { colour, plotContext } from "/pad.js";
+import { colour, inside, plotContext } from "/pad.js";
 import { player } from "/player.js";
 
 const X = [-5, 5], Y = [-6, 6];
@@ -86,8 +86,9 @@ function line(context, path, style, dashes, width) {
   context.setLineDash([]);
 }
 
-function add(point) {
-  if (points.length < 50) points.push(point);
+/** Add a point; a typed one may lie beside the plot, and is moved to its edge. */
+function add([x, y]) {
+  if (points.length < 50) points.push([inside(x, ...X), inside(y, ...Y)]);
   update();
 }
 
