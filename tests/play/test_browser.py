@@ -194,6 +194,25 @@ def test_fingers_and_pens_draw_too(page, pointer):
     page.wait("document.getElementById('status').textContent === 'draw an example of B, C, D, E'")
 
 
+def test_a_pointer_on_a_drawing_that_is_cleared_draws_nothing_until_it_is_put_down_again(page):
+    """The fixture sees the page's errors."""
+    draw_all(page, LETTERS, LETTERS[:1])
+    x, y = page.run(
+        "const b = document.querySelector(arguments[0]).getBoundingClientRect();"
+        "return [Math.round(b.left + b.width / 2), Math.round(b.top + b.height / 2)];",
+        pad("classes", 2),
+    )
+    steps = [{"type": "pointerMove", "x": x, "y": y}, {"type": "pointerDown", "button": 0}]
+    page.send("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": steps}]})
+    page.run("document.querySelector(\"[aria-label='clear C']\").click()")
+    steps = [{"type": "pointerMove", "x": x + 20, "y": y}, {"type": "pointerUp", "button": 0}]
+    page.act([{"type": "pointer", "id": "mouse", "actions": steps}])
+    assert page.run("return document.getElementById('status').textContent") == "draw an example of C"
+    draw(page, pad("classes", 2), LETTERS[2])
+    settle(page)
+    assert len(json.loads(page.run("return window.sent"))["classes"][2][0]) == len(LETTERS[2])
+
+
 def test_a_second_example_can_be_added_removed_and_cleared(page):
     draw_all(page, LETTERS, LETTERS[:1])
     page.click("[aria-label='add an example of B']")

@@ -55,6 +55,7 @@ export class Pad {
   clear() {
     this.strokes = [];
     this.down = false;
+    this.pointer = null;
     this.draw();
     this.changed();
   }
