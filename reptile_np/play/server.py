@@ -38,8 +38,8 @@ PAGE = {
     "/moves.js": ("moves.js", "text/javascript; charset=utf-8"),
 }
 """Address ↦ file of the package and its type; no other file is ever read."""
-MOST_BYTES = 2_000_000
-"""Of the body of a request: five classes of five drawings of 2,000 points are half of it."""
+MOST_BYTES = 4_000_000
+"""Of a request's body: 30 drawings of 2,000 points, two numbers of 24 characters each, are below 3.2 MB."""
 SECONDS = 10
 """How long a request may take to arrive, however small its pieces are, and its answer to leave."""
 

@@ -17,6 +17,7 @@ import pytest
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.play import server as server_module
+from reptile_np.play.answers import MOST_CLASSES, MOST_EXAMPLES, MOST_POINTS, MOST_QUERIES, MOST_STROKES
 from reptile_np.play.server import MOST_BYTES, PAGE, Server
 
 ASKED = []
@@ -96,6 +97,21 @@ def test_a_question_is_answered(server):
     assert (status, headers["Content-Type"], json.loads(content)) == (
         200, "application/json", {"asked": {"a": [1, 2]}},
     )  # fmt: skip
+
+
+def test_the_longest_question_of_the_page_is_answered(server):
+    """Its coordinates are from 0 to 1; JavaScript writes none of them with more characters."""
+    server.handlers["/points"] = lambda request: {"classes": len(request["classes"])}
+
+    def array(one, count):
+        return f"[{','.join([one] * count)}]"
+
+    point = array("0.0000012345678901234567", 2)
+    drawing = array(array(point, MOST_POINTS // MOST_STROKES), MOST_STROKES)
+    classes, queries = array(array(drawing, MOST_EXAMPLES), MOST_CLASSES), array(drawing, MOST_QUERIES)
+    question = f'{{"classes":{classes},"queries":{queries},"transductive":false}}'
+    assert send(server, path="/points", body=question.encode())[0] == 200
+    assert len(question) < 3_200_000
 
 
 def test_at_port_80_a_browser_leaves_out_the_port(server, monkeypatch):
