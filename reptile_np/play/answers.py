@@ -203,7 +203,8 @@ def _numbers(value: Any, what: str, count: int, low: float, high: float) -> list
     """Return `count` numbers between `low` and `high`; NaN is refused."""
     numbers = _list(value, what, count, count)
     if not all(type(n) in (int, float) and low <= n <= high for n in numbers):
-        raise UsageError(f"{what}: must be {count} numbers from {low:g} to {high:g}")
+        how_many = "a number" if count == 1 else f"{count} numbers"
+        raise UsageError(f"{what}: must be {how_many} from {low:g} to {high:g}")
     return [float(n) for n in numbers]
 
 

@@ -168,6 +168,18 @@ def test_other_circles_and_moves_are_refused(key, value):
         moves({**CIRCLES, key: value})
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("epsilon", 2, "epsilon: must be a number from 0 to 1"),
+        ("start", [0, 101], "start: must be 2 numbers from -100 to 100"),
+    ],
+)
+def test_a_refusal_says_how_many_numbers_there_must_be(key, value, message):
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        moves({**CIRCLES, key: value})
+
+
 def test_a_start_at_a_centre_is_refused():
     with pytest.raises(UsageError, match="is the centre of a circle"):
         moves({**CIRCLES, "start": [-2, 1e-9]})
