@@ -252,16 +252,29 @@ def _weights(sample_weight: Any, count: int) -> Array:
 
 
 def _labels(method: str, y: Any, count: int) -> Array:
-    """Return the labels (count,); a `UsageError` if they are of another shape."""
-    labels = np.asarray(y)
-    if (
-        labels.dtype.kind in "US"
-        and isinstance(y, list | tuple)
-        and not all(isinstance(value, str | bytes) for value in y)
-    ):
-        raise UsageError(f"{method}: labels are of different kinds, numbers and strings; use one kind")
+    """Return the labels (count,); a `UsageError` for another shape, several kinds, or a missing label."""
+    try:
+        labels = np.asarray(y)
+    except ValueError:
+        raise UsageError(
+            f"{method}: labels differ in length; give one label for each of {count} images"
+        ) from None
     if labels.shape != (count,):
         raise UsageError(
             f"{method}: labels have shape {labels.shape}; give one label for each of {count} images"
         )
+    kind = {"U": str, "S": bytes}.get(labels.dtype.kind, object)
+    if isinstance(y, list | tuple) and not all(isinstance(value, kind) for value in y):
+        kinds = ", ".join(sorted({type(value).__name__ for value in y}))
+        raise UsageError(f"{method}: labels are of different kinds ({kinds}); use one kind")
+    if _missing(labels):
+        raise UsageError(f"{method}: some images have no label (NaN, NaT); label them, or leave them out")
     return labels
+
+
+def _missing(labels: Array) -> bool:
+    """Return whether a label is NaN, NaT or pandas.NA: they do not equal themselves."""
+    try:
+        return bool((labels != labels).any())
+    except TypeError:  # pandas.NA does not say whether it does
+        return True

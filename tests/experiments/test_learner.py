@@ -54,6 +54,35 @@ def test_predictions_are_labels_in_the_users_own_words(rng, learner):
     assert learner.score(x, learner.predict(x)) == 1.0
 
 
+class NotAvailable:
+    """As pandas.NA: it does not say whether it equals itself."""
+
+    def __ne__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, np.nan] * 4,
+        [0, complex(0, np.nan)] * 4,
+        np.array(["2026-11-27", "NaT"] * 4, "M8[D]"),
+        np.array([1, "NaT"] * 4, "m8[s]"),
+        np.array([0, np.nan] * 4, object),
+        np.array(["a", NotAvailable()] * 4, object),
+    ],
+)
+def test_an_image_whose_label_is_missing_is_refused(rng, learner, labels):
+    x = images(rng, 8)
+    with pytest.raises(UsageError, match=r"^fit: some images have no label \(NaN, NaT\); label them, or"):
+        learner.fit(x, labels)
+    with pytest.raises(UsageError, match=r"^score: some images have no label"):
+        learner.fit(x, np.arange(8) % WAYS).score(x, labels)
+
+
 @pytest.mark.parametrize("labels", [0, [0], [[0]] * 8, [0] * 7])
 def test_a_score_needs_one_label_for_each_image(rng, learner, labels):
     x = images(rng, 8)
@@ -91,8 +120,10 @@ def test_a_score_counts_each_image_by_its_weight(rng, learner):
     [
         ({"optimizer": Sgd(1e30), "state": ()}, [5, 6] * 4, "fine-tuning diverged"),
         ({}, [None, 1] * 4, "cannot be sorted"),
-        ({}, [1, "a"] * 4, "labels are of different kinds, numbers and strings; use one kind"),
+        ({}, [1, "a"] * 4, r"labels are of different kinds \(int, str\); use one kind"),
         ({}, (0.5, "a") * 4, "labels are of different kinds"),
+        ({}, ["a", b"b"] * 4, r"labels are of different kinds \(bytes, str\); use one kind"),
+        ({}, [[1], [1, 2]] * 4, "labels differ in length; give one label for each of 8 images"),
         ({"steps": 2.5}, [5, 6] * 4, r"steps=2\.5; it must be a whole number"),
         ({"batch": 0}, [5, 6] * 4, "batch=0; it must be"),
         ({"seed": -1}, [5, 6] * 4, "seed=-1"),
