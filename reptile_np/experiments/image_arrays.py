@@ -27,7 +27,7 @@ def as_inputs(
     ----------
     images
         (b, h, w) or (b, h, w, channels): uint8 (divided by 255), bool, or floats in [0, 1].  With `resize`
-        also a list of images (h, w) or (h, w, channels) of different sizes.
+        or `recolour` also a list of images (h, w) or (h, w, channels) that differ in size or channels.
     shape
         Height, width and channels (1 or 3) that the network reads.
     resize
@@ -46,9 +46,12 @@ def as_inputs(
     except ValueError:  # arrays of different shapes
         if len(images) == 1:
             raise UsageError("the rows of an image differ in length; give each as many pixels") from None
-        if not resize:
-            raise UsageError("images have different sizes; make them equal, or set resize=True") from None
-        each = [as_inputs([image], shape, resize=True, recolour=recolour) for image in images]
+        if not (resize or recolour):
+            raise UsageError(
+                "images have different sizes or numbers of channels; make them equal, or set resize=True for "
+                "sizes, recolour=True for channels"
+            ) from None
+        each = [as_inputs([image], shape, resize=resize, recolour=recolour) for image in images]
         return np.concatenate(each)
     if x.ndim == 3:
         x = x[..., np.newaxis]

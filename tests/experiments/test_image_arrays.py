@@ -49,8 +49,22 @@ def test_images_of_different_sizes_are_resized_one_by_one_or_refused(rng):
     images = [rng.random((30, 40), np.float32), rng.random((28, 28), np.float32)]
     expected = np.concatenate([as_inputs(image[None], (28, 28, 1), resize=True) for image in images])
     np.testing.assert_array_equal(as_inputs(images, (28, 28, 1), resize=True), expected)
-    with pytest.raises(UsageError, match="images have different sizes; make them equal, or set resize=True"):
+    with pytest.raises(UsageError, match=r"different sizes or numbers of channels; .* resize=True for sizes"):
         as_inputs(images, (28, 28, 1))
+    with pytest.raises(UsageError, match=r"30 x 40 pixels, this model reads 28 x 28; .* or set resize=True"):
+        as_inputs(images, (28, 28, 1), recolour=True)
+
+
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+@pytest.mark.parametrize("grey", [(28, 28), GREY])
+def test_grey_and_colour_images_of_one_size_are_recoloured_one_by_one_or_refused(rng, shape, grey):
+    images = [rng.random(grey, np.float32), rng.random(COLOUR, np.float32)]
+    expected = np.concatenate([as_inputs(image[None], shape, recolour=True) for image in images])
+    np.testing.assert_array_equal(as_inputs(images, shape, recolour=True), expected)
+    with pytest.raises(UsageError, match=r"different sizes or numbers of channels; .* recolour=True for"):
+        as_inputs(images, shape)
+    with pytest.raises(UsageError, match=r"channels, this model reads .* or set recolour=True"):
+        as_inputs(images, shape, resize=True)
 
 
 def test_grey_becomes_three_equal_channels_and_colour_becomes_its_luma(rng):
