@@ -192,6 +192,40 @@ def test_the_inner_curve_is_drawn_from_the_recorded_evaluations(tmp_path, monkey
         assert recorded == pytest.approx([point["mean"] for point in points], abs=1e-5)
 
 
+def evaluated(path, seed, *, tasks=(100,), mean=0.5, shots=1):
+    """A finished run with a recorded test curve of each number of tasks."""
+    preset = get("glyphs-5way")
+    directory = RunDirectory(path)
+    with directory.begin(preset, seed):
+        for count in tasks:
+            score = {"mean": mean + count / 1e6, "ci95": 0.01}
+            scores = {"accuracy": {"transductive": score}, "curve": {"transductive": [score] * 3}}
+            about = {"preset": preset.name, "split": "test", "tasks": count, "shots": shots}
+            directory.append({"outer_step": preset.outer.steps, "evaluation": about | scores})
+        directory.write_json("result.json", {"outer_steps": preset.outer.steps, "seconds": 1.0})
+
+
+def test_runs_of_several_seeds_have_a_curve_each_called_after_the_run(tmp_path):
+    for seed, mean in enumerate((0.25, 0.5, 0.75)):
+        evaluated(tmp_path / f"glyphs-5way-seed{seed}", seed, tasks=[0], mean=mean)
+    table = sources.table("curve", tmp_path, NUMPY)
+    drawn = {run: table.where(run=run)[0][3] for run in table.distinct("run")}
+    assert drawn == {f"glyphs-5way-seed{i}, 1-shot": mean for i, mean in enumerate((0.25, 0.5, 0.75))}
+
+
+def test_runs_of_one_preset_that_were_evaluated_at_other_k_are_called_after_the_preset(tmp_path):
+    for shots in (1, 5):
+        evaluated(tmp_path / f"run{shots}", 0, shots=shots)
+    table = sources.table("curve", tmp_path, NUMPY)
+    assert table.distinct("run") == ["glyphs-5way, 1-shot", "glyphs-5way, 5-shot"]
+
+
+@pytest.mark.parametrize("tasks", [(10_000, 10), (10, 10_000), (10, 10_000, 100)])
+def test_a_run_s_curve_is_that_of_the_most_tasks(tmp_path, tasks):
+    evaluated(tmp_path / "run", 0, tasks=tasks)
+    assert {row[3] for row in sources.table("curve", tmp_path, NUMPY).rows} == {0.5 + 0.01}
+
+
 @pytest.mark.parametrize(
     ("step", "change"),
     [(1, {}), (4, {"split": "train"}), (4, {"split": "validation"}), (4, {"other_images": True})],

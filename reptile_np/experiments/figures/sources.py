@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments import comparison, presets, reproduction, run_list, targets
@@ -107,20 +107,27 @@ def _watched(runs: Path, preset: str) -> list[figure_3.Points]:
 
 
 def _curves(runs: Path) -> inner_curve.Curves:
-    """Return the test curves of the runs in a folder, or of one run; the last of each preset and K.
+    """Return the test curves of the runs in a folder, or of one run: one for each run and K.
 
-    Like the accuracies of `run_list`, they are those of a run's last state.
+    Like the accuracies of `run_list`, they are those of a run's last state, of the most tasks, and the latest
+    of several.  They are called after the presets, or after the runs if a preset and K have several.
     """
-    curves: dict[str, dict[str, Sequence[tuple[float, float]]]] = {}
+    found: dict[tuple[str, int], dict[str, Any]] = {}
     for summary in run_list.find(runs):
         records = RunDirectory(summary.path).records()
         for evaluation in run_list.test_evaluations(records, summary.outer_steps):
             if "curve" in evaluation and "accuracy" in evaluation:
-                name = f"{evaluation['preset']}, {evaluation['shots']}-shot"
-                curves[name] = {
-                    mode: [(point["mean"], point["ci95"]) for point in points]
-                    for mode, points in evaluation["curve"].items()
-                }
+                key = summary.name, evaluation["shots"]
+                if key not in found or evaluation["tasks"] >= found[key]["tasks"]:
+                    found[key] = evaluation
+    alone = len({(evaluation["preset"], shots) for (_, shots), evaluation in found.items()}) == len(found)
+    curves = {
+        f"{evaluation['preset'] if alone else run}, {shots}-shot": {
+            mode: [(point["mean"], point["ci95"]) for point in points]
+            for mode, points in evaluation["curve"].items()
+        }
+        for (run, shots), evaluation in found.items()
+    }
     if not curves:
         raise UsageError(
             f"{runs}: no evaluation of a run's last state on its test classes with --curve; "
