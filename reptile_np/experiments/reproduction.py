@@ -69,7 +69,9 @@ class PlannedRun:
         except UsageError:
             return 0  # `work` fails with this error: it does not keep the other runs from being done
         if begun != (self.preset, self.seed):
-            raise UsageError(f"{self.path}: was begun with other settings or another seed; use another --out")
+            raise UsageError(
+                f"{self.path}: was begun with other settings or another seed; use another folder"
+            )
         if self._result() is not None:
             return self.preset.outer.steps
         return max((int(record["outer_step"]) for record in directory.records()), default=0)

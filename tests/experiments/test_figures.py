@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
-from reptile_np.experiments import runs
+from reptile_np.experiments import presets, runs
 from reptile_np.experiments.comparison import Row
 from reptile_np.experiments.figures import figure_1, figure_2, figure_3, inner_curve, same_k, sources, style
 from reptile_np.experiments.figures.style import Table, from_csv, to_csv
@@ -140,9 +140,16 @@ def made(name, folder, *options):
     return out
 
 
+@pytest.fixture
+def sine_runs(tmp_path, monkeypatch):
+    """Runs of the three methods, of presets with fewer steps."""
+    for name in sources.SINE.values():
+        monkeypatch.setitem(presets.PRESETS, name, small(name))
+        runs.train(get(name), 0, NUMPY, out=tmp_path / f"{name}-seed0", quiet=True)
+
+
+@pytest.mark.usefixtures("sine_runs")
 def test_figure_1_is_drawn_from_the_runs_of_the_three_methods(tmp_path):
-    for preset in sources.SINE.values():
-        runs.train(small(preset), 0, NUMPY, out=tmp_path / f"{preset}-seed0", quiet=True)
     out = made("1", tmp_path, "--runs", tmp_path)
     assert from_csv(out.with_suffix(".csv")).distinct("initialisation") == [
         "random parameters",
@@ -150,12 +157,31 @@ def test_figure_1_is_drawn_from_the_runs_of_the_three_methods(tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("sine_runs")
 def test_figure_1_is_not_drawn_from_runs_that_are_not_finished(tmp_path, capsys):
-    for preset in sources.SINE.values():
-        runs.train(small(preset), 0, NUMPY, out=tmp_path / f"{preset}-seed0", quiet=True)
     (tmp_path / "sine-maml-seed0" / "result.json").unlink()
     assert main(["figure", "1", "--runs", str(tmp_path), "--out", str(tmp_path / "x"), "--quiet"]) == 2
     assert "sine-maml-seed0: not a finished run" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("sine_runs")
+@pytest.mark.parametrize("name", sources.SINE.values())
+def test_figure_1_is_not_drawn_from_a_run_with_other_settings(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(presets.PRESETS, name, small(name, "outer.steps=41"))
+    with pytest.raises(UsageError, match=f"{name}-seed0: was begun with other settings or another seed; use"):
+        sources.table("1", tmp_path, NUMPY, quiet=True)
+
+
+@pytest.mark.parametrize(("name", "preset"), [("3", "figure3-mean3"), ("same-k", "same-k-glyphs-reptile-k2")])
+def test_a_figure_of_several_seeds_is_not_drawn_from_a_run_with_other_settings(tmp_path, name, preset):
+    fake_figure_3(tmp_path, 4)
+    changed = presets.with_settings(get(preset), ["outer.steps=4000"])
+    directory = RunDirectory(tmp_path / f"{preset}-seed1")
+    with directory.begin(changed, 1):
+        directory.append({"outer_step": 400, "tasks": 100, "accuracy": {"non_transductive": 0.9}})
+        directory.write_json("result.json", {"outer_steps": 4000, "seconds": 1.0})
+    with pytest.raises(UsageError, match=f"{preset}-seed1: was begun with other settings or another seed; u"):
+        sources.table(name, tmp_path, NUMPY)
 
 
 def test_figure_2_is_the_same_bytes_every_time(tmp_path):

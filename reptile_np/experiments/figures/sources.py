@@ -16,6 +16,7 @@ from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.figures import figure_1, figure_2, figure_3, inner_curve, same_k
 from reptile_np.experiments.figures.style import Table
 from reptile_np.experiments.progress import Progress
+from reptile_np.experiments.reproduction import PlannedRun
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.targets import Target
 from reptile_np.meta.inner_loop import Array
@@ -50,7 +51,7 @@ def table(name: str, runs: Path | None, ops: Ops, quiet: bool = False) -> Table:
     Raises
     ------
     UsageError
-        If the runs that a figure needs are not there, or not done.
+        If the runs that a figure needs are not there, not done, or were begun with other settings.
     """
     if name == "1":
         return figure_1.table(*_sine(runs, ops, quiet))
@@ -77,11 +78,11 @@ def _trained(experiment: Experiment, runs: Path | None, quiet: bool) -> Step:
     preset = experiment.preset
     start = experiment.start()
     if runs is not None:
-        directory = RunDirectory(runs / f"{preset.name}-seed0")
-        if directory.result() is None:
+        (run,) = reproduction.plan(targets.get("figure1").only(preset.name), [0], runs)
+        if not run.trained():
             command = f"reptile-np reproduce figure1 --out {runs}"
-            raise UsageError(f"{directory.path}: not a finished run; run: {command}")
-        return directory.load(start)
+            raise UsageError(f"{run.path}: not a finished run; run: {command}")
+        return RunDirectory(run.path).load(start)
     progress = Progress(f"train {preset.name}", preset.outer.steps, quiet=quiet)
     (last,) = deque(progress.over(experiment.outer_steps(start)), maxlen=1)
     return last
@@ -90,11 +91,10 @@ def _trained(experiment: Experiment, runs: Path | None, quiet: bool) -> Step:
 def _watched(runs: Path, preset: str) -> list[figure_3.Points]:
     """Return the accuracies while training of every finished run of a preset."""
     found: list[figure_3.Points] = []
-    for path in sorted(runs.glob(f"{preset}-seed*")):
-        directory = RunDirectory(path)
-        if directory.result() is None:
+    for run in _planned(runs, targets.get("figure3").only(preset)):
+        if not run.trained():
             continue
-        records = [record for record in directory.records() if "accuracy" in record]
+        records = [record for record in RunDirectory(run.path).records() if "accuracy" in record]
         points = [(int(r["outer_step"]), float(r["accuracy"]["non_transductive"])) for r in records]
         if points:
             found.append(points)
@@ -138,11 +138,16 @@ def _curves(runs: Path) -> inner_curve.Curves:
 
 def _same_k(runs: Path, target: Target) -> Table:
     """Return the rows of a study of the same k, from the seeds that are there."""
-    names = (re.fullmatch(r"(.+)-seed(\d+)", path.name) for path in runs.glob("*"))
-    seeds = sorted({int(name[2]) for name in names if name and name[1] in target.presets})
-    planned = [run for run in reproduction.plan(target, seeds, runs) if run.done()]
+    planned = [run for run in _planned(runs, target) if run.done()]
     if not planned:
         raise UsageError(
             f"{runs}: no runs of the study; run: reptile-np reproduce {target.name} --out {runs}"
         )
     return same_k.table(comparison.rows(target, planned))
+
+
+def _planned(runs: Path, target: Target) -> list[PlannedRun]:
+    """Return the runs of a target, of the seeds that are there; refuse what was begun with other settings."""
+    names = (re.fullmatch(r"(.+)-seed(\d+)", path.name) for path in runs.glob("*"))
+    seeds = sorted({int(name[2]) for name in names if name and name[1] in target.presets})
+    return reproduction.plan(target, seeds, runs)
