@@ -10,6 +10,7 @@ one JSON object on the last line of standard output; progress, notes and errors 
     signals.py      Ctrl-C and kill
     training.py     train, evaluate
     reproducing.py  reproduce
+    status.py       what each run of reproduce does, while they are at work
     drawing.py      figure
     listing.py      list, show, runs
     checking.py     verify, bench

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
-import sys
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -18,18 +15,17 @@ from typing import TYPE_CHECKING
 
 from reptile_np.cli import signals
 from reptile_np.cli.arguments import Commands, add_json, as_words, one_blas_thread, path, positive
-from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, program_name, show, show_json
+from reptile_np.cli.status import Status
+from reptile_np.cli.terminal import BOLD, note, paint, program_name, show, show_json
 from reptile_np.errors import UsageError
 
-__all__ = ["LINES_EVERY", "add_to"]
+__all__ = ["add_to"]
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from reptile_np.experiments.reproduction import PlannedRun
     from reptile_np.experiments.targets import Target
-
-LINES_EVERY = 30.0  # seconds between the status lines of all runs, if they are not shown in place
 
 
 def add_to(commands: Commands) -> None:
@@ -185,7 +181,7 @@ def _run(
         if args.ops == "auto" and (missing := kernels_missing()):
             note(missing)
     signals.raise_instead()  # to let the worker processes save
-    watch = (lambda: None) if args.quiet else _Status(left).show
+    watch = (lambda: None) if args.quiet else Status(left).show
     results = parallel.run_all(work, left, partial(_executor, args, len(left), address), watch=watch)
     hint = ": the workers must see the same files under the same paths" if address else ""
     not_done = UsageError(f"not done in {args.out.absolute()}{hint}")
@@ -214,57 +210,6 @@ def _executor(args: argparse.Namespace, runs: int, address: str | None) -> Abstr
     if address is None:
         return parallel.worker_processes(_jobs(args, runs))
     return parallel.dask_executor(address)
-
-
-class _Status:
-    """A line for each run: waiting, what it does and when it should be done, or done.
-
-    On a terminal the lines are shown in place; elsewhere those of runs at work are printed now and then.
-    """
-
-    def __init__(self, runs: Sequence[PlannedRun]) -> None:
-        self._runs = runs
-        self._began: dict[tuple[str, str], tuple[float, int, int]] = {}
-        self._shown = 0
-        self._last = float("-inf")
-        self._in_place = sys.stderr is not None and sys.stderr.isatty()
-
-    def show(self) -> None:
-        """Show the state of all runs."""
-        now = time.monotonic()
-        if not self._in_place and now - self._last < LINES_EVERY:
-            return
-        self._last = now
-        lines = [line for run in self._runs if (line := self._line(run, now))]
-        room = shutil.get_terminal_size().lines - 2
-        if self._in_place and len(lines) > room > 0:  # those at work first
-            lines.sort(key=lambda line: line.endswith((": done", ": waiting")))
-            lines = [*lines[: room - 1], f"… and {len(lines) - room + 1} more"]
-        try:
-            if self._shown:
-                sys.stderr.write(f"\x1b[{self._shown}F\x1b[J")
-            sys.stderr.write("".join(f"{line[: WIDTH - 1]}\n" for line in lines))
-            sys.stderr.flush()
-            self._shown = len(lines) if self._in_place else 0
-        except OSError:
-            return
-
-    def _line(self, run: PlannedRun, now: float) -> str:
-        from reptile_np.experiments.progress import duration
-        from reptile_np.experiments.reproduction import progress_of
-
-        progress = progress_of(run)
-        if progress is None:
-            state = "done" if run.done() else "waiting"
-            return f"{run.name}: {state}" if self._in_place else ""
-        what, done, total = progress
-        began, first, last = self._began.get((run.name, what), (now, done, done))
-        if done < last:  # the next evaluation, or the run was begun again
-            began, first = now, done
-        self._began[run.name, what] = began, first, done
-        left = f"{duration((now - began) / (done - first) * (total - done))} to go" if done > first else ""
-        what = what.partition(" ")[0]
-        return f"{run.name}: {what} {done:,}/{total:,}  {left}"
 
 
 def _show_table(args: argparse.Namespace, target: Target, planned: Sequence[PlannedRun]) -> None:

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from reptile_np.cli import main, reproducing
-from reptile_np.cli.reproducing import _Status
+from reptile_np.cli import main, status
+from reptile_np.cli.status import Status
 from reptile_np.experiments import parallel
 from reptile_np.experiments.reproduction import PROGRESS, plan
 from reptile_np.experiments.targets import TARGETS
@@ -31,39 +31,39 @@ class Terminal(io.StringIO):
 
 def test_on_a_terminal_every_run_has_a_line_that_is_replaced(planned, monkeypatch):
     screen = Terminal()
-    monkeypatch.setattr(reproducing.sys, "stderr", screen)
+    monkeypatch.setattr(status.sys, "stderr", screen)
     clock = iter([100.0, 110.0])
-    monkeypatch.setattr(reproducing.time, "monotonic", lambda: next(clock))
-    status = _Status(planned)
+    monkeypatch.setattr(status.time, "monotonic", lambda: next(clock))
+    lines = Status(planned)
     tell(planned[0], 100)
-    status.show()
+    lines.show()
     assert screen.getvalue().splitlines() == [
         f"{planned[0].name}: train 100/1,000  ",
         f"{planned[1].name}: waiting",
     ]
     tell(planned[0], 200)  # 100 steps in ten seconds, 800 are left
-    status.show()
+    lines.show()
     assert "\x1b[2F\x1b[J" in screen.getvalue()
     assert f"{planned[0].name}: train 200/1,000  1m20s to go" in screen.getvalue()
 
 
 def test_elsewhere_the_runs_at_work_are_shown_now_and_then(planned, monkeypatch):
     log = io.StringIO()
-    monkeypatch.setattr(reproducing.sys, "stderr", log)
+    monkeypatch.setattr(status.sys, "stderr", log)
     clock = iter([100.0, 101.0, 140.0])
-    monkeypatch.setattr(reproducing.time, "monotonic", lambda: next(clock))
-    status = _Status(planned)
+    monkeypatch.setattr(status.time, "monotonic", lambda: next(clock))
+    lines = Status(planned)
     tell(planned[0], 100)
     for _ in range(3):
-        status.show()
+        lines.show()
     assert [line.partition(":")[0] for line in log.getvalue().splitlines()] == [planned[0].name] * 2
 
 
 def test_a_damaged_progress_file_is_no_progress(planned, monkeypatch):
     log = io.StringIO()
-    monkeypatch.setattr(reproducing.sys, "stderr", log)
+    monkeypatch.setattr(status.sys, "stderr", log)
     (planned[0].path / PROGRESS).write_text("{")
-    _Status(planned).show()
+    Status(planned).show()
     assert log.getvalue() == ""
 
 
@@ -78,22 +78,22 @@ def test_the_table_of_nothing_says_how_to_go_on_and_is_written_as_markdown(tmp_p
 
 def test_the_time_of_a_second_evaluation_is_not_taken_from_the_first(planned, monkeypatch):
     screen = Terminal()
-    monkeypatch.setattr(reproducing.sys, "stderr", screen)
+    monkeypatch.setattr(status.sys, "stderr", screen)
     clock = iter([0.0, 600.0, 601.0, 611.0])
-    monkeypatch.setattr(reproducing.time, "monotonic", lambda: next(clock))
-    status = _Status(planned)
+    monkeypatch.setattr(status.time, "monotonic", lambda: next(clock))
+    lines = Status(planned)
     for done in (10, 999, 0, 100):
         tell(planned[0], done)
-        status.show()
+        lines.show()
     assert screen.getvalue().endswith(f"train 100/1,000  1m30s to go\n{planned[1].name}: waiting\n")
 
 
 def test_more_runs_than_the_terminal_has_lines_are_cut_and_those_at_work_come_first(planned, monkeypatch):
     screen = Terminal()
-    monkeypatch.setattr(reproducing.sys, "stderr", screen)
-    monkeypatch.setattr(reproducing.shutil, "get_terminal_size", lambda: os.terminal_size((80, 4)))
+    monkeypatch.setattr(status.sys, "stderr", screen)
+    monkeypatch.setattr(status.shutil, "get_terminal_size", lambda: os.terminal_size((80, 4)))
     tell(planned[0], 100)
-    _Status([planned[1]] * 5 + [planned[0]]).show()
+    Status([planned[1]] * 5 + [planned[0]]).show()
     assert screen.getvalue().splitlines() == [f"{planned[0].name}: train 100/1,000  ", "… and 5 more"]
 
 

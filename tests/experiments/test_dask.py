@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from reptile_np.cli import main, reproducing
+from reptile_np.cli import main, status
 from reptile_np.errors import UsageError
 from reptile_np.experiments import parallel
 from reptile_np.experiments.parallel import dask_executor, run_all
@@ -71,11 +71,11 @@ def test_the_command_does_the_same_as_local_runs_though_workers_are_in_another_d
 def test_after_ctrl_c_workers_end_what_they_have_begun_and_begin_no_more(
     cluster, tmp_path, monkeypatch, capsys
 ):
-    def interrupt(status):
+    def interrupt(lines):
         if list(tmp_path.glob("*/config.json")):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(reproducing._Status, "show", interrupt)
+    monkeypatch.setattr(status.Status, "show", interrupt)
     monkeypatch.setattr(parallel, "run_all", partial(run_all, every=0.05))
     seeds = range(3)
     assert main(command(cluster.scheduler_address, tmp_path, seeds=seeds)) == 130
@@ -112,7 +112,7 @@ def test_a_cluster_that_loses_a_worker_in_the_middle_ends_with_the_same_bytes(cl
 def test_a_cluster_that_is_shut_down_is_one_line_after_the_table(tmp_path, monkeypatch, capfd):
     distributed = pytest.importorskip("distributed", reason="dask and distributed are not installed")
     cluster = distributed.LocalCluster(n_workers=0, dashboard_address=None)  # the runs wait for a worker
-    monkeypatch.setattr(reproducing._Status, "show", lambda status: cluster.close())
+    monkeypatch.setattr(status.Status, "show", lambda lines: cluster.close())
     assert main(command(cluster.scheduler_address, tmp_path)) == 1
     captured = capfd.readouterr()
     runs = planned(tmp_path)
