@@ -71,7 +71,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         If the file cannot be written; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.is_dir():  # also ".", "/" and "", which have no name
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))  # a device would be replaced
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

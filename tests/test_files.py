@@ -34,6 +34,15 @@ def test_what_is_not_a_file_is_not_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
 
 
+@pytest.mark.parametrize("place", [".", "..", "/", "folder"])
+def test_a_folder_is_not_replaced(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
+        write(Path(place))
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
 def interrupted_write(path):
     with replacing(path) as file:
         file.write(b"half")

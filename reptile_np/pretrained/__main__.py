@@ -28,7 +28,7 @@ def release(run: Path, to: Path) -> None:
     Raises
     ------
     UsageError
-        If the run is not finished or is damaged.
+        If the run is not finished or is damaged, or `to` cannot be written.
     """
     directory = RunDirectory(run)
     preset, seed = directory.config()
@@ -48,10 +48,14 @@ def release(run: Path, to: Path) -> None:
     names = getattr(step.inner_state, "_fields", ())
     state = {f"state_{name}": np.asarray(v) for name, v in zip(names, step.inner_state, strict=True)}
     arrays = {"phi": step.phi, **{name: value for name, value in state.items() if value.size}}
-    with replacing(to) as file:
-        np.savez_compressed(file, record=np.array(json.dumps(record, sort_keys=True)), **arrays)  # type: ignore[arg-type]
-        file.flush()
-        read(Path(file.name))  # before it takes the place of an earlier file
+    try:
+        with replacing(to) as file:
+            np.savez_compressed(file, record=np.array(json.dumps(record, sort_keys=True)), **arrays)  # type: ignore[arg-type]
+            file.flush()
+            read(Path(file.name))  # before it takes the place of an earlier file
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror or error})"
+        raise UsageError(f"--to {to}: {reason}; give the name of a file that can be written") from None
 
 
 def main() -> int:

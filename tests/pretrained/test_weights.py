@@ -96,6 +96,17 @@ def test_a_run_is_released_as_the_same_bytes_every_time(run, tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_a_run_is_not_released_into_a_folder_and_one_line_says_so(run, tmp_path):
+    for place in (".", tmp_path):
+        done = release(run, place)
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"reptile-np: --to {place}: cannot be written (Is a directory); "
+            "give the name of a file that can be written\n"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unfinished_run_is_not_released(run, tmp_path):
     copy = tmp_path / "run"
     copy.mkdir()
