@@ -1,4 +1,4 @@
-"""Options that several commands share, and the types of their values.
+"""Options that several commands share, the types of their values, and the files that they name.
 
 Verified by ``tests/test_cli.py``.
 """
@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from reptile_np.cli.terminal import show
 from reptile_np.errors import UsageError
+from reptile_np.files import replacing
 
 __all__ = [
     "Command",
@@ -20,6 +21,7 @@ __all__ = [
     "Parser",
     "add_computing",
     "add_json",
+    "file_to_write",
     "json_file",
     "natural",
     "one_blas_thread",
@@ -27,6 +29,7 @@ __all__ = [
     "positive",
     "seconds",
     "source",
+    "write_shown",
 ]
 
 Command = Callable[[argparse.Namespace], int]
@@ -128,15 +131,19 @@ def source(text: str) -> str:
 
 
 def json_file(text: str) -> str:
-    """Return "-" or the name of a file that can be written, so that a long measurement is not lost."""
-    if text == "-":
-        return text
+    """Return "-" or the name of a file that can be written."""
+    return text if text == "-" else str(file_to_write(text, ", or - for standard output alone"))
+
+
+def file_to_write(text: str, instead: str = "") -> Path:
+    """Return a file that can be written, so that a long computation is not lost.
+
+    `instead` ends the line that refuses what is no file: what else may be given.
+    """
     file = Path(os.path.realpath(path(text)))  # a link stays, and the file that it names is written
     existed = file.exists()
     if existed and not file.is_file():
-        raise argparse.ArgumentTypeError(
-            f"{text}: is not a regular file; give the name of one, or - for standard output alone"
-        )
+        raise argparse.ArgumentTypeError(f"{text}: is not a regular file; give the name of one{instead}")
     try:
         with file.open("a"):
             pass
@@ -144,7 +151,23 @@ def json_file(text: str) -> str:
             file.unlink()
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text}: cannot be written ({error.strerror})") from None
-    return str(file)
+    return file
+
+
+def write_shown(option: str, file: Path, text: str) -> None:
+    """Write to the file of an option what standard output has shown.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be written.
+    """
+    try:
+        with replacing(file) as whole:
+            whole.write(text.encode())
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror or error})"
+        raise UsageError(f"{option} {file}: {reason}; the result is on standard output") from None
 
 
 def as_words(option: str, value: object) -> list[str]:

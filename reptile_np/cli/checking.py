@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 
 from reptile_np.cli import signals
-from reptile_np.cli.arguments import Commands, add_json, json_file, positive, seconds
+from reptile_np.cli.arguments import Commands, add_json, json_file, positive, seconds, write_shown
 from reptile_np.cli.terminal import GREEN, RED, note, paint, show, show_json
-from reptile_np.errors import UsageError
-from reptile_np.files import replacing
 
 __all__ = ["add_to"]
 
@@ -80,11 +78,5 @@ def _bench(args: argparse.Namespace) -> int:
     else:
         show(report.format_table(result))
     if args.json not in (None, "-"):
-        try:
-            with replacing(Path(args.json)) as file:
-                file.write((json.dumps(result, indent=2) + "\n").encode())
-        except OSError as error:
-            raise UsageError(
-                f"--json {args.json}: cannot be written ({error.strerror}); the result is on standard output"
-            ) from None
+        write_shown("--json", Path(args.json), json.dumps(result, indent=2) + "\n")
     return 1 if result["failures"] else 0

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reptile_np.cli import signals
-from reptile_np.cli.arguments import Commands, add_json, as_words, one_blas_thread, path, positive
+from reptile_np.cli.arguments import (
+    Commands,
+    add_json,
+    as_words,
+    file_to_write,
+    one_blas_thread,
+    path,
+    positive,
+    write_shown,
+)
 from reptile_np.cli.status import Status
 from reptile_np.cli.terminal import BOLD, note, paint, program_name, show, show_json
 from reptile_np.errors import UsageError
@@ -25,7 +34,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from reptile_np.experiments.reproduction import PlannedRun
-    from reptile_np.experiments.targets import Target
 
 
 def add_to(commands: Commands) -> None:
@@ -55,7 +63,7 @@ def add_to(commands: Commands) -> None:
     reproduce.add_argument(
         "--table", action="store_true", help="run nothing; print the table of the finished runs"
     )
-    reproduce.add_argument("--markdown", type=path, metavar="FILE", help="write the table there too")
+    reproduce.add_argument("--markdown", type=file_to_write, metavar="FILE", help="write the table there too")
     reproduce.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of every preset"
     )
@@ -90,7 +98,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def _reproduce(args: argparse.Namespace) -> int:
     one_blas_thread()
-    from reptile_np.experiments import reproduction, targets
+    from reptile_np.experiments import comparison, reproduction, targets
 
     address = _address(args)
     target = targets.get(args.target)
@@ -109,7 +117,12 @@ def _reproduce(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _say_what_would_run(args, planned, left)
     failures = [] if args.table else _run(args, left, address)
-    _show_table(args, target, planned)
+    title = target.title + (f" (changed: {', '.join(args.set)})" if args.set else "")
+    table = comparison.rows(target, planned)
+    if args.json:
+        show_json({"target": target.name, "rows": [comparison.to_json(row) for row in table]})
+    else:
+        _show_table(args, comparison.to_text(title, table), planned)
     reasons: dict[str, list[str]] = {}
     for run, error in failures:
         expected = isinstance(error, (UsageError, OSError))
@@ -117,6 +130,8 @@ def _reproduce(args: argparse.Namespace) -> int:
         reasons.setdefault(reason, []).append(run.name)
     for reason, (first, *others) in reasons.items():
         note(f"{first}{f' and {len(others)} more' if others else ''}: {reason}")
+    if args.markdown:
+        write_shown("--markdown", args.markdown, comparison.to_markdown(title, table))
     return 1 if failures else 0
 
 
@@ -212,24 +227,12 @@ def _executor(args: argparse.Namespace, runs: int, address: str | None) -> Abstr
     return parallel.dask_executor(address)
 
 
-def _show_table(args: argparse.Namespace, target: Target, planned: Sequence[PlannedRun]) -> None:
-    from reptile_np.experiments import comparison
-    from reptile_np.files import replacing
-
-    table = comparison.rows(target, planned)
-    title = target.title + (f" (changed: {', '.join(args.set)})" if args.set else "")
-    if args.markdown:
-        with replacing(args.markdown) as file:
-            file.write(comparison.to_markdown(title, table).encode())
-    if args.json:
-        show_json({"target": target.name, "rows": [comparison.to_json(row) for row in table]})
-        return
-    heading, *lines = comparison.to_text(title, table)
+def _show_table(args: argparse.Namespace, table: Iterable[str], planned: Sequence[PlannedRun]) -> None:
+    heading, *lines = table
     show(paint(heading, BOLD))
     for line in lines:
         show(line)
-    missing = sum(not run.done() for run in planned)
-    if missing:
+    if missing := sum(not run.done() for run in planned):
         note(f"{missing} of {len(planned)} runs are not done; see: {_same_runs(args)} --dry-run")
 
 

@@ -1,5 +1,6 @@
 """What `reproduce` shows while runs are at work, and the files it writes."""
 
+import errno
 import io
 import json
 import os
@@ -74,6 +75,34 @@ def test_the_table_of_nothing_says_how_to_go_on_and_is_written_as_markdown(tmp_p
     assert max(map(len, captured.out.splitlines())) <= 80
     assert "--dry-run" in captured.err
     assert (tmp_path / "t.md").read_text().startswith("**Table 2: Omniglot**")
+
+
+@pytest.mark.parametrize("place", ["", ".", "folder", os.devnull, "absent/t.md"])
+def test_what_is_no_place_for_the_table_is_refused_before_anything_starts(
+    tmp_path, monkeypatch, capsys, place
+):
+    monkeypatch.setattr(parallel, "run_all", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert main(["reproduce", "figure1", "--markdown", place]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert "argument --markdown: " in line
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+def test_a_table_that_cannot_be_written_is_shown_first(tmp_path, monkeypatch, capsys):
+    def full(*paths):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    file = tmp_path / "t.md"
+    assert main(["reproduce", "table2", "--table", "--out", str(tmp_path), "--markdown", str(file)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Table 2: Omniglot")
+    reason = "cannot be written (No space left on device); the result is on standard output"
+    assert captured.err.splitlines()[-1] == f"reptile-np: --markdown {file}: {reason}"
 
 
 def test_the_time_of_a_second_evaluation_is_not_taken_from_the_first(planned, monkeypatch):
