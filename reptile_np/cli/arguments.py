@@ -9,7 +9,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reptile_np.cli.terminal import show
 from reptile_np.errors import UsageError
@@ -36,9 +36,22 @@ Command = Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line; `more` writes the end of its help when it is read."""
+    """An argument parser whose complaints are one line; `more` writes the end of its help when it is read.
+
+    `last_two` are a positional argument and an optional one after it, between which options may stand.
+    """
 
     more: Callable[[], str] | None = None
+    last_two: tuple[str, str] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse arguments; argparse, until Python 3.13.0, takes the second of `last_two` as left out."""
+        values, rest = super().parse_known_args(args, namespace)
+        if rest and self.last_two:
+            first, second = (getattr(values, name) for name in self.last_two)
+            if second is None:
+                return super().parse_known_args([first, *rest], values)
+        return values, rest
 
     def error(self, message: str) -> NoReturn:
         """Raise what the program prints."""

@@ -34,6 +34,7 @@ def add_to(commands: Commands) -> None:
     )
     data.add_argument("dataset", choices=tuple(OPTIONS))
     data.add_argument("place", nargs="?", type=source, metavar="DIR|ZIP|TAR|URL", help="the same as --from")
+    data.last_two = ("dataset", "place")
     data.add_argument(
         "--from",
         dest="source",

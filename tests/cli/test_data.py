@@ -133,9 +133,19 @@ def test_the_place_of_the_images_may_be_named_without_an_option_but_not_twice(cl
     options = ["--size", 28, "--grey", "--to"]
     imported(capsys, "folder", classes, *options, tmp_path / "a")
     imported(capsys, "folder", "--from", classes, *options, tmp_path / "b")
-    assert (tmp_path / "a/images.json").read_bytes() == (tmp_path / "b/images.json").read_bytes()
-    assert main(["data", "folder", str(classes), "--from", "elsewhere", "--to", str(tmp_path / "c")]) == 2
+    imported(capsys, "folder", "--size", 28, "--grey", classes, "--to", tmp_path / "c")
+    imported(capsys, "folder", *options, tmp_path / "d", classes)
+    first, *others = [(tmp_path / name / "images.json").read_bytes() for name in "abcd"]
+    assert others == [first] * 3
+    assert main(["data", "folder", str(classes), "--from", "elsewhere", "--to", str(tmp_path / "e")]) == 2
     assert "give one of them" in capsys.readouterr().err
+    for wrong in (["--grey", "x", "y"], ["x", "--grey", "y"]):
+        assert main(["data", "folder", *wrong, "--to", str(tmp_path / "e")]) == 2
+        assert "unrecognized arguments: y (see:" in capsys.readouterr().err
+    assert main(["data", "folder", "--grey", "--bad", "x", "--to", str(tmp_path / "e")]) == 2
+    assert "unrecognized arguments: --bad" in capsys.readouterr().err
+    assert main(["data", "omniglot", "--to", str(tmp_path / "e"), "~nosuchuser"]) == 2
+    assert "no such user" in capsys.readouterr().err
 
 
 def test_an_empty_path_is_refused(tmp_path, capsys):
