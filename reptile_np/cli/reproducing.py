@@ -139,11 +139,12 @@ def _say_what_would_run(
     args: argparse.Namespace, planned: Sequence[PlannedRun], left: Sequence[PlannedRun]
 ) -> int:
     from reptile_np.experiments.progress import duration
+    from reptile_np.machine import cores
 
     seconds = {run: run.seconds_left() for run in planned}
     jobs = _jobs(args, len(left))
     total = sum(seconds.values())
-    wall = max(total / jobs, *seconds.values()) if left else 0.0
+    wall = max(total / min(jobs, cores()), *seconds.values()) if left else 0.0
     if args.json:
         show_json(
             {

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from reptile_np import machine
 from reptile_np.cli import main, status
 from reptile_np.cli.status import Status
 from reptile_np.experiments import parallel
@@ -160,6 +161,17 @@ def test_the_workers_of_a_cluster_are_not_counted_by_jobs(tmp_path, capsys):
     command = ["reproduce", "figure1", "--out", str(tmp_path), "--executor", "dask:tcp://x:1", "--jobs", "2"]
     assert main([*command, "--quiet"]) == 2
     assert "--executor and --jobs: choose one" in capsys.readouterr().err
+
+
+def test_more_jobs_than_cores_do_not_make_the_estimate_shorter(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    command = ["reproduce", "figure1", "--only", "sine-maml", "--out", str(tmp_path), "--dry-run"]
+
+    def estimate(jobs):
+        assert main([*command, "--jobs", str(jobs)]) == 0
+        return capsys.readouterr().out.splitlines()[-1].removesuffix(f" with --jobs {jobs}")
+
+    assert estimate(1) != estimate(2) == estimate(3)
 
 
 def test_data_that_are_missing_are_refused_in_one_line_before_anything_starts(tmp_path, monkeypatch, capsys):
