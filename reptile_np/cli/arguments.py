@@ -24,6 +24,7 @@ __all__ = [
     "file_to_write",
     "json_file",
     "natural",
+    "not_empty",
     "one_blas_thread",
     "path",
     "positive",
@@ -128,12 +129,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def not_empty(text: str) -> str:
+    """Return the text; an empty one is probably a mistake."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; is a shell variable not set?")
+    return text
+
+
 def path(text: str) -> Path:
     """Return a path with ~ expanded, which a shell does not do in ``--out=~/runs``."""
-    if not text:
-        raise argparse.ArgumentTypeError("an empty path; is a shell variable not set?")
     try:
-        return Path(text).expanduser()
+        return Path(not_empty(text)).expanduser()
     except RuntimeError:
         raise argparse.ArgumentTypeError(f"{text}: there is no such user, or no home folder") from None
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reptile_np.cli.arguments import Commands, add_json, path
+from reptile_np.cli.arguments import Commands, add_json, not_empty, path
 from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, show, show_json
 from reptile_np.errors import UsageError, printable
 
@@ -36,7 +36,13 @@ def add_to(commands: Commands) -> None:
 
     runs = commands.add("runs", _runs, "the runs under a directory: steps done and accuracy", stopped)
     runs.add_argument("directory", type=path, metavar="DIR")
-    runs.add_argument("--compare", nargs=2, metavar=("A", "B"), help="show what the runs A and B differ in")
+    runs.add_argument(
+        "--compare",
+        nargs=2,
+        type=not_empty,
+        metavar=("A", "B"),
+        help="show what the runs A and B differ in",
+    )
     runs.add_argument(
         "--export", type=path, metavar="TO", help="copy the records of the runs to TO, without large files"
     )

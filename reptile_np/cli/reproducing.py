@@ -19,6 +19,7 @@ from reptile_np.cli.arguments import (
     add_json,
     as_words,
     file_to_write,
+    not_empty,
     one_blas_thread,
     path,
     positive,
@@ -50,7 +51,7 @@ def add_to(commands: Commands) -> None:
     reproduce.add_argument(
         "--seeds", type=_seeds, default=(0, 1, 2), help="seeds, with commas between them (default: 0,1,2)"
     )
-    reproduce.add_argument("--only", metavar="GLOB", help="only presets of these names")
+    reproduce.add_argument("--only", type=not_empty, metavar="GLOB", help="only presets of these names")
     reproduce.add_argument(
         "--tasks", type=positive, help="test tasks of an evaluation (default: 10,000 for the paper's tables)"
     )

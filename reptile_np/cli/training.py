@@ -193,7 +193,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         note(missing)
     signals.raise_instead()  # to end the processes that share the tasks
     options = {name: getattr(args, name) for name in ("data", "tasks", "shots", "split", "jobs", "quiet")}
-    if args.compare:
+    if args.compare is not None:
         return _compare(args, ops, options)
     result = runs.evaluate(saved_run(args.run), ops, settings=args.set, curve=args.curve, **options)
     if args.json:

@@ -24,11 +24,18 @@ PREFIX = "pretrained:"
 def saved_run(source: str | os.PathLike[str]) -> SavedRun:
     """Return a run directory, or released weights for "pretrained:NAME"; reads nothing yet."""
     text = os.fspath(source)
+    if not text:
+        raise UsageError("the name of the run is empty; is a shell variable not set?")
     if text.startswith(PREFIX):
         return ReleasedRun(text.removeprefix(PREFIX))
     if text in names() and not os.path.lexists(text):
         raise UsageError(f"{text}: no such folder; the released weights of that name are {PREFIX}{text}")
-    return RunDirectory(Path(text).expanduser())
+    try:
+        return RunDirectory(Path(text).expanduser())
+    except RuntimeError:
+        raise UsageError(
+            f"{text}: there is no such user, or no home folder; give the whole path of the run"
+        ) from None
 
 
 def load_learner(source: str | os.PathLike[str]) -> Learner:

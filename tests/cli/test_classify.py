@@ -108,7 +108,13 @@ def save(path):
 
 @pytest.mark.parametrize(
     ("run", "message"),
-    [("absent", "no run here"), ("pretrained:x", "no released"), ("pretrained:sine-maml", "waves")],
+    [
+        ("absent", "no run here"),
+        ("", "is a shell variable not set?"),
+        ("~nosuchuser/x", "no such user"),
+        ("pretrained:x", "no released"),
+        ("pretrained:sine-maml", "waves"),
+    ],
 )
 def test_a_run_that_cannot_classify_is_one_line(place, capsys, run, message):
     assert main(["classify", run, "--support", str(place / "support"), str(place / "cat.png")]) == 2

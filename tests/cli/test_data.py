@@ -150,4 +150,4 @@ def test_the_place_of_the_images_may_be_named_without_an_option_but_not_twice(cl
 
 def test_an_empty_path_is_refused(tmp_path, capsys):
     assert main(["data", "folder", "", "--to", str(tmp_path)]) == 2
-    assert "an empty path; is a shell variable not set?" in capsys.readouterr().err
+    assert "is empty; is a shell variable not set?" in capsys.readouterr().err

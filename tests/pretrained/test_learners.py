@@ -90,6 +90,8 @@ def test_a_run_needs_no_data_set(run, tmp_path, monkeypatch):
     ("source", "message"),
     [
         ("/absent", "no run here"),
+        ("", "the name of the run is empty"),
+        ("~nosuchuser/x", "~nosuchuser/x: there is no such user"),
         ("pretrained:absent", "no released weights"),
         ("pretrained:sine-reptile", "sine-reptile: was trained to predict sine waves"),
     ],
