@@ -102,6 +102,8 @@ def _reproduce(args: argparse.Namespace) -> int:
     from reptile_np.experiments import comparison, reproduction, targets
 
     address = _address(args)
+    if args.dry_run and (args.table or args.markdown):
+        raise UsageError(f"--dry-run and {'--table' if args.table else '--markdown'}: choose one of them")
     target = targets.get(args.target)
     if args.only:
         target = target.only(args.only)
@@ -115,6 +117,8 @@ def _reproduce(args: argparse.Namespace) -> int:
         data=args.data and args.data.absolute(),
     )
     left = [run for run in planned if not run.done()]
+    if address is None and not args.table:
+        _check(args, left)
     if args.dry_run:
         return _say_what_would_run(args, planned, left)
     failures = [] if args.table else _run(args, left, address)
@@ -134,6 +138,20 @@ def _reproduce(args: argparse.Namespace) -> int:
     if args.markdown:
         write_shown("--markdown", args.markdown, comparison.to_markdown(title, table))
     return 1 if failures else 0
+
+
+def _check(args: argparse.Namespace, left: Sequence[PlannedRun]) -> None:
+    """Refuse kernels and images that are not here, before anything starts; a dry run needs no images."""
+    from reptile_np.experiments.backend import choose_ops
+    from reptile_np.experiments.environment import data_folder
+    from reptile_np.experiments.episodes import load_images
+    from reptile_np.experiments.run_directory import RunDirectory
+
+    choose_ops(args.ops)
+    if args.dry_run and args.data is None:
+        return
+    for run in {run.preset.tasks.source: run for run in left}.values():
+        load_images(run.preset, data_folder(run.data, RunDirectory(run.path).sittings()))
 
 
 def _say_what_would_run(
@@ -183,20 +201,13 @@ def _run(
 ) -> list[tuple[PlannedRun, BaseException]]:
     """Do what is left, on the Dask cluster at `address` if there is one; return what failed and why."""
     from reptile_np.experiments import parallel
-    from reptile_np.experiments.backend import choose_ops, kernels_missing
-    from reptile_np.experiments.environment import data_folder
-    from reptile_np.experiments.episodes import load_images
+    from reptile_np.experiments.backend import kernels_missing
     from reptile_np.experiments.reproduction import work
-    from reptile_np.experiments.run_directory import RunDirectory
 
     if not left:
         return []
-    if address is None:  # refused before anything starts
-        choose_ops(args.ops)
-        for run in {run.preset.tasks.source: run for run in left}.values():
-            load_images(run.preset, data_folder(run.data, RunDirectory(run.path).sittings()))
-        if args.ops == "auto" and (missing := kernels_missing()):
-            note(missing)
+    if address is None and args.ops == "auto" and (missing := kernels_missing()):
+        note(missing)
     signals.raise_instead()  # to let the worker processes save
     watch = (lambda: None) if args.quiet else Status(left).show
     results = parallel.run_all(work, left, partial(_executor, args, len(left), address), watch=watch)

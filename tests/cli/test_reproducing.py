@@ -185,6 +185,31 @@ def test_data_that_are_missing_are_refused_in_one_line_before_anything_starts(tm
         assert "Omniglot" in line
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--ops", "nonsense"], '--ops "nonsense": must be one of'),
+        (["--data", "nowhere"], "nowhere: no such file or folder; give the place of Omniglot"),
+        (["--table"], "--dry-run and --table: choose one of them"),
+        (["--markdown", "t.md"], "--dry-run and --markdown: choose one of them"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would_refuse_and_what_it_would_not_do(
+    tmp_path, monkeypatch, capsys, options, says
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "table2", "--dry-run", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert says in line
+
+
+def test_a_dry_run_needs_no_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing"))
+    assert main(["reproduce", "table2", "--dry-run", "--out", str(tmp_path)]) == 0
+
+
 @pytest.mark.parametrize("more", [["--dry-run"], ["--table"], []])
 def test_an_executor_that_does_not_exist_is_refused_whatever_else_is_asked(tmp_path, capsys, more):
     assert main(["reproduce", "figure1", "--executor", "foo", "--out", str(tmp_path), *more]) == 2
