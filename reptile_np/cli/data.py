@@ -66,7 +66,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _data(args: argparse.Namespace) -> int:
-    _refuse_options_of_others(args)
+    _refuse_what_is_not_read(args)
     if None not in (args.place, args.source):
         raise UsageError(f"data {args.dataset}: {args.place} and --from {args.source}; give one of them")
     args.source = args.place or args.source
@@ -131,10 +131,12 @@ def _needed_source(args: argparse.Namespace) -> str:
     return place
 
 
-def _refuse_options_of_others(args: argparse.Namespace) -> None:
+def _refuse_what_is_not_read(args: argparse.Namespace) -> None:
     for dataset, names in OPTIONS.items():
         for name in names:
             value = getattr(args, name)
             if dataset != args.dataset and value is not None and value is not False:
                 option = name.replace("_", "-")
                 raise UsageError(f"data {args.dataset} --{option}: is for data {dataset}; leave it out")
+    if None not in (args.seed, args.splits):
+        raise UsageError(f"data {args.dataset} --seed and --splits: the list is the split; leave out --seed")

@@ -44,6 +44,8 @@ def _figure(args: argparse.Namespace) -> int:
     from reptile_np.experiments.backend import choose_ops
     from reptile_np.experiments.figures import sources, style
 
+    if args.name == "2" and args.runs is not None:
+        raise UsageError("figure 2 --runs: is for the other figures; leave it out")
     style.check_installed()
     signals.raise_instead()  # to remove partial files
     out = args.out or Path(f"figure-{args.name}")

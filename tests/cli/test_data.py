@@ -117,6 +117,7 @@ def test_mini_imagenet_is_imported_and_a_bad_image_is_left_out_if_asked(tmp_path
         (["omniglot", "--filter", "nearest"], "data omniglot --filter: is for data mini-imagenet"),
         (["folder", "x", "--filter", "nearest"], "data folder --filter: is for data mini-imagenet"),
         (["mini-imagenet", "--grey", "--from", "x"], "is for data folder"),
+        (["folder", "x", "--splits", "s.csv", "--seed", "0"], "--seed and --splits"),
         (["mini-imagenet"], "--from is missing"),
         (["folder"], "--from is missing"),
         (["mini-imagenet", "--from", "https://example.org/x"], "on this machine"),

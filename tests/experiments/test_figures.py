@@ -191,6 +191,14 @@ def test_figure_2_is_the_same_bytes_every_time(tmp_path):
         assert one.with_suffix(end).read_bytes() == other.with_suffix(end).read_bytes()
 
 
+def test_figure_2_refuses_runs_which_it_does_not_need(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["figure", "2", "--runs", str(tmp_path)]) == 2
+    says = "figure 2 --runs: is for the other figures; leave it out"
+    assert capsys.readouterr().err.splitlines() == [f"reptile-np: {says}"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_figure_3_is_drawn_from_the_accuracies_while_training(tmp_path):
     fake_figure_3(tmp_path, 4)
     out = made("3", tmp_path, "--runs", tmp_path)
