@@ -21,7 +21,7 @@ __all__ = ["IN_ASCII", "WIDTH", "flush", "note", "paint", "prepare", "program_na
 
 BOLD, RED, GREEN = "1", "31", "32"
 WIDTH = 80
-"""Columns that every table fits."""
+"""Columns to which `list`, `show`, curves and long help texts are wrapped, and status lines are cut."""
 
 IN_ASCII = {
     "±": "+/-", "→": "->", "←": "<-", "↦": "|->", "×": "x", "·": "*", "⊙": ".", "∗": "*", "∘": "o",

@@ -70,7 +70,7 @@ def add_to(commands: Commands) -> None:
         default="test",
         help="classes of the tasks (default: test)",
     )
-    evaluate.add_argument("--curve", action="store_true", help="accuracy after each inner step")
+    evaluate.add_argument("--curve", action="store_true", help="accuracy after 0, 1, 2, … inner steps")
     evaluate.add_argument(
         "--compare", metavar="DIR|pretrained:NAME", help="a second run on the same tasks: the difference"
     )
@@ -205,7 +205,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         for mode, accuracy in result["accuracy"].items():
             show(f"{mode.replace('_', '-'):>16}: {interval(accuracy['mean'], accuracy['ci95'], 2)}")
     if args.curve and not args.json:
-        show("after each inner step:")
+        show("after 0, 1, 2, … inner steps:")
         for mode, points in result["curve"].items():
             texts = (f"{p:.3f}" if mode == "error" else f"{p['mean']:.1%}" for p in points)
             label = f"{mode.replace('_', '-'):>16}: "

@@ -138,7 +138,7 @@ class Experiment:
         at
             The outer step of an evaluation while training, which has tasks of its own.
         curve
-            Whether the scores have the accuracy, or the error, after each inner step too.
+            Whether the scores have the accuracy, or the error, after 0, 1, 2, … inner steps too.
         executor
             Any `concurrent.futures.Executor`; the scores do not depend on it.
         progress

@@ -139,7 +139,7 @@ def evaluate(
     settings
         "tasks.source=folder", to evaluate on a folder of other images, `data`; nothing else can be changed.
     curve
-        Whether to record the accuracy, or the error, after each inner step too.
+        Whether to record the accuracy, or the error, after 0, 1, 2, … inner steps too.
     jobs
         Processes of one thread each (default: every core that the tasks keep busy); 1 runs in this process.
         The result is the same for any number.  Processes are spawned: a script needs

@@ -144,7 +144,8 @@ def test_the_command_prints_both(pair, capsys):
     options = ["--tasks", "3", "--ops", "numpy", "--quiet"]
     assert main(["evaluate", a, *options, "--curve"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "after each inner step:" in lines
+    heading = lines.index("after 0, 1, 2, … inner steps:")
+    assert len(lines[heading + 1].split()) == 1 + 5  # the mode, and 0 to 4 steps
     assert max(map(len, lines)) <= 80
     assert main(["evaluate", a, "--compare", b, *options]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
