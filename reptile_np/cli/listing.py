@@ -201,7 +201,12 @@ def _compare(args: argparse.Namespace) -> int:
         values = [str(each.get(key, "-")) for each in settings]
         if values[0] != values[1]:
             table.append((key, printable(values[0]), printable(values[1])))
-    table.append(("result", _result(a), _result(b)))
+    tasks = [f"{each.tasks:,}" if each.tasks else "-" for each in (a, b)]
+    table += [
+        ("result", _result(a), _result(b)),
+        ("K", str(a.shots), str(b.shots)),
+        ("tasks", tasks[0], tasks[1]),
+    ]
     for line in _columns(table):
         show(line)
     show(f"\n{RESULT}")

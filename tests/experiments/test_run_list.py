@@ -69,7 +69,19 @@ def test_two_runs_are_compared_by_what_they_differ_in(runs, capsys):
     assert ["seed", "0", "4"] in rows
     assert ["outer.rate", "1.0", "0.5"] in rows
     assert not [row for row in rows if row[:1] == ["inner.steps"]]
-    assert [row[:1] for row in rows[-3:]] == [["result"], [], ["result:"]]
+    assert [row[:1] for row in rows[-5:]] == [["result"], ["K"], ["tasks"], [], ["result:"]]
+
+
+def test_a_comparison_names_the_k_and_the_test_tasks_of_each_result(runs, tmp_path, capsys):
+    for name, shots, tasks in (("a", "2", "4"), ("b", "3", "1000")):
+        run = shutil.copytree(runs / "deep/b", tmp_path / name)
+        options = ["--shots", shots, "--tasks", tasks, "--ops", "numpy", "--jobs", "1", "--quiet"]
+        assert main(["evaluate", str(run), *options]) == 0
+    capsys.readouterr()
+    assert main(["runs", str(tmp_path), "--compare", "a", "b"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["K", "2", "3"] in rows
+    assert ["tasks", "4", "1,000"] in rows
 
 
 def test_damaged_records_are_not_counted(runs, tmp_path):
