@@ -46,10 +46,8 @@ def _classify(args: argparse.Namespace) -> int:
     folders = class_folders(args.support)
     ways = learner.model.output_shape[0]
     if not 2 <= len(folders) <= ways:
-        raise UsageError(
-            f"--support {args.support}: {len(folders)} class folders; this model distinguishes 2 to {ways} "
-            "classes"
-        )
+        count = f"{len(folders)} class folder{'s' * (len(folders) != 1)}"
+        raise UsageError(f"--support {args.support}: {count}; this model distinguishes 2 to {ways} classes")
 
     examples = [(file, name) for name, files in folders.items() for file in files]
     learner.fit(read_images([file for file, _ in examples], source, shape), [name for _, name in examples])

@@ -201,7 +201,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     elif "error" in result:
         show(f"squared error {result['error_before']:.3f}, after fine-tuning {result['error']:.3f}")
     else:
-        show(f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set")
+        show(_what_was_evaluated(result, args.split))
         for mode, accuracy in result["accuracy"].items():
             show(f"{mode.replace('_', '-'):>16}: {interval(accuracy['mean'], accuracy['ci95'], 2)}")
     if args.curve and not args.json:
@@ -223,7 +223,7 @@ def _compare(args: argparse.Namespace, ops: Ops, options: Mapping[str, Any]) -> 
     if args.json:
         show_json(result)
         return 0
-    about = f"{result['shots']}-shot {result['ways']}-way, {result['tasks']} tasks of the {args.split} set"
+    about = _what_was_evaluated(result, args.split)
     show(f"{printable(args.run)} minus {printable(args.compare)}: {about}")
     for mode, difference in result["difference"].items():
         a, b = (result[name]["accuracy"][mode]["mean"] for name in "ab")
@@ -231,6 +231,11 @@ def _compare(args: argparse.Namespace, ops: Ops, options: Mapping[str, Any]) -> 
         width = "(one task: no interval)" if half is None else f"± {half:.2%}"
         show(f"{mode.replace('_', '-'):>16}: {a:.2%} - {b:.2%} = {difference['mean']:+.2%} {width}")
     return 0
+
+
+def _what_was_evaluated(result: Mapping[str, Any], split: str) -> str:
+    tasks = f"{result['tasks']} task{'s' * (result['tasks'] != 1)}"
+    return f"{result['shots']}-shot {result['ways']}-way, {tasks} of the {split} set"
 
 
 def interval(mean: float, half: float, digits: int) -> str:

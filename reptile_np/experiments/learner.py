@@ -156,7 +156,8 @@ class Learner:
             raise UsageError("fit: labels of kinds that cannot be sorted together; use one kind") from None
         ways = self.model.output_shape[0]
         if not 2 <= len(classes) <= ways:
-            raise UsageError(f"fit: {len(classes)} classes; this model distinguishes 2 to {ways} classes")
+            count = f"{len(classes)} class{'es' * (len(classes) != 1)}"
+            raise UsageError(f"fit: {count}; this model distinguishes 2 to {ways} classes")
         one_shot = self.one_shot_batch is not None and len(images) == len(classes)
         batch: Any = self.one_shot_batch if one_shot else self.batch
         for name, value in (("steps", self.steps), ("batch", batch)):

@@ -83,7 +83,7 @@ def test_the_text_names_each_image_with_its_class_in_both_modes(place, capsys):
         ),
         (
             lambda place: [shutil.rmtree(place / "support" / name) for name in NAMES[1:]],
-            "1 class folders",
+            "1 class folder;",
         ),
         (
             lambda place: [f.rename(f.with_suffix(".raw")) for f in (place / "support/bee").iterdir()],

@@ -216,7 +216,7 @@ def test_parameters_can_be_read_changed_and_cloned(learner):
         (np.full((2, 28, 28, 1), 255.0), [0, 1], "floats from 255 to 255; scale them"),
         (np.full((2, 28, 28, 1), np.nan), [0, 1], "NaN or infinite"),
         (np.zeros((2, 28, 28, 1)), [0, 1, 2], r"labels have shape \(3,\); give one label for each of 2"),
-        (np.zeros((2, 28, 28, 1)), [0, 0], "1 classes; this model distinguishes 2 to 4"),
+        (np.zeros((2, 28, 28, 1)), [0, 0], "1 class; this model distinguishes 2 to 4"),
         (np.zeros((5, 28, 28, 1)), [0, 1, 2, 3, 4], "5 classes; this model distinguishes 2 to 4"),
     ],
 )

@@ -149,6 +149,9 @@ def test_the_command_prints_both(pair, capsys):
     assert max(map(len, lines)) <= 80
     assert main(["evaluate", a, "--compare", b, *options]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+    for more in ([], ["--compare", b]):
+        assert main(["evaluate", a, *more, "--ops", "numpy", "--quiet", "--tasks", "1", "--jobs", "1"]) == 0
+        assert capsys.readouterr().out.splitlines()[0].endswith("-way, 1 task of the test set")
     assert main(["evaluate", a, "--compare", b, *options, "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["difference"]) == {"transductive", "non_transductive"}
     assert main(["evaluate", a, "--compare", b, "--curve", *options]) == 2
