@@ -62,14 +62,16 @@ def cache_directory() -> Path:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` once it is whole and on disk.
 
-    A kill or an exception before that does not change `path`.  After the rename the folder is
-    synchronised too, so that a power cut cannot bring the old file back.
+    A kill or an exception before that does not change `path`.  If `path` is a link, it stays, and the file
+    that it names is replaced.  After the rename the folder is synchronised too, so that a power cut cannot
+    bring the old file back.
 
     Raises
     ------
     OSError
         If the file cannot be written; `path` is then unchanged.
     """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():  # also ".", "/" and "", which have no name
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

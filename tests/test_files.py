@@ -43,6 +43,15 @@ def test_a_folder_is_not_replaced(tmp_path, monkeypatch, place):
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
+def test_a_link_stays_and_the_file_that_it_names_is_replaced(tmp_path):
+    link, file = tmp_path / "link", tmp_path / "folder" / "file"
+    link.symlink_to(file)
+    for content in (b"one", b"two"):
+        write(link, content)
+        assert link.is_symlink()
+        assert file.read_bytes() == content
+
+
 def interrupted_write(path):
     with replacing(path) as file:
         file.write(b"half")

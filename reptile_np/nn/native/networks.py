@@ -44,8 +44,14 @@ __all__ = ["AModel", "NativeNetwork", "NativeOps", "native_ops", "restored_ops"]
 AModel = TypeVar("AModel")
 
 
+class _Calls:
+    """The C functions of a network.  A field would be copied by `dataclasses.asdict`, which cannot copy them."""
+
+    _made: list[NetworkCalls]
+
+
 @dataclass(frozen=True)
-class NativeNetwork(Model):
+class NativeNetwork(Model, _Calls):
     """A `Model` that computes float32 calls whole in C, and all others as `Model` does.
 
     Raises
@@ -56,6 +62,7 @@ class NativeNetwork(Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "_made", [])
         try:
             match(self)
         except NotMatched as reason:
@@ -145,11 +152,10 @@ class NativeNetwork(Model):
 
         (`functools.cached_property` locks in Python 3.11: a process forked meanwhile would wait for ever.)
         """
-        made: NetworkCalls | None = self.__dict__.get("_made")  # no field: `dataclasses.asdict` copies fields
-        if made is None:
+        if not self._made:
             assert isinstance(self.ops, NativeOps)
-            made = self.__dict__.setdefault("_made", NetworkCalls(self.ops.kernels, match(self)))
-        return made
+            self._made.append(NetworkCalls(self.ops.kernels, match(self)))
+        return self._made[0]  # of those that several threads made at the same time
 
     def _vector(self, name: str, value: Array) -> Array:
         want = self._calls.parameters
