@@ -45,7 +45,7 @@ AModel = TypeVar("AModel")
 
 
 class _Calls:
-    """The C functions of a network.  A field would be copied by `dataclasses.asdict`, which cannot copy them."""
+    """The C functions of a network: no field, because `dataclasses.asdict` would copy it, and cannot."""
 
     _made: list[NetworkCalls]
 
