@@ -30,6 +30,7 @@ from reptile_np.nn.models import Model, finn_omniglot_cnn, omniglot_cnn
 from reptile_np.nn.native.calls import IDLE_PLANS
 from reptile_np.nn.native.matching import match
 from reptile_np.nn.native.networks import NativeNetwork
+from reptile_np.nn.native.threads import Team
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
 from tests import native_kernels
 from tests.nn.native.networks import PAPERS, single
@@ -365,6 +366,28 @@ def test_a_native_network_can_be_pickled_and_copied(variant, again):
     assert type(same) is NativeNetwork
     for actual, right in zip(results(same, *place), expected, strict=True):
         np.testing.assert_array_equal(actual, right)
+
+
+def test_the_team_is_told_the_multiply_adds_of_a_whole_call(variant, monkeypatch):
+    told = []
+    monkeypatch.setattr(Team, "members", lambda team, work: told.append(work) or 1)
+    model = omniglot_cnn(3, filters=4).with_ops(native_kernels.load(variant))
+    phi, (x, y), v = single(model, np.random.default_rng(0), 6)
+    model.predict(phi, x)
+    model.loss_and_grad(phi, (x, y))
+    model.hvp(phi, (x, y), v)
+    adapt(model, Sgd(0.1), phi, [(x, y)] * 4, keep="ends")
+    model.linearize(phi, (x, y)).hvp(v)
+    forward = forward_flops(model, 6) // 2
+    assert told == [products * forward for products in (1, 3, 8, 3 * 4, 3, 6)]
+
+
+def test_the_team_is_told_the_multiply_adds_of_a_whole_convolution(variant, monkeypatch):
+    told = []
+    monkeypatch.setattr(Team, "members", lambda team, work: told.append(work) or 1)
+    x, w = np.ones((6, 8, 9, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
+    native_kernels.load(variant).conv2d(x, w, 1, ((1, 1), (1, 1)))
+    assert told == [6 * 8 * 9 * 3 * 3 * 2 * 4]
 
 
 def test_a_native_network_that_was_used_gives_its_fields_as_a_dictionary(variant):
