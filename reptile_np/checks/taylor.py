@@ -40,8 +40,8 @@ def check_taylor_order(
     one makes it grow as t falls.  (Along one v alone the next two orders can cancel at some t, and R
     then seems to grow below it; over ±v they cannot.)
 
-    Steps t are 10 % of the norm of φ and smaller.  Used is the smaller half of the longest run of them at
-    which R is larger than rounding errors.  Let S be the maximum of ``R / t^order`` over the larger half of
+    Steps t are 10 % of the norm of φ and smaller.  Of the longest run of steps at which R is larger than
+    rounding errors, the smaller half is used.  Let S be the maximum of ``R / t^order`` over the larger half of
     the steps used and S' over the smaller half.  The order found is ``order - log(S' / S) / log(t / t')``,
     with t the smallest step of the larger half and t' the smallest of all.  With fewer than 4 steps nothing
     is measured: the report's error is then 0.
