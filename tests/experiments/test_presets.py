@@ -74,6 +74,29 @@ def fixed(preset):
     )
 
 
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset not in FINN])
+def test_one_query_of_each_class_is_classified_and_nothing_of_finns_program_is_set(name):
+    tasks, preset = get(name).tasks, get(name)
+    assert preset.evaluation.queries == 1
+    assert (tasks.queries, tasks.turn, tasks.invert, tasks.train_classes) == (0, False, False, 0)
+    assert (preset.inner.fixed, preset.outer.clip) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("shots", "queries", "gradients"),
+    [
+        (1, 1, 50 * 5 + 10),  # 5 passes of 6 images: 30
+        (5, 1, 50 * 15 + 43),  # 5 passes of 26 images: 130
+        (5, 15, 50 * 15 + 650),  # 75 passes of 26 images: 1,950
+    ],
+)
+def test_a_task_of_evaluation_costs_its_minibatches_and_a_third_of_the_images_of_its_forward_passes(
+    shots, queries, gradients
+):
+    spec = dataclasses.replace(get("mini-imagenet-5way").evaluation, shots=shots, queries=queries)
+    assert spec.gradients(ways=5) == gradients
+
+
 @pytest.mark.parametrize("name", OMNIGLOT)
 def test_an_omniglot_preset_has_the_values_of_the_paper_s_table_or_the_authors_command(name):
     preset = get(name)

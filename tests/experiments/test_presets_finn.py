@@ -37,6 +37,7 @@ def test_a_preset_has_the_values_of_finns_program(rule, name):
     assert p.inner.learning_rate == pytest.approx(rate * ways)
     assert (p.inner.optimizer, p.inner.steps, p.inner.batch) == ("sgd", steps, ways * shots)
     assert (p.inner.fixed, p.outer.meta_batch) == ("*/beta", meta_batch)
+    assert (p.tasks.replacement, p.tasks.tail_shots) == (False, 0)
     assert (p.outer.optimizer, p.outer.rate, p.outer.final_rate, p.outer.steps) == (
         "adam",
         1e-3,
@@ -140,3 +141,15 @@ def test_settings_that_contradict_each_other_are_refused(changes, line):
 
 def test_there_are_six_columns_and_two_rows():
     assert {p.name for p in FINN} == {f"{rule}-{name}" for rule in ("maml", "fomaml") for name in ROWS}
+
+
+@pytest.mark.parametrize("rule", ["maml", "fomaml"])
+@pytest.mark.parametrize("shots", [1, 5])
+def test_more_images_take_more_hours_and_exact_maml_more_than_first_order(rule, shots):
+    def hours(rule, ways, shots):
+        return get(f"{rule}-omniglot-{ways}way-{shots}shot").hours
+
+    assert hours(rule, 5, shots) < hours(rule, 20, shots)
+    assert hours(rule, 5, 1) < hours(rule, 5, 5)
+    assert hours(rule, 20, 1) < hours(rule, 20, 5)
+    assert all(hours("fomaml", ways, shots) < hours("maml", ways, shots) for ways in (5, 20))

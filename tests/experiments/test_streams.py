@@ -1,6 +1,7 @@
 """Random streams: the same place gives the same numbers, other places give others."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +34,21 @@ def test_different_seeds_give_different_numbers(pair, name):
 
 def test_stream_keys_are_distinct():
     assert len(set(_KEYS.values())) == len(_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("split", 0),
+        ("init", 1),
+        ("tasks", 2),
+        ("batches", 3),
+        ("evaluation", 4),
+        ("classes", 5),
+        ("watch", 6),
+    ],
+)
+def test_a_stream_is_the_leaf_of_the_seed_s_tree_from_which_published_runs_were_drawn(name, key):
+    sequence = np.random.SeedSequence(11, spawn_key=(key, 2, 3))
+    expected = np.random.Generator(np.random.PCG64(sequence)).random(4)
+    np.testing.assert_array_equal(Streams(11).rng(name, 2, 3).random(4), expected)

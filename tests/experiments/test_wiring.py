@@ -17,7 +17,7 @@ from reptile_np.experiments.presets import PRESETS, get
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta import evaluation, meta_gradients
 from reptile_np.meta.inner_loop import adapt
-from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
+from reptile_np.meta.optimizers import Adam, Clipped, HeavyBall, Sgd
 from reptile_np.nn import models
 from reptile_np.nn.ops import NUMPY
 from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, omniglot, sine
@@ -163,6 +163,24 @@ def test_omniglot_1200_characters_in_four_rotations_are_trained_on_and_423_uprig
     }
     assert not upright & names(made.test)
     assert not any("turned" in name for name in names(made.test))
+
+
+def test_finns_omniglot_is_1100_characters_to_train_on_100_for_validation_and_423_for_test_all_upright(
+    drawings, omniglot_data
+):
+    made = experiment("maml-omniglot-5way-1shot", data=omniglot_data).episodes
+    assert [len(made.train), len(made.validation or ()), len(made.test)] == [1100, 100, 423]
+    assert names(made.train) | names(made.validation) | names(made.test) == names(drawings)
+
+
+@pytest.mark.parametrize("name", ["maml-omniglot-5way-1shot", "omniglot-5way"])
+def test_inverted_drawings_are_one_minus_the_drawings_in_every_split(drawings, omniglot_data, name):
+    made = experiment(name, "tasks.invert=true", data=omniglot_data).episodes
+    numbers = {drawings.name(c): c for c in range(len(drawings))}
+    for split in filter(made.has, ("train", "validation", "test")):
+        part = getattr(made, split)
+        drawn = drawings.images(numbers[part.name(0).partition(" turned by 0")[0]], np.arange(20))
+        np.testing.assert_array_equal(part.images(0, np.arange(20)), 1 - drawn)
 
 
 def test_training_draws_from_the_training_classes_and_evaluation_from_the_test_classes():
@@ -337,6 +355,19 @@ def test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last
     for i in range(8):
         exact = Fraction(3, 4) * (1 - Fraction(i, 8)) + Fraction(last) * Fraction(i, 8)
         assert made.outer(i).learning_rate == float(exact)
+
+
+def test_a_bound_is_put_before_the_outer_optimiser_of_every_step_with_that_step_s_rate():
+    made = experiment("sine-maml", "outer.clip=0.125", "outer.rate=0.5", "outer.steps=4")
+    assert [made.outer(i) for i in range(4)] == [Clipped(Adam(r), 0.125) for r in (0.5, 0.375, 0.25, 0.125)]
+
+
+def test_the_fixed_parameters_have_the_inner_rate_0_and_all_others_the_preset_s():
+    made = experiment("sine-maml", "inner.fixed=*/bias", "inner.learning_rate=0.25")
+    rates = made.model.layout.views(made.inner.learning_rate)
+    assert {name: set(rate.ravel().tolist()) for name, rate in rates.items()} == {
+        f"dense{i}/{part}": {rate} for i in (1, 2, 3) for part, rate in (("kernel", 0.25), ("bias", 0.0))
+    }
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])

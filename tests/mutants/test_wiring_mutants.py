@@ -9,7 +9,9 @@ from functools import partial
 import pytest
 
 from tests.experiments import test_presets as presets
+from tests.experiments import test_streams as streams
 from tests.experiments import test_wiring as wiring
+from tests.experiments.test_wiring import drawings, omniglot_data  # noqa: F401  (fixtures of its tests)
 from tests.mutants.planting import assert_refuted, mutants, plant
 from tests.theory import test_claims as claims
 
@@ -36,6 +38,37 @@ MUTANTS = [
         wiring.test_glyphs_four_fifths_of_the_classes_are_trained_on_and_the_others_are_the_test_classes,
         ("tasks.classes * 4 // 5", "tasks.classes * 3 // 5"),
         ('streams.rng("classes")', 'streams.rng("split")'),
+    ),
+    *mutants(
+        "experiments.episodes",
+        wiring.test_finns_omniglot_is_1100_characters_to_train_on_100_for_validation_and_423_for_test_all_upright,
+        ("if tasks.train_classes:", "if False:"),
+    ),
+    *mutants(
+        "experiments.episodes",
+        partial(
+            wiring.test_inverted_drawings_are_one_minus_the_drawings_in_every_split,
+            name="maml-omniglot-5way-1shot",
+        ),
+        ("return inverted(classes) if tasks.invert else classes", "return classes"),
+        ("splits_in_three(rng, _shown(tasks, images)", "splits_in_three(rng, images"),
+    ),
+    *mutants(
+        "experiments.episodes",
+        partial(
+            wiring.test_inverted_drawings_are_one_minus_the_drawings_in_every_split, name="omniglot-5way"
+        ),
+        ("omniglot.splits(rng, _shown(tasks, images))", "omniglot.splits(rng, images)"),
+    ),
+    *mutants(
+        "experiments.streams",
+        partial(
+            streams.test_a_stream_is_the_leaf_of_the_seed_s_tree_from_which_published_runs_were_drawn,
+            name="tasks",
+            key=2,
+        ),
+        ('"tasks": 2', '"tasks": 7'),
+        ("spawn_key=(_KEYS[name], *place)", "spawn_key=(*place, _KEYS[name])"),
     ),
     *mutants(
         "experiments.episodes",
@@ -91,6 +124,18 @@ MUTANTS = [
             "return lambda i: OPTIMIZERS[outer.optimizer](rate(i))",
             "return lambda i: OPTIMIZERS[outer.optimizer](rate(0))",
         ),
+    ),
+    *mutants(
+        "experiments.experiment",
+        wiring.test_a_bound_is_put_before_the_outer_optimiser_of_every_step_with_that_step_s_rate,
+        ("Clipped(OPTIMIZERS[outer.optimizer](rate(i)), outer.clip)", "OPTIMIZERS[outer.optimizer](rate(i))"),
+        ("Clipped(OPTIMIZERS[outer.optimizer](rate(i))", "Clipped(OPTIMIZERS[outer.optimizer](rate(0))"),
+    ),
+    *mutants(
+        "experiments.experiment",
+        wiring.test_the_fixed_parameters_have_the_inner_rate_0_and_all_others_the_preset_s,
+        ('{"*": inner.learning_rate, inner', '{"*": inner.learning_rate / 2, inner'),
+        ("inner.fixed: 0}", "inner.fixed: inner.learning_rate}"),
     ),
     *mutants(
         "experiments.experiment",

@@ -23,6 +23,7 @@ from image_sets import write, zipped
 
 from reptile_np.errors import UsageError
 from reptile_np.tasks import omniglot, omniglot_files
+from reptile_np.tasks.image_classes import ArrayClasses
 from reptile_np.tasks.omniglot_files import SETS
 
 Image = pytest.importorskip("PIL.Image", reason="decoding Omniglot needs the extra images")
@@ -360,6 +361,29 @@ def test_a_place_that_cannot_be_written_is_refused_by_name(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     said = refusal(omniglot.import_omniglot, write_zips(tmp_path / "source"), tmp_path / "file" / "to")
     assert str(tmp_path / "file" / "to") in said
+
+
+# The splits
+
+
+def characters(part):
+    return [part.name(c) for c in range(len(part))]
+
+
+def test_finns_split_has_the_test_characters_of_the_other_and_divides_its_training_characters():
+    classes = ArrayClasses(np.zeros((1623, 1, 1), bool), np.arange(1623))
+    training, validation, test = omniglot.splits_in_three(np.random.default_rng(3), classes, 1100)
+    train, none, same = omniglot.splits(np.random.default_rng(3), classes)
+    assert none is None
+    assert [len(training), len(validation), len(test)] == [1100, 100, 423]
+    assert characters(test) == characters(same)
+    assert {*characters(training), *characters(validation)} == {*characters(train)}
+
+
+@pytest.mark.parametrize("train", [0, 1200])
+def test_a_split_that_leaves_no_character_for_training_or_validation_is_refused(train):
+    said = refusal(omniglot.splits_in_three, np.random.default_rng(0), None, train)
+    assert said == f"Omniglot: {train} training characters; give 1 to 1199"
 
 
 # From an address
