@@ -19,7 +19,7 @@ from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn import models
 from reptile_np.nn.ops import NUMPY
 from reptile_np.tasks.sine import INTERVAL
-from tests.experiments.small import small
+from tests.experiments.small import experiment, small
 
 numbers = st.floats(-1e6, 1e6).map(lambda x: float(f"{x:.6g}"))
 words = st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1).filter(
@@ -51,6 +51,14 @@ def test_figure_2_s_path_ends_at_the_point_of_least_mean_squared_distance():
     assert distance(figure_2.START) > 4 * distance(end)
 
 
+def test_figure_2_s_first_move_is_six_tenths_of_the_way_to_the_nearest_solution_of_task_a():
+    (_, _, *start), (_, _, *first), *_ = figure_2.table().where(part="path")
+    away = np.array(start) - [-3.4, -0.9]
+    nearest = [-3.4, -0.9] + 2.0 * away / np.hypot(*away)
+    assert start == [2.2, 3.9]
+    np.testing.assert_allclose(first, start + 0.6 * (nearest - start), rtol=1e-12)
+
+
 def test_figure_2_s_table_has_both_curves_the_path_and_its_limit():
     table = figure_2.table()
     assert len(table.where(part="path")) == figure_2.MOVES + 1
@@ -78,6 +86,15 @@ def test_a_smoothed_point_is_the_mean_and_deviation_over_the_window_and_all_runs
         assert (mean, deviation) == pytest.approx((part.mean(), part.std()))
 
 
+def test_a_point_of_figure_3_averages_seven_evaluations_of_every_seed():
+    jump = [(i, float(i == 10)) for i in range(20)]
+    table = figure_3.table({"g1": [jump, jump], "g2": []})
+    assert table.distinct("curve") == ["g1"]
+    expected = [1 / 7 if 7 <= i <= 13 else 0 for i in range(20)]
+    assert [row[3] for row in table.rows] == pytest.approx(expected)
+    assert {row[1] for row in table.rows} == {2}
+
+
 def test_runs_that_were_evaluated_after_different_steps_are_not_averaged():
     with pytest.raises(UsageError, match="different outer steps"):
         figure_3.smooth([[(1, 0.5)], [(2, 0.5)]])
@@ -93,6 +110,21 @@ def test_figure_1_s_last_curve_fits_the_points_and_its_first_is_the_initialisati
     assert len(table.where(curve="points")) == figure_1.POINTS
     for _, _, x, y in table.where(curve="points"):
         assert y == pytest.approx(3.5 * np.sin(x + 1.0), abs=1e-5)
+
+
+def test_figure_1_s_curves_are_predictions_after_so_many_steps_of_sgd_at_2_hundredths_on_all_its_points():
+    model = models.sine_mlp()
+    phi = model.init(np.random.default_rng(0))
+    table = figure_1.table(model, {"random": phi}, seed=3)
+    points = np.random.default_rng(3).uniform(-5, 5, (10, 1))
+    batch = points.astype(phi.dtype), (3.5 * np.sin(points + 1.0)).astype(phi.dtype)
+    line = np.linspace(-5, 5, 201, dtype=phi.dtype)[:, np.newaxis]
+    for step in range(33):
+        if step in (0, 1, 8, 32):
+            drawn = [row[3] for row in table.where(curve=f"step {step}")]
+            np.testing.assert_allclose(drawn, model.predict(phi, line)[:, 0], rtol=1e-4, atol=1e-5)
+        phi = phi - 0.02 * model.loss_and_grad(phi, batch)[1]
+    assert len(table.distinct("curve")) == 2 + 4
 
 
 def test_the_table_at_the_same_k_has_the_accuracies_of_its_rows():
@@ -158,6 +190,21 @@ def test_figure_1_is_drawn_from_the_runs_of_the_three_methods(tmp_path):
 
 
 @pytest.mark.usefixtures("sine_runs")
+@pytest.mark.parametrize("trained_before", [True, False])
+def test_each_panel_of_figure_1_begins_with_the_parameters_of_its_own_method(tmp_path, trained_before):
+    """Without runs the methods are trained for it: with the same seed, to the same parameters."""
+    table = sources.table("1", tmp_path if trained_before else None, NUMPY, quiet=True)
+    begun = {"random parameters": experiment("sine-maml").start()}
+    for panel, name in (("joint training", "joint"), ("MAML", "maml"), ("Reptile", "reptile")):
+        run = RunDirectory(tmp_path / f"sine-{name}-seed0")
+        begun[panel] = run.load(experiment(f"sine-{name}").start())
+    line = np.linspace(-5, 5, 201, dtype=np.float32)[:, np.newaxis]
+    for panel, step in begun.items():
+        drawn = [row[3] for row in table.where(initialisation=panel, curve="step 0")]
+        np.testing.assert_array_equal(drawn, models.sine_mlp().predict(step.phi, line)[:, 0])
+
+
+@pytest.mark.usefixtures("sine_runs")
 def test_figure_1_is_not_drawn_from_runs_that_are_not_finished(tmp_path, capsys):
     (tmp_path / "sine-maml-seed0" / "result.json").unlink()
     assert main(["figure", "1", "--runs", str(tmp_path), "--out", str(tmp_path / "x"), "--quiet"]) == 2
@@ -207,6 +254,62 @@ def test_figure_3_is_drawn_from_the_accuracies_while_training(tmp_path):
     assert [row[3] for row in table.where(curve="g2")] == pytest.approx([0.4, 0.45, 0.475, 0.475])
 
 
+def test_figure_3_leaves_out_a_run_that_is_not_finished(tmp_path):
+    fake_figure_3(tmp_path, 4)
+    before = sources.table("3", tmp_path, NUMPY)
+    preset = get("figure3-g2")
+    directory = RunDirectory(tmp_path / f"{preset.name}-seed1")
+    with directory.begin(preset, 1):
+        for i in range(4):
+            accuracy = {"transductive": 0.9, "non_transductive": 0.9}
+            directory.append({"outer_step": 400 * (i + 1), "tasks": 100, "accuracy": accuracy})
+    assert sources.table("3", tmp_path, NUMPY) == before
+    directory.write_json("result.json", {"outer_steps": preset.outer.steps, "seconds": 1.0})
+    assert {row[1] for row in sources.table("3", tmp_path, NUMPY).where(curve="g2")} == {2}
+
+
+def band(axes, number=0):
+    """The least and the largest height of a band at each place."""
+    heights = {}
+    for x, y in axes.collections[number].get_paths()[0].vertices:
+        heights.setdefault(round(x, 9), []).append(y)
+    return [value for x in sorted(heights) for value in (min(heights[x]), max(heights[x]))]
+
+
+def axes_of(module, table):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    module.draw(figure, table, style.THEMES[""])
+    return figure.axes
+
+
+def test_figure_3_s_band_is_one_standard_deviation_to_each_side_in_per_cent():
+    columns = ("curve", "seeds", "outer_step", "accuracy", "deviation")
+    rows = (("g1", 1, 400, 0.5, 0.125), ("g1", 1, 800, 0.75, 0.0625))
+    whole, upper = axes_of(figure_3, Table(columns, rows))
+    assert band(whole) == [37.5, 62.5, 68.75, 81.25]
+    assert not upper.collections
+    for axes in (whole, upper):
+        np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[0.4, 50], [0.8, 75]])
+
+
+def test_the_inner_curve_s_band_is_the_interval_in_per_cent():
+    table = inner_curve.table({"run": {"transductive": [(0.25, 0.125), (0.75, 0.0625)]}})
+    for axes in axes_of(inner_curve, table):
+        assert band(axes) == [12.5, 37.5, 68.75, 81.25]
+        np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[0, 25], [1, 75]])
+
+
+def test_the_bars_at_the_same_k_are_one_standard_deviation_to_each_side():
+    columns = ("method", "k", "mode", "seeds", "accuracy", "deviation")
+    rows = (("maml", 2, "transductive", 2, 91.5, 0.25), ("joint", 1, "transductive", 1, 60.0, 0.0))
+    ((axes),) = axes_of(same_k, Table(columns, rows))
+    (bar,) = axes.containers[0][2][0].get_segments()
+    assert bar.tolist() == [[2, 91.25], [2, 91.75]]
+    assert set(axes.lines[-1].get_ydata()) == {60.0}
+
+
 def test_more_curves_than_colours_are_refused():
     points = {"transductive": [(0.2, 0.1), (0.5, 0.1)]}
     table = inner_curve.table({f"run {i}": points for i in range(7)})
@@ -222,8 +325,9 @@ def test_the_inner_curve_is_drawn_from_the_recorded_evaluations(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert from_csv(made("curve", tmp_path, "--runs", "run").with_suffix(".csv")) == table  # a relative path
     for mode, points in result["curve"].items():
-        recorded = [row[3] for row in table.where(run="glyphs-5way, 1-shot", mode=mode)]
-        assert recorded == pytest.approx([point["mean"] for point in points], abs=1e-5)
+        for column, key in ((3, "mean"), (4, "ci95")):
+            recorded = [row[column] for row in table.where(run="glyphs-5way, 1-shot", mode=mode)]
+            assert recorded == pytest.approx([point[key] for point in points], abs=1e-5)
 
 
 def evaluated(path, seed, *, tasks=(100,), mean=0.5, shots=1):
@@ -289,6 +393,16 @@ def test_the_figure_at_the_same_k_is_drawn_from_the_records_of_the_study(tmp_pat
     table = from_csv(made(name, tmp_path, "--runs", tmp_path).with_suffix(".csv"))
     drawn = {(row[0], row[1]): row[4] / 100 for row in table.where(mode="transductive")}
     assert drawn == means
+
+
+def test_a_run_of_the_same_k_that_was_not_evaluated_is_no_run_of_the_study(tmp_path):
+    preset = get("same-k-glyphs-maml-k2")
+    directory = RunDirectory(tmp_path / f"{preset.name}-seed0")
+    with directory.begin(preset, 0):
+        directory.append({"outer_step": preset.outer.steps})
+        directory.write_json("result.json", {"outer_steps": preset.outer.steps, "seconds": 1.0})
+    with pytest.raises(UsageError, match="no runs of the study; run: reptile-np reproduce same-k --out"):
+        sources.table("same-k", tmp_path, NUMPY)
 
 
 @pytest.mark.parametrize(
