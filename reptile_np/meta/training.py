@@ -113,7 +113,8 @@ def meta_train(
     """
     if not isinstance(meta_batch, int | np.integer) or meta_batch < 1:
         raise UsageError(f"meta_train: meta_batch is {meta_batch!r}; give a whole number of at least 1")
-    if executor is not None and start.inner_state != ():
+    has_state = not (isinstance(start.inner_state, tuple) and len(start.inner_state) == 0)
+    if executor is not None and has_state:
         raise UsageError(
             f"meta_train: the state of {type(inner).__name__} continues from task to task, so the tasks of a "
             "meta-batch cannot run at the same time: leave out executor, or use Sgd inside"

@@ -1,6 +1,8 @@
 """The benchmark verifies before it times, times in turns, and says what it measured."""
 
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,3 +124,21 @@ def test_a_turn_is_silence_calls_that_are_not_timed_and_calls_that_are(monkeypat
     np.testing.assert_allclose([*times.values()], CALL)
     calls = 2 * (not_timed * len(rounds) + sum(rounds))
     assert clock.now == pytest.approx(2 * len(rounds) * turn.silence + calls * CALL)
+
+
+@pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
+def test_the_peak_of_threads_is_all_their_operations_in_the_time_from_the_first_begin_to_the_last_end(
+    monkeypatch,
+):
+    from reptile_np.nn.native import peak
+
+    times, of_thread = iter([[0.0, 2.0], [1.0, 4.0]]), threading.local()
+
+    def clock():
+        if not hasattr(of_thread, "left"):
+            of_thread.left = next(times)
+        return of_thread.left.pop(0)
+
+    monkeypatch.setattr(peak, "time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(peak, "table_of", lambda name: SimpleNamespace(fma_peak=lambda rounds, sink: 6e9))
+    assert peak.fma_gflops("any", threads=2) == 12 / 4

@@ -293,6 +293,46 @@ def test_a_curve_ends_where_the_evaluation_ends_and_its_points_are_scores_after_
         np.testing.assert_array_equal(curve[mode][:, [0, -1]], ends[mode])
 
 
+@pytest.mark.parametrize("after", [(0, 1), (1,), (1, -1), (4, 0), (5,)])
+def test_a_score_after_a_step_is_that_point_of_the_curve_whichever_others_are_asked_for(after):
+    model = sine_mlp((5,))
+    phi = model.init(np.random.default_rng(0))
+    arguments = model, Sgd(0.01), phi, (), lambda i: wave(2, i)._replace(batches=[wave(2, i).support] * 5), 2
+    curve = evaluate(*arguments, score=squared_error, after=range(6))["error"]
+    assert (np.diff(curve) != 0).all()
+    actual = evaluate(*arguments, score=squared_error, after=after)["error"]
+    np.testing.assert_array_equal(actual, curve[:, after])
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_is_refused_though_the_losses_and_the_parameters_are_finite(number):
+    model = sine_mlp((5,))
+    arguments = model, Sgd(0.01), model.init(np.random.default_rng(0)), (), partial(wave, 0), 3
+    scores = iter([0.0, number])
+    with pytest.raises(UsageError, match=r"^evaluation task 1: fine-tuning diverged"):
+        evaluate(*arguments, score=lambda *_: {"error": next(scores)})
+
+
+def test_many_tasks_are_given_to_an_executor_in_64_pieces_that_follow_each_other():
+    class Flat:
+        def loss_and_grad(self, phi, batch):
+            return 0.0, 0 * phi
+
+    class Watched(ThreadPoolExecutor):
+        def map(self, function, pieces):
+            sent.extend(pieces)
+            return super().map(function, pieces)
+
+    def number(model, phi, episode):
+        return {"number": episode.query}
+
+    sent, arguments = [], (Flat(), Sgd(0.01), np.zeros(1), (), lambda i: Episode(i, i, [i]), 640)
+    with Watched(2) as executor:
+        scores = evaluate(*arguments, score=number, executor=executor)
+    assert scores["number"].tolist() == list(range(640))
+    assert sent == [range(i, i + 10) for i in range(0, 640, 10)]
+
+
 def test_parameters_that_are_not_finite_are_not_evaluated(trained):
     phi, state = trained
     phi = phi.copy()

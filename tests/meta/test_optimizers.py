@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
-from reptile_np.meta.optimizers import Adam, Clipped, HeavyBall, Sgd, linear_annealing
+from reptile_np.meta.optimizers import Adam, AdamState, Clipped, HeavyBall, Sgd, linear_annealing
 from tests.oracles import assert_close
 
 numbers = st.floats(-1e3, 1e3)
@@ -177,6 +177,20 @@ def test_a_clipped_optimiser_is_given_each_entry_cut_to_the_bound():
         actual = clipped.update(grad, clipped.init(phi), phi)
         for a, b in zip((actual[0], *actual[1]), (expected[0], *expected[1]), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_the_adjoint_of_adam_has_no_term_through_a_root_of_zero():
+    """Written out for v = 0 before and after the step, and m = 0.9 before it."""
+    optimizer = Adam(1.0, beta1=0.9, beta2=0.75, epsilon=0.25)
+    rate = math.sqrt(1 - 0.75**2) / (1 - 0.9**2)
+    state = AdamState(np.array([0.9]), np.array([0.0]), 1)
+    adjoint = AdamState(np.array([0.5]), np.array([8.0]), 0)
+    grad_bar, (m_bar, v_bar, _), phi_bar = optimizer.update_bar(
+        np.array([2.0]), adjoint, np.array([0.0]), state, np.array([1.0])
+    )
+    through_m = 0.5 - rate * 2 / 0.25
+    assert (v_bar[0], phi_bar[0]) == (0.75 * 8, 2)
+    np.testing.assert_allclose([grad_bar[0], m_bar[0]], [0.1 * through_m, 0.9 * through_m], rtol=1e-12)
 
 
 @pytest.mark.parametrize("number", [np.float64, np.float32, np.int64, lambda x: np.array(float(x))])

@@ -297,6 +297,19 @@ def test_tasks_that_hand_on_a_state_are_refused_an_executor_in_one_line(inner):
         train(inner, executor=executor)
 
 
+@pytest.mark.parametrize("state", [0, 1.5, np.zeros(()), np.zeros(1), np.zeros(3), [0.0], (0.0,)], ids=repr)
+def test_a_state_of_any_kind_but_the_empty_tuple_is_refused_an_executor(state):
+    class Mine(Sgd):
+        def init(self, phi):
+            return state
+
+    with (
+        ThreadPoolExecutor(2) as executor,
+        pytest.raises(UsageError, match=r"^meta_train: the state of Mine continues from task to task"),
+    ):
+        train(Mine(ALPHA), executor=executor)
+
+
 def test_a_bad_loss_is_named_by_its_task_even_if_the_tasks_run_at_the_same_time():
     def bad(i, j):
         batches = episodes(i, j)

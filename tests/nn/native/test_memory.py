@@ -32,7 +32,13 @@ def test_every_thread_has_a_block_of_its_own():
 
 @pytest.mark.parametrize(
     "array",
-    [np.arange(6.0)[::2], np.arange(6)[:3], np.arange(6.0).reshape(2, 3).T, np.arange(3, dtype=">f8")],
+    [
+        np.arange(6.0)[::2],
+        np.arange(6)[:3],
+        np.arange(6.0).reshape(2, 3).T,
+        np.arange(3, dtype=">f8"),
+        np.arange(33, dtype=np.uint8)[1:].view(np.float64),  # between the addresses of float64
+    ],
 )
 def test_an_array_that_kernels_cannot_read_is_copied(array):
     copy = contiguous(array, np.float64)
