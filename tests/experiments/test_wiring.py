@@ -165,7 +165,7 @@ def test_omniglot_1200_characters_in_four_rotations_are_trained_on_and_423_uprig
     assert not any("turned" in name for name in names(made.test))
 
 
-def test_finns_omniglot_is_1100_characters_to_train_on_100_for_validation_and_423_for_test_all_upright(
+def test_finns_omniglot_is_1100_characters_to_train_on_100_for_validation_and_423_for_test(
     drawings, omniglot_data
 ):
     made = experiment("maml-omniglot-5way-1shot", data=omniglot_data).episodes

@@ -41,7 +41,7 @@ MUTANTS = [
     ),
     *mutants(
         "experiments.episodes",
-        wiring.test_finns_omniglot_is_1100_characters_to_train_on_100_for_validation_and_423_for_test_all_upright,
+        wiring.test_finns_omniglot_is_1100_characters_to_train_on_100_for_validation_and_423_for_test,
         ("if tasks.train_classes:", "if False:"),
     ),
     *mutants(
