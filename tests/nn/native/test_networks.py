@@ -200,6 +200,23 @@ def test_of_equal_maxima_in_a_window_the_first_counts(variant, size, pool_first)
     assert np.linalg.norm(first - last) > 0.01 * np.linalg.norm(first)
 
 
+def test_where_the_scale_before_a_pool_is_zero_the_first_of_a_window_counts(variant):
+    """All outputs of such a channel are its β > 0; the gradient of γ tells which input was taken."""
+    layers = (
+        Conv2d(filters=5, before_batch_norm=True),
+        BatchNorm(0.1),
+        MaxPool(),
+        Relu(),
+        Flatten(),
+        Dense(3),
+    )
+    model = Model(layers, (8, 8, 2), SoftmaxCrossEntropy("mean"))
+    phi, batch, v = single(model, np.random.default_rng(0), 3)
+    views = model.layout.views(phi)
+    views["norm/gamma"][2], views["norm/beta"][2] = 0, 1
+    assert_near_the_layers(variant, model, (phi, batch, v), 2e-4)
+
+
 def test_huge_logits_overflow_nothing(variant):
     """A softmax of logits beyond 100 is computed from their differences to the largest."""
     model = omniglot_cnn(5, filters=3)

@@ -249,14 +249,19 @@ def test_a_process_ends_while_a_daemon_thread_calls():
 
 
 @on_linux
-def test_a_thread_that_the_system_refuses_makes_the_team_smaller():
+def test_a_thread_that_the_system_refuses_makes_the_team_smaller_until_it_is_allowed():
     result = run(
         "import resource\n"
         "expected = convolution(1)\n"
         "os.setuid(12345) if os.getuid() == 0 else None\n"  # the limit does not bind the superuser
-        "resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))\n"
-        "assert (convolution(5) == expected).all()\n"
+        "before = resource.getrlimit(resource.RLIMIT_NPROC)\n"
+        "resource.setrlimit(resource.RLIMIT_NPROC, (1, before[1]))\n"
+        "for _ in range(300):\n"  # more than there are places for threads
+        "    assert (convolution(5) == expected).all()\n"
         "assert len(tasks()) < 5, tasks()\n"
+        "resource.setrlimit(resource.RLIMIT_NPROC, before)\n"
+        "assert (convolution(5) == expected).all()\n"
+        "assert len(tasks()) == 5, tasks()\n"
     )
     assert result.returncode == 0, result.stderr
 
