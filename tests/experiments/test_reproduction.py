@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from reptile_np.cli import main
 from reptile_np.experiments import reproduction, targets
 from reptile_np.experiments.checkpoints import load_step, save_step
 from reptile_np.experiments.experiment import make_experiment
-from reptile_np.experiments.presets import PRESETS, SAME_K, get
-from reptile_np.experiments.reproduction import plan
-from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.presets import PRESETS, SAME_K, get, with_settings
+from reptile_np.experiments.reproduction import PlannedRun, plan
+from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
 from reptile_np.experiments.targets import TARGETS
 from reptile_np.nn.ops import NUMPY
+from tests.experiments.small import small
 
 SETTINGS = ["outer.steps=50", "evaluation.tasks=3", "evaluation.steps=2", "filters=8", "tasks.classes=60"]
 SMALL = [part for setting in SETTINGS for part in ("--set", setting)]
@@ -349,3 +351,100 @@ def test_records_of_another_evaluation_do_not_count(undisturbed):
     assert run.evaluation(spec) is not None
     assert run.evaluation(reproduction.replace(spec, tasks=4)) is None
     assert RunDirectory(run.path).records()[-1]["evaluation"]["tasks"] == 3
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run of 50 outer steps that has only begun; its table wants three test tasks of one shot."""
+    preset = with_settings(get("same-k-glyphs-reptile-k2"), SETTINGS)
+    with RunDirectory(tmp_path / "run").begin(preset, 0):
+        return PlannedRun(preset, 0, tmp_path / "run", (preset.evaluation,))
+
+
+def scored(mean, outer_step=50, **changes):
+    """The record of an evaluation that the table wants, with changes."""
+    accuracy = {mode: {"mean": mean, "ci95": 0.1} for mode in ("transductive", "non_transductive")}
+    values = {"split": "test", "tasks": 3, "shots": 1, "accuracy": accuracy, **changes}
+    return {"outer_step": outer_step, "evaluation": values}
+
+
+FINISHED = {"outer_steps": 50, "seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"split": "train"},
+        {"split": "validation"},
+        {"shots": 5},
+        {"other_images": True},
+        {"outer_step": 49},
+        {"accuracy": {mode: {"mean": 0.5} for mode in ("transductive", "non_transductive")}},
+    ],
+    ids=["training classes", "validation classes", "shots", "images", "outer step", "no interval"],
+)
+def test_a_table_takes_no_evaluation_of_other_classes_shots_images_or_steps_or_without_interval(
+    begun, changes
+):
+    directory, (spec,) = RunDirectory(begun.path), begun.evaluations
+    directory.append(scored(0.5, **changes))
+    assert begun.evaluation(spec) is None
+    directory.append(scored(0.25))
+    directory.append(scored(0.5, **changes))
+    assert begun.evaluation(spec)["accuracy"]["transductive"]["mean"] == 0.25
+
+
+def test_a_table_takes_the_latest_of_two_evaluations(begun):
+    for mean in (0.25, 0.5):
+        RunDirectory(begun.path).append(scored(mean))
+    assert begun.evaluation(begun.evaluations[0])["accuracy"]["transductive"]["mean"] == 0.5
+
+
+def test_a_run_with_a_result_is_trained_whatever_its_records_say(begun):
+    RunDirectory(begun.path).append({"outer_step": 20, "first_loss": 1.0})
+    assert (begun.steps_done(), begun.trained()) == (20, False)
+    RunDirectory(begun.path).write_json("result.json", FINISHED)
+    assert (begun.steps_done(), begun.trained()) == (50, True)
+
+
+def test_the_seconds_left_are_those_of_the_steps_and_of_the_evaluations_that_are_not_done(begun):
+    a_gradient = 3600 * get("same-k-glyphs-reptile-k2").hours / (840 * 4 * 2 * 10)  # steps, tasks, 2 batches
+    training, evaluation = 50 * 4 * 2 * 10 * a_gradient, 3 * (2 * 5 + 10) * a_gradient  # a query: 6 passes
+    assert begun.seconds_left() == pytest.approx(training + evaluation)
+    RunDirectory(begun.path).append({"outer_step": 20, "first_loss": 1.0})
+    assert begun.seconds_left() == pytest.approx(0.6 * training + evaluation)
+    RunDirectory(begun.path).write_json("result.json", FINISHED)
+    assert begun.seconds_left() == pytest.approx(evaluation)
+    RunDirectory(begun.path).append(scored(0.5))
+    assert begun.seconds_left() == 0
+
+
+def test_a_run_is_evaluated_on_the_tasks_and_the_shots_of_its_table(tmp_path):
+    preset = small("sine-reptile", "outer.steps=2", "evaluation.steps=1")
+    specs = tuple(replace(preset.evaluation, tasks=tasks, shots=shots) for tasks, shots in ((2, 5), (4, 7)))
+    run = PlannedRun(preset, 0, tmp_path / "run", specs, "numpy")
+    reproduction.work(run)
+    evaluations = [r["evaluation"] for r in RunDirectory(run.path).records() if "evaluation" in r]
+    assert [(e["tasks"], e["shots"]) for e in evaluations] == [(2, 5), (4, 7)]
+    assert run.done()
+
+
+@pytest.mark.parametrize(("freed", "trained"), [(1.0, True), (9.0, False)])
+def test_a_run_waits_for_a_process_that_has_it_but_not_for_ever(tmp_path, monkeypatch, freed, trained):
+    preset = small("sine-reptile", "outer.steps=1", "evaluation.steps=1")
+    run, clock = PlannedRun(preset, 0, tmp_path / "run", (), "numpy"), [0.0]
+    with RunDirectory(run.path).begin(preset, 0):
+        pass
+    other = ExitStack()
+    other.enter_context(RunDirectory(run.path).resume())
+
+    def sleep(seconds):
+        clock[0] += seconds
+        if clock[0] >= freed:
+            other.close()
+
+    monkeypatch.setattr(reproduction, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(reproduction, "BUSY", 2.0)
+    with other, nullcontext() if trained else pytest.raises(RunIsBusy):
+        reproduction.work(run)
+    assert (run.trained(), clock[0]) == (trained, min(freed, 2.5))
