@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import pytest
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import paired, runs
+from reptile_np.experiments.checkpoints import save_step
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.paired import compare
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn.ops import NUMPY
-from tests.experiments.small import small
+from tests.experiments.small import experiment, small
+
+SETTINGS = "filters=8", "inner.learning_rate=0.01"
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +25,7 @@ def pair(tmp_path_factory):
     """A run, and one with another number of outer steps."""
     folder = tmp_path_factory.mktemp("pair")
     for name, steps in (("a", 30), ("b", 1)):
-        preset = small("glyphs-5way", f"outer.steps={steps}", "filters=8", "inner.learning_rate=0.01")
+        preset = small("glyphs-5way", f"outer.steps={steps}", *SETTINGS)
         runs.train(preset, 0, NUMPY, out=folder / name, quiet=True)
     return folder / "a", folder / "b"
 
@@ -80,19 +84,71 @@ def test_near_100_percent_the_interval_covers_the_difference():
     assert np.mean(covered) > 0.93
 
 
-def test_runs_whose_tasks_differ_are_not_compared(pair, tmp_path):
-    for name, seed, settings in (
-        ("seed", 1, []),
-        ("ways", 0, ["tasks.ways=3"]),
-        ("turn", 0, ["tasks.turn=true"]),
-        ("queries", 0, ["evaluation.queries=3"]),
-    ):
-        runs.train(small("glyphs-5way", *settings), seed, NUMPY, out=tmp_path / name, quiet=True)
-        with pytest.raises(UsageError, match="do not have the same test tasks"):
-            compare((pair[0], tmp_path / name), NUMPY, tasks=2, jobs=1, quiet=True)
-    runs.train(small("sine-reptile"), 0, NUMPY, out=tmp_path / "sine", quiet=True)
+def begun(path, preset, seed=0):
+    """A run that has only begun: what decides its tasks is known."""
+    with RunDirectory(path).begin(preset, seed):
+        return path
+
+
+@pytest.mark.parametrize(
+    ("setting", "seed"),
+    [
+        ("outer.steps=30", 1),
+        ("tasks.ways=3", 0),
+        ("tasks.turn=true", 0),
+        ("tasks.classes=51", 0),
+        ("tasks.images=19", 0),
+        ("evaluation.queries=3", 0),
+    ],
+)
+def test_runs_whose_tasks_differ_are_not_compared(pair, tmp_path, setting, seed):
+    other = begun(tmp_path / "other", small("glyphs-5way", setting), seed)
+    with pytest.raises(UsageError, match="do not have the same test tasks"):
+        compare((pair[0], other), NUMPY, tasks=2, jobs=1, quiet=True)
+
+
+def test_sine_waves_are_not_compared(tmp_path):
+    run = begun(tmp_path / "sine", small("sine-reptile"))
     with pytest.raises(UsageError, match="not a classifier"):
-        compare((tmp_path / "sine", tmp_path / "sine"), NUMPY, tasks=2, jobs=1, quiet=True)
+        compare((run, run), NUMPY, tasks=2, jobs=1, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("split", "refusal"), [("train", "do not have the same"), ("test", "not on this machine")]
+)
+def test_omniglot_runs_with_other_training_classes_have_the_same_test_tasks_alone(
+    tmp_path, monkeypatch, split, refusal
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the images are asked for if the tasks agree
+    both = tuple(
+        begun(tmp_path / str(characters), small("omniglot-5way", f"tasks.train_classes={characters}"))
+        for characters in (0, 1100)
+    )
+    with pytest.raises(UsageError, match=refusal):
+        compare(both, NUMPY, split=split, tasks=2, jobs=1, quiet=True)
+
+
+def test_each_run_is_evaluated_as_evaluate_does_it_on_the_classes_that_are_asked_for(pair, tmp_path):
+    """B is fine-tuned with its own steps, for the K that A's preset has."""
+    a, b = pair[0], tmp_path / "b"
+    preset = small("glyphs-5way", "evaluation.steps=1", "evaluation.shots=3", "outer.steps=1")
+    runs.train(preset, 0, NUMPY, out=b, quiet=True)
+    options = {"split": "train", "tasks": 3}
+    result = compare((a, b), NUMPY, **options, jobs=1, quiet=True)
+    assert result.items() >= {**options, "shots": 1, "ways": 5}.items()
+    for run, path in (("a", a), ("b", b)):
+        alone = runs.evaluate(path, NUMPY, **options, shots=1, jobs=1, quiet=True)
+        assert result[run]["accuracy"] == alone["accuracy"]
+    assert compare((b, a), NUMPY, tasks=1, jobs=1, quiet=True)["shots"] == 3
+
+
+def test_one_task_has_no_interval_and_the_outer_steps_are_those_of_the_state(pair, tmp_path):
+    shutil.copytree(pair[0], tmp_path / "a")
+    step = RunDirectory(tmp_path / "a").load(experiment("glyphs-5way", *SETTINGS, "outer.steps=30").start())
+    save_step(tmp_path / "a", replace(step, done=29))
+    result = compare((tmp_path / "a", pair[1]), NUMPY, tasks=1, jobs=1, quiet=True)
+    assert [difference["ci95"] for difference in result["difference"].values()] == [None, None]
+    assert (result["a"]["outer_steps"], result["b"]["outer_steps"]) == (29, 1)
 
 
 def test_a_second_run_that_cannot_be_read_is_said_before_the_first_is_evaluated(pair, tmp_path, monkeypatch):
