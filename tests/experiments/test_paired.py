@@ -131,7 +131,8 @@ def test_omniglot_runs_with_other_training_classes_have_the_same_test_tasks_alon
 def test_each_run_is_evaluated_as_evaluate_does_it_on_the_classes_that_are_asked_for(pair, tmp_path):
     """B is fine-tuned with its own steps, for the K that A's preset has."""
     a, b = pair[0], tmp_path / "b"
-    preset = small("glyphs-5way", "evaluation.steps=1", "evaluation.shots=3", "outer.steps=1")
+    own = "outer.steps=1", "inner.learning_rate=0.03", "evaluation.steps=1", "evaluation.shots=3"
+    preset = small("glyphs-5way", *own, "evaluation.tasks=1")
     runs.train(preset, 0, NUMPY, out=b, quiet=True)
     options = {"split": "train", "tasks": 3}
     result = compare((a, b), NUMPY, **options, jobs=1, quiet=True)

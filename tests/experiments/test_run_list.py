@@ -151,6 +151,30 @@ def test_an_evaluation_of_an_earlier_state_is_not_the_run_s_accuracy(runs, tmp_p
     assert run_list.find(tmp_path)[0].accuracy == {"transductive": 2.0, "non_transductive": 2.0}
 
 
+@pytest.mark.parametrize(
+    ("evaluations", "shown"),
+    [
+        ([(1, 3), (5, 1000)], 0),
+        ([(5, 1000), (1, 3)], 1),
+        ([(1, 3), (1, 9), (1, 4)], 1),
+        ([(1, 9), (1, 9), (1, 3)], 1),
+        ([(5, 9), (3, 20)], 1),
+    ],
+    ids=["preset's K", "preset's K at the end", "most tasks", "latest of two", "other K alone"],
+)
+def test_the_accuracy_is_that_of_the_preset_s_k_then_of_the_most_tasks_then_the_latest(
+    runs, tmp_path, evaluations, shown
+):
+    run = shutil.copytree(runs / "deep/b", tmp_path / "b")
+    for i, (shots, tasks) in enumerate(evaluations):
+        scores = {"accuracy": {"transductive": {"mean": i / 10, "ci95": 0.1}}}
+        evaluation = {"split": "test", "tasks": tasks, "shots": shots, **scores}
+        RunDirectory(run).append({"outer_step": 2, "evaluation": evaluation})
+    summary = run_list.read(run, tmp_path)
+    assert summary.accuracy == {"transductive": shown / 10}
+    assert (summary.shots, summary.tasks) == evaluations[shown]
+
+
 def test_only_one_of_compare_and_export_is_done(runs, capsys):
     assert main(["runs", str(runs), "--compare", "a", "deep/b", "--export", "x"]) == 2
     assert "--compare and --export: choose one" in capsys.readouterr().err
