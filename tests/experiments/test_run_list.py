@@ -72,12 +72,15 @@ def test_two_runs_are_compared_by_what_they_differ_in(runs, capsys):
     assert [row[:1] for row in rows[-5:]] == [["result"], ["K"], ["tasks"], [], ["result:"]]
 
 
+def record_evaluation(run, shots, tasks, mean=0.5):
+    scores = {"accuracy": {"transductive": {"mean": mean, "ci95": 0.1}}}
+    evaluation = {"split": "test", "tasks": tasks, "shots": shots, **scores}
+    RunDirectory(run).append({"outer_step": 2, "evaluation": evaluation})
+
+
 def test_a_comparison_names_the_k_and_the_test_tasks_of_each_result(runs, tmp_path, capsys):
-    for name, shots, tasks in (("a", "2", "4"), ("b", "3", "1000")):
-        run = shutil.copytree(runs / "deep/b", tmp_path / name)
-        options = ["--shots", shots, "--tasks", tasks, "--ops", "numpy", "--jobs", "1", "--quiet"]
-        assert main(["evaluate", str(run), *options]) == 0
-    capsys.readouterr()
+    for name, shots, tasks in (("a", 2, 4), ("b", 3, 1000)):
+        record_evaluation(shutil.copytree(runs / "deep/b", tmp_path / name), shots, tasks)
     assert main(["runs", str(tmp_path), "--compare", "a", "b"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["K", "2", "3"] in rows
@@ -167,9 +170,7 @@ def test_the_accuracy_is_that_of_the_preset_s_k_then_of_the_most_tasks_then_the_
 ):
     run = shutil.copytree(runs / "deep/b", tmp_path / "b")
     for i, (shots, tasks) in enumerate(evaluations):
-        scores = {"accuracy": {"transductive": {"mean": i / 10, "ci95": 0.1}}}
-        evaluation = {"split": "test", "tasks": tasks, "shots": shots, **scores}
-        RunDirectory(run).append({"outer_step": 2, "evaluation": evaluation})
+        record_evaluation(run, shots, tasks, i / 10)
     summary = run_list.read(run, tmp_path)
     assert summary.accuracy == {"transductive": shown / 10}
     assert (summary.shots, summary.tasks) == evaluations[shown]
