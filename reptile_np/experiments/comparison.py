@@ -67,7 +67,7 @@ class Row:
 
     `mean`, `spread` and `interval` are over the `seeds` that are done; None if there are none (`spread`:
     fewer than two).  `paper` and `plus_minus` are None if the paper has no such number.  `gradients` is the
-    cost of a run (`Preset.gradients`), and `seconds` the mean time of training of the runs that are done.
+    cost of a run (`Preset.gradients`), and `seconds` the mean time of training of the runs that are trained.
     """
 
     preset: str

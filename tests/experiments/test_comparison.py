@@ -51,6 +51,22 @@ def test_a_single_seed_has_no_spread_and_is_compared_by_its_interval(tmp_path):
     assert row.within is False  # 0.61 > 0.09 + 0.4
 
 
+def test_equal_seeds_have_the_spread_zero_and_are_compared_by_it(tmp_path):
+    runs = [recorded(tmp_path, "omniglot-5way", seed, {1: (0.955, 0.01)}) for seed in (0, 1)]
+    (row, *_) = rows(TARGETS["table2"], runs)
+    assert (row.spread, row.within) == (0, False)  # 0.11 > 0.09 + 0, but not > 0.09 + 0.7
+
+
+def test_the_seconds_are_the_mean_over_the_runs_that_are_trained_evaluated_or_not(tmp_path):
+    runs = [
+        recorded(tmp_path, "omniglot-5way", seed, {1: (0.96, 0.01)} if seed < 2 else {}) for seed in range(3)
+    ]
+    for run, seconds in zip(runs[1:], (100.0, 300.0), strict=True):
+        RunDirectory(run.path).write_json("result.json", {"outer_steps": 100_000, "seconds": seconds})
+    (row, *_) = rows(TARGETS["table2"], runs)
+    assert (row.seeds, row.seconds) == ((0, 1), 200)
+
+
 def test_a_cell_that_was_not_evaluated_is_empty(tmp_path):
     table = rows(TARGETS["table2"], [recorded(tmp_path, "omniglot-5way", 0, {1: (0.96, 0.004)})])
     assert [(row.what, row.seeds, row.mean, row.within) for row in table[2:]] == [

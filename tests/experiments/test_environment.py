@@ -5,6 +5,7 @@ import platform
 import subprocess
 
 import numpy as np
+import pytest
 
 from reptile_np import __version__
 from reptile_np.experiments import environment
@@ -42,3 +43,25 @@ def test_in_a_clone_the_commit_is_the_one_checked_out(tmp_path, monkeypatch):
     assert environment._commit(package) == commit
     (package / "file").write_text("y")
     assert environment._commit(package) == f"{commit}-dirty"
+
+
+@pytest.mark.parametrize("name", ["reptile_np", "commit", "numpy"])
+def test_another_version_may_round_differently_and_both_are_named(name):
+    before = {"kernels": "numpy", "reptile_np": "1", "commit": "1", "numpy": "1"}
+    assert environment.change(before, before) is None
+    assert f"{name} 2 instead of 1, which may round" in environment.change(before, {**before, name: "2"})
+    del before[name]  # as an earlier version recorded it
+    assert environment.change(before, {**before, name: "2"}) is None
+
+
+def test_the_images_of_a_run_are_those_of_its_last_sitting(tmp_path):
+    for name in ("first", "last", "asked"):
+        (tmp_path / name).mkdir()
+    first, last = ({"data": str(tmp_path / name), "images_sha256": name} for name in ("first", "last"))
+    assert environment.data_folder(None, [first, last]) == tmp_path / "last"
+    assert environment.data_folder(tmp_path / "asked", [first, last]) == tmp_path / "asked"
+    assert environment.data_folder(None, [first, {"data": str(tmp_path / "gone")}]) is None
+    assert not environment.other_images([first, last], "last")
+    assert environment.other_images([first, last], "first")
+    assert not environment.other_images([first, {"images_sha256": None}], "first")
+    assert not environment.other_images([], "first")

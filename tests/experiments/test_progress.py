@@ -1,6 +1,7 @@
 """Progress: running means and times a person can read."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,14 @@ def test_the_running_mean_stays_between_the_extremes(values):
     assert min(values) - 1e-6 <= shown <= max(values) + 1e-6
 
 
+def test_the_running_mean_moves_to_a_new_value_by_one_part_in_its_memory():
+    mean = RunningMean(memory=4)
+    for value in (*[0.0] * 300, 1.0):
+        shown = mean.add(value)
+    assert shown == pytest.approx(1 / 4)
+    assert mean.add(1.0) == pytest.approx(1 / 4 + 3 / 4 / 4)
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0s"), (59, "59s"), (75, "1m15s"), (7400, "2h03m")])
 def test_durations_read_as_a_person_says_them(seconds, text):
     assert duration(seconds) == text
@@ -36,6 +45,15 @@ def test_without_a_terminal_progress_is_plain_lines(capsys, monkeypatch):
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[:2] for line in lines] == [["count:", "1/3"], ["count:", "2/3"], ["count:", "3/3"]]
     assert all("to go" in line for line in lines)
+
+
+def test_the_time_to_go_is_estimated_from_the_rounds_of_this_sitting(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    resumed = Progress("train", total=100, done=50)
+    clock[0] = 20.0
+    resumed.update(60)
+    assert capsys.readouterr().err == "train: 60/100  1m20s to go\n"
 
 
 def test_quiet_progress_prints_nothing(capsys):

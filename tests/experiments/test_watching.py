@@ -8,6 +8,7 @@ import pytest
 
 from reptile_np.experiments import presets, runs, watching
 from reptile_np.experiments.presets import PRESETS, get
+from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.specs import Watch
 from reptile_np.experiments.watching import watch, watcher
 from reptile_np.nn.ops import NUMPY
@@ -39,10 +40,11 @@ def test_a_watched_run_is_trained_on_the_same_numbers_and_records_the_accuracy(n
 
 @pytest.mark.usefixtures("watched")
 def test_a_record_is_an_evaluation_of_the_state_on_tasks_of_that_outer_step_alone():
-    made = experiment("glyphs-5way")
+    made = experiment("glyphs-5way", "evaluation.tasks=5")
     step = dataclasses.replace(made.start(), done=2)
     spec = dataclasses.replace(made.preset.evaluation, tasks=3)
     record = watcher(made)(step)
+    assert (made.preset.evaluation.tasks, record["tasks"]) == (5, 3)
     assert record["accuracy"] == made.evaluate(step, spec, at=2).means()["accuracy"]
     assert watcher(experiment("glyphs-5way", "outer.steps=8"))(dataclasses.replace(step, done=3)) is None
     tasks = [made.episodes.evaluation(spec, "test", 0, at).support[0] for at in (None, 2, 3)]
@@ -115,6 +117,18 @@ def test_a_changed_preset_is_watched_as_its_number_of_steps_allows():
     short = presets.with_settings(get("omniglot-5way"), ["outer.steps=100"])
     assert watch(get("omniglot-5way")) is not None
     assert watch(short) is None
+
+
+def test_a_preset_that_was_read_back_is_watched_as_the_preset_itself(tmp_path):
+    """A run's directory does not say how the run is watched."""
+    with RunDirectory(tmp_path).begin(small("figure3-g1", "outer.steps=100"), 0):
+        read, _ = RunDirectory(tmp_path).config()
+    assert watch(read) == Watch(points=100, tasks=100)
+
+
+def test_a_watched_evaluation_has_at_most_200_tasks():
+    assert watch(get("maml-omniglot-5way-1shot")).tasks == 192
+    assert watch(get("mini-imagenet-v1-1shot-transductive")).tasks == 200  # 625 cost a hundredth of the run
 
 
 def test_a_preset_of_one_s_own_is_trained_and_resumed(tmp_path):
