@@ -3,16 +3,18 @@
 import dataclasses
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import reptile_np
 from reptile_np.errors import UsageError
-from reptile_np.experiments import presets, runs
+from reptile_np.experiments import presets, progress, runs, sitting
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.checkpoints import save_step
 from reptile_np.experiments.experiment import Experiment, make_experiment
+from reptile_np.experiments.paired import compare
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY
@@ -228,6 +230,69 @@ def test_evaluate_reads_the_run_back(tmp_path):
     assert (same["tasks"], same["shots"], same["ways"]) == (3, 1, 5)
     five = runs.evaluate(tmp_path / "run", NUMPY, tasks=2, shots=5, split="train", quiet=True)
     assert five["shots"] == 5
+
+
+def test_an_evaluation_says_what_it_is_of_and_is_recorded_as_it_is_returned(tmp_path):
+    preset = small("glyphs-5way", "outer.steps=1", "evaluation.tasks=1")
+    runs.train(preset, 3, NUMPY, out=tmp_path / "run", quiet=True)
+    result = runs.evaluate(tmp_path / "run", NUMPY, tasks=2, shots=5, split="train", jobs=1, quiet=True)
+    about = {"preset": "glyphs-5way", "seed": 3, "outer_steps": 1}
+    assert result.items() >= {**about, "split": "train", "tasks": 2, "shots": 5, "ways": 5}.items()
+    assert RunDirectory(tmp_path / "run").records()[-1] == {"outer_step": 1, "evaluation": result}
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_an_evaluation_has_10_000_tasks_as_in_the_paper_if_nothing_else_is_said(
+    tmp_path, monkeypatch, compared
+):
+    run, asked = tmp_path / "run", []
+    runs.train(small("glyphs-5way", "outer.steps=1", "evaluation.tasks=1"), 0, NUMPY, out=run, quiet=True)
+
+    def refuse(self, step, spec, *args, **kwargs):
+        asked.append(spec.tasks)
+        raise UsageError("not in a test")
+
+    monkeypatch.setattr(Experiment, "evaluate", refuse)
+    with pytest.raises(UsageError, match="not in a test"):
+        compare((run, run), NUMPY, jobs=1) if compared else runs.evaluate(run, NUMPY, jobs=1)
+    assert asked == [10_000]
+
+
+def test_the_losses_are_recorded_at_every_few_steps_and_at_the_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RECORDED_STEPS", 3)
+    preset = small("sine-reptile", "outer.steps=7", "evaluation.tasks=1")
+    runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
+    made = make_experiment(preset, 0, NUMPY)
+    assert RunDirectory(tmp_path / "run").records() == [
+        {"outer_step": step.done, "first_loss": step.first_loss, "last_loss": step.last_loss}
+        for step in made.outer_steps(made.start())
+        if step.done in (2, 4, 6, 7)
+    ]
+
+
+def test_a_person_sees_the_loss_before_and_after_the_inner_loop(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    runs.train(small("sine-reptile", "outer.steps=1", "evaluation.tasks=1"), 0, NUMPY)
+    made = experiment("sine-reptile", "outer.steps=1")
+    (step,) = made.outer_steps(made.start())
+    losses = f"loss {step.first_loss:.3f} → {step.last_loss:.3f}"
+    assert f"train sine-reptile: 1/1  {losses}  0s to go" in capsys.readouterr().err.splitlines()
+
+
+def test_a_sitting_saves_30_seconds_after_the_last_save_and_counts_from_its_begin(tmp_path, monkeypatch):
+    clock, saved = [1000.0], []
+    monkeypatch.setattr(sitting, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(
+        RunDirectory, "save", lambda self, step, sittings: saved.append((step.done, *sittings))
+    )
+    start = experiment("sine-reptile").start()
+    here = sitting.Sitting(RunDirectory(tmp_path), {"kernels": "numpy"})
+    here.begin(dataclasses.replace(start, done=5))
+    for done, clock[0] in ((6, 1029.0), (7, 1031.0), (8, 1060.0), (9, 1062.0)):
+        here.save_if_due(dataclasses.replace(start, done=done))
+    about = {"from_step": 5, "kernels": "numpy"}
+    assert saved == [(7, {**about, "to_step": 7, "seconds": 31}), (9, {**about, "to_step": 9, "seconds": 62})]
+    assert here.total_seconds() == 62
 
 
 @pytest.mark.parametrize("resume", [False, True])
