@@ -105,7 +105,7 @@ def rows(target: Target, planned: Sequence[PlannedRun]) -> list[Row]:
         for spec in runs[0].evaluations:
             found = [(run.seed, run.evaluation(spec)) for run in runs]
             done = {seed: evaluation for seed, evaluation in found if evaluation is not None}
-            seeds = tuple(sorted(done))
+            seeds = tuple(done)
             preset = runs[0].preset
             times = [time for run in runs if (time := run.seconds_of_training()) is not None]
             row = partial(Row, gradients=preset.gradients, seconds=statistics.fmean(times) if times else None)
