@@ -1,5 +1,6 @@
 """The benchmark verifies before it times, times in turns, and says what it measured."""
 
+import gc
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -76,6 +77,22 @@ def test_a_small_piece_of_a_gradient_counts_as_much_as_a_large_one():
     assert "dense/bias" in bench.disagreement(workload, off, exact)
 
 
+TWO = SimpleNamespace(pieces=lambda vector: {"small": vector[1:]})
+"""A workload with a result of two numbers, of which the second is a piece by itself."""
+
+
+@pytest.mark.parametrize(
+    ("what", "losses", "result", "allowed"),
+    [("losses", [1, 1], [0, 0], 1e-4), ("result", [0, 0], [1, 1], 1e-4), ("small", [0, 0], [0, 1], 1e-3)],
+)
+def test_losses_and_result_may_be_1e_4_off_and_a_piece_1e_3(what, losses, result, allowed):
+    exact = Answer(np.array([3.0, 4.0]), np.array([1e3, 1.0]))
+    for share in (0.9, 1.1):
+        factors = (1 + share * allowed * np.array(off) for off in (losses, result))
+        said = bench.disagreement(TWO, Answer(*(a * f for a, f in zip(exact, factors, strict=True))), exact)
+        assert said.startswith(f"{what} differs by ") if share > 1 else not said
+
+
 class Clock:
     """A clock that goes on only in sleep."""
 
@@ -124,6 +141,70 @@ def test_a_turn_is_silence_calls_that_are_not_timed_and_calls_that_are(monkeypat
     np.testing.assert_allclose([*times.values()], CALL)
     calls = 2 * (not_timed * len(rounds) + sum(rounds))
     assert clock.now == pytest.approx(2 * len(rounds) * turn.silence + calls * CALL)
+
+
+def timed_by_a_clock(monkeypatch, works, **options):
+    """The rows of `works` workloads whose calls take CALL seconds, and the seconds that all of it took."""
+    clock = Clock()
+    monkeypatch.setattr(bench, "time", clock)
+    monkeypatch.setattr(native, "available", lambda: ())
+    contender = Contender(lambda: clock.sleep(CALL), lambda result: Answer(np.ones(1), np.ones(1)))
+    work = SimpleNamespace(name="work", flops=1, contender=lambda *ops: contender, pieces=lambda vector: {})
+    variants = {"numpy": lambda workload: contender}
+    part = bench.measure_all([work] * works, variants, quiet=True, **options)
+    return part["rows"], clock.now
+
+
+@pytest.mark.parametrize(("threads", "silence", "not_timed", "timed"), [(1, 0.002, 1, 10), (2, 0.12, 82, 40)])
+def test_turns_are_longer_with_several_threads_and_every_timed_call_is_counted(
+    monkeypatch, threads, silence, not_timed, timed
+):
+    (row,), seconds = timed_by_a_clock(monkeypatch, 1, threads=threads, seconds=0.0)
+    assert row["calls"] == 1 + 2 * timed  # three rounds
+    verified = 2  # the reference and the contender, the latter after a silence
+    assert seconds == pytest.approx(4 * silence + (verified + 3 * not_timed + row["calls"]) * CALL)
+
+
+def test_the_workloads_share_the_seconds(monkeypatch):
+    rows, seconds = timed_by_a_clock(monkeypatch, 4, threads=1, seconds=2.0)
+    assert len(rows) == 4
+    assert 2.0 <= seconds <= 2.1  # of each workload, the verification and the end of its last round
+
+
+def test_a_row_has_the_least_time_the_median_and_the_speed_of_the_least(monkeypatch):
+    monkeypatch.setattr(bench, "measure", lambda contenders, *how: {"numpy": [0.009, 0.001, 0.002]})
+    (row,), _ = timed_by_a_clock(monkeypatch, 1, threads=1, seconds=0.0)
+    assert (row["ms_min"], row["ms_median"], row["calls"]) == pytest.approx((1, 2, 3))
+    assert row["gflops"] == pytest.approx(1e-6)  # one operation in a millisecond
+
+
+SPEEDS = {"slow": 50.0, "fast": 80.0}
+"""GFLOP/s of two instruction sets."""
+
+
+@pytest.mark.parametrize("best", [0, 4, 15, 19])
+def test_the_peak_of_an_instruction_set_is_the_best_of_its_trials_beside_all_workloads(monkeypatch, best):
+    trials = {isa: iter([peak / 2] * best + [peak] + [peak / 2] * 19) for isa, peak in SPEEDS.items()}
+    sets = SimpleNamespace(available=lambda: tuple(SPEEDS), fma_gflops=lambda isa, threads: next(trials[isa]))
+    monkeypatch.setattr(bench, "measure", lambda contenders, *how: {"numpy": [DENSE[0].flops / 20e9]})
+    monkeypatch.setattr(bench, "native", sets)
+    part = in_this_process(DENSE[:1] * 2, {})
+    assert part["peaks"] == SPEEDS
+    assert [row["peak_share"] for row in part["rows"]] == pytest.approx([20 / 80] * 2)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_no_garbage_is_collected_between_calls_and_afterwards_all_is_as_before(monkeypatch, before):
+    monkeypatch.setattr(bench, "time", Clock())
+    was_on, seen = gc.isenabled(), []
+    contender = Contender(lambda: bench.time.sleep(CALL) or seen.append(gc.isenabled()), read=None)
+    try:
+        gc.enable() if before else gc.disable()
+        bench.measure({"a": contender}, 0.0)
+        seen.append(gc.isenabled())
+    finally:
+        gc.enable() if was_on else gc.disable()
+    assert (set(seen[:-1]), seen[-1]) == ({False}, before)
 
 
 @pytest.mark.skipif(not native.available(), reason="native kernels are not built here")

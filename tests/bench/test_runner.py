@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,6 +73,82 @@ def test_a_busy_machine_is_said_in_a_line_and_in_a_field(monkeypatch):
     result = runner.run(seconds=0.05, threads=[1], works=["sine dense2 input"], quiet=True)
     assert result["busy"] is True
     assert [warning for warning in result["warnings"] if "64.0 processes" in warning]
+
+
+PART = {
+    "peaks": {"slow": 60.0, "fast": 90.0},
+    "failures": [],
+    "rows": [{"ms_min": 2.0, "ms_median": 2.2, "variant": "numpy"}],
+}
+"""What a child found."""
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """Children that only print PART, on an idle machine of four cores; the options and variables of each."""
+    started = []
+
+    def start(command, env, **how):
+        started.append((json.loads(command[-1]), env))
+        return SimpleNamespace(returncode=0, stdout=json.dumps(PART))
+
+    monkeypatch.setattr(runner, "subprocess", SimpleNamespace(run=start, PIPE=None))
+    monkeypatch.setattr(runner, "cores", lambda: 4)
+    monkeypatch.setattr(runner, "load", lambda: 0.0)
+    return started
+
+
+@pytest.mark.parametrize(("threads", "peak"), [([1, 2], 90), ([2], 45), ([3, 4], 30)])
+def test_the_peak_of_one_core_is_that_of_the_fewest_threads_divided_by_their_number(children, threads, peak):
+    result = runner.run(threads=threads, quiet=True)
+    assert result["peak_gflops"] == peak
+    assert result["peaks"] == {str(n): PART["peaks"] for n in threads}
+
+
+def test_the_numbers_of_threads_share_the_seconds(children):
+    runner.run(seconds=6.0, threads=[1, 2, 4], works=["sine*"], peers=["a_peer"], quiet=True)
+    assert [(options["threads"], options["seconds"]) for options, _ in children] == [(1, 2), (2, 2), (4, 2)]
+    assert all((o["works"], o["peers"], o["quiet"]) == (["sine*"], ["a_peer"], True) for o, _ in children)
+
+
+@pytest.mark.parametrize("given", [{}, {"OMP_NUM_THREADS": "1", "A": "b"}])
+def test_every_blas_library_of_a_child_has_its_number_of_threads_unless_another_is_given(
+    monkeypatch, children, given
+):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    runner.run(threads=[2, 3], environment=given, quiet=True)
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    for n, (_, variables) in zip("23", children, strict=True):
+        wanted = {"PATH": os.environ["PATH"], **dict.fromkeys(names, n), **given}
+        assert {name: variables[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(("median", "busy"), [(2.2, False), (8.0, True)])
+def test_medians_far_above_the_minima_make_a_busy_machine(monkeypatch, children, median, busy):
+    monkeypatch.setitem(PART["rows"][0], "ms_median", median)
+    result = runner.run(threads=[1], quiet=True)
+    assert result["busy"] is busy
+    assert bool([warning for warning in result["warnings"] if "4.0 times the minima" in warning]) is busy
+
+
+@pytest.mark.parametrize(("threads", "held_to"), [(1, [7]), (2, [5, 7])])
+def test_a_child_measures_what_its_options_say_on_as_many_cores_as_threads(
+    monkeypatch, capsys, threads, held_to
+):
+    options = {"threads": threads, "seconds": 0.25, "quiet": True, "works": ["sine meta*"], "peers": ["peer"]}
+    held, measured = [], []
+    monkeypatch.setattr(sys, "argv", ["-c", json.dumps(options)])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 7, 3, 5}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *which: held.append(which), raising=False)
+    monkeypatch.setitem(sys.modules, "peer", SimpleNamespace(variants=lambda threads: {"theirs": threads}))
+    monkeypatch.setattr(runner, "our_variants", lambda threads: {"ours": threads})
+    monkeypatch.setattr(runner, "measure_all", lambda works, *how: measured.append((works, *how)) or PART)
+    runner.child()
+    works, variants, *how = measured[0]
+    assert [workload.name for workload in works] == ["sine meta-iteration, 32 SGD steps of batch 10"]
+    assert variants == {"ours": threads, "theirs": threads}
+    assert (how, held) == ([threads, 0.25, True], [(0, held_to)])
+    assert json.loads(capsys.readouterr().out) == PART
 
 
 def test_a_pattern_chooses_by_name_whatever_the_case():

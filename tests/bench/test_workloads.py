@@ -88,6 +88,33 @@ def test_an_op_counts_what_it_multiplies():
             assert 2 * sum(counted) == workload.flops, workload.name
 
 
+FORWARD = 2 * (14 * 14 * 9 * 64 + (7 * 7 + 4 * 4 + 2 * 2) * 9 * 64 * 64 + 2 * 2 * 64 * 5)
+"""Operations of an Omniglot forward pass, 5-way, for each image: 28 → 14 → 7 → 4 → 2 pixels, 64 filters."""
+GRADIENT = 3 * FORWARD - 2 * (14 * 14 * 9 * 64)
+"""Of its gradient: the images need none."""
+SINE = 3 * 2 * (64 + 64 * 64 + 64) - 2 * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "flops"),
+    [
+        ("Omniglot step, 5-way, batch 25", 25 * GRADIENT),
+        ("Omniglot meta-iteration, 25 steps of batch 10", 25 * 10 * GRADIENT),
+        (
+            "Omniglot evaluation task, 5-shot, 50 steps",  # of batch 5; 5 queries, alone and with 25 images
+            50 * 5 * GRADIENT + 5 * FORWARD + 5 * (25 + 1) * FORWARD,
+        ),
+        ("Omniglot hvp, batch 10", 2 * 10 * GRADIENT),
+        ("Omniglot MAML gradient, K = 1, 5+5 images", (2 + 2 * 1) * 5 * GRADIENT),
+        ("Omniglot MAML gradient, K = 5, 5+5 images", (6 + 2 * 5) * 5 * GRADIENT),
+        ("Omniglot MAML gradient, K = 20, 5+5 images", (21 + 2 * 20) * 5 * GRADIENT),
+        ("sine meta-iteration, 32 SGD steps of batch 10", 32 * 10 * SINE),
+    ],
+)
+def test_a_workload_counts_the_operations_of_all_its_gradients_products_and_passes(name, flops):
+    assert WORKLOADS[name].flops == flops
+
+
 def test_workload_names_are_distinct():
     assert len(WORKLOADS) == len(ALL)
 
