@@ -155,7 +155,8 @@ def check_hvp(
     """
     check_callable(hvp=hvp)
     model, chosen = _start(loss_and_grad, hvp, phi, batch, shapes, directions, tolerance, seed)
-    u, v = (d.v for d in _directions(phi, {}, 2, seed))
+    drawn = np.random.default_rng(seed).standard_normal((2, len(phi)))  # two of signs ±1 may be parallel
+    u, v = (x / _norm(x) for x in drawn)
     hu, hv, both = (model.hvp(phi, batch, x) for x in (u, v, 2 * u - 3 * v))
     rounded = 100 * model.precision
     _check_linear(both, 2 * hu - 3 * hv, 2 * _norm(hu) + 3 * _norm(hv), max(tolerance, rounded))

@@ -202,6 +202,41 @@ def test_a_gauss_newton_product_is_symmetric_but_wrong(at):
     assert "symmetric but wrong" in suspicion(check_hvp, SINE.loss_and_grad, gauss_newton, phi, batch)
 
 
+HESSIAN = np.array([[3.0, 1.0, 0.0], [1.0, 2.0, 1.0], [0.0, 1.0, 4.0]])
+
+
+def quadratic(phi, batch):
+    return phi @ HESSIAN @ phi / 2, HESSIAN @ phi
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("off", [1e-2, 1e-4])
+@pytest.mark.parametrize(("sign", "what"), [(-1, "H is not symmetric"), (1, "H is symmetric but wrong")])
+def test_a_small_error_of_a_small_hessian_is_told_to_be_symmetric_or_not(sign, what, off, seed):
+    above = off * np.array([[0.0, 1.0, 2.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    wrong = HESSIAN + above + sign * above.T
+    assert what in suspicion(check_hvp, quadratic, lambda phi, batch, v: wrong @ v, TARGET, None, seed=seed)
+
+
+def test_a_product_that_is_wrong_only_off_unit_length_is_not_linear_beyond_the_tolerance():
+    def hvp(phi, batch, v):
+        return np.linalg.norm(v) ** 1e-4 * (HESSIAN @ v)
+
+    assert "not linear in v" in suspicion(check_hvp, quadratic, hvp, TARGET, None)
+    assert check_hvp(quadratic, hvp, TARGET, None, tolerance=1e-3).holds
+
+
+@pytest.mark.parametrize("power", [1.75, 1.95])
+def test_an_order_may_be_a_tenth_too_low(power):
+    def loss_and_grad(phi, batch):
+        return float(abs(phi[0]) ** power), power * np.sign(phi) * abs(phi) ** (power - 1)
+
+    if power == 1.75:
+        assert "falls like t^1.75, not t^2" in suspicion(check_taylor_order, loss_and_grad, np.zeros(1), None)
+    else:
+        assert check_taylor_order(loss_and_grad, np.zeros(1), None).error == pytest.approx(0.05)
+
+
 def test_a_hessian_product_that_is_missing_is_named(at):
     assert "is zero" in suspicion(check_hvp, SINE.loss_and_grad, lambda phi, batch, v: 0 * v, *at)
 

@@ -138,6 +138,27 @@ def test_a_maml_that_is_true_to_order_alpha_only_is_told_so(direction):
     assert (found.method, found.exact) == ("MAML", False)
 
 
+@pytest.mark.parametrize(("share", "exact"), [(1e-2, False), (1e-4, False), (1e-6, True), (0.0, True)])
+def test_directions_that_differ_by_more_than_a_millionth_are_not_the_same(share, exact):
+    """At the α of the comparison the two that are mixed differ by 1 to 3 %."""
+
+    def direction(alpha):
+        one, other = exact_maml(alpha), hessians_at_the_start(alpha)
+        return lambda t: (1 - share) * one(t) + share * other(t)
+
+    found = expansion_of(direction)
+    assert (found.method, found.exact) == ("MAML", exact)
+
+
+@pytest.mark.parametrize("task", FAMILY.tasks)
+def test_an_error_in_one_of_two_tasks_is_found_in_either(task):
+    def direction(alpha):
+        wrong, right = hessians_at_the_start(alpha), exact_maml(alpha)
+        return lambda t: wrong(t) if any(t.batches[0] is batch for batch in task) else right(t)
+
+    assert "true to order α only" in suspicion(direction, expect="MAML")
+
+
 def test_fomaml_that_is_called_maml_is_found_out():
     report = suspicion(lambda alpha: lambda t: fomaml(t) / alpha, expect="MAML")
     assert "this is FOMAML: the factors I - α H_i are missing" in report
