@@ -41,10 +41,10 @@ def check_taylor_order(
     then seems to grow below it; over ±v they cannot.)
 
     Steps t are 10 % of the norm of φ and smaller.  Of the longest run of steps at which R is larger than
-    rounding errors, the smaller half is used.  Let S be the maximum of ``R / t^order`` over the larger half of
-    the steps used and S' over the smaller half.  The order found is ``order - log(S' / S) / log(t / t')``,
-    with t the smallest step of the larger half and t' the smallest of all.  With fewer than 4 steps nothing
-    is measured: the report's error is then 0.
+    rounding errors, the smaller half is used.  Let S be the maximum of ``R / t^order`` over the larger half
+    of the steps used and S' over the smaller half.  The order found is
+    ``order - log(S' / S) / log(t / t')``, with t the smallest step of the larger half and t' the smallest of
+    all.  With fewer than 4 steps nothing is measured: the report's error is then 0.
 
     Parameters
     ----------
