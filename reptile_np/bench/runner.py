@@ -108,8 +108,9 @@ def run(
         result["peaks"][str(n)] = part["peaks"]
         result["failures"] += part["failures"]
         result["rows"] += part["rows"]
-    if peaks := result["peaks"][str(threads[0])]:
-        result["peak_gflops"] = max(peaks.values()) / threads[0]
+    fewest = min(threads)
+    if peaks := result["peaks"][str(fewest)]:
+        result["peak_gflops"] = max(peaks.values()) / fewest
     if reason := why_busy(result["rows"], max(threads), before):
         result["busy"] = True
         result["warnings"].append(reason)

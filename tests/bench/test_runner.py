@@ -98,7 +98,7 @@ def children(monkeypatch):
     return started
 
 
-@pytest.mark.parametrize(("threads", "peak"), [([1, 2], 90), ([2], 45), ([3, 4], 30)])
+@pytest.mark.parametrize(("threads", "peak"), [([1, 2], 90), ([2, 1], 90), ([2], 45), ([3, 4], 30)])
 def test_the_peak_of_one_core_is_that_of_the_fewest_threads_divided_by_their_number(children, threads, peak):
     result = runner.run(threads=threads, quiet=True)
     assert result["peak_gflops"] == peak
