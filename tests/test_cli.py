@@ -173,9 +173,9 @@ def test_a_run_does_not_go_on_as_another_one(capsys, tmp_path, args, says):
 @pytest.mark.parametrize(
     ("args", "announced"),
     [
-        (["omniglot-5way"], True),
-        (["omniglot-5way", "--set", "outer.steps=100"], False),
-        (["omniglot-5way", "--out", "run"], False),
+        (["glyphs-5way", "--set", "outer.steps=1000000"], True),
+        (["glyphs-5way", "--set", "outer.steps=100"], False),
+        (["glyphs-5way", "--set", "outer.steps=1000000", "--out", "run"], False),
         (["sine-joint"], False),
     ],
 )
@@ -189,7 +189,7 @@ def test_a_long_run_without_out_first_says_what_is_lost(capsys, monkeypatch, tmp
     monkeypatch.chdir(tmp_path)
     assert main(["train", *args, "--ops", "numpy"]) == 130
     first = capsys.readouterr().err.splitlines()[0]
-    assert ("add: --out runs/omniglot-5way-seed0" in first) == announced
+    assert ("add: --out runs/glyphs-5way-seed0" in first) == announced
 
 
 def test_more_threads_than_any_table_takes_are_refused(capsys):

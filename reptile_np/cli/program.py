@@ -54,6 +54,9 @@ def run(argv: Sequence[str] | None) -> int:
         signals.ignore()
         stopped()
         return signals.EXIT_CODE
+    finally:
+        if argv is None:
+            terminal.flush_errors()
 
 
 def _parser() -> Parser:

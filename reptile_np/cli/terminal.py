@@ -17,7 +17,18 @@ from typing import IO, Any
 
 from reptile_np.errors import UsageError, printable
 
-__all__ = ["IN_ASCII", "WIDTH", "flush", "note", "paint", "prepare", "program_name", "show", "show_json"]
+__all__ = [
+    "IN_ASCII",
+    "WIDTH",
+    "flush",
+    "flush_errors",
+    "note",
+    "paint",
+    "prepare",
+    "program_name",
+    "show",
+    "show_json",
+]
 
 BOLD, RED, GREEN = "1", "31", "32"
 WIDTH = 80
@@ -97,19 +108,36 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        null = os.open(os.devnull, os.O_WRONLY)  # Python flushes again when it ends: that must not fail
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+        _drop(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise
         raise UsageError(f"standard output cannot be written ({error.strerror})") from None
 
 
+def flush_errors() -> None:
+    """Write what standard error still holds, or drop it: it must not change the exit code."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
+
+
+def _drop(stream: IO[str]) -> None:
+    """Send what the stream holds nowhere: Python flushes it again when it ends, and that must not fail."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
 def note(message: str, colour: str = BOLD) -> None:
     """Print one line to standard error; a standard error that cannot be written is no reason to stop."""
+    line = f"{paint('reptile-np:', colour, sys.stderr)} {printable(message)}\n"
     with suppress(OSError):
-        sys.stderr.write(f"{paint('reptile-np:', colour, sys.stderr)} {printable(message)}\n")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+        except RuntimeError:  # called by a signal that came while standard error was being written
+            os.write(2, line.encode())
 
 
 def paint(text: str, colour: str, stream: IO[str] | None = None) -> str:
