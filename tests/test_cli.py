@@ -1,5 +1,6 @@
 """The command line: the contract's keys and exit codes, and one clear line for every mistake."""
 
+import io
 import json
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from reptile_np.cli import main
+from reptile_np.cli import main, terminal
 from reptile_np.cli.training import interval
 from reptile_np.experiments import presets, targets
 from reptile_np.nn.native.threads import MOST_THREADS
@@ -41,13 +42,6 @@ def test_a_preset_of_the_same_k_study_can_be_trained(capsys):
     small = ["--set", "outer.steps=1", "--set", "evaluation.tasks=2", "--ops", "numpy", "--json"]
     assert main(["train", "same-k-glyphs-joint-k1", *small]) == 0
     assert last_json(capsys)["preset"] == "same-k-glyphs-joint-k1"
-
-
-def test_train_without_json_ends_with_before_and_after(capsys):
-    assert main(GLYPHS) == 0
-    before, after = capsys.readouterr().out.splitlines()[-2:]
-    assert before.strip().startswith("untrained:")
-    assert after.strip().startswith("meta-trained:")
 
 
 def test_quiet_leaves_only_the_result(capsys, tmp_path):
@@ -168,6 +162,38 @@ def test_a_run_does_not_go_on_as_another_one(capsys, tmp_path, args, says):
     assert len(error.splitlines()) == 1
     assert says in error
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+
+def test_train_prints_the_accuracies_before_and_after_training_under_their_names(capsys, monkeypatch):
+    from reptile_np.experiments import runs
+
+    train = runs.train
+
+    def given(*args, **options):
+        values = {"accuracy": (0.9, 0.8), "ci95": (0.02, 0.03), "accuracy_untrained": (0.4, 0.3)}
+        values["ci95_untrained"] = (0.05, 0.06)
+        modes = ("transductive", "non_transductive")
+        return train(*args, **options) | {
+            key: dict(zip(modes, value, strict=True)) for key, value in values.items()
+        }
+
+    monkeypatch.setattr(runs, "train", given)
+    assert main(GLYPHS) == 0
+    words = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert [" ".join(line) for line in words] == [
+        "untrained: transductive 40.0% ± 5.0%, non-transductive 30.0% ± 6.0%",
+        "meta-trained: transductive 90.0% ± 2.0%, non-transductive 80.0% ± 3.0%",
+    ]
+
+
+def test_a_note_of_a_signal_that_comes_during_another_is_written(monkeypatch, capfd):
+    class Busy(io.StringIO):
+        def write(self, text):
+            raise RuntimeError("reentrant call")
+
+    monkeypatch.setattr(sys, "stderr", Busy())
+    terminal.note("stopped")
+    assert capfd.readouterr().err == "reptile-np: stopped\n"
 
 
 @pytest.mark.parametrize(

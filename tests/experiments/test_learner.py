@@ -149,6 +149,12 @@ def test_one_image_of_each_class_has_minibatches_of_its_own_size(rng, learner):
     )
 
 
+def test_two_images_of_one_class_and_one_of_another_are_not_one_shot(rng, learner):
+    x, y = images(rng, 3), np.array([0, 0, 1])
+    expected = learner.set_params(batch=3, one_shot_batch=None).fit(x, y).phi_
+    np.testing.assert_array_equal(learner.set_params(one_shot_batch=2).fit(x, y).phi_, expected)
+
+
 def test_outputs_without_a_class_have_no_probability(rng, learner):
     x, y = images(rng, 6), np.array([7, 7, 9, 9, 7, 9])
     probabilities = learner.fit(x, y).predict_proba(images(rng, 3))

@@ -15,6 +15,7 @@ from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs
 from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.meta.training import Step
 from reptile_np.nn.ops import NUMPY
 from reptile_np.pretrained import __main__, weights
 from reptile_np.tasks import archives
@@ -51,6 +52,16 @@ def test_the_moments_of_adam_go_on_from_training(name):
     assert trained.state.t == preset.inner_steps
     assert trained.state.v.shape == trained.phi.shape
     assert trained.state.v.max() > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_released_weights_in_the_place_of_a_run_are_its_whole_trained_state(name):
+    trained, released = pretrained.load(name), weights.ReleasedRun(name)
+    step = released.load(Step(0, 0 * trained.phi, "the template's", "the outer optimiser's", 0.0, 0.0))
+    assert (step.done, step.outer_state) == (released.config()[0].outer.steps, "the outer optimiser's")
+    np.testing.assert_array_equal(step.phi, trained.phi)
+    for found, expected in zip(step.inner_state, trained.state, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_the_released_waves_give_the_errors_of_their_record():
