@@ -199,6 +199,7 @@ def test_the_public_packages_are_those_on_disk_and_are_imported_at_first_use():
         "assert 'numpy' not in sys.modules\n"
         "for name in reptile_np.__all__: getattr(reptile_np, name)\n"
         "assert set(reptile_np.__all__) <= set(dir(reptile_np))\n"
+        "assert len(dir(reptile_np)) == len(set(dir(reptile_np)))\n"
         "try: reptile_np.absent\n"
         "except AttributeError as error: assert 'absent' in str(error)\n"
         "else: raise AssertionError\n"

@@ -13,7 +13,7 @@ import numpy as np
 
 from reptile_np.checks.comparisons import Comparison, Judge
 from reptile_np.checks.differences import Slope
-from reptile_np.checks.functions import check_options
+from reptile_np.checks.functions import as_array, check_options
 from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array
@@ -57,6 +57,8 @@ def check_adjoint(
     for i in range(directions):
         x_dot: Array = rng.standard_normal(shape)
         y = _array(forward(x_dot.copy()), "the result of forward")
+        if not np.isfinite(y).all():
+            raise UsageError("the result of forward is not finite; a linear map gives finite numbers")
         y_bar: Array = rng.standard_normal(tuple(y.shape))
         x_bar = _array(adjoint(y_bar.copy()), "the result of adjoint")
         if x_bar.shape != shape:
@@ -68,7 +70,7 @@ def check_adjoint(
 
 
 def _array(value: Any, what: str) -> Array:
-    array = np.array(value) if value is not None else np.array(None)
+    array = as_array(value)
     if array.dtype.kind not in "fiu":
         raise UsageError(f"{what} is a {type(value).__name__}; it must be an array of real numbers")
     return array

@@ -62,8 +62,8 @@ class Judge:
         which the report says.
 
     A piece of φ whose whole derivative is smaller than the rounding error of the measured one is not
-    judged, and reported as not measured.  Over all of φ that is accepted in float64 only: at a minimum
-    every slope vanishes.
+    judged, and reported as not measured.  A derivative over all of φ that is as small is accepted in float64
+    only: at a minimum every slope vanishes.
     """
 
     check: str

@@ -50,7 +50,7 @@ class _Limit:
     """The limit, as h → 0, of a quantity with the error ``c_1 h^p_1 + c_2 h^p_2 + …`` (Ridders, 1982).
 
     Each column of the tableau removes one power.  Of all entries the one that agrees best with its
-    neighbours is kept: larger steps suffer from curvature and kinks, smaller ones from rounding.
+    neighbours is kept: at larger steps curvature and kinks disturb it, at smaller ones rounding.
     """
 
     powers: Callable[[int], int]

@@ -22,6 +22,7 @@ __all__ = [
     "Hvp",
     "LossAndGrad",
     "Shapes",
+    "as_array",
     "check_callable",
     "check_options",
     "check_phi",
@@ -52,7 +53,8 @@ def check_callable(**functions: Any) -> None:
     """Raise UsageError unless each of the named arguments can be called."""
     for name, function in functions.items():
         if not callable(function):
-            raise UsageError(f"{name} is {function!r}; give a function")
+            found = _described(function) if hasattr(function, "shape") else f"{function!r}"
+            raise UsageError(f"{name} is {found}; give a function")
 
 
 def check_tolerance(tolerance: Any) -> None:
@@ -94,6 +96,18 @@ def piece_slices(shapes: Shapes | None, n: int) -> dict[str, slice]:
     return {name: piece for name, piece in slices.items() if piece.stop > piece.start}
 
 
+def as_array(value: Any) -> Array:
+    """Return what a function returned as a new array; as one of objects what NumPy cannot read."""
+    try:
+        return np.array(value)
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ):  # ragged rows; a tensor on a GPU, or that keeps its gradient
+        return np.array(None)
+
+
 def vector(value: Any, n: int, what: str) -> Array:
     """Return what a function returned as a new real vector (n,), its floating-point type unchanged.
 
@@ -102,10 +116,7 @@ def vector(value: Any, n: int, what: str) -> Array:
     UsageError
         If it is anything else.
     """
-    try:
-        array = np.array(value) if value is not None else np.array(None)
-    except ValueError:  # rows of different lengths
-        array = np.array(None)
+    array = as_array(value)
     if array.dtype.kind not in "fiu":
         found = "None" if value is None else f"of type {type(value).__name__} and dtype {array.dtype}"
         raise UsageError(f"{what} is {found}; it must be a real NumPy vector of shape ({n},)")

@@ -134,7 +134,8 @@ def meta_gradient_expansion(
     step = 1e-4 / curvature if alpha is None else abs(alpha)
 
     def direction(batches: Sequence[Batch], size: float) -> Array:
-        return vector(meta_gradient(phi.copy(), batches, size), len(phi), "the meta-gradient").astype(float)
+        found = meta_gradient(phi.copy(), tuple(batches), size)
+        return vector(found, len(phi), "the meta-gradient").astype(float)
 
     first, again = (direction(tasks[0][:k], step) for _ in range(2))
     model.check_same("meta-gradient", first, again, "phi, batches and alpha")
@@ -156,6 +157,11 @@ def _expansion(
 ) -> MetaExpansion:
     """Return the two orders along the two terms, and the method that has this ratio."""
     grad, inner = family.avg_grad(), family.avg_grad_inner()
+    if k > 1 and not inner.any():
+        raise UsageError(
+            "AvgGradInner is zero at this phi, so Reptile, FOMAML and MAML are the same there up to order "
+            "alpha; give another phi, or losses that are not linear"
+        )
     up, down = (family.mean(lambda *batches, a=a: direction(batches, a), k) for a in (step, -step))
     order_0, order_1 = (up + down) / 2, (up - down) / (2 * step)
     if not (np.isfinite(order_0).all() and np.isfinite(order_1).all()):

@@ -66,15 +66,15 @@ def check_taylor_order(
     """
     check_phi(phi)
     check_options(directions, tolerance, seed)
-    check_callable(loss_and_grad=loss_and_grad)
+    check_callable(loss_and_grad=loss_and_grad, **({} if hvp is None else {"hvp": hvp}))
     model = Functions(loss_and_grad, hvp)
     loss, grad = model.loss_and_grad(phi, batch)
-    order, name = (3 if hvp else 2), f"{directions} random directions"
+    order, name = (2 if hvp is None else 3), f"{directions} random directions"
     steps = np.logspace(-1, -7, 25) * (float(np.linalg.norm(phi)) or 1.0)
     changes, polynomials = [], []
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out below, or reported
         for v in random_directions(phi, directions, seed):
-            curve = v @ model.hvp(phi, batch, v) if hvp else 0.0
+            curve = 0.0 if hvp is None else v @ model.hvp(phi, batch, v)
             for t in (steps, -steps):
                 changes.append(np.array([model.loss(phi + ti * v, batch) for ti in t]) - loss)
                 polynomials.append(t * (grad @ v) + t**2 * curve / 2)
@@ -97,7 +97,7 @@ def check_taylor_order(
     scaled = left / steps**order
     growth = float(scaled[half:].max() / scaled[:half].max())
     found = order - math.log(growth) / math.log(steps[half - 1] / steps[last])
-    culprit = "gradient" if found < 1.5 or not hvp else "Hessian product"
+    culprit = "gradient" if found < 1.5 or hvp is None else "Hessian product"
     suspect = f"the remainder falls like t^{found:.2f}, not t^{order}: the {culprit} is wrong"
     error = max(order - found, 0.0)
     return passed(Report("Taylor order", name, error, tolerance, suspect if error > tolerance else ""))

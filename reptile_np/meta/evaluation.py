@@ -6,8 +6,8 @@ Batch norm uses the statistics of the batch that is classified, so the compositi
 answer.  `accuracy` therefore gives two numbers from one fine-tuning, as the released program does:
 
 * transductive: the N queries in one forward pass.  The answer for one query depends on the other queries,
-  though not on their order.  With one query per class, as in the paper, the batch tells the network that
-  every class occurs once; Finn's program evaluates MAML so.
+  though not on their order.  With one query per class, as in the paper, the batch's statistics are those of
+  images of all classes, one of each; Finn's program evaluates MAML in this mode.
 * non-transductive: N forward passes, each over the whole support set and one query.  The answer for one query
   does not depend on the other queries; it depends on the support set, even without fine-tuning.
 
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 CHUNKS = 64
-"""Into how many pieces the tasks are divided for an executor: the model and φ are sent once per piece."""
+"""Into how many pieces at most the tasks are divided for an executor; the model and φ are sent with each."""
 
 
 class Predictor(Differentiable, Protocol):
@@ -134,18 +134,40 @@ MODES: dict[str, Callable[[Predictor, Array, Array, Array], Array]] = {
 
 
 def accuracy(model: Predictor, phi: Array, episode: Episode) -> dict[str, float]:
-    """Return the fraction of the task's queries that φ classifies right, in each of the `MODES`."""
+    """Return the fraction of the task's queries that φ classifies right, in each of the `MODES`.
+
+    It is NaN, which `evaluate` refuses, if a logit is NaN.
+
+    Raises
+    ------
+    UsageError
+        If the labels are not one class number for each query.
+    """
     x, y = episode.query
-    return {
-        mode: int((logits(model, phi, episode.support[0], x).argmax(1) == y).sum()) / len(y)
-        for mode, logits in MODES.items()
-    }
+    if np.shape(y) != (len(x),):
+        raise UsageError(
+            f"query labels have shape {np.shape(y)}; give one class number per query, ({len(x)},)"
+        )
+    fractions = {}
+    for mode, logits in MODES.items():
+        z = logits(model, phi, episode.support[0], x)
+        fractions[mode] = math.nan if np.isnan(z).any() else int((z.argmax(1) == y).sum()) / len(y)
+    return fractions
 
 
 def squared_error(model: Predictor, phi: Array, episode: Episode) -> dict[str, float]:
-    """Return the mean squared error of φ's predictions on the task's queries, as "error"."""
+    """Return the mean squared error of φ's predictions on the task's queries, as "error".
+
+    Raises
+    ------
+    UsageError
+        If the targets do not have the shape of the predictions.
+    """
     x, y = episode.query
-    return {"error": float(np.mean((model.predict(phi, x) - y) ** 2))}
+    predictions = model.predict(phi, x)
+    if np.shape(y) != predictions.shape:
+        raise UsageError(f"query targets have shape {np.shape(y)}, the predictions {predictions.shape}")
+    return {"error": float(np.mean((predictions - y) ** 2))}
 
 
 def evaluate(
@@ -230,10 +252,12 @@ def _scores(
     if wrong := [point for point in points if not -1 <= point <= len(episode.batches)]:
         raise UsageError(f"after is {wrong[0]}; give -1 to {len(episode.batches)}, the steps of task {i}")
     keep: Keep = "ends" if {*points} <= {0, -1} else "all"
-    with np.errstate(over="ignore", invalid="ignore"):  # reported below as UsageError
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # reported below as UsageError
         t = adapt(model, optimizer, phi, episode.batches, state, keep=keep)
         scores = [score(model, t.phis[point], episode) for point in points]
     numbers = [*t.losses, *(value for values in scores for value in values.values())]
     if not (np.isfinite(numbers).all() and np.isfinite(t.phis[-1]).all()):
-        raise UsageError(f"evaluation task {i}: fine-tuning diverged; lower the inner learning rate")
+        raise UsageError(
+            f"evaluation task {i}: fine-tuning diverged; lower the inner learning rate, or look for NaN in the data"
+        )
     return scores

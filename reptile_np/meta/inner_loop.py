@@ -217,7 +217,7 @@ def optimizer_step(
 ) -> tuple[Array, Any]:
     """Return ``optimizer.update(grad, state, phi)``, computed by the model if it can.
 
-    `meta_train` takes its outer steps so: a model in C rounds an update once less than NumPy does.
+    `meta_train` takes its outer steps with this function.  C rounds one time fewer in an update than NumPy.
     """
     answer = model.update(optimizer, grad, state, phi) if isinstance(model, RunsInnerLoops) else None
     return optimizer.update(grad, state, phi) if answer is None else answer

@@ -160,18 +160,18 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
     UsageError
         If the trajectory kept only its ends, or is not of length k.
     """
-    w = tuple(map(python_number, w))
+    return partial(_weighted_sum, tuple(map(python_number, w)))
 
-    def direction(t: Trajectory) -> Array:
-        _need_gradients(t)
-        if len(w) != len(t.grads):
-            raise UsageError(f"{len(w)} weights for {len(t.grads)} inner steps")
-        total = w[0] * t.grads[0]
-        for weight, grad in zip(w[1:], t.grads[1:], strict=True):
-            total = total + weight * grad
-        return total
 
-    return direction
+def _weighted_sum(w: tuple[Any, ...], t: Trajectory) -> Array:
+    """Return `gradient_sum`'s direction; a function that can be pickled."""
+    _need_gradients(t)
+    if len(w) != len(t.grads):
+        raise UsageError(f"{len(w)} weights for {len(t.grads)} inner steps")
+    total = w[0] * t.grads[0]
+    for weight, grad in zip(w[1:], t.grads[1:], strict=True):
+        total = total + weight * grad
+    return total
 
 
 def _need_gradients(t: Trajectory) -> None:

@@ -4,8 +4,8 @@
     phi, state = optimizer.update(grad, state, phi)
 
 Nothing is mutated.  The released program never resets Adam's moments in training, and restores them after an
-evaluation.  Here no code does this: the caller passes the state of the training on, and drops the state with
-which an evaluation ends.
+evaluation.  Here nothing has to be restored: the caller continues with the state of the training, and drops
+the state with which an evaluation ends.
 
 Sign convention: every direction is *subtracted* from φ to decrease the loss.  The outer loop gives ``φ - W``
 to the same optimisers.
@@ -66,12 +66,7 @@ class Sgd:
         UsageError
             If the rates are a vector that does not fit φ.
         """
-        rates = self.learning_rate
-        if np.ndim(rates) and (rates.shape != phi.shape or np.result_type(rates, phi) != phi.dtype):
-            raise UsageError(
-                f"Sgd: the rates are {rates.dtype} {rates.shape}, phi is {phi.dtype} {phi.shape}; "
-                "give one rate per parameter, in phi's dtype"
-            )
+        _check_rates(self, phi)
         return ()
 
     def update(self, grad: Array, state: tuple[()], phi: Array) -> tuple[Array, tuple[()]]:
@@ -93,6 +88,20 @@ def python_number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
 
 
+def _check_rates(optimizer: Any, phi: Array) -> None:
+    """Raise `UsageError` unless the learning rate is a number, or a vector that fits φ (n,)."""
+    rates = optimizer.learning_rate
+    if np.ndim(rates) == 0:
+        return
+    array = isinstance(rates, np.ndarray)
+    if not array or rates.shape != phi.shape or np.result_type(rates, phi) != phi.dtype:
+        found = f"{rates.dtype} {rates.shape}" if array else f"a {type(rates).__name__}"
+        raise UsageError(
+            f"{type(optimizer).__name__}: the rates are {found}, phi is {phi.dtype} {phi.shape}; "
+            "give an array of one rate per parameter, in phi's dtype"
+        )
+
+
 class HeavyBallState(NamedTuple):
     """State of `HeavyBall`: the velocity (n,)."""
 
@@ -103,7 +112,7 @@ class HeavyBallState(NamedTuple):
 class HeavyBall:
     """``u ← μ u + g``, ``φ ← φ - α u`` (Polyak's momentum).
 
-    `learning_rate` is α, `momentum` is μ; neither is checked.
+    `learning_rate` is α, a number or a vector as in `Sgd`; `momentum` is μ.
     """
 
     learning_rate: Any
@@ -114,7 +123,8 @@ class HeavyBall:
         object.__setattr__(self, "momentum", python_number(self.momentum))
 
     def init(self, phi: Array) -> HeavyBallState:
-        """Return the velocity zero."""
+        """Return the velocity zero; raises as `Sgd.init` does."""
+        _check_rates(self, phi)
         return HeavyBallState(0 * phi)
 
     def update(self, grad: Array, state: HeavyBallState, phi: Array) -> tuple[Array, HeavyBallState]:
@@ -173,7 +183,8 @@ class Adam:
             raise UsageError(f"Adam: epsilon is {self.epsilon}; it must be greater than 0")
 
     def init(self, phi: Array) -> AdamState:
-        """Return moments of zero."""
+        """Return moments of zero; raises as `Sgd.init` does."""
+        _check_rates(self, phi)
         return AdamState(0 * phi if self.beta1 else phi[:0].copy(), 0 * phi, 0)
 
     def update(self, grad: Array, state: AdamState, phi: Array) -> tuple[Array, AdamState]:
@@ -214,7 +225,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class Clipped:
-    """An outer optimiser that is given each entry of the gradient cut to [-bound, bound]."""
+    """An outer optimiser; each entry of the gradient is first clipped to [-bound, bound]."""
 
     optimizer: Optimizer
     bound: float
@@ -227,7 +238,7 @@ class Clipped:
         return self.optimizer.init(phi)
 
     def update(self, grad: Array, state: Any, phi: Array) -> tuple[Array, Any]:
-        """Cut, then take one step."""
+        """Clip, then take one step."""
         return self.optimizer.update(np.clip(grad, -self.bound, self.bound), state, phi)
 
 

@@ -176,7 +176,8 @@ def _outer_step(
     phi, outer_state = optimizer_step(model, outer, total / meta_batch, step.outer_state, step.phi)
     if phi.dtype.kind == "f" and not np.isfinite(phi).all():
         raise UsageError(
-            f"outer step {step.done + 1}: the parameters are not finite; lower the outer learning rate"
+            f"outer step {step.done + 1}: the parameters are not finite; "
+            "lower the outer or the inner learning rate"
         )
     return Step(step.done + 1, phi, state, outer_state, first / meta_batch, last / meta_batch)
 

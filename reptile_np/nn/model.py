@@ -44,7 +44,7 @@ class Model(RunsInnerLoops):
     kinds of networks whole, in C, at φ of dtype float32 (other dtypes always use the layers):
 
     * blocks of convolution (``before_batch_norm=True``), batch norm, optional max-pool and ReLU, then
-      `Flatten` or `SpatialMean` and `Dense`, with softmax cross-entropy: 2 to 11 times as fast as NumPy
+      `Flatten` or `SpatialMean` and `Dense`, with softmax cross-entropy: 2 to 10 times as fast as NumPy
       on one core (``benchmarks/speed.md``);
     * dense layers with tanh between them, with the squared error.
 

@@ -3,8 +3,8 @@
 With the minibatches of one task numbered L_1 … L_k and everything at the initial point φ_1, write
 ``g_i = L_i'(φ_1)``, ``H_i = L_i''(φ_1)``, ``T_i = L_i'''(φ_1)`` (the paper writes ḡ_i and H̄_i; its g_i,
 and that of `reptile_np.meta`, is L_i'(φ_i)).  For exchangeable minibatches the
-expectation of a product depends only on which of its minibatches are the same, and six vectors are
-all there is (`TERMS`):
+expectation of a product depends only on which of its minibatches are the same, and up to order α² only six
+vectors occur (`TERMS`):
 
     order α⁰   AvgGrad       = E[g_1]
     order α¹   AvgGradInner  = E[H_1 g_2] = ½ E[∂(g_1 · g_2)]

@@ -150,6 +150,29 @@ def test_no_directions_are_refused():
     assert "directions is 0" in refusal(check_adjoint, np.copy, np.copy, PHI, directions=0)
 
 
+def test_a_forward_map_that_is_not_finite_is_named():
+    assert "the result of forward is not finite" in refusal(check_adjoint, lambda x: np.nan * x, np.copy, PHI)
+
+
+class GradientKept:
+    """Like a tensor of PyTorch that is part of a graph: NumPy cannot read it."""
+
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
+def test_results_that_numpy_cannot_read_are_named():
+    tensor = GradientKept()
+    assert "the gradient is of type GradientKept" in refusal(check_grad, lambda *_: (0.0, tensor), PHI, None)
+    assert "forward is a GradientKept" in refusal(check_adjoint, lambda x: tensor, np.copy, PHI)
+    assert "adjoint is a list" in refusal(check_adjoint, np.copy, lambda x: [[1.0], [1.0, 2.0]], PHI)
+
+
+@pytest.mark.parametrize("hvp", [np.eye(3), 5])
+def test_a_hessian_that_is_no_function_is_named(hvp):
+    assert "hvp is" in refusal(check_taylor_order, right, PHI, None, hvp=hvp)
+
+
 def test_an_adjoint_that_returns_no_array_is_refused():
     assert "the result of forward is a NoneType" in refusal(check_adjoint, lambda x: None, np.copy, PHI)
     assert "the result of adjoint is a NoneType" in refusal(check_adjoint, np.copy, lambda x: None, PHI)

@@ -202,6 +202,24 @@ def test_the_scale_of_the_loss_does_not_matter():
     assert found[:2] == pytest.approx((1, -2), rel=1e-5)
 
 
+@pytest.mark.parametrize("expect", [None, "MAML"])
+def test_methods_that_are_the_same_because_the_losses_are_linear_are_not_told_apart(expect):
+    class Linear:
+        def loss_and_grad(self, phi, batch):
+            return float(batch @ phi), batch.copy()
+
+        def hvp(self, phi, batch, v):
+            return 0 * v
+
+    rng, model = np.random.default_rng(0), Linear()
+    tasks = [[rng.normal(size=4) for _ in range(3)] for _ in range(2)]
+    with pytest.raises(UsageError, match="^AvgGradInner is zero at this phi"):
+        meta_gradient_expansion(
+            lambda phi, batches, alpha: maml(model, alpha)(adapt(model, Sgd(alpha), phi, batches)),
+            model.loss_and_grad, model.hvp, rng.normal(size=4), tasks, 3, expect=expect,
+        )  # fmt: skip
+
+
 def test_an_unknown_method_and_too_many_steps_are_refused():
     with pytest.raises(UsageError, match="expect one of"):
         expansion_of(lambda alpha: gradient_sum([1, 1, 1]), expect="iMAML")

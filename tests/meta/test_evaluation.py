@@ -14,6 +14,7 @@ from reptile_np.meta.evaluation import (
     MODES,
     Accuracy,
     Episode,
+    accuracy,
     evaluate,
     non_transductive_logits,
     squared_error,
@@ -311,6 +312,32 @@ def test_a_score_that_is_not_finite_is_refused_though_the_losses_and_the_paramet
     scores = iter([0.0, number])
     with pytest.raises(UsageError, match=r"^evaluation task 1: fine-tuning diverged"):
         evaluate(*arguments, score=lambda *_: {"error": next(scores)})
+
+
+def test_a_nan_in_a_query_is_refused_and_not_counted_as_an_answer(trained):
+    """The largest of NaNs is the first: every query would be an image of class 0."""
+
+    def spoiled(i):
+        x = episode(i).query[0].copy()
+        x[0, 0, 0] = np.nan
+        return episode(i)._replace(query=(x, episode(i).query[1]))
+
+    with pytest.raises(UsageError, match=r"^evaluation task 0: .*look for NaN in the data$"):
+        evaluate(MODEL, ADAM, *trained, spoiled, 2)
+
+
+@pytest.mark.parametrize("labels", [np.eye(3), np.arange(3)[:, None], np.arange(2), 1], ids=str)
+def test_labels_that_are_not_one_number_per_query_are_refused(trained, labels):
+    """Compared with the answers they would be broadcast, to an accuracy of up to 300 %."""
+    with pytest.raises(UsageError, match=r"^query labels have shape .*; give one class number per query"):
+        accuracy(MODEL, trained[0], episode(0)._replace(query=(episode(0).query[0], labels)))
+
+
+def test_targets_of_another_shape_than_the_predictions_are_refused():
+    model, one = sine_mlp((5,)), wave(0, 0)
+    flat = one._replace(query=(one.query[0], one.query[1][:, 0]))
+    with pytest.raises(UsageError, match=r"^query targets have shape \(\d+,\), the predictions \(\d+, 1\)$"):
+        squared_error(model, model.init(np.random.default_rng(0)), flat)
 
 
 def test_many_tasks_are_given_to_an_executor_in_64_pieces_that_follow_each_other():

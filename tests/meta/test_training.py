@@ -283,9 +283,10 @@ def test_the_results_are_added_in_the_tasks_order_even_if_a_later_task_ends_firs
 
 def test_tasks_may_run_in_processes():
     with ProcessPoolExecutor(2, get_context("spawn")) as executor:
-        steps = train(INNERS[0], OUTERS[2], maml(MODEL, ALPHA), steps=2, meta_batch=3, executor=executor)
-    expected = train(INNERS[0], OUTERS[2], maml(MODEL, ALPHA), steps=2, meta_batch=3)
-    np.testing.assert_array_equal(steps[-1].phi, expected[-1].phi)
+        for direction in (maml(MODEL, ALPHA), gradient_sum([1, 0, 1])):
+            steps = train(INNERS[0], OUTERS[2], direction, steps=2, meta_batch=3, executor=executor)
+            expected = train(INNERS[0], OUTERS[2], direction, steps=2, meta_batch=3)
+            np.testing.assert_array_equal(steps[-1].phi, expected[-1].phi)
 
 
 @pytest.mark.parametrize("inner", [Adam(0.01), HeavyBall(0.01)], ids=str)

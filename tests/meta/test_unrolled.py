@@ -328,12 +328,18 @@ def test_segments_keep_the_square_root_of_the_points():
         assert t.grads == t.states == ()
 
 
+@pytest.mark.parametrize("optimizer", [Sgd, HeavyBall, Adam])
 @pytest.mark.parametrize(
-    "rates", [np.ones(3), np.ones((1, 2)), np.ones(2, complex)], ids=["too many", "shape", "dtype"]
+    "rates",
+    [np.ones(3), np.ones((1, 2)), np.ones(2, complex), [1.0, 1.0]],
+    ids=["too many", "shape", "dtype", "list"],
 )
-def test_rates_that_do_not_fit_phi_are_refused_in_one_line(rates):
-    with pytest.raises(UsageError, match=r"^Sgd: the rates are .*; give one rate per parameter, in phi's"):
-        adapt(Parabola(), Sgd(rates), np.ones(2), [(np.ones(2), np.ones(2))])
+def test_rates_that_do_not_fit_phi_are_refused_in_one_line(optimizer, rates):
+    line = (
+        rf"^{optimizer.__name__}: the rates are .*; give an array of one rate per parameter, in phi's dtype$"
+    )
+    with pytest.raises(UsageError, match=line):
+        adapt(Parabola(), optimizer(rates), np.ones(2), [(np.ones(2), np.ones(2))])
 
 
 def test_a_wrong_number_of_weights_is_refused():

@@ -6,13 +6,14 @@ import threading
 import numpy as np
 import pytest
 
+import reptile_np
 from reptile_np import pretrained
 from reptile_np.errors import UsageError
 from reptile_np.experiments.learner import Learner
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Adam, Sgd
 from reptile_np.nn.models import omniglot_cnn
-from reptile_np.play.answers import LINE, Characters, moves, waves
+from reptile_np.play.answers import LINE, Characters, handlers, moves, waves
 from reptile_np.play.drawing import image
 from reptile_np.theory.manifolds import Sphere, distance_gradient
 
@@ -55,6 +56,15 @@ def test_the_probabilities_are_the_learner_s_at_every_step(characters, transduct
         expected = fitted.predict_proba_by_step(queries, transductive=transductive)
         np.testing.assert_allclose(got[name], expected, atol=6e-6)
     assert np.shape(got["trained"]) == (5, 2, 3)
+
+
+def test_the_random_start_has_random_parameters_and_the_state_of_an_adam_at_its_first_step():
+    released = reptile_np.load("pretrained:omniglot-5way")
+    phi = released.model.init(np.random.default_rng(0))
+    state = released.optimizer.init(phi)
+    random = Learner(**{**released.get_params(), "phi": phi, "state": state})
+    expected = Characters({"trained": released, "random": random})
+    assert handlers()["/characters"](request()) == expected(request())
 
 
 def test_an_answer_does_not_depend_on_the_questions_before(characters):

@@ -11,7 +11,7 @@ import pytest
 
 from reptile_np.meta import training
 from reptile_np.meta.inner_loop import plain_loop
-from reptile_np.meta.meta_gradients import _through_the_loop, gradient_sum
+from reptile_np.meta.meta_gradients import _through_the_loop, _weighted_sum
 from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.models import conv_cnn, mini_imagenet_cnn
 from reptile_np.nn.parameter_free import Relu
@@ -51,7 +51,7 @@ PLANTED = {
         "u - 0 * optimizer.",
         [expansion.potentials],
     ),
-    "gradient_sum: weights shifted": (gradient_sum, "zip(w[1:]", "zip(w[:-1]", [expansion.general_weights]),
+    "gradient_sum: weights shifted": (_weighted_sum, "zip(w[1:]", "zip(w[:-1]", [expansion.general_weights]),
     "meta_train: twice the direction": (
         training._outer_step,
         "total += direction",

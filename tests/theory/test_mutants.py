@@ -60,12 +60,12 @@ MUTANTS = {
     "fomaml: from the start": (meta_gradients.fomaml, "t.phis[-2]", "t.phis[0]"),
     "fomaml: the first step": (meta_gradients.fomaml, "t.phis[-2] - t.phis[-1]", "t.phis[0] - t.phis[1]"),
     # gradient_sum: Σ w_i g_i
-    "gradient_sum: w_1 dropped": (meta_gradients.gradient_sum, "w[0] * t", "t"),
-    "gradient_sum: g_1 dropped": (meta_gradients.gradient_sum, "w[0] * t", "0 * t"),
-    "gradient_sum: gradients shifted": (meta_gradients.gradient_sum, "t.grads[1:]", "t.grads[:-1]"),
-    "gradient_sum: weights shifted": (meta_gradients.gradient_sum, "zip(w[1:]", "zip(w[:-1]"),
-    "gradient_sum: a sign": (meta_gradients.gradient_sum, "total + weight", "total - weight"),
-    "gradient_sum: only the last": (meta_gradients.gradient_sum, "total + weight", "weight"),
+    "gradient_sum: w_1 dropped": (meta_gradients._weighted_sum, "w[0] * t", "t"),
+    "gradient_sum: g_1 dropped": (meta_gradients._weighted_sum, "w[0] * t", "0 * t"),
+    "gradient_sum: gradients shifted": (meta_gradients._weighted_sum, "t.grads[1:]", "t.grads[:-1]"),
+    "gradient_sum: weights shifted": (meta_gradients._weighted_sum, "zip(w[1:]", "zip(w[:-1]"),
+    "gradient_sum: a sign": (meta_gradients._weighted_sum, "total + weight", "total - weight"),
+    "gradient_sum: only the last": (meta_gradients._weighted_sum, "total + weight", "weight"),
     # plain_loop: φ_{i+1} = φ_i - α L_i'(φ_i)
     "loop: every gradient at φ_1": (plain_loop, "grad(phis[-1], batch)", "grad(phis[0], batch)"),
     "loop: every step from φ_1": (plain_loop, "state, phis[-1])", "state, phis[0])"),
@@ -111,7 +111,7 @@ def test_the_real_functions_are_refuted_by_none(check):
 def test_every_function_has_mutants_and_there_are_many():
     mutated = [function.__name__ for function, _, _ in MUTANTS.values()]
     maml = {"_through_the_loop", "_steps_backwards"}
-    assert set(mutated) == {"plain_loop", "reptile", "fomaml", "gradient_sum"} | maml
+    assert set(mutated) == {"plain_loop", "reptile", "fomaml", "_weighted_sum"} | maml
     assert len(mutated) >= 12
     readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
     assert f"{len(mutated)} mutants" in readme

@@ -1,7 +1,7 @@
 """Sections 1 and 2: the algorithms, and what is and is not joint training; exact.
 
-Verified by ``tests/test_paper.py``; the mutation test of ``tests/theory/test_mutants.py`` shows that
-the claims here and in `claims.expansion` notice every planted error.
+Verified by ``tests/test_paper.py``; ``tests/theory/test_mutants.py`` shows that for every planted
+error a claim here or in `claims.expansion` fails.
 """
 
 from __future__ import annotations

@@ -59,11 +59,12 @@ def verify() -> list[Claim]:
 
 def remainder_slopes(name: str, family: TaskFamily, k: int) -> list[Claim]:
     """Return that the remainder after the two terms falls with the square of α: slope 2 in log-log."""
+    decades = np.log10(STEPS[-1] / STEPS[0])
     left = remainders(family, k, STEPS)
     slopes = np.polyfit(np.log10(STEPS), np.log10(left), 1)[0]
     return [
         close(
-            f"E[g_{method}], k = {k}, {name}: log-log slope of the remainder over 3 decades of α",
+            f"E[g_{method}], k = {k}, {name}: log-log slope of the remainder over {decades:.3g} decades of α",
             "eqs (15)-(17), O(α²)",
             2.0,
             slope,
