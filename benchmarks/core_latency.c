@@ -2,8 +2,8 @@
 
        cc -O2 -std=c11 -pthread core_latency.c -o core_latency && ./core_latency 0 1
 
-   prints nanoseconds, one way: the least of five turns in which the two cores (Linux numbers them from 0) change one number by
-   turns.  Cores that share a cache need some tens of nanoseconds, others some hundreds.  */
+   prints nanoseconds, one way: the least of five measurements, in each of which the two cores (Linux numbers them from 0)
+   change one number alternately.  Cores that share a cache need some tens of nanoseconds, others some hundreds.  */
 
 #define _GNU_SOURCE
 #include <pthread.h>

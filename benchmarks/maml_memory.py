@@ -174,7 +174,7 @@ def measure(variant, k):
 
 
 def resident(name):
-    """Return a line of /proc/self/status in kB (1024 bytes)."""
+    """Return a line of /proc/self/status in units of 1000 bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1.024

@@ -11,10 +11,11 @@ counts:
     kernel threads    one task after another, N threads inside the kernels
     executor alone    the tasks in one thread of an executor: what the executor itself costs
 
-All ways must give bitwise the same parameters.  "Python" is the share of the time on one core that is not
-spent in C.  Only one thread at a time can run Python, so N threads cannot be faster than 1 / Python times one
-core.  "Separate processes" is what the cores themselves give: how much work N processes do that share
-nothing, each all of the tasks on its own core, against one such process alone (medians).
+All ways must give bitwise the same parameters.  "Python" is the share of the time on one core that is spent
+outside of the methods that call C (`NetworkCalls`); the true share is a little larger.  Only one thread at a
+time can run Python, so N threads cannot be faster than 1 / Python times one core.  "Separate processes": N
+processes that share nothing do all of the tasks each, at the same time.  The number is their work per second,
+divided by that of one such process alone (medians).  It shows what the cores allow.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ times both in turns, and prints minima.  Set OPENBLAS_NUM_THREADS=1.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from typing import Any
 
@@ -78,7 +79,7 @@ class PlainStep:
         self.t += 1
         self.v *= 0.999
         self.v += 0.001 * self.grad**2
-        self.phi -= rate * np.sqrt(1 - 0.999**self.t) * self.grad / (np.sqrt(self.v) + 1e-8)
+        self.phi -= rate * math.sqrt(1 - 0.999**self.t) * self.grad / (np.sqrt(self.v) + 1e-8)
         return loss
 
 

@@ -15,12 +15,12 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from reptile_np.bench import machine, report, runner
 from reptile_np.errors import UsageError, printable
 from reptile_np.experiments.backend import kernels_missing
-from reptile_np.machine import cores
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PEERS = {
@@ -62,7 +62,7 @@ def parse():
     parser.add_argument("name", nargs="?", help="of the record: results/NAME.json")
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the ratios of this record")
     parser.add_argument("--seconds", type=float, default=600, help="measuring time of the whole run")
-    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, cores()}))
+    parser.add_argument("--threads", type=int, nargs="+", default=[], help="default: 1, and all cores")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
     parser.add_argument(
         "--works", nargs="+", default=[], metavar="GLOB", help="only workloads of these names"
@@ -80,8 +80,8 @@ def measure(args):
     path = RESULTS / f"{args.name}.json"
     if path.exists():
         raise UsageError(f"{path}: exists; choose another name")
-    if not os.access(RESULTS, os.W_OK):
-        raise UsageError(f"{RESULTS}: cannot be written")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path.parent}: there is no such folder, or it cannot be written; give a name only")
     peers = [peer for peer in args.peers if importlib.util.find_spec(PEERS[peer])]
     for peer in args.peers:
         if peer not in peers:
@@ -127,10 +127,13 @@ def settings():
 
 
 def versions(peers):
-    names = sorted({PEERS[peer] for peer in peers})
-    return {
-        name: importlib.metadata.version("tensorflow-cpu" if name == "tensorflow" else name) for name in names
-    }
+    """Return package ↦ version; TensorFlow's package has one of two names."""
+    found = {}
+    for name in sorted({PEERS[peer] for peer in peers}):
+        for package in (name, f"{name}-cpu"):
+            with suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(package)
+    return found
 
 
 def ratios(record):
@@ -143,7 +146,10 @@ def ratios(record):
     columns = f"workload, threads, ms, % of peak, {ratios}"
     lines = [f"| {columns.replace(', ', ' | ')} |", "|---" * len(columns.split(", ")) + "|"]
     tables = [by_workload(result["rows"]) for result in record["settings"].values()]
-    default = next(row["variant"] for row in record["settings"]["as installed"]["rows"] if row["default"])
+    rows = record["settings"]["as installed"]["rows"]
+    default = next((row["variant"] for row in rows if row["default"]), None)
+    if default is None:
+        return "no ratios: the default variant did not compute the same as NumPy in any of these workloads"
     for key in tables[0]:
         ours, against_numpy, against_peer = [], [], []
         for rows in (table.get(key, {}) for table in tables):

@@ -77,6 +77,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        parser.error("this process may use one core only; the measurement needs two")
+    os.sched_setaffinity(0, cores)  # the cores between which the latency is measured
     found: dict[tuple[str, str], list[list[float]]] = defaultdict(lambda: [[], []])
     latencies: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:

@@ -60,6 +60,7 @@ static void ISA(predict_body)(void *argument, team_t *team)
 static void ISA(network_predict)(void *memory, const float *phi, const float *x, float *logits, int32_t threads)
 {
     network_task_t t = {.network = memory, .phi = phi, .x = x};
+    network_use_saved(memory, NULL);
     rk_team_run(threads, ISA(predict_body), &t);
     restride(t.network->logits, t.network->dense.out, logits, t.network->dense.shape.filters, t.network->batch);
 }
@@ -108,6 +109,7 @@ static void ISA(loop_body)(void *argument, team_t *team)
 static void ISA(network_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads)
 {
     network_task_t t = {.network = memory, .optimizer = optimizer, .loop = loop};
+    network_use_saved(memory, NULL);
     rk_team_run(threads, ISA(loop_body), &t);
     optimizer->t += loop->steps;
 }
@@ -152,6 +154,7 @@ static void ISA(mlp_predict)(void *memory, const float *phi, const float *x, flo
     mlp_t *m = memory;
     const dense_t *last = &m->layer[m->shape.layers - 1];
     (void)threads;
+    mlp_use_saved(m, NULL);
     mlp_pack(m, phi);
     mlp_forward(m, x);
     restride(last->y, last->out_stored, y, last->out, m->batch);
@@ -182,6 +185,7 @@ static void ISA(mlp_hvp)(void *memory, const float *phi, const float *x, const v
 static void ISA(mlp_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads)
 {
     (void)threads;
+    mlp_use_saved(memory, NULL);
     mlp_inner_loop(memory, optimizer, loop);
     optimizer->t += loop->steps;
 }

@@ -145,7 +145,7 @@ class Trainer:
                 eps=optimizer.epsilon,
                 fused=True,
             )
-            self.moments = [v for v in net.parameters(state.v)]
+            self.moments = net.parameters(state.v)
             self.steps = float(state.t)
         else:
             self.optimizer = torch.optim.SGD(wanted, optimizer.learning_rate, fused=True)

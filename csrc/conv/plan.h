@@ -18,8 +18,8 @@ enum {
     CHUNK = 96,       /* positions in a chunk at most */
     STRIP_ROWS = 48,  /* weight rows in a strip at most ... */
     STRIP_PANELS = 4, /* ... and its panels: a chunk of inputs, of output adjoints and of sums fit in L1 together */
-    SPLITS = 16,      /* partial sums of a weight adjoint that is split over the positions ... */
-    MANY = 8,         /* ... which it is from this many times more positions than weight rows on */
+    SPLITS = 16,      /* partial sums of a weight adjoint that is split over the positions */
+    MANY = 8,         /* it is split if there are at least this many times as many positions as weight rows */
     HALVED = 256,     /* positions of a batch that is planned in two halves, at least */
     LARGE_POSITIONS = 512 /* a network's layers of fewer positions keep the tiles of 2 x 2 outputs */
 };

@@ -57,6 +57,7 @@ INLINE void gemm_kernel(const int rows, const int vecs, const float *in, const i
     }
 }
 
+_Static_assert(RK_ROWS == 6 || RK_ROWS == 12, "RK_CASES has one case for each number of rows");
 #if RK_ROWS > 6
 #define RK_CASES(C) C(1) C(2) C(3) C(4) C(5) C(6) C(7) C(8) C(9) C(10) C(11) C(12)
 #else

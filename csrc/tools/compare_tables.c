@@ -52,7 +52,7 @@ static void judge(const char *what, const float *a, const float *b, int n, doubl
     int differ = 0;
     for (int i = 0; i < n; i++) {
         const double distance = fabs((double)a[i] - b[i]);
-        worst = distance <= worst ? worst : distance;
+        if (!isnan(worst) && !(distance <= worst)) worst = distance; /* a NaN stays */
         size = fmax(size, fabs((double)b[i]));
         differ += memcmp(a + i, b + i, sizeof *a) != 0;
     }

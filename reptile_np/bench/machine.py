@@ -17,9 +17,9 @@ from reptile_np.machine import cores, processor_facts
 
 __all__ = ["SPARE_LOAD", "SPREAD", "load", "machine", "why_busy"]
 
-SPREAD = 1.5
-"""A median that is this many times its minimum is of a busy machine: records of idle ones have 1.06 to 1.25,
-with two threads 1.3; records of machines that had other work 1.35 to 1.46."""
+SPREAD = 1.33
+"""If the medians are this many times the minima, the machine is called busy: records of idle machines have
+1.04 to 1.28, with two threads up to 1.3; records of machines that had other work 1.34 to 1.46."""
 SPARE_LOAD = 0.5
 """Processes that may be at work on a core that the benchmark uses, on average of the minute before."""
 

@@ -53,7 +53,7 @@ def _long(row: Row) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Return a time with four figures, as far as four decimals have them: 0.0021, 0.2841, 12.84, 1234.5."""
+    """Return a time with one to four decimals, the fewer the larger it is: 0.0021, 0.2841, 12.84, 1234.5."""
     decimals = 4 if value < 1 else 3 if value < 10 else 2 if value < 100 else 1
     return f"{value:.{decimals}f}"
 

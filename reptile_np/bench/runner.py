@@ -83,9 +83,12 @@ def run(
     UsageError
         If no workload has such a name, there are not as many cores, or a child failed.
     """
-    threads = threads or sorted({1, min(cores(), MOST_THREADS)})
-    if max(threads) > cores():
-        raise UsageError(f"--threads {max(threads)}: this process may use {cores()} cores")
+    threads = threads or sorted({1, min(cores(), MOST_THREADS)})  # more are refused by the kernels
+    most = min(cores(), MOST_THREADS)
+    if not 1 <= min(threads) <= max(threads) <= most:
+        raise UsageError(
+            f"--threads {' '.join(map(str, threads))}: give 1 to {most}, the cores that may be used"
+        )
     chosen(works)  # a mistake in a pattern is found before anything is measured
     before = load()
     result: Measurements = {

@@ -258,6 +258,7 @@ def _scores(
     numbers = [*t.losses, *(value for values in scores for value in values.values())]
     if not (np.isfinite(numbers).all() and np.isfinite(t.phis[-1]).all()):
         raise UsageError(
-            f"evaluation task {i}: fine-tuning diverged; lower the inner learning rate, or look for NaN in the data"
+            f"evaluation task {i}: fine-tuning diverged; lower the inner learning rate, or look for NaN "
+            "in the data"
         )
     return scores

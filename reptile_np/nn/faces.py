@@ -24,7 +24,7 @@ At the kinks: relu'(0) = 0, and of equal maxima the first counts.
 
 The layers are in `reptile_np.nn.layers` (with parameters) and `reptile_np.nn.parameter_free`.
 
-Verified by ``tests/nn/test_layers.py`` (complex step, adjoint identity, symmetry).
+Verified by ``tests/nn/test_layers.py`` (complex step, adjoint identity).
 """
 
 from __future__ import annotations

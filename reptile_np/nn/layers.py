@@ -3,7 +3,7 @@
 What a layer is, and what its four faces compute, is written in `reptile_np.nn.faces`; the layers without
 parameters are in `reptile_np.nn.parameter_free`.
 
-Verified by ``tests/nn/test_layers.py`` (complex step, adjoint identity, symmetry).
+Verified by ``tests/nn/test_layers.py`` (complex step, adjoint identity).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Dense(Bilinear):
 
     `initializer` "glorot" is `Layer.init`; "normal" draws the kernel from N(0, 1), with the bias 0; "fan_in"
     draws kernel *and bias* from U(-r, r), ``r = 1 / √i``: the centres of the tanh units then lie at different
-    inputs, not all at 0.  `UsageError` if `units` is less than 1.
+    inputs, not all at 0.  `UsageError` if `units` is less than 1 or there is no such initializer.
     """
 
     units: int
@@ -47,6 +47,10 @@ class Dense(Bilinear):
     def __post_init__(self) -> None:
         if self.units < 1:
             raise UsageError(f"Dense: units is {self.units}; give at least 1")
+        if self.initializer not in ("glorot", "normal", "fan_in"):
+            raise UsageError(
+                f'Dense: initializer is {self.initializer!r}; give "glorot", "normal" or "fan_in"'
+            )
 
     def init(self, rng: np.random.Generator, size: Shape) -> Arrays:
         """Return kernel and bias."""
@@ -63,6 +67,10 @@ class Dense(Bilinear):
 
     def out_size(self, size: Shape) -> Shape:
         """One number per unit."""
+        if len(size) != 1:
+            raise UsageError(
+                f"Dense needs a vector for each example, not {size}; put Flatten() or SpatialMean() before it"
+            )
         return (self.units,)
 
     def product(self, x: Array, w: Array, ops: Ops) -> Array:
@@ -85,7 +93,7 @@ class Windowed(Layer):
     Raises
     ------
     UsageError
-        If size or stride is less than 1, or a padding is negative.
+        If size or stride is less than 1, or the padding is negative or none of these.
     """
 
     size: int = 3
@@ -95,8 +103,17 @@ class Windowed(Layer):
     def __post_init__(self) -> None:
         if self.size < 1 or self.stride < 1:
             raise UsageError(f"a window of size {self.size} and stride {self.stride}; give at least 1")
+        if not isinstance(self.padding, tuple | list) and self.padding not in ("SAME", "VALID"):
+            raise UsageError(
+                f'padding is {self.padding!r}; give "SAME", "VALID" or ((top, bottom), (left, right))'
+            )
         if not isinstance(self.padding, str) and min(min(axis) for axis in self.padding) < 0:
             raise UsageError(f"a window has the padding {self.padding}; give at least 0 on each side")
+
+    def check_image(self, size: Shape) -> None:
+        """Raise `UsageError` unless the input is an image (rows, cols, channels)."""
+        if len(size) != 3:
+            raise UsageError(f"{type(self).__name__} needs an image (rows, cols, channels), not {size}")
 
     def pad(self, rows: int, cols: int) -> Padding:
         """Return the explicit padding of an image of (rows, cols)."""
@@ -115,8 +132,9 @@ class Windowed(Layer):
 class Conv2d(Windowed, Bilinear):
     """Convolution: x (b, h, w, c), kernel (size, size, c, filters) HWIO, bias (filters,).
 
-    `before_batch_norm` states that a batch norm follows.  It subtracts each channel's mean, so the loss does
-    not depend on the bias: the bias's gradient is exactly zero, and exactly zero is returned.  Differs from
+    ``before_batch_norm=True`` states that a batch norm follows; it is not checked.  A batch norm subtracts
+    each channel's mean, so the loss does not depend on the bias: the bias's gradient is exactly zero, and
+    exactly zero is returned.  Differs from
     the released program, which gives Adam the rounding error of that gradient (Adam turns it into steps of
     about ± the learning rate); the function computed is the same.
     """
@@ -132,10 +150,12 @@ class Conv2d(Windowed, Bilinear):
 
     def shapes(self, size: Shape) -> dict[str, Shape]:
         """Kernel and bias."""
+        self.check_image(size)
         return {"kernel": (self.size, self.size, size[2], self.filters), "bias": (self.filters,)}
 
     def out_size(self, size: Shape) -> Shape:
         """(rows, cols, filters)."""
+        self.check_image(size)
         return (*self.counts(size[0], size[1]), self.filters)
 
     def product(self, x: Array, w: Array, ops: Ops) -> Array:
@@ -179,6 +199,7 @@ class BatchNorm(Layer):
     def __post_init__(self) -> None:
         if not self.epsilon >= 0:
             raise UsageError(f"BatchNorm: epsilon is {self.epsilon}; give a number of at least 0")
+        object.__setattr__(self, "epsilon", float(self.epsilon))  # a numpy.float64 would widen float32
 
     def shapes(self, size: Shape) -> dict[str, Shape]:
         """γ (if there is one) and β, an entry per channel."""

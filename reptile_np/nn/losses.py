@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.nn.ops import Array
 
 __all__ = ["Loss", "Reduction", "SoftmaxCrossEntropy", "SquaredError", "reduce"]
@@ -44,14 +45,23 @@ def reduce(loss: Loss, per_example: Array) -> Array:
     return total if loss.reduction == "sum" else total / len(per_example)
 
 
+def _check_reduction(loss: Loss) -> None:
+    if loss.reduction not in ("sum", "mean"):
+        raise UsageError(f'{type(loss).__name__}: reduction is {loss.reduction!r}; give "sum" or "mean"')
+
+
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy:
     """``l = log Σ_j exp z_j - z_y`` for logits z (b, ways) and integer labels y (b,).
 
     Adjoint: ``z_bar = p - e_y`` with ``p = softmax(z)``; its tangent: ``p ⊙ (z_dot - <p, z_dot>)``.
+    `UsageError` if `reduction` is neither "sum" nor "mean".
     """
 
     reduction: Reduction
+
+    def __post_init__(self) -> None:
+        _check_reduction(self)
 
     def per_example(self, z: Array, y: Array) -> Array:
         """``log Σ exp z - z_y``, shifted by the largest logit against overflow."""
@@ -78,9 +88,15 @@ class SoftmaxCrossEntropy:
 
 @dataclass(frozen=True)
 class SquaredError:
-    """``l = mean over outputs of (z - y)²`` for outputs z (b, ...) and targets y of the same shape."""
+    """``l = mean over outputs of (z - y)²`` for outputs z (b, ...) and targets y of the same shape.
+
+    `UsageError` if `reduction` is neither "sum" nor "mean".
+    """
 
     reduction: Reduction
+
+    def __post_init__(self) -> None:
+        _check_reduction(self)
 
     def per_example(self, z: Array, y: Array) -> Array:
         """``(z - y)²``, averaged over the outputs."""

@@ -66,6 +66,7 @@ class Model(RunsInnerLoops):
     def __post_init__(self) -> None:
         if not self.layers or not isinstance(self.layers[0], Bilinear):
             raise UsageError("a Model's first layer must be Dense or Conv2d")
+        object.__setattr__(self, "input_shape", tuple(self.input_shape))
 
     @cached_property
     def layout(self) -> Layout:
@@ -150,6 +151,7 @@ class Model(RunsInnerLoops):
             v = np.asarray(v)
             if v.shape != phi.shape:
                 raise UsageError(f"v has shape {v.shape}, phi {phi.shape}: they must be the same")
+            v = v.astype(np.result_type(v, phi), copy=False)  # with a narrower v the products would be narrow
             dots: list[Any] = []
             z_dot: Array | None = None
             for layer, own, theta_dot in zip(self.layers, saved, self._split(v), strict=True):

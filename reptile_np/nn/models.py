@@ -104,8 +104,8 @@ def finn_omniglot_cnn(ways: int, filters: int = 64) -> Model:
     kernel starts from N(0, 1).  The inner loop of that program does not change β: give β rates of 0
     (`reptile_np.nn.layout.Layout.fill`).
 
-    Differs from that program: the loss is the mean over the minibatch, where it has N times the mean (N
-    ways); so its inner rate 0.4 is 2.0 here at 5-way, and its 0.1 is 2.0 at 20-way.
+    Differs from that program: here the loss is the mean over the minibatch, there N times the mean (N is the
+    number of ways).  So its inner rate 0.4 is 2.0 here at 5-way, and its 0.1 is 2.0 at 20-way.
     """
     block = [Conv2d(filters=filters, stride=2, before_batch_norm=True), BatchNorm(scale=False), Relu()]
     head = [SpatialMean(), Dense(ways, "normal")]
@@ -120,8 +120,8 @@ def finn_mini_imagenet_cnn(ways: int, filters: int = 32) -> Model:
     because a maximum of ReLUs is the ReLU of the maximum, and a quarter as many entries pass through the
     ReLU.
 
-    Differs from that program: the loss is the mean over the minibatch, where it has N times the mean (N
-    ways); so its inner rate 0.01 is 0.05 here at 5-way.
+    Differs from that program: here the loss is the mean over the minibatch, there N times the mean (N is the
+    number of ways).  So its inner rate 0.01 is 0.05 here at 5-way.
     """
     conv = Conv2d(filters=filters, before_batch_norm=True)
     block = [conv, BatchNorm(scale=False), MaxPool(padding="VALID"), Relu()]

@@ -99,7 +99,7 @@ class SpatialMean(LocallyLinear):
 
 @dataclass(frozen=True)
 class Relu(LocallyLinear):
-    """``y = max(x, 0)``, with relu'(0) = 0."""
+    """``y = max(x, 0)`` for finite x, with relu'(0) = 0; of -∞ NumPy computes NaN, C 0."""
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
         """Multiply by 1 where x > 0, by 0 elsewhere."""
@@ -139,6 +139,7 @@ class MaxPool(Windowed, LocallyLinear):
 
     def out_size(self, size: Shape) -> Shape:
         """(rows, cols, channels)."""
+        self.check_image(size)
         return (*self.counts(size[0], size[1]), size[2])
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:

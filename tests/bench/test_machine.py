@@ -19,6 +19,8 @@ def rows(*spreads):
         ((1.1, 1.2, 9.0), 1, 1.4, []),  # one core is free
         ((1.1, 1.2, 9.0), 1, 1.6, ["1.6 processes"]),
         ((1.1, 1.2, 9.0), 2, 0.6, ["0.6 processes"]),  # both cores are wanted
+        ((1.32, 1.32), 2, 0.0, []),
+        ((1.34, 1.34), 2, 0.0, ["1.3 times the minima"]),
         ((3.0, 50.0, 1.0), 1, 0.0, ["3.0 times the minima"]),
         ((3.0, 50.0, 1.0), 2, 5.0, ["3.0 times the minima", "5.0 processes"]),
         ((1.1,), 2, None, []),  # a system without a count

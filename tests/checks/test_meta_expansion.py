@@ -213,7 +213,7 @@ def test_methods_that_are_the_same_because_the_losses_are_linear_are_not_told_ap
 
     rng, model = np.random.default_rng(0), Linear()
     tasks = [[rng.normal(size=4) for _ in range(3)] for _ in range(2)]
-    with pytest.raises(UsageError, match="^AvgGradInner is zero at this phi"):
+    with pytest.raises(UsageError, match=r"^AvgGradInner is zero at this phi"):
         meta_gradient_expansion(
             lambda phi, batches, alpha: maml(model, alpha)(adapt(model, Sgd(alpha), phi, batches)),
             model.loss_and_grad, model.hvp, rng.normal(size=4), tasks, 3, expect=expect,

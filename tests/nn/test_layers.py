@@ -158,6 +158,18 @@ def test_a_window_that_cannot_be_moved_over_an_image_is_refused(make, values):
         make(**values)
 
 
+@pytest.mark.parametrize("make", [partial(Conv2d, filters=1), MaxPool])
+@pytest.mark.parametrize("padding", ["same", "", 1, None])
+def test_a_padding_of_another_library_is_refused(make, padding):
+    with pytest.raises(UsageError, match=r'^padding is .*; give "SAME", "VALID" or \(\(top, bottom\)'):
+        make(padding=padding)
+
+
+def test_an_initializer_that_there_is_not_is_refused():
+    with pytest.raises(UsageError, match=r"^Dense: initializer is 'he'; give \"glorot\""):
+        Dense(5, "he")
+
+
 @pytest.mark.parametrize("make", [partial(Conv2d, filters=0), partial(Dense, 0)])
 def test_a_layer_without_outputs_is_refused(make):
     with pytest.raises(UsageError, match=r"is 0; give at least 1$"):
@@ -168,6 +180,12 @@ def test_a_layer_without_outputs_is_refused(make):
 def test_a_batch_norm_that_divides_by_the_root_of_a_negative_number_is_refused(epsilon):
     with pytest.raises(UsageError, match=r"^BatchNorm: epsilon is"):
         BatchNorm(epsilon)
+
+
+def test_an_epsilon_of_numpy_leaves_float32_as_it_is():
+    x = np.ones((3, 2), np.float32)
+    theta = np.ones(2, np.float32), np.zeros(2, np.float32)
+    assert BatchNorm(np.float64(1e-3)).forward(theta, x, NUMPY)[0].dtype == np.float32
 
 
 def test_batch_norm_gives_each_channel_mean_beta_and_nearly_deviation_gamma():

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.errors import UsageError
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError, reduce
 from tests.oracles import assert_close, hessian, tangent
 from tests.strategies import rngs
@@ -100,6 +101,13 @@ def test_float32_stays_float32_and_nothing_is_written(kind, reduction):
     y.setflags(write=False)
     arrays = loss.per_example(z, y), loss.adjoint(z, y), loss.adjoint_dot(z, z, y)
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+
+
+@kinds
+@pytest.mark.parametrize("reduction", ["avg", "none", "Sum", None, True])
+def test_a_reduction_that_there_is_not_is_refused(kind, reduction):
+    with pytest.raises(UsageError, match=rf'^{kind.__name__}: reduction is .*; give "sum" or "mean"$'):
+        kind(reduction)
 
 
 def test_the_squared_error_is_the_mean_over_all_outputs_of_an_example():

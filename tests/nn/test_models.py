@@ -422,6 +422,41 @@ def test_cross_entropy_needs_a_vector_of_outputs():
         model.loss_and_grad(model.init(rng, np.float64), batch)
 
 
+@pytest.mark.parametrize(
+    ("layers", "line"),
+    [
+        (
+            (Conv2d(filters=2), Dense(3)),
+            r"^Dense needs a vector for each example, not \(4, 4, 2\); put Flatten",
+        ),
+        ((Dense(3), Conv2d(filters=2)), r"^Conv2d needs an image \(rows, cols, channels\), not \(3,\)$"),
+        ((Dense(3), MaxPool()), r"^MaxPool needs an image \(rows, cols, channels\), not \(3,\)$"),
+    ],
+)
+def test_layers_that_do_not_fit_together_are_named(layers, line):
+    model = Model(layers, (4, 4, 1) if isinstance(layers[0], Conv2d) else (2,), SquaredError("sum"))
+    for use in (
+        lambda: model.init(np.random.default_rng(0)),
+        lambda: model.layout,
+        lambda: model.output_shape,
+    ):
+        with pytest.raises(UsageError, match=line):
+            use()
+
+
+def test_the_shape_of_the_input_may_be_a_list():
+    model, rng = conv_cnn([28, 28, 1], 5), np.random.default_rng(0)
+    assert model.predict(model.init(rng), np.zeros((2, 28, 28, 1), np.float32)).shape == (2, 5)
+
+
+def test_a_hessian_product_with_a_float32_direction_has_the_precision_of_a_float64_phi():
+    model, rng = NETWORKS["sine"], np.random.default_rng(0)
+    phi = random_phi(model, rng)
+    x, y = (part.astype(np.float32) for part in random_batch(model, rng, 4))
+    v = rng.normal(size=len(phi)).astype(np.float32)
+    assert_close(model.hvp(phi, (x, y), v), model.hvp(phi, (x.astype(float), y), v.astype(float)), 1e-12)
+
+
 def test_float16_is_refused():
     rng = np.random.default_rng(0)
     model = omniglot_cnn(5, 4)

@@ -1,10 +1,10 @@
 """Calls of the C functions for one network, and the memory that they work in.
 
 A network is planned once per batch size: the inputs of every position of every convolution are worked out
-then, and all work arrays are cut from one block. After that C allocates nothing, and Python only vectors of
-the size of φ, which are used again. A plan is used by one call at a time, so a model may be used from
-several Python threads. Nothing here locks (list and dict operations are atomic), so a process may be forked
-while another of its threads is inside a call.
+then, and all work arrays are cut from one block. After that C allocates nothing; Python allocates the
+results, and uses the memory of vectors of at least 128 kB again. A plan is used by one call at a time, so a
+model may be used from several Python threads. Nothing here locks (list and dict operations are atomic), so a
+process may be forked while another of its threads is inside a call.
 
 Verified by ``tests/nn/native/test_networks.py``.
 """

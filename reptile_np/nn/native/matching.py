@@ -42,9 +42,10 @@ def match(model: Model) -> Shape:
     NotMatched
         For any other network, with the reason.
     """
-    if isinstance(model.loss, SoftmaxCrossEntropy) and len(model.input_shape) == 3:
+    loss = type(model.loss)  # a subclass may compute something else
+    if loss is SoftmaxCrossEntropy and len(model.input_shape) == 3:
         shape: Shape = _conv_network(model)
-    elif isinstance(model.loss, SquaredError) and len(model.input_shape) == 1:
+    elif loss is SquaredError and len(model.input_shape) == 1:
         shape = _tanh_network(model)
     else:
         raise NotMatched("C has image classifiers (cross-entropy) and vector regressions (squared error)")
@@ -59,7 +60,7 @@ def _conv_network(model: Model) -> ConvNetwork:
     """Match 1-8 × [conv, norm, relu, perhaps a pool before or after the norm], flatten or mean, dense."""
     layers, image = list(model.layers), model.input_shape
     blocks: list[Block] = []
-    while layers and isinstance(layers[0], Conv2d):
+    while layers and type(layers[0]) is Conv2d:
         block, length, image = _block(layers, image)
         blocks.append(block)
         del layers[:length]

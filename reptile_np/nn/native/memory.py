@@ -20,7 +20,7 @@ SINGLE, LABEL = np.dtype(np.float32), np.dtype(np.int32)
 
 
 def contiguous(array: Array, dtype: Any) -> Array:
-    """Return a plain ndarray, or a copy if it is not C-contiguous, aligned and of that dtype."""
+    """Return the array if it is C-contiguous, aligned and of that dtype, else a copy that is."""
     if array.dtype != dtype:
         return array.astype(dtype, order="C")
     flags = array.flags

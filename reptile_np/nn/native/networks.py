@@ -1,7 +1,8 @@
 """Networks computed whole in C: the `Model` that ``model.with_ops(native.load())`` returns.
 
-Networks with stride-1 maps of 7 × 7 and more are not exact on integers: their 3 × 3 convolutions may go by
-Winograd tiles of 4 × 4 outputs, which round (single convolutions do not; see `reptile_np.nn.native`).
+A network's 3 × 3 convolutions at stride 1 may use Winograd tiles of 4 × 4 outputs, which round, so such a
+network is not exact on integers.  They do if there are at least 512 output positions and these tiles need at
+most four fifths of the products of tiles of 2 × 2.  (Single convolutions do not; see `reptile_np.nn.native`.)
 
 Verified by ``tests/nn/native/test_networks.py``, ``test_inner_loops.py`` and ``test_maml.py`` (against the
 layers in float64).
@@ -45,7 +46,7 @@ AModel = TypeVar("AModel")
 
 
 class _Calls:
-    """The C functions of a network: no field, because `dataclasses.asdict` would copy it, and cannot."""
+    """Has the C functions of a network; not as a field, because `dataclasses.asdict` cannot copy them."""
 
     _made: list[NetworkCalls]
 
@@ -67,6 +68,7 @@ class NativeNetwork(Model, _Calls):
             match(self)
         except NotMatched as reason:
             raise UsageError(f"C cannot compute this network whole: {reason}; use Model") from None
+        _ = self.output_shape  # computed now: see `_calls` about `cached_property`
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored_model, (self.layers, self.input_shape, self.loss, self.ops)
@@ -155,7 +157,7 @@ class NativeNetwork(Model, _Calls):
         if not self._made:
             assert isinstance(self.ops, NativeOps)
             self._made.append(NetworkCalls(self.ops.kernels, match(self)))
-        return self._made[0]  # of those that several threads made at the same time
+        return self._made[0]  # the first, if several threads made one at the same time
 
     def _vector(self, name: str, value: Array) -> Array:
         want = self._calls.parameters

@@ -105,6 +105,29 @@ def test_a_subclass_of_model_keeps_its_own_methods():
         assert type(half.with_ops(native_kernels.load())) is Halved
 
 
+def test_a_subclass_of_a_loss_or_of_a_convolution_keeps_its_own_methods():
+    class Halved(SoftmaxCrossEntropy):
+        def per_example(self, z, y):
+            return super().per_example(z, y) / 2
+
+    class HalvedError(SquaredError):
+        def per_example(self, z, y):
+            return super().per_example(z, y) / 2
+
+    class Doubled(Conv2d):
+        def product(self, x, w, ops):
+            return 2 * super().product(x, w, ops)
+
+    classifier, own = omniglot_cnn(5, 4), Doubled(filters=3, before_batch_norm=True)
+    for model in (
+        Model(classifier.layers, classifier.input_shape, Halved("sum")),
+        Model(sine_mlp((3,)).layers, (1,), HalvedError("mean")),
+        Model((own, *classifier.layers[1:3], Flatten(), Dense(5)), (28, 28, 1), CLASSIFY),
+    ):
+        with pytest.raises(NotMatched):
+            match(model)
+
+
 def test_the_papers_networks_and_networks_for_own_images_are_computed_whole(variant):
     ops = native_kernels.load(variant)
     for model in (
