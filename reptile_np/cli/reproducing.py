@@ -77,7 +77,7 @@ def add_to(commands: Commands) -> None:
 def _stopped(args: argparse.Namespace) -> str:
     """Return what Ctrl-C says."""
     if args.executor is None:
-        return "stopped; every run was saved: give the same command again to continue"
+        return "stopped; every run is saved: give the same command again to continue"
     return "stopped; Dask workers continue the runs they have begun: give the same command again after these"
 
 

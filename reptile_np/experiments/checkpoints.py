@@ -108,7 +108,7 @@ def load_step(path: Path, template: Step) -> Step:
         If the file is missing, damaged, altered, or of another network or optimiser.
     """
     if not os.path.lexists(path):
-        raise UsageError(f"{path}: no such checkpoint; the run has not saved one yet")
+        raise UsageError(f"{path}: there is no such file")
     if not path.is_file():  # opening a pipe would wait for its writer
         raise UsageError(f"{path}: not a file")
     try:

@@ -33,7 +33,7 @@ MODE_ORDER = ("non_transductive", "transductive")
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table after those of every table: headings, widths in characters, and a note."""
+    """A group of columns of a table: headings, widths in characters, and a note."""
 
     headings: tuple[str, ...]
     widths: tuple[int, ...]

@@ -71,7 +71,7 @@ def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
 
 def other_images(sittings: Sequence[Mapping[str, Any]], images_sha256: str | None) -> bool:
-    """Return whether the last sitting that recorded its images had others than those of this digest."""
+    """Return whether the images that the last sitting recorded do not have this digest."""
     digests = [sitting["images_sha256"] for sitting in sittings if sitting.get("images_sha256")]
     return bool(digests) and digests[-1] != images_sha256
 

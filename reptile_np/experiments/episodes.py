@@ -41,9 +41,6 @@ class Episodes(Protocol):
     def evaluation(self, spec: EvaluationSpec, split: Split, i: int, at: int | None = None) -> Episode:
         """Return evaluation task i; `at` is the outer step of an evaluation while training."""
 
-    def has(self, split: Split) -> bool:
-        """Return whether there is such a split."""
-
     def check_training(self) -> None:
         """Raise `UsageError` if the training classes cannot give the tasks that the preset asks for."""
 
@@ -105,10 +102,6 @@ class FewShotEpisodes:
         batches = few_shot.minibatches(rng, task.support, spec.minibatch, spec.steps)
         return Episode(task.support, task.query, batches)
 
-    def has(self, split: Split) -> bool:
-        """Return whether there is such a split."""
-        return split != "validation" or self.validation is not None
-
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
         """Refuse more ways than the split has classes, and more shots than a class has images."""
         ways = self.preset.tasks.ways
@@ -144,10 +137,6 @@ class SineEpisodes:
         return Episode(
             task.support, task.query, few_shot.minibatches(rng, task.support, spec.batch, spec.steps)
         )
-
-    def has(self, split: Split) -> bool:
-        """Return whether there is such a split."""
-        return split == "test"
 
     def check_training(self) -> None:
         """Refuse nothing: every wave can be drawn."""

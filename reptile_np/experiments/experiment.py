@@ -44,7 +44,7 @@ __all__ = [
 
 OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"sgd": Sgd, "momentum": HeavyBall, "adam": Adam}
 KEEP: dict[str, Keep] = {"reptile": "ends", "fomaml": "ends", "maml": "hessians", "joint": "all"}
-"""What each algorithm's direction needs of a trajectory."""
+"""What each algorithm's direction needs of a trajectory; first-order MAML with query sets needs "all"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +54,8 @@ class Experiment:
     `inner` is the inner optimiser, in training and in evaluation.  ``outer(i)`` is the outer optimiser of
     outer step i = 0, 1, …, with that step's learning rate.  `data` is the folder that was asked for.
 
-    Pickled, it is its preset, seed, data folder, and the digest of its images.  It is made again, once, with
-    NumPy, in the process that reads the pickle: for its episodes, because a model is pickled by itself.
+    A pickle has the preset, the seed, the data folder and the digest of the images only.  The process that
+    reads it makes the experiment again, once, with NumPy, for its episodes: a model is pickled by itself.
     """
 
     preset: Preset

@@ -41,6 +41,12 @@ def as_inputs(
     UsageError
         For images that do not fit, in one line that says what to do.
     """
+
+    def one_by_one() -> Array:
+        return np.concatenate([as_inputs([i], shape, resize=resize, recolour=recolour) for i in images])
+
+    if isinstance(images, list | tuple) and len({getattr(image, "dtype", None) for image in images}) > 1:
+        return one_by_one()  # together, black and white of a bool image would become 0 and 1 of 255
     try:
         x = np.asarray(images)
     except ValueError:  # arrays of different shapes
@@ -51,8 +57,12 @@ def as_inputs(
                 "images have different sizes or numbers of channels; make them equal, or set resize=True for "
                 "sizes, recolour=True for channels"
             ) from None
-        each = [as_inputs([image], shape, resize=resize, recolour=recolour) for image in images]
-        return np.concatenate(each)
+        return one_by_one()
+    if x.ndim == 3 and x.shape[2] in (3, 4):
+        raise UsageError(
+            f"images have shape {x.shape}, as one image in colour has; give a list of images, or an array "
+            "(images, height, width, channels)"
+        )
     if x.ndim == 3:
         x = x[..., np.newaxis]
     if x.ndim != 4 or 0 in x.shape:
@@ -90,7 +100,7 @@ def _check_pixels(x: Array) -> None:
         raise UsageError("images: some pixels are NaN or infinite; give numbers from 0 to 1")
     low, high = x.min(), x.max()
     if low < 0 or high > 1:
-        raise UsageError(f"images: floats from {low:g} to {high:g}; scale them to 0 … 1, or give uint8")
+        raise UsageError(f"images: floats from {low!s} to {high!s}; scale them to 0 … 1, or give uint8")
 
 
 def _grey(x: Array) -> Array:

@@ -65,7 +65,7 @@ def read_images(paths: Sequence[Path], source: Source, shape: tuple[int, ...]) -
 def class_folders(folder: Path) -> dict[str, list[Path]]:
     """Return class ↦ its image files: one folder for each class.
 
-    Hidden files are skipped, and with a notice whatever else in a class folder is no image file.
+    Hidden files are skipped; other files that are not images are skipped with a notice.
 
     Raises
     ------

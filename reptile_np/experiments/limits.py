@@ -12,6 +12,7 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments.specs import EvaluationSpec, Preset
 from reptile_np.nn.layers import Conv2d
 from reptile_np.nn.models import Model
+from reptile_np.tasks.folder import LARGEST_SIDE
 
 __all__ = ["UNKNOWN_MEMORY", "check_memory", "check_settings", "memory", "memory_needed"]
 
@@ -54,9 +55,10 @@ def check_settings(preset: Preset) -> None:
     if tasks.queries and (tasks.tail_shots or preset.algorithm not in ("maml", "fomaml")):
         raise UsageError("tasks.queries: needs algorithm maml or fomaml, and tasks.tail_shots=0")
     if tasks.source == "folder":
-        for name, value in (("tasks.side", tasks.side), ("tasks.channels", tasks.channels)):
-            if value < 1:
-                raise UsageError(f"{name}={value}: must be at least 1")
+        if not 1 <= tasks.side <= LARGEST_SIDE:
+            raise UsageError(f"tasks.side={tasks.side}: must be 1 to {LARGEST_SIDE}")
+        if tasks.channels not in (1, 3):
+            raise UsageError(f"tasks.channels={tasks.channels}: must be 1 (grey) or 3 (colour)")
     if tasks.source == "glyphs":
         for name, value, least in (("tasks.classes", tasks.classes, 2), ("tasks.images", tasks.images, 1)):
             if value < least:

@@ -8,6 +8,7 @@ Verified by ``tests/experiments/test_paired.py``.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ def compare(
     dict
         For A and B their accuracies; ``difference``: mode → {mean, ci95} of A's fraction minus B's over the
         tasks.  ``ci95`` is None for one task.  Else it is half of the normal interval, or s (1 + |d|) if that
-        is larger, where d is the median difference.  (If all tasks differ by d, the normal interval has no
-        width; a share s of other tasks, (1 - s)^tasks = 5 %, may then be unseen, each at most 1 + |d| away.)
+        is larger.  Here d is the median difference, and s the share of tasks of another difference for which
+        the probability that none of them was drawn, (1 - s)^tasks, is 5 %; each is at most 1 + |d| away from
+        d.  (If all tasks that were drawn have the difference d, the normal interval has the width 0.)
 
     Raises
     ------
@@ -65,6 +67,7 @@ def compare(
         If the runs do not have the same seed, source, images and kind of tasks: their test classes and tasks
         would differ.
     """
+    tasks, shots = operator.index(tasks), None if shots is None else operator.index(shots)
     saved = [RunDirectory(run) if isinstance(run, Path) else run for run in runs]
     (first, seed), (second, other_seed) = configs = [run.config() for run in saved]
     if first.tasks.source == "sine":

@@ -5,8 +5,9 @@
 
     results = run_all(work, items, executors)         # survives the loss of worker processes
 
-Both take any `concurrent.futures.Executor`, and their results do not depend on it.  `dask_executor` lends
-that of a Dask cluster; ``mpi4py.futures.MPIPoolExecutor()``, of a program started by ``mpiexec``, is one too.
+`evaluate` takes any `concurrent.futures.Executor`, and `run_all` a function that makes one; the results do not
+depend on it.  `dask_executor` makes that of a Dask cluster, ``mpi4py.futures.MPIPoolExecutor`` that of a
+program started by ``mpiexec``.
 Verified by ``tests/experiments/test_parallel.py``.
 """
 
@@ -16,6 +17,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -47,6 +49,7 @@ Executors = Callable[[], AbstractContextManager[Executor]]
 """Makes an executor, again if worker processes of the one before were lost."""
 
 WORTH_A_PROCESS = 50  # tasks per worker below which starting a process costs more than it saves
+MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows cannot wait for more
 LOSSES = 10  # of worker processes, after which `run_all` gives up what is left
 STOPPED = 130  # exit code of a worker process that was told to stop
 NO_CLUSTER = "its cluster was shut down or is out of reach; start it, and give the same command again"
@@ -91,7 +94,7 @@ def processes(jobs: int) -> Iterator[Executor | None]:
 
 @contextmanager
 def worker_processes(jobs: int) -> Iterator[Executor]:
-    """Yield an executor of `jobs` processes of one thread each.
+    """Yield an executor of `jobs` processes of one thread each, at most `MOST_PROCESSES`.
 
     The processes are spawned, not forked: a fork while another thread holds a lock can hang.  A BLAS reads
     its number of threads when it is loaded, so the environment says 1 while the processes start.  Ctrl-C
@@ -102,7 +105,8 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
     os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
     try:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker) as executor:
+        most = min(jobs, MOST_PROCESSES)
+        with ProcessPoolExecutor(most, mp_context=context, initializer=_prepare_worker) as executor:
             try:
                 yield executor
             except KeyboardInterrupt:
@@ -201,8 +205,9 @@ def run_all(
     Raises
     ------
     KeyboardInterrupt
-        On Ctrl-C, after worker processes of this machine were told to stop and have ended.  Work that the
-        workers of a cluster have begun goes on; the rest is cancelled.
+        On Ctrl-C, after worker processes of this machine were told to stop; they save their states before
+        they end.  (Windows ends them at once, without what came after the last save.)  Work that the workers
+        of a cluster have begun goes on; the rest is cancelled.
     """
     results: dict[int, Any] = {}
     for _ in range(LOSSES):

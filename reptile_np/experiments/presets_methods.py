@@ -2,8 +2,9 @@
 
 Reptile, first-order MAML, exact MAML and joint training, each in Reptile's network for Omniglot, with the
 paper's split into 1,200 characters of training and 423 of test, the same 50 images of each training task, the
-same evaluation, and the same number of gradients.  They are the runs of `presets_same_k` at k = 5, with a
-larger budget and the paper's fine-tuning at test.
+same evaluation, and the same number of gradients.  The first three are the runs of `presets_same_k` at k = 5,
+with a larger budget and 50 steps of fine-tuning at test; joint training takes the 50 images of a task in one
+minibatch.
 
 The unit of the budget is the gradient of the loss of one image (`Preset.gradients`).  For each training task
 a method takes::

@@ -35,12 +35,12 @@ Report = Callable[[str, int, int], None]
 
 LINE_EVERY = 10.0  # seconds between plain lines
 BAR = "{desc}: {percentage:.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
-"""A tenth of 80 columns and more is left for the bar itself."""
+"""At least a tenth of 80 columns is left for the bar itself."""
 MEMORY = 100  # outer steps that the running mean averages, roughly
 
 
 def notice(text: str) -> None:
-    """Say one line on standard error that the user must not miss; one that cannot be written ends nothing."""
+    """Print a line that the user must see to standard error; if that fails, the program goes on."""
     if sys.stderr is not None:
         with suppress(OSError):
             print(f"reptile-np: {printable(text)}", file=sys.stderr, flush=True)

@@ -38,8 +38,8 @@ def export(run: Path, to: Path) -> Path:
     if (copy.path / CONFIG).is_file() and copy.config() != (preset, seed):
         raise UsageError(f"{copy.path}: has another run; choose another --export")
     result = source.result()
-    newest = run / checkpoints.NEWEST
-    content = newest.read_bytes() if result is None and newest.is_file() else b""
+    saved = [run / name for name in (checkpoints.NEWEST, checkpoints.BEFORE) if (run / name).is_file()]
+    content = saved[0].read_bytes() if result is None and saved else b""
     kept = 0 < len(content) < CHECKPOINT_BYTES
     lines = [json.dumps(record) for record in source.records()]
     try:

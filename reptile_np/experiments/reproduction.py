@@ -254,7 +254,7 @@ class ProgressFile:
         self._written = float("-inf")
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Write the file if the last one is old enough; a file that cannot be written is not missed."""
+        """Write the file if the last one is old enough; a failed write is ignored."""
         now = time.monotonic()
         if now - self._written < PROGRESS_EVERY:
             return
@@ -271,7 +271,10 @@ class ProgressFile:
 
 
 def progress_of(run: PlannedRun) -> tuple[str, int, int] | None:
-    """Return what a run at work does now, the rounds done and all rounds; None if it is not at work."""
+    """Return what a run at work does, the rounds done and all rounds; None without such a report.
+
+    A process that was killed leaves its last report.
+    """
     try:
         values = json.loads((run.path / PROGRESS).read_bytes())
         return str(values["what"]), int(values["done"]), int(values["total"])

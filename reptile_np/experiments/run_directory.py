@@ -5,10 +5,12 @@
     DIR/environment.json         for each sitting: versions, processor, kernels, outer steps, seconds
     DIR/checkpoint.npz           the newest saved state; replaced atomically
     DIR/checkpoint-before.npz    the state saved before that, for the case that the newest is damaged
+    DIR/checkpoint-damaged.npz   a newest state that was damaged, and was set aside when the run was resumed
     DIR/records.jsonl            one line per logged outer step, and one per evaluation
     DIR/result.json              the scores, once the run is done
+    DIR/progress.json            how far a run of ``reproduce`` is; removed when it ends
 
-Every file is JSON without NaN, or .npz.  Verified by ``tests/experiments/test_run_directory.py``.
+Every file but the lock is JSON without NaN, or .npz.  Verified by ``tests/experiments/test_run_directory.py``.
 """
 
 from __future__ import annotations
@@ -184,10 +186,8 @@ class RunDirectory:
     def records(self) -> list[dict[str, Any]]:
         """Return the records, without lines that a kill cut short."""
         path = self.path / RECORDS
-        if not path.is_file():
-            return []
         try:
-            lines = path.read_bytes().split(b"\n")
+            lines = path.read_bytes().split(b"\n") if path.is_file() else []
         except OSError as error:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
         return [json.loads(line) for line in lines if _outer_step(line) < float("inf")]
@@ -222,7 +222,7 @@ class RunDirectory:
             file.write(text.encode())
 
     def _check_empty(self) -> None:
-        """Refuse a directory with content; what a run leaves that was killed at its start is none."""
+        """Refuse a directory with content; files that a run leaves if it is killed at its start do not count."""
         try:
             if not self.path.exists():
                 return

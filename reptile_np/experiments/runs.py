@@ -6,6 +6,7 @@ was not.  Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -79,6 +80,7 @@ def train(
     KeyboardInterrupt
         On Ctrl-C, after the state has been saved.
     """
+    seed = operator.index(seed)  # a number of NumPy cannot be written as JSON
     directory = RunDirectory(out) if out is not None else None
     if resume:
         if directory is None:
@@ -152,6 +154,7 @@ def evaluate(
     UsageError
         If there is no run, no checkpoint, or the data cannot give such tasks.
     """
+    tasks, shots = operator.index(tasks), None if shots is None else operator.index(shots)
     directory = RunDirectory(run) if isinstance(run, Path) else run
     preset, seed = directory.config()
     sittings, trained_on = directory.sittings(), preset.tasks.source

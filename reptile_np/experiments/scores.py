@@ -79,7 +79,7 @@ class RegressionScores:
     """Mean squared errors over the tasks' queries, and the size of the initial prediction.
 
     `error` is measured after fine-tuning, `error_before` without it.  `initial_rms` is the root mean
-    square of the initialisation's own prediction on the grid (≈ 0, because E[f] = 0).
+    square of the initialisation's own prediction on the grid (after joint training ≈ 0, because E[f] = 0).
     """
 
     error: float

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
@@ -50,7 +51,7 @@ def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
     """Return the preset changed by settings such as "outer.steps=1000" or "filters=32".
 
     A preset that reads files of images may read a folder of other images instead, ``tasks.source=folder``.
-    This setting counts first, wherever it stands: then the others must be settings that a folder reads.
+    This setting is applied first, wherever it stands: the others must be settings that a folder reads.
 
     Raises
     ------
@@ -96,6 +97,8 @@ def from_json(values: Any) -> Preset:
     """
     preset = _from_json(Preset, values, "preset")
     assert isinstance(preset, Preset)
+    if not re.fullmatch(r"\w[\w.+-]*", preset.name):
+        raise UsageError(f"preset.name {printable(preset.name)!r} is no name of a file")
     return preset
 
 

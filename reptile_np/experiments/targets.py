@@ -16,7 +16,7 @@ from reptile_np.experiments.specs import EvaluationSpec, Preset
 
 __all__ = ["TARGETS", "TASKS", "Target", "get"]
 
-TASKS = 10_000  # test tasks of every evaluation, as in the paper
+TASKS = 10_000  # test tasks of an evaluation, as in the paper, if the target has no number of its own
 
 
 @dataclass(frozen=True)

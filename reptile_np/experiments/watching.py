@@ -17,6 +17,7 @@ from typing import Any
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets
 from reptile_np.experiments.experiment import Experiment
+from reptile_np.experiments.progress import notice
 from reptile_np.experiments.specs import EvaluationSpec, Preset, Watch
 from reptile_np.meta.training import Step
 from reptile_np.tasks.image_cache import Split
@@ -59,7 +60,11 @@ def watcher(experiment: Experiment) -> Callable[[Step], dict[str, Any] | None]:
     def evaluate(step: Step) -> dict[str, Any] | None:
         if points(step.done) == points(step.done - 1):
             return None
-        scores = experiment.evaluate(step, spec, split, at=step.done)
+        try:
+            scores = experiment.evaluate(step, spec, split, at=step.done)
+        except UsageError as error:  # the training does not depend on it, and goes on
+            notice(f"outer step {step.done}: {error}; not recorded")
+            return None
         return {"outer_step": step.done, "split": split, "tasks": spec.tasks, **scores.means()}
 
     return evaluate

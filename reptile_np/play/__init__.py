@@ -2,5 +2,5 @@
 
 Three parts: characters drawn by hand and classified while an initialisation is fine-tuned to them; sine
 waves learned from clicked points; alternating moves towards two sets of solutions (Figure 2).  Every
-answer is computed by the functions that train and evaluate; the page only draws.
+answer is computed by the package's functions; the page draws it, and computes the errors on the points.
 """

@@ -42,8 +42,8 @@ Handler = Callable[[Any], Answer]
 class Characters:
     """Answers about drawn characters.
 
-    What the newest examples and drawings gave is kept, so that a stroke costs only what it changes.  The
-    initialisations are computed in parallel.
+    The results for the newest examples and drawings are kept, so that after a stroke only what changed is
+    computed.  The initialisations are computed in parallel.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The page's server: files of the package and JSON answers, on the loopback interface only.
 
-A request is answered only if it names this server in its Host header and comes from this page (Origin),
-so that no other page in the same browser can use the server.  Nothing on disk is ever written.
+A request is answered only if it names this server in its Host header and, if it has an Origin header, comes
+from this page, so that no other page in the same browser can use the server.  Nothing is written to disk.
 
 Verified by ``tests/play/test_server.py``.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import sys
 import time
@@ -41,7 +42,7 @@ PAGE = {
 MOST_BYTES = 4_000_000
 """Of a request's body: 30 drawings of 2,000 points, two numbers of 24 characters each, are below 3.2 MB."""
 SECONDS = 10
-"""How long a request may take to arrive, however small its pieces are, and its answer to leave."""
+"""Within which a whole request must have arrived, and its answer must have been taken."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -172,10 +173,11 @@ class Server(ThreadingHTTPServer):
     Raises
     ------
     UsageError
-        If the port cannot be had.
+        If the port is taken or not allowed.
     """
 
     daemon_threads = True
+    allow_reuse_address = os.name != "nt"  # Windows would share a port with the program that has it
 
     def __init__(self, handlers: Mapping[str, Handler], port: int = 0) -> None:
         self.handlers = handlers

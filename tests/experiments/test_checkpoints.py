@@ -248,6 +248,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_in_one_line(tm
     assert len(said) == 1
     assert said[0].isprintable()
     assert "outer step 3" in said[0]
+    assert ("there is no such file" in said[0]) == (damage == "missing")
     set_damaged_aside(tmp_path)
     assert (tmp_path / DAMAGED).exists() == (damage == "cut")
     save_step(tmp_path, newest)

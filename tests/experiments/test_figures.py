@@ -1,6 +1,7 @@
 """Figures: what the numbers are, and that each figure is made by one command."""
 
 import builtins
+import csv
 import sys
 
 import numpy as np
@@ -13,7 +14,7 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs
 from reptile_np.experiments.comparison import Row
 from reptile_np.experiments.figures import figure_1, figure_2, figure_3, inner_curve, same_k, sources, style
-from reptile_np.experiments.figures.style import Table, from_csv, to_csv
+from reptile_np.experiments.figures.style import Table, to_csv
 from reptile_np.experiments.presets import get
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn import models
@@ -23,8 +24,24 @@ from tests.experiments.small import experiment, small
 
 numbers = st.floats(-1e6, 1e6).map(lambda x: float(f"{x:.6g}"))
 words = st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1).filter(
-    lambda text: style._value(text) == text and text == text.strip()
+    lambda text: value(text) == text and text == text.strip()
 )
+
+
+def value(text):
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def from_csv(path):
+    """The table that `to_csv` wrote; what reads as a number is one."""
+    with path.open(newline="") as file:
+        columns, *rows = csv.reader(file)
+    return Table(tuple(columns), tuple(tuple(map(value, row)) for row in rows))
 
 
 @pytest.fixture(autouse=True)
@@ -244,6 +261,24 @@ def test_figure_2_refuses_runs_which_it_does_not_need(tmp_path, monkeypatch, cap
     says = "figure 2 --runs: is for the other figures; leave it out"
     assert capsys.readouterr().err.splitlines() == [f"reptile-np: {says}"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_figure_3_says_how_many_seeds_its_curves_have():
+    rows = [("g1", 1, 400 * i, 0.5, 0.1) for i in (1, 2)] + [("sum2", 3, 400 * i, 0.9, 0.1) for i in (1, 2)]
+    titles = []
+    for some in (rows, rows[:2], rows[2:]):
+        with style._themed(style.THEMES[""]) as figure:
+            made_here = figure(figure_3.SIZE)
+            table = Table(("curve", "seeds", "outer_step", "accuracy", "deviation"), tuple(some))
+            figure_3.draw(made_here, table, style.THEMES[""])
+            titles.append(made_here.get_suptitle().rpartition(", ")[2])
+    assert titles == ["1 to 3 seeds", "1 seed", "3 seeds"]
+
+
+def test_the_command_that_makes_the_runs_can_be_copied_whatever_their_folder_is_called(tmp_path):
+    folder = tmp_path / "my runs"
+    with pytest.raises(UsageError, match=rf"run: reptile-np reproduce figure3 --out '{folder}'$"):
+        sources.table("3", folder, NUMPY)
 
 
 def test_figure_3_is_drawn_from_the_accuracies_while_training(tmp_path):

@@ -67,6 +67,23 @@ def test_grey_and_colour_images_of_one_size_are_recoloured_one_by_one_or_refused
         as_inputs(images, shape, resize=True)
 
 
+def test_images_of_different_dtypes_are_converted_one_by_one(rng):
+    images = [rng.integers(0, 256, (28, 28), np.uint8), rng.random((28, 28)) < 0.5, rng.random((28, 28))]
+    expected = np.concatenate([as_inputs(image[None], GREY) for image in images])
+    np.testing.assert_array_equal(as_inputs(images, GREY), expected)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_one_image_in_colour_is_not_taken_for_many_narrow_ones(channels):
+    with pytest.raises(UsageError, match=r"as one image in colour has; give a list of images, or an array"):
+        as_inputs(np.zeros((48, 64, channels), np.uint8), GREY, resize=True, recolour=True)
+
+
+def test_the_largest_pixel_is_said_with_all_its_digits():
+    with pytest.raises(UsageError, match=r"^images: floats from 0.0 to 1.0000001; scale them"):
+        as_inputs(np.array([[[[0.0], [1 + 2**-23]]]], np.float32), GREY)
+
+
 def test_grey_becomes_three_equal_channels_and_colour_becomes_its_luma(rng):
     grey = rng.random((2, *GREY), np.float32)
     colour = as_inputs(grey, COLOUR, recolour=True)
@@ -90,7 +107,7 @@ def test_grey_becomes_three_equal_channels_and_colour_becomes_its_luma(rng):
         (np.zeros((28, 28)), r"shape \(28, 28\); give"),
         (np.zeros((2, 28, 28, 1), np.int64), "dtype int64; give uint8"),
         (np.array([["a"]]), "shape"),
-        (np.full((2, 28, 28, 1), 255.0), "floats from 255 to 255; scale them"),
+        (np.full((2, 28, 28, 1), 255.0), "floats from 255.0 to 255.0; scale them"),
         (np.full((2, 28, 28, 1), np.nan), "NaN or infinite"),
     ],
 )

@@ -219,7 +219,7 @@ def test_parameters_can_be_read_changed_and_cloned(learner):
         (np.zeros((2, 27, 28, 1), np.float32), [0, 1], "27 x 28 pixels, this model reads 28 x 28"),
         (np.zeros((0, 28, 28, 1), np.float32), [], r"shape \(0, 28, 28, 1\)"),
         (np.zeros((2, 28, 28, 1), np.int64), [0, 1], "dtype int64; give uint8"),
-        (np.full((2, 28, 28, 1), 255.0), [0, 1], "floats from 255 to 255; scale them"),
+        (np.full((2, 28, 28, 1), 255.0), [0, 1], "floats from 255.0 to 255.0; scale them"),
         (np.full((2, 28, 28, 1), np.nan), [0, 1], "NaN or infinite"),
         (np.zeros((2, 28, 28, 1)), [0, 1, 2], r"labels have shape \(3,\); give one label for each of 2"),
         (np.zeros((2, 28, 28, 1)), [0, 0], "1 class; this model distinguishes 2 to 4"),

@@ -87,10 +87,18 @@ def test_every_count_among_the_settings_is_held_by_one_of_these_tests():
     assert counted - elsewhere == set(POSITIVE)
 
 
-@pytest.mark.parametrize("key", ["tasks.side", "tasks.channels"])
-def test_images_without_pixels_are_refused(key):
-    with pytest.raises(UsageError, match=rf"{key}=0: must be at least 1"):
-        limits.check_settings(small("images-5way", f"{key}=0"))
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("tasks.side=0", "must be 1 to 768"),
+        ("tasks.side=769", "must be 1 to 768"),
+        ("tasks.channels=0", r"must be 1 \(grey\) or 3 \(colour\)"),
+        ("tasks.channels=2", r"must be 1 \(grey\) or 3 \(colour\)"),
+    ],
+)
+def test_images_that_no_import_makes_are_refused(setting, says):
+    with pytest.raises(UsageError, match=f"^{setting}: {says}$"):
+        limits.check_settings(small("images-5way", setting))
 
 
 @pytest.mark.parametrize("network", ["mini-imagenet", "mini-imagenet-v1"])

@@ -96,6 +96,12 @@ def test_worker_processes_have_one_blas_thread_and_the_environment_is_put_back(m
     assert "MKL_NUM_THREADS" not in os.environ
 
 
+def test_there_are_no_more_processes_than_the_system_can_wait_for(monkeypatch):
+    monkeypatch.setattr(parallel, "MOST_PROCESSES", 3)
+    with processes(4) as executor:
+        assert executor._max_workers == 3
+
+
 def test_one_job_needs_no_process():
     with processes(1) as executor:
         assert executor is None

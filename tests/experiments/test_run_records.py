@@ -44,6 +44,13 @@ def test_an_unfinished_run_is_copied_with_its_checkpoint_and_goes_on_to_the_same
     assert phis[0].tobytes() == phis[1].tobytes()
 
 
+def test_the_earlier_checkpoint_is_copied_if_a_kill_left_no_newest_one(run, tmp_path):
+    (run / "result.json").unlink()
+    (run / "checkpoint.npz").rename(run / "checkpoint-before.npz")
+    copy = export(run, tmp_path / "kept")
+    assert (copy / "checkpoint.npz").read_bytes() == (run / "checkpoint-before.npz").read_bytes()
+
+
 def test_a_large_checkpoint_is_left_out(run, tmp_path, monkeypatch):
     (run / "result.json").unlink()
     monkeypatch.setattr(records, "CHECKPOINT_BYTES", 100)

@@ -234,8 +234,9 @@ def test_evaluate_reads_the_run_back(tmp_path):
 
 def test_an_evaluation_says_what_it_is_of_and_is_recorded_as_it_is_returned(tmp_path):
     preset = small("glyphs-5way", "outer.steps=1", "evaluation.tasks=1")
-    runs.train(preset, 3, NUMPY, out=tmp_path / "run", quiet=True)
-    result = runs.evaluate(tmp_path / "run", NUMPY, tasks=2, shots=5, split="train", jobs=1, quiet=True)
+    three, two, five = map(np.int64, (3, 2, 5))  # numbers of NumPy are recorded too
+    runs.train(preset, three, NUMPY, out=tmp_path / "run", quiet=True)
+    result = runs.evaluate(tmp_path / "run", NUMPY, tasks=two, shots=five, split="train", jobs=1, quiet=True)
     about = {"preset": "glyphs-5way", "seed": 3, "outer_steps": 1}
     assert result.items() >= {**about, "split": "train", "tasks": 2, "shots": 5, "ways": 5}.items()
     assert RunDirectory(tmp_path / "run").records()[-1] == {"outer_step": 1, "evaluation": result}

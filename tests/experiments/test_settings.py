@@ -193,6 +193,13 @@ def test_missing_and_unknown_keys_and_words_in_json_are_named():
     assert "one of reptile" in edited(lambda v: v.update(algorithm=[]))
 
 
+@pytest.mark.parametrize("name", ["../../x", "a/b", "", ".hidden", "a b", "-x"])
+def test_a_name_in_json_that_is_no_name_of_a_file_is_refused(name):
+    """An export makes a folder of this name."""
+    with pytest.raises(UsageError, match=r"^preset\.name .* is no name of a file$"):
+        from_json({**to_json(get("omniglot-5way")), "name": name})
+
+
 def test_an_integer_in_json_serves_as_a_number():
     values = to_json(get("omniglot-5way"))
     values["outer"]["rate"] = 1

@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs, watching
+from reptile_np.experiments.experiment import Experiment
 from reptile_np.experiments.presets import PRESETS, get
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.specs import Watch
@@ -50,6 +52,23 @@ def test_a_record_is_an_evaluation_of_the_state_on_tasks_of_that_outer_step_alon
     tasks = [made.episodes.evaluation(spec, "test", 0, at).support[0] for at in (None, 2, 3)]
     assert not np.array_equal(tasks[0], tasks[1])
     assert not np.array_equal(tasks[1], tasks[2])
+
+
+@pytest.mark.usefixtures("watched")
+def test_an_evaluation_that_diverges_is_named_and_does_not_end_the_training(tmp_path, monkeypatch, capsys):
+    evaluate = Experiment.evaluate
+
+    def diverges(self, step, *args, at=None, **more):
+        if at == 20:
+            raise UsageError("evaluation task 1: fine-tuning diverged")
+        return evaluate(self, step, *args, at=at, **more)
+
+    monkeypatch.setattr(Experiment, "evaluate", diverges)
+    runs.train(small("sine-reptile"), 0, NUMPY, out=tmp_path / "run", quiet=True)
+    records = map(json.loads, (tmp_path / "run/records.jsonl").read_text().splitlines())
+    assert [record["outer_step"] for record in records if "tasks" in record] == [10, 30, 40]
+    line = "outer step 20: evaluation task 1: fine-tuning diverged; not recorded"
+    assert capsys.readouterr().err == f"reptile-np: {line}\n"
 
 
 @pytest.mark.usefixtures("watched")

@@ -85,8 +85,8 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     whole.set(ylabel="test accuracy (%), non-transductive", ylim=(15, 100))
     upper.set(ylim=(88, 99))
     upper.set_title("the upper part, enlarged", fontsize=9)
-    count = max(row[1] for row in table.rows)
-    how_many = f"{count} seed{'s' * (count > 1)}"
+    counts = {row[1] for row in table.rows}
+    how_many = f"{f'{min(counts)} to ' * (len(counts) > 1)}{max(counts)} seed{'s' * (max(counts) > 1)}"
     figure.suptitle(
         f"Figure 3: combinations of inner gradients, 5-shot 5-way Omniglot, {how_many}",
         fontsize=10,

@@ -45,7 +45,9 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     """
     runs = table.distinct("run")
     if len(runs) > len(COLOURS):
-        raise UsageError(f"{len(runs)} curves; at most {len(COLOURS)} can be told apart: choose fewer --runs")
+        raise UsageError(
+            f"{len(runs)} curves; at most {len(COLOURS)} can be told apart: give --runs a folder with fewer runs"
+        )
     whole, upper = figure.subplots(1, 2)
     late = []  # of each curve the accuracies in the second half of the steps
     for run, colour in zip(runs, COLOURS, strict=False):

@@ -6,6 +6,7 @@ Verified by ``tests/experiments/test_figures.py``.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def _trained(experiment: Experiment, runs: Path | None, quiet: bool) -> Step:
     if runs is not None:
         (run,) = reproduction.plan(targets.get("figure1").only(preset.name), [0], runs)
         if not run.trained():
-            command = f"reptile-np reproduce figure1 --out {runs}"
+            command = f"reptile-np reproduce figure1 --out {shlex.quote(str(runs))}"
             raise UsageError(f"{run.path}: not a finished run; run: {command}")
         return RunDirectory(run.path).load(start)
     progress = Progress(f"train {preset.name}", preset.outer.steps, quiet=quiet)
@@ -101,7 +102,7 @@ def _watched(runs: Path, preset: str) -> list[figure_3.Points]:
     if not found:
         raise UsageError(
             f"{runs}: no finished run of {preset} with accuracies while training; "
-            f"run: reptile-np reproduce figure3 --out {runs}"
+            f"run: reptile-np reproduce figure3 --out {shlex.quote(str(runs))}"
         )
     return found
 
@@ -141,7 +142,7 @@ def _same_k(runs: Path, target: Target) -> Table:
     planned = [run for run in _planned(runs, target) if run.done()]
     if not planned:
         raise UsageError(
-            f"{runs}: no runs of the study; run: reptile-np reproduce {target.name} --out {runs}"
+            f"{runs}: no runs of the study; run: reptile-np reproduce {target.name} --out {shlex.quote(str(runs))}"
         )
     return same_k.table(comparison.rows(target, planned))
 

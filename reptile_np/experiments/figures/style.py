@@ -1,7 +1,7 @@
 """One visual language for every figure: colours, line styles, sizes, and how a figure is saved.
 
-The colours are Okabe and Ito's (2008), which people with any kind of colour blindness can tell apart;
-lines differ in style or are labelled as well, so that a print in grey can be read.
+The colours are Okabe and Ito's (2008), which people with red-green or blue-yellow colour blindness can tell
+apart, and a grey.  Some lines differ in colour alone.
 
 Verified by ``tests/experiments/test_figures.py``.
 """
@@ -19,7 +19,7 @@ from typing import Any
 from reptile_np.errors import UsageError
 from reptile_np.files import replacing
 
-__all__ = ["THEMES", "Draw", "Table", "check_installed", "from_csv", "save", "to_csv"]
+__all__ = ["THEMES", "Draw", "Table", "check_installed", "save", "to_csv"]
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY = "#56B4E9", "#E69F00", "#8C8C8C"
@@ -107,22 +107,6 @@ def to_csv(table: Table) -> str:
         [f"{v:.6g}" if isinstance(v, float) else v for v in line] for line in lines
     )
     return text.getvalue()
-
-
-def from_csv(path: Path) -> Table:
-    """Return the table that `to_csv` wrote; what reads as a number is one."""
-    with path.open(newline="") as file:
-        columns, *rows = csv.reader(file)
-    return Table(tuple(columns), tuple(tuple(map(_value, row)) for row in rows))
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 const status = document.getElementById("status");
 const newest = {};
 
-/** No answer to a question that was sent to `path` before counts any more. */
+/** Ignore the answers to all questions sent to `path` until now. */
 export function forget(path) {
   newest[path] = (newest[path] ?? 0) + 1;
 }

@@ -30,13 +30,16 @@ let answer = null;
 const pads = () => [...classes.flat(), ...queries];
 
 function addExample(c, strokes = []) {
-  const title = `${LETTERS[c]}${classes[c].length ? `, example ${classes[c].length + 1}` : ""}`;
+  if (classes[c].length >= MOST_EXAMPLES) return;
+  const titles = Array.from({ length: MOST_EXAMPLES }, (_, i) => `${LETTERS[c]}${i ? `, example ${i + 1}` : ""}`);
+  const taken = classes[c].map((pad) => pad.title.textContent);
+  const title = titles.find((free) => !taken.includes(free));
   const pad = new Pad(title, update);
   pad.strokes = strokes;
   pad.button(...(classes[c].length
     ? ["−", `remove ${title}`, () => { classes[c] = classes[c].filter((p) => p !== pad); render(); update(); }]
     : ["+", `add an example of ${LETTERS[c]}`, () => { addExample(c); render(); }]));
-  if (classes[c].length < MOST_EXAMPLES) classes[c].push(pad);
+  classes[c].push(pad);
 }
 
 function addClass(strokes = []) {
@@ -55,6 +58,7 @@ function render() {
     const column = document.createElement("div");
     column.className = "class";
     column.append(...examples.map((pad) => pad.element));
+    column.querySelector("h3 button:last-of-type").disabled = examples.length >= MOST_EXAMPLES; // +
     return column;
   }));
   element("queries").replaceChildren(...queries.map((pad) => pad.element));

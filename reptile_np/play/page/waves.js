@@ -66,11 +66,13 @@ function axes(context) {
   }
 }
 
-/** The error of predictions on the line of points, taken at the points nearest to the user's. */
+/** The error on the user's points; between points of the line the prediction is interpolated. */
 function meanSquaredError(predictions) {
+  const last = predictions.length - 1;
   const errors = points.map(([x, y]) => {
-    const i = Math.round(((x - X[0]) / (X[1] - X[0])) * (answer.x.length - 1));
-    return (predictions[i] - y) ** 2;
+    const place = ((x - X[0]) / (X[1] - X[0])) * last;
+    const i = Math.min(Math.floor(place), last - 1);
+    return (predictions[i] + (place - i) * (predictions[i + 1] - predictions[i]) - y) ** 2;
   });
   return errors.reduce((a, b) => a + b) / errors.length;
 }
