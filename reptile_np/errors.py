@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises, and the form in which text is safe to print."""
+"""The exception for a user's mistake, a check of generators, and text that is safe to print in one line."""
 
 from numbers import Integral
 
@@ -13,7 +13,7 @@ class UsageError(ValueError):
 
 
 def printable(text: object) -> str:
-    r"""Return ``str(text)`` in one line, control characters as their escapes, such as ``\n`` or ``\x1b``.
+    r"""Return ``str(text)`` in one line; characters that are not printable as escapes, ``\n`` or ``\x1b``.
 
     File names, archives and answers of servers may hold line breaks and terminal commands.  Verified by
     ``tests/test_errors.py``.

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, printable
 
 __all__ = [
     "NO_LOCKS",
     "append_line",
     "cache_directory",
+    "expanded",
     "fcntl",
     "locked",
     "msvcrt",
@@ -58,6 +59,22 @@ def cache_directory() -> Path:
         raise UsageError("no home folder is known here; set XDG_CACHE_HOME to a folder for data") from None
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ~ and ~user replaced.
+
+    Raises
+    ------
+    UsageError
+        If there is no such user, or no home folder is known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{printable(path)}: there is no such user, or no home folder; give the whole path"
+        ) from None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` once it is whole and on disk.
@@ -69,7 +86,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        If the file cannot be written; `path` is then unchanged.
+        If the file cannot be written; `path` is then unchanged.  Also if the folder cannot be synchronised;
+        `path` is then the new file.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)

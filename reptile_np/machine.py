@@ -14,7 +14,7 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "V
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return how many cores this process may be scheduled on; a quota of a container is not counted."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -256,7 +256,7 @@ def test_more_threads_than_any_table_takes_are_refused(capsys):
         (["runs", ".", "--compare", "nowhere", "nobody"], "nowhere"),
         (["runs", ".", "--compare", "nowhere", ""], "--compare: is empty; is a shell"),
         (["bench", "--json", "/nowhere/bench.json"], "/nowhere"),
-        (["bench", "--json", "/proc"], "/proc: is not a regular file"),
+        (["bench", "--json", "/dev"], "/dev: is not a regular file"),
         (["bench", "--json", "/dev/null"], "/dev/null: is not a regular file"),
         (["bench", "--works", "no such work"], "matches no workload"),
         (["bench", "--threads", "100000"], "cores"),

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from reptile_np import machine
+from reptile_np.cli.arguments import one_blas_thread
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux restricts a process")
@@ -22,6 +23,18 @@ def test_only_the_cores_that_this_process_may_use_are_counted():
 def test_a_system_without_affinities_has_all_its_cores(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert machine.cores() == os.cpu_count()
+
+
+def test_blas_has_one_thread_unless_one_of_its_variables_says_otherwise(monkeypatch):
+    for name in machine.BLAS_THREADS:
+        monkeypatch.delenv(name, raising=False)
+    one_blas_thread()
+    assert {os.environ[name] for name in machine.BLAS_THREADS} == {"1"}
+    for name in machine.BLAS_THREADS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    one_blas_thread()
+    assert [name for name in machine.BLAS_THREADS if name in os.environ] == ["OMP_NUM_THREADS"]
 
 
 def test_the_facts_are_those_of_cpuinfo_and_none_without_it(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from reptile_np.errors import UsageError, check_generator, printable
 from reptile_np.nn.models import sine_mlp
-from reptile_np.tasks import few_shot, sine
+from reptile_np.tasks import few_shot, glyphs, image_classes, sine
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,14 @@ def test_a_seed_in_place_of_a_generator_is_named(rng):
     check_generator(np.random.default_rng(0))
     with pytest.raises(UsageError, match=rf"^rng is {rng}; give a generator, such as numpy"):
         check_generator(rng)
-    for draw in (sine_mlp().init, sine.sample_task):
+    for draw in (
+        sine_mlp().init,
+        sine.sample_task,
+        sine.sample_wave,
+        lambda rng: glyphs.draw(5, 3, rng),
+        lambda rng: image_classes.split_classes(rng, glyphs.draw(5, 3, np.random.default_rng(0)), 3),
+        lambda rng: few_shot.separate_tail(rng, (np.ones((4, 1)), np.arange(4) % 2), 1),
+    ):
         with pytest.raises(UsageError, match="give a generator"):
             draw(rng)
     for draw in (few_shot.minibatches, few_shot.minibatches_with_replacement):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from reptile_np import files
 from reptile_np.errors import UsageError
-from reptile_np.files import cache_directory, locked, partial_files, remove_partial_files, replacing
+from reptile_np.files import cache_directory, expanded, locked, partial_files, remove_partial_files, replacing
 
 
 def write(path, content=b"new"):
@@ -58,6 +59,15 @@ def interrupted_write(path):
         raise KeyboardInterrupt
 
 
+def test_the_home_of_a_user_that_there_is_not_is_refused(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expanded("~/runs") == Path("/home/me/runs")
+    with pytest.raises(
+        UsageError, match=r"^~nobody-of-this-name/x: there is no such user, or no home folder"
+    ):
+        expanded("~nobody-of-this-name/x")
+
+
 def test_an_interruption_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -87,7 +97,7 @@ def test_the_folder_is_synchronised_after_the_rename(tmp_path, monkeypatch):
     fsync, replace = os.fsync, os.replace
 
     def recording_fsync(descriptor):
-        calls.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")
+        calls.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         fsync(descriptor)
 
     def recording_replace(*args):
@@ -105,7 +115,7 @@ def test_a_file_system_that_cannot_synchronise_folders_is_accepted(tmp_path, mon
     fsync = os.fsync
 
     def no_folders(descriptor):
-        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise OSError(code, os.strerror(code))
         fsync(descriptor)
 

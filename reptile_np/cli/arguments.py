@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from reptile_np.cli.terminal import show
 from reptile_np.errors import UsageError
-from reptile_np.files import replacing
+from reptile_np.files import expanded, replacing
+from reptile_np.machine import BLAS_THREADS
 
 __all__ = [
     "Command",
@@ -21,6 +23,7 @@ __all__ = [
     "Parser",
     "add_computing",
     "add_json",
+    "as_words",
     "file_to_write",
     "json_file",
     "natural",
@@ -37,7 +40,7 @@ Command = Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line; `more` writes the end of its help when it is read.
+    """An argument parser whose errors are one line; `more` returns the end of the help, when it is printed.
 
     `last_two` are a positional argument and an optional one after it, between which options may stand.
     """
@@ -73,10 +76,13 @@ class Commands:
     def __init__(self, parser: Parser) -> None:
         self._parsers = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
 
-    def add(self, name: str, command: Command, about: str, stopped: str) -> Parser:
-        """Add a command; `stopped` is what Ctrl-C says, `set_defaults` may put a function in its place."""
+    def add(
+        self, name: str, command: Command, about: str, stopped: str | Callable[[argparse.Namespace], str]
+    ) -> Parser:
+        """Add a command; `stopped`, or what it returns, is the line that is printed after Ctrl-C."""
         parser = self._parsers.add_parser(name, help=about, description=about)
-        parser.set_defaults(command=command, stopped=lambda args: stopped)
+        line = stopped if callable(stopped) else lambda args: stopped
+        parser.set_defaults(command=command, stopped=line)
         return parser
 
 
@@ -86,7 +92,7 @@ def add_json(parser: Parser) -> None:
 
 
 def add_computing(parser: Parser, threads: str) -> None:
-    """Add the options that choose kernels, threads, data and progress; `threads` says of what."""
+    """Add the options of kernels, threads, data and progress; `threads` is the help text of --threads."""
     parser.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa> (default: auto)")
     parser.add_argument("--threads", type=positive, help=f"{threads} (default: the available cores)")
     parser.add_argument(
@@ -139,9 +145,9 @@ def not_empty(text: str) -> str:
 def path(text: str) -> Path:
     """Return a path with ~ expanded, which a shell does not do in ``--out=~/runs``."""
     try:
-        return Path(not_empty(text)).expanduser()
-    except RuntimeError:
-        raise argparse.ArgumentTypeError(f"{text}: there is no such user, or no home folder") from None
+        return expanded(not_empty(text))
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def source(text: str) -> str:
@@ -157,17 +163,14 @@ def json_file(text: str) -> str:
 def file_to_write(text: str, instead: str = "") -> Path:
     """Return a file that can be written, so that a long computation is not lost.
 
-    `instead` ends the line that refuses what is no file: what else may be given.
+    `instead` is added to the error message if the path is not a file: what else may be given.
     """
     file = Path(os.path.realpath(path(text)))  # a link stays, and the file that it names is written
-    existed = file.exists()
-    if existed and not file.is_file():
+    if file.exists() and not file.is_file():
         raise argparse.ArgumentTypeError(f"{text}: is not a regular file; give the name of one{instead}")
     try:
-        with file.open("a"):
+        with tempfile.TemporaryFile(dir=file.parent):  # `replacing` will make a new file there
             pass
-        if not existed:
-            file.unlink()
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text}: cannot be written ({error.strerror})") from None
     return file
@@ -196,9 +199,10 @@ def as_words(option: str, value: object) -> list[str]:
 
 
 def one_blas_thread() -> None:
-    """Keep NumPy's BLAS to one thread, unless the user has said otherwise; call before NumPy is imported.
+    """Keep NumPy's BLAS to one thread, unless one of `BLAS_THREADS` is set; call before NumPy is imported.
 
     The products here are too small to share: a second thread gains a tenth on an idle machine, and waits
     for its turn on a busy one (glyphs-5way on two busy cores trained in 114 s with two, 35 s with one).
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if not any(name in os.environ for name in BLAS_THREADS):
+        os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))

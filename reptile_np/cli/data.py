@@ -29,8 +29,7 @@ def add_to(commands: Commands) -> None:
         "data",
         _data,
         "import a data set, once",
-        stopped="stopped; nothing was imported. Give the same command again: "
-        "a download continues where it stopped",
+        stopped="stopped; nothing was imported. Give the same command again: it continues where it stopped",
     )
     data.add_argument("dataset", choices=tuple(OPTIONS))
     data.add_argument("place", nargs="?", type=source, metavar="DIR|ZIP|TAR|URL", help="the same as --from")
@@ -40,13 +39,15 @@ def add_to(commands: Commands) -> None:
         dest="source",
         type=source,
         metavar="DIR|ZIP|TAR|URL",
-        help="omniglot: default the official address, no TAR; the others need a DIR, ZIP or TAR",
+        help="omniglot: default the official address, a TAR must have all drawings; the others need a DIR, "
+        "ZIP or TAR",
     )
     data.add_argument(
         "--to",
         type=path,
         metavar="DIR",
-        help="default: the user's cache folder; an earlier import of this data set there is replaced",
+        help="default: the user's cache folder; an earlier import of this data set there is replaced, and "
+        "runs that still read it end",
     )
     data.add_argument(
         "--skip-bad", action="store_true", help="mini-imagenet: leave out images that cannot be decoded"
@@ -78,7 +79,7 @@ def _data(args: argparse.Namespace) -> int:
     else:
         from reptile_np.tasks import image_cache
 
-        images = image_cache.load(manifest)
+        images = image_cache.load(manifest, full=True)
         parts = {name: len(part) for name, part in images.splits()._asdict().items() if part is not None}
         how, what = images.manifest.conversion, "classes"
         size = f" of {how.height} x {how.width} (other sizes resized: {how.filter})"

@@ -172,6 +172,8 @@ def _runs(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace, runs: Sequence[RunSummary]) -> int:
     from reptile_np.experiments.records import export
 
+    to = args.export.resolve()
+    runs = [run for run in runs if not run.path.resolve().is_relative_to(to)]  # copies of an earlier export
     of: dict[tuple[str, int], RunSummary] = {}
     for run in runs:
         first = of.setdefault((run.preset, run.seed), run)

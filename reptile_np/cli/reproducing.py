@@ -6,7 +6,6 @@ Verified by ``tests/cli/test_reproducing.py``.
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -26,7 +25,7 @@ from reptile_np.cli.arguments import (
     write_shown,
 )
 from reptile_np.cli.status import Status
-from reptile_np.cli.terminal import BOLD, note, paint, program_name, show, show_json
+from reptile_np.cli.terminal import BOLD, command_line, note, paint, show, show_json
 from reptile_np.errors import UsageError
 
 __all__ = ["add_to"]
@@ -43,9 +42,8 @@ def add_to(commands: Commands) -> None:
         "reproduce",
         _reproduce,
         "run what a table or figure needs, and compare with the paper",
-        stopped="",
+        stopped=_stopped,
     )
-    reproduce.set_defaults(stopped=_stopped)
     reproduce.more = _targets
     reproduce.add_argument("target", help="table1, table2, figure1, figure3, same-k, …")
     reproduce.add_argument(
@@ -161,9 +159,8 @@ def _say_what_would_run(
     from reptile_np.machine import cores
 
     seconds = {run: run.seconds_left() for run in planned}
-    jobs = _jobs(args, len(left))
+    jobs = None if args.executor else _jobs(args, len(left))  # a cluster has its own number of workers
     total = sum(seconds.values())
-    wall = max(total / min(jobs, cores()), *seconds.values()) if left else 0.0
     if args.json:
         show_json(
             {
@@ -183,10 +180,11 @@ def _say_what_would_run(
         parts += [f"evaluate {to_evaluate}"] if to_evaluate else []
         state = f"{', '.join(parts)}: {duration(seconds[run])}" if parts else "done"
         show(f"{run.name:{width}}  {state}")
-    show(
-        f"{len(left)} of {len(planned)} runs are left: about {duration(total)} of one core, "
-        f"{duration(wall)} with --jobs {jobs}"
-    )
+    line = f"{len(left)} of {len(planned)} runs are left: about {duration(total)} of one core"
+    if jobs is not None:
+        wall = max(total / min(jobs, cores()), *seconds.values()) if left else 0.0
+        line += f", {duration(wall)} with --jobs {jobs}"
+    show(line)
     return 0
 
 
@@ -256,4 +254,4 @@ def _same_runs(args: argparse.Namespace) -> str:
     words += ["--only", args.only] if args.only else []
     words += ["--tasks", str(args.tasks)] if args.tasks else []
     words += [word for setting in args.set for word in ("--set", setting)]
-    return f"{program_name()} {shlex.join(words)}"
+    return command_line(words)

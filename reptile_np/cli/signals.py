@@ -40,7 +40,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def end_at_once(say: Callable[[], object] = _nothing_had_begun) -> None:
-    """From now on call `say` and end the process; signals that were ignored stay ignored (``nohup``)."""
+    """Install handlers: a signal calls `say` and ends the process; a signal that is ignored stays ignored."""
     global _say
     _say = say
     for number in STOPS:
@@ -57,7 +57,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def ignore() -> None:
-    """From now on ignore them: the program has done what a signal asks for, and is about to end."""
+    """Ignore further signals: the program has saved its work and is about to end."""
     for number in STOPS:
         if signal.getsignal(number) is _raise:
             signal.signal(number, signal.SIG_IGN)

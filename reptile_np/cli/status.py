@@ -5,7 +5,7 @@ Verified by ``tests/cli/test_reproducing.py``.
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ class Status:
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
         self._runs = runs
         self._began: dict[tuple[str, str], tuple[float, int, int]] = {}
+        self._finished: set[str] = set()
         self._shown = 0
         self._last = float("-inf")
         self._in_place = sys.stderr is not None and sys.stderr.isatty()
@@ -41,14 +42,15 @@ class Status:
             return
         self._last = now
         lines = [line for run in self._runs if (line := self._line(run, now))]
-        room = shutil.get_terminal_size().lines - 2
+        size = _size()
+        room = size.lines - 2
         if self._in_place and len(lines) > room > 0:  # those at work first
             lines.sort(key=lambda line: line.endswith((": done", ": waiting")))
             lines = [*lines[: room - 1], f"… and {len(lines) - room + 1} more"]
         try:
             if self._shown:
                 sys.stderr.write(f"\x1b[{self._shown}F\x1b[J")
-            sys.stderr.write("".join(f"{line[: WIDTH - 1]}\n" for line in lines))
+            sys.stderr.write("".join(f"{line[: min(WIDTH, size.columns) - 1]}\n" for line in lines))
             sys.stderr.flush()
             self._shown = len(lines) if self._in_place else 0
         except OSError:
@@ -60,7 +62,9 @@ class Status:
 
         progress = progress_of(run)
         if progress is None:
-            state = "done" if run.done() else "waiting"
+            if run.name not in self._finished and run.done():
+                self._finished.add(run.name)  # so that its records are not read every second
+            state = "done" if run.name in self._finished else "waiting"
             return f"{run.name}: {state}" if self._in_place else ""
         what, done, total = progress
         began, first, last = self._began.get((run.name, what), (now, done, done))
@@ -70,3 +74,12 @@ class Status:
         left = f"{duration((now - began) / (done - first) * (total - done))} to go" if done > first else ""
         what = what.partition(" ")[0]
         return f"{run.name}: {what} {done:,}/{total:,}  {left}"
+
+
+def _size() -> os.terminal_size:
+    """Return the size of the terminal of standard error, or what is usual if it has none."""
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):
+        size = os.terminal_size((0, 0))
+    return os.terminal_size((size.columns or WIDTH, size.lines or 24))

@@ -9,17 +9,23 @@ import codecs
 import json
 import os
 import re
+import shlex
+import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from reptile_np.errors import UsageError, printable
 
 __all__ = [
+    "BOLD",
+    "GREEN",
     "IN_ASCII",
+    "RED",
     "WIDTH",
+    "command_line",
     "flush",
     "flush_errors",
     "note",
@@ -46,6 +52,8 @@ def prepare() -> None:
     A closed stream becomes /dev/null: else the next file that is opened would take its number.  A stream
     that is not UTF-8 shows ASCII for the characters that it does not have.
     """
+    if os.name == "nt":
+        os.system("")  # lets the console window understand escape sequences
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -145,6 +153,11 @@ def paint(text: str, colour: str, stream: IO[str] | None = None) -> str:
     stream = stream or sys.stdout
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return f"\x1b[{colour}m{text}\x1b[0m" if wanted and stream.isatty() else text
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return the program with these words, quoted as the shell of this system reads them."""
+    return f"{program_name()} {subprocess.list2cmdline(words) if os.name == 'nt' else shlex.join(words)}"
 
 
 def program_name() -> str:

@@ -6,7 +6,6 @@ Verified by ``tests/test_cli.py``.
 from __future__ import annotations
 
 import argparse
-import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from reptile_np.cli.arguments import (
     path,
     positive,
 )
-from reptile_np.cli.terminal import WIDTH, note, program_name, show, show_json
+from reptile_np.cli.terminal import WIDTH, command_line, note, show, show_json
 from reptile_np.errors import UsageError, printable
 
 __all__ = ["A_MINUTE", "add_to", "interval"]
@@ -38,9 +37,8 @@ A_MINUTE = 60.0
 def add_to(commands: Commands) -> None:
     """Add the commands."""
     train = commands.add(
-        "train", _train, "meta-train a preset, and show accuracy before and after", stopped=""
+        "train", _train, "meta-train a preset, and show accuracy before and after", stopped=_how_to_go_on
     )
-    train.set_defaults(stopped=_how_to_go_on)
     train.more = _presets_and_keys
     train.add_argument("preset", nargs="?", help="what to train; with --resume the run's own")
     train.add_argument("--seed", type=natural, help="default: 0; with --resume the run's own")
@@ -114,7 +112,9 @@ def _train(args: argparse.Namespace) -> int:
     if args.ops == "auto" and (missing := kernels_missing()):
         note(missing)
     if args.out is None and presets.seconds(preset) > A_MINUTE:
-        make_experiment(preset, seed, ops, args.data).check_training()  # refused in one line, before the note
+        experiment = make_experiment(preset, seed, ops, args.data)
+        experiment.check_training()  # what is refused is said in one line, without the note
+        experiment.check_evaluation(preset.evaluation, "test")
         folder = f"runs/{preset.name}-seed{seed}"
         note(f"nothing of this run will be saved, not even φ; to save it, stop and add: --out {folder}")
     signals.raise_instead()  # to save the run's state
@@ -159,12 +159,12 @@ def _how_to_go_on(args: argparse.Namespace) -> str:
     if args.out is None:
         return "stopped; nothing was kept, because there was no --out DIR"
     if not (args.out / "config.json").exists():
-        return f"stopped before the run had begun; there is nothing in {args.out}"
+        return f"stopped before the run had begun; nothing was saved in {args.out}"
     words = ["train", *as_words("--out", args.out), "--resume"]
     for option, value in (("--ops", args.ops), ("--threads", args.threads)):
         if value not in (None, "auto"):
             words += [option, str(value)]
-    return f"stopped; continue with: {program_name()} {shlex.join(words)}"
+    return f"stopped; continue with: {command_line(words)}"
 
 
 def _before_and_after(preset: Preset, result: Mapping[str, Any]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from reptile_np.experiments.parallel import worker_losses_in_one_line
 from reptile_np.experiments.scores import ClassificationScoring, RegressionScoring, Scores, Scoring
 from reptile_np.experiments.specs import EvaluationSpec, InnerSpec, OuterSpec, Preset
 from reptile_np.experiments.streams import Streams
+from reptile_np.files import expanded
 from reptile_np.meta import meta_gradients
 from reptile_np.meta.evaluation import Episode, evaluate
 from reptile_np.meta.inner_loop import Keep, Optimizer
@@ -115,8 +116,8 @@ class Experiment:
 
     def _keep(self) -> Keep:
         """Return what the algorithm needs; first-order MAML's direction with query sets is a gradient."""
-        gradient = self.preset.algorithm == "fomaml" and self.preset.tasks.queries
-        return "all" if gradient else KEEP[self.preset.algorithm]
+        algorithm = self.preset.algorithm
+        return "all" if algorithm == "fomaml" and self.preset.tasks.queries else KEEP[algorithm]
 
     def evaluate(
         self,
@@ -185,8 +186,7 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
     Raises
     ------
     UsageError
-        For settings that contradict each other or cannot fit into memory, and for data that are missing or
-        damaged.
+        For settings that contradict each other or do not fit into memory, and missing or damaged data.
     """
     check_settings(preset)
     model, scoring = network(preset)
@@ -226,8 +226,8 @@ def network(preset: Preset) -> tuple[Model, Scoring]:
 def _absolute(data: Path) -> Path:
     """Return the folder as a path that worker processes can use."""
     try:
-        return data.expanduser().absolute()
-    except (RuntimeError, OSError) as error:
+        return expanded(data).absolute()
+    except OSError as error:  # the current folder was removed
         raise UsageError(f"--data {data}: {error}") from None
 
 

@@ -48,7 +48,8 @@ class Learner:
     phi
         The initialisation (n,), float32.
     optimizer, state
-        The inner optimiser, and its state after training, from which `fit` continues: Adam's moments are not reset.
+        The inner optimiser, and its state after training, with which `fit` begins: Adam's moments are not
+        reset.
     steps, batch
         How many inner steps `fit` takes, and the examples in each of their minibatches.
     one_shot_batch

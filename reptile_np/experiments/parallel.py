@@ -5,7 +5,7 @@
 
     results = run_all(work, items, executors)         # survives the loss of worker processes
 
-`evaluate` takes any `concurrent.futures.Executor`, and `run_all` a function that makes one; the results do not
+`evaluate` takes any `concurrent.futures.Executor`, `run_all` a function that makes one; the results do not
 depend on it.  `dask_executor` makes that of a Dask cluster, ``mpi4py.futures.MPIPoolExecutor`` that of a
 program started by ``mpiexec``.
 Verified by ``tests/experiments/test_parallel.py``.

@@ -5,12 +5,13 @@
     DIR/environment.json         for each sitting: versions, processor, kernels, outer steps, seconds
     DIR/checkpoint.npz           the newest saved state; replaced atomically
     DIR/checkpoint-before.npz    the state saved before that, for the case that the newest is damaged
-    DIR/checkpoint-damaged.npz   a newest state that was damaged, and was set aside when the run was resumed
+    DIR/checkpoint-damaged.npz   a newest state that was damaged, and was set aside on resume
     DIR/records.jsonl            one line per logged outer step, and one per evaluation
     DIR/result.json              the scores, once the run is done
     DIR/progress.json            how far a run of ``reproduce`` is; removed when it ends
 
-Every file but the lock is JSON without NaN, or .npz.  Verified by ``tests/experiments/test_run_directory.py``.
+Every file but the lock is JSON without NaN, or .npz.
+Verified by ``tests/experiments/test_run_directory.py``.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ class RunDirectory:
             file.write(text.encode())
 
     def _check_empty(self) -> None:
-        """Refuse a directory with content; files that a run leaves if it is killed at its start do not count."""
+        """Refuse a directory with content; files of a run that was killed at its start do not count."""
         try:
             if not self.path.exists():
                 return

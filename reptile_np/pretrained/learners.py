@@ -6,12 +6,12 @@ Verified by ``tests/pretrained/test_learners.py``: over many tasks its accuracy 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.learner import Learner
 from reptile_np.experiments.run_directory import RunDirectory, SavedRun
+from reptile_np.files import expanded
 from reptile_np.nn.ops import Ops
 from reptile_np.pretrained.weights import ReleasedRun, names, parts
 
@@ -30,12 +30,7 @@ def saved_run(source: str | os.PathLike[str]) -> SavedRun:
         return ReleasedRun(text.removeprefix(PREFIX))
     if text in names() and not os.path.lexists(text):
         raise UsageError(f"{text}: no such folder; the released weights of that name are {PREFIX}{text}")
-    try:
-        return RunDirectory(Path(text).expanduser())
-    except RuntimeError:
-        raise UsageError(
-            f"{text}: there is no such user, or no home folder; give the whole path of the run"
-        ) from None
+    return RunDirectory(expanded(text))
 
 
 def load_learner(source: str | os.PathLike[str]) -> Learner:

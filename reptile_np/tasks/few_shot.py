@@ -170,6 +170,7 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
     -----
     Verified by ``tests/tasks/test_few_shot.py``.
     """
+    check_generator(rng)
     x, y = support
     order = rng.permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]  # grouped by class, in random order within each

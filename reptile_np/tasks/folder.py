@@ -8,6 +8,7 @@ Verified by ``tests/tasks/test_folder.py``.
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -15,12 +16,20 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from reptile_np.errors import UsageError, printable
+from reptile_np.files import expanded
 from reptile_np.tasks import decoding, image_cache, importing
 from reptile_np.tasks.archives import Limits, read_file, read_files
 from reptile_np.tasks.decoding import Conversion, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
 from reptile_np.tasks.importing import Plan, PlannedClass, read_table
-from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, reason
+from reptile_np.tasks.reports import (
+    NoteCallback,
+    ProgressCallback,
+    import_place,
+    no_notes,
+    no_progress,
+    reason,
+)
 
 __all__ = [
     "LARGEST_SIDE",
@@ -58,9 +67,7 @@ def load(source: str | Path | None = None, full: bool = False) -> CachedImages:
     """
     manifest = image_cache.find(source, NAME)
     if manifest is None:
-        place, to = "on this machine", ""
-        if source is not None:
-            place, to = f"in {printable(source)}", f" --to {printable(source)}"
+        place, to = import_place(source)
         raise UsageError(
             f"your own images: not imported {place}; run: reptile-np data folder DIR{to} "
             "(for images-5way with --size 28 --grey)"
@@ -114,11 +121,12 @@ def import_folder(
     UsageError
         No classes there, a list of splits that does not fit, values out of range.
     """
+    size, seed = operator.index(size), operator.index(seed)  # numbers of NumPy cannot be written as JSON
     if not 1 <= size <= LARGEST_SIDE:
         raise UsageError(f"size {size}: give 1 to {LARGEST_SIDE}")
     if least_images < 2 or seed < 0:
         raise UsageError(f"least_images {least_images}, seed {seed}: give at least 2, and at least 0")
-    source = Path(source).expanduser()
+    source = expanded(source)
     how = Conversion(size, size, 1 if grey else 3, "bicubic", crop=True, upright=True)
     formats = decoding.formats()
     lines: list[str] = []
@@ -132,6 +140,8 @@ def import_folder(
         f"class {printable(name)}: {len(classes[name])} images, fewer than {least_images}; left out"
         for name in sorted(small)
     ]
+    for line in lines:  # they say why there may be too few classes
+        note(line)
     names = [name for name in classes if name not in small]
     if not classes:
         raise UsageError(
@@ -140,17 +150,18 @@ def import_folder(
         )
     if len(names) < 2:
         raise UsageError(
-            f"{printable(source)}: of {len(classes)} class folders {len(names)} have at least {least_images} "
-            "images; give a folder with at least two of these"
+            f"{printable(source)}: class folders with at least {least_images} images: {len(names)} (of "
+            f"{len(classes)}); at least two are needed"
         )
     if splits is None:
         split_of, how_split = _drawn(names, seed), f"drawn with seed {seed}"
     else:
-        split_of = _listed(Path(splits).expanduser(), set(classes))
+        split_of = _listed(expanded(splits), set(classes))
         how_split = "given by a list"
-        lines += [f"class {printable(name)}: in no split; left out" for name in names if name not in split_of]
-    for line in lines:
-        note(line)
+        for name in names:
+            if name not in split_of:
+                lines.append(f"class {printable(name)}: in no split; left out")
+                note(lines[-1])
     planned = tuple(PlannedClass(n, split_of[n], tuple(classes[n])) for n in names if n in split_of)
     if missing := {"train", "test"} - {c.split for c in planned}:
         raise UsageError(

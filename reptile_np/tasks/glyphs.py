@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, check_generator
 from reptile_np.tasks.image_classes import ArrayClasses
 
 __all__ = [
@@ -80,6 +80,7 @@ def draw(classes: int, drawings: int, rng: np.random.Generator) -> ArrayClasses:
     -----
     Verified by ``tests/tasks/test_glyphs.py``.
     """
+    check_generator(rng)
     if min(classes, drawings) < 1:
         raise UsageError(f"glyphs: {classes} classes, {drawings} drawings of each; give at least 1 of both")
     family = int(rng.integers(2**63))

@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import numpy as np
 
 from reptile_np.errors import UsageError, printable
-from reptile_np.files import cache_directory
+from reptile_np.files import cache_directory, expanded
 from reptile_np.meta.inner_loop import Array
 from reptile_np.tasks.decoding import Conversion, Filter, Pixels
 from reptile_np.tasks.image_classes import Float32Images, Indices, Splits, selected
@@ -105,7 +105,7 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def content_digest(classes: tuple[CachedClass, ...]) -> Any:
-    """Return a SHA-256 that has been given the classes; the pixels, image after image, are to follow."""
+    """Return a SHA-256 object updated with the classes; the caller adds the pixels, image after image."""
     return hashlib.sha256(json.dumps([[c.name, c.count] for c in classes]).encode())
 
 
@@ -278,7 +278,7 @@ def find(place: str | Path | None, name: str) -> Path | None:
 
     `place` is the manifest, or a folder with it; None is the user's cache folder.
     """
-    path = cache_directory() if place is None else Path(place).expanduser()
+    path = cache_directory() if place is None else expanded(place)
     manifest = path / f"{name}.json" if path.is_dir() else path
     return manifest if manifest.suffix == ".json" and manifest.is_file() else None
 

@@ -1,7 +1,7 @@
 """Classes of images: the source few-shot tasks are drawn from, and views of it.
 
 A view (some of the classes, or their rotations) holds indices and no pixels.  Pixels stay bits or bytes until
-a minibatch is made of them (`as_float32`).
+a minibatch is made of them (`as_float32`).  Verified by ``tests/tasks/test_image_classes.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, check_generator
 from reptile_np.meta.inner_loop import Array
 
 __all__ = [
@@ -289,11 +289,8 @@ def split_classes(
     ------
     UsageError
         One of the two parts would be empty.
-
-    Notes
-    -----
-    Verified by ``tests/tasks/test_image_classes.py``.
     """
+    check_generator(rng)
     if not 0 < train < len(classes):
         raise UsageError(f"split: {train} training classes of {len(classes)}; give 1 to {len(classes) - 1}")
     order = rng.permutation(len(classes))

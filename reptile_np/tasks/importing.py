@@ -28,7 +28,7 @@ from reptile_np.tasks.image_cache import CachedClass, Manifest, Split
 from reptile_np.tasks.partial_import import Files, PartialImport, Reader, delete_rest
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, reason
 
-__all__ = ["Plan", "PlannedClass", "locked", "survey", "target_folder", "write"]
+__all__ = ["Plan", "PlannedClass", "locked", "read_table", "survey", "target_folder", "write"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def survey(source: Files, progress: ProgressCallback = no_progress) -> dict[str,
 
 def target_folder(to: str | Path | None) -> Path:
     """Return the folder to import into, made if it is missing; None: the user's cache folder."""
-    folder = files.cache_directory() if to is None else Path(to).expanduser()
+    folder = files.cache_directory() if to is None else files.expanded(to)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -144,17 +144,20 @@ def write(
     """
     _kept(plan, {})  # too few classes are refused before minutes of decoding
     rest = folder / f".{plan.name}.partial"
-    if not rest.is_dir() and (finished := _finished(plan, folder)):
+    if not rest.is_dir() and (finished := _finished(plan, folder, note)):
         return finished
     try:
         with locked(folder, plan.name, progress):
             for unfinished in folder.glob(f".{plan.name}*.tmp"):  # a kill while the final files were written
                 unfinished.unlink()
-            if finished := _finished(plan, folder):  # by the import that was waited for, or that was killed
+            if finished := _finished(
+                plan, folder, note
+            ):  # by the import that was waited for, or that was killed
                 delete_rest(rest)
                 return finished
             keys = [key for c in plan.classes for key in c.keys]
-            partial = PartialImport(rest, plan.sha256, keys, plan.conversion)
+            mark = f"{plan.sha256} {decoding.pillow_version()}"  # another decoder may round differently
+            partial = PartialImport(rest, mark, keys, plan.conversion)
             bad = partial.fill(lambda wanted: _unchanged(plan, read(wanted)), decode, progress)
             if bad and not plan.skip_bad:
                 more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
@@ -191,13 +194,7 @@ def read_table(content: bytes, *columns: str) -> list[list[str]]:
 
 @contextmanager
 def locked(folder: Path, name: str, progress: ProgressCallback) -> Iterator[None]:
-    """Hold the lock of imports of the set `name` into `folder`, after waiting for whoever has it.
-
-    Raises
-    ------
-    OSError
-        If the lock file cannot be made.
-    """
+    """Hold the lock of imports of `name` into `folder`, after waiting for it; raises OSError without one."""
     with ExitStack() as stack:
         for seconds in itertools.count():
             try:
@@ -217,7 +214,7 @@ def _unchanged(plan: Plan, source: Files) -> Files:
         yield key, content
 
 
-def _finished(plan: Plan, folder: Path) -> Path | None:
+def _finished(plan: Plan, folder: Path, note: NoteCallback) -> Path | None:
     """Return the manifest in `folder` if it is the whole and undamaged result of this plan."""
     manifest = folder / f"{plan.name}.json"
     with suppress(UsageError):
@@ -225,6 +222,8 @@ def _finished(plan: Plan, folder: Path) -> Path | None:
         complete = made.classes == tuple(c for c, _ in _kept(plan, {})[0])  # no bad image was skipped
         if made.source_sha256 == plan.sha256 and (complete or plan.skip_bad):
             image_cache.load(manifest, full=True)
+            for line in made.left_out[len(plan.left_out) :]:
+                note(line)
             return manifest
     return None
 
@@ -295,6 +294,6 @@ def _commit(
         file.write(image_cache.manifest_text(manifest).encode())
     for old in folder.glob(f"{plan.name}-{'[0-9a-f]' * 12}.npy"):  # the names that imports give
         if old != pixels:
-            with suppress(OSError):  # Windows keeps a file that a run has open
+            with suppress(OSError):  # Windows keeps a file that is being read
                 old.unlink()
     return path

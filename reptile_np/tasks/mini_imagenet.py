@@ -1,13 +1,12 @@
 """Mini-ImageNet: 100 classes of 600 colour images 84 x 84, split by class (Ravi and Larochelle 2017).
 
-People keep it in three forms, as folders or as archives, all of which are read:
+Three forms are read, as folders or as archives:
 
 * ``train/CLASS/NAME.jpg``, and ``val`` and ``test`` likewise,
 * the same in ``train.tar.xz`` (or .tar.gz, .tar, .zip), ``val.tar.xz`` and ``test.tar.xz``,
 * ``images/NAME.jpg`` and the lists ``train.csv``, ``val.csv``, ``test.csv`` with the columns filename, label.
 
 Every form may have the lists, also in a folder ``splits/``; the images are then checked against them.
-
 Verified by ``tests/tasks/test_mini_imagenet.py``.
 """
 
@@ -20,12 +19,13 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from reptile_np.errors import UsageError, printable
+from reptile_np.files import expanded
 from reptile_np.tasks import image_cache, importing
 from reptile_np.tasks.archives import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, Limits, read_file, read_files, stem
 from reptile_np.tasks.decoding import BadImage, Conversion, Filter, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
 from reptile_np.tasks.importing import Plan, PlannedClass, read_table
-from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress
+from reptile_np.tasks.reports import NoteCallback, ProgressCallback, import_place, no_notes, no_progress
 
 __all__ = ["NAME", "import_mini_imagenet", "load"]
 NAME = "mini-imagenet"
@@ -63,9 +63,9 @@ def load(source: str | Path | None = None, full: bool = False) -> CachedImages:
     """
     manifest = image_cache.find(source, NAME)
     if manifest is None:
-        place = "on this machine" if source is None else f"in {printable(source)}"
+        place, to = import_place(source)
         raise UsageError(
-            f"Mini-ImageNet: not imported {place}; run: reptile-np data mini-imagenet --from DIR"
+            f"Mini-ImageNet: not imported {place}; run: reptile-np data mini-imagenet --from DIR{to}"
         )
     return image_cache.load(manifest, full)
 
@@ -105,7 +105,7 @@ def import_mini_imagenet(
     """
     if filter not in get_args(Filter):
         raise UsageError(f"filter {printable(filter)}: give {', '.join(get_args(Filter))}")
-    source = Path(source).expanduser()
+    source = expanded(source)
     parts, folder = find(source), importing.target_folder(to)
     lists: dict[Split, dict[str, str]] = {}
     digests = importing.survey(_files(parts, lambda _: True, lists), progress)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from reptile_np.errors import UsageError, printable
+from reptile_np.files import expanded
 from reptile_np.tasks import image_cache, importing, omniglot_files
 from reptile_np.tasks.decoding import Conversion
 from reptile_np.tasks.download import fetch
@@ -135,7 +136,7 @@ def import_omniglot(
         folder = importing.target_folder(to)
         parts = _download(place, folder, progress)
     else:
-        parts = omniglot_files.find(Path(place).expanduser())
+        parts = omniglot_files.find(expanded(place))
         folder = importing.target_folder(to)
     plan = _plan(place, importing.survey(omniglot_files.read(parts), progress))
     return importing.write(

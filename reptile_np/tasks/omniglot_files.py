@@ -40,7 +40,7 @@ def find(source: Path) -> list[Path]:
     folders they contain, or the alphabets of both sets together.
     """
     if source.is_file():
-        return _both_sets(source.parent) if source.stem in SETS else [source]
+        return _both_sets(source.parent) if source.name in {f"{name}.zip" for name in SETS} else [source]
     if not source.is_dir():
         raise UsageError(f"{printable(source)}: no such file or folder; give the place of Omniglot")
     for base in (source, *(source / sub for sub in ("omniglot", "python", "omniglot/python"))):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from reptile_np.errors import printable
 
-__all__ = ["NoteCallback", "ProgressCallback", "no_notes", "no_progress", "reason"]
+__all__ = ["NoteCallback", "ProgressCallback", "import_place", "no_notes", "no_progress", "reason"]
 
 ProgressCallback = Callable[[str, int, int | None], None]
 """Called with the job's name, the amount done, and the total (None: not known)."""
@@ -23,8 +24,15 @@ def no_notes(line: str) -> None:
     """Ignore a note."""
 
 
+def import_place(source: str | Path | None) -> tuple[str, str]:
+    """Return where an import was looked for, and the option of `data` that makes it there."""
+    if source is None:
+        return "on this machine", ""
+    return f"in {printable(source)}", f" --to {printable(source)}"
+
+
 def reason(error: BaseException) -> str:
-    """Return in one line why an operation failed: the system's words, else the error's, else its type.
+    """Return in one line why an operation failed: the system's message, else the error's, else its type.
 
     Verified by ``tests/tasks/test_reports.py``.
     """

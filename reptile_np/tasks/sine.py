@@ -52,6 +52,7 @@ class Wave:
 
 def sample_wave(rng: np.random.Generator) -> Wave:
     """Draw a wave: amplitude ~ U[0.1, 5], phase ~ U[0, 2 pi]."""
+    check_generator(rng)
     return Wave(amplitude=rng.uniform(*AMPLITUDES), phase=rng.uniform(*PHASES))
 
 
@@ -75,7 +76,6 @@ def sample_task(rng: np.random.Generator, points: int | None = None, dtype: DTyp
     -----
     Verified by ``tests/tasks/test_sine.py``.
     """
-    check_generator(rng)
     wave = sample_wave(rng)
     grid = wave.batch(GRID, dtype)
     if points is None:

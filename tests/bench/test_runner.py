@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -206,6 +207,20 @@ def test_a_result_that_cannot_be_written_is_shown_first(monkeypatch, capsys, tmp
     assert said.err.splitlines()[-1] == f"reptile-np: --json {file}: {reason}"
 
 
+def test_a_file_in_a_folder_where_none_can_be_made_is_refused_before_anything_is_measured(
+    monkeypatch, capsys, tmp_path
+):
+    """The file itself may be writable: it would be replaced by a new one."""
+    file = tmp_path / "old.json"
+    file.write_text("old")
+    monkeypatch.setattr(
+        tempfile, "TemporaryFile", fails_with(PermissionError(errno.EACCES, "Permission denied"))
+    )
+    assert cli.main(["bench", "--json", str(file)]) == 2
+    assert "old.json: cannot be written (Permission denied)" in capsys.readouterr().err
+    assert file.read_text() == "old"
+
+
 def test_a_link_is_kept_and_the_file_that_it_names_is_written(monkeypatch, capsys, tmp_path, result):
     monkeypatch.setattr(runner, "run", lambda *args, **options: result)
     link, file = tmp_path / "link.json", tmp_path / "file.json"
@@ -293,6 +308,9 @@ def test_the_documented_command_in_the_clone_measures_kernels_or_keeps_no_file(i
     record = (results / "mine.json").read_text()
     assert in_the_clone(installed_and_clone, "benchmarks/run.py", *args).returncode == 2  # not overwritten
     assert (results / "mine.json").read_text() == record
+    done = in_the_clone(installed_and_clone, "benchmarks/run.py", "sub/mine", *args[1:])
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "give a name only" in done.stderr
     shutil.rmtree(installed_and_clone / "site")
     done = in_the_clone(installed_and_clone, "benchmarks/run.py", "other", PYTHONPATH=".")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

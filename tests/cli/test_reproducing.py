@@ -11,7 +11,7 @@ from reptile_np import machine
 from reptile_np.cli import main, status
 from reptile_np.cli.status import Status
 from reptile_np.experiments import parallel
-from reptile_np.experiments.reproduction import PROGRESS, plan
+from reptile_np.experiments.reproduction import PROGRESS, PlannedRun, plan
 from reptile_np.experiments.targets import TARGETS
 
 
@@ -121,10 +121,40 @@ def test_the_time_of_a_second_evaluation_is_not_taken_from_the_first(planned, mo
 def test_more_runs_than_the_terminal_has_lines_are_cut_and_those_at_work_come_first(planned, monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(status.sys, "stderr", screen)
-    monkeypatch.setattr(status.shutil, "get_terminal_size", lambda: os.terminal_size((80, 4)))
+    monkeypatch.setattr(status, "_size", lambda: os.terminal_size((80, 4)))
     tell(planned[0], 100)
     Status([planned[1]] * 5 + [planned[0]]).show()
     assert screen.getvalue().splitlines() == [f"{planned[0].name}: train 100/1,000  ", "… and 5 more"]
+
+
+def test_a_line_is_cut_to_the_width_of_a_narrow_terminal(planned, monkeypatch):
+    """A line that is wrapped would be two rows, and the rows above it would stay when it is replaced."""
+    screen = Terminal()
+    monkeypatch.setattr(status.sys, "stderr", screen)
+    monkeypatch.setattr(status, "_size", lambda: os.terminal_size((12, 24)))
+    Status(planned).show()
+    assert screen.getvalue().splitlines() == [run.name[:11] for run in planned]
+
+
+def test_the_size_is_that_of_the_terminal_to_which_the_lines_are_written(monkeypatch):
+    asked = []
+    monkeypatch.setattr(status.sys, "stderr", io.StringIO())
+    assert status._size() == (80, 24)  # no terminal
+    monkeypatch.setattr(status.sys.stderr, "fileno", lambda: 2, raising=False)
+    monkeypatch.setattr(
+        os, "get_terminal_size", lambda number: asked.append(number) or os.terminal_size((60, 15))
+    )
+    assert (status._size(), asked) == ((60, 15), [2])
+
+
+def test_the_records_of_a_run_that_is_done_are_not_read_again(planned, monkeypatch):
+    read = []
+    monkeypatch.setattr(PlannedRun, "done", lambda run: read.append(run.name) or run is planned[0])
+    monkeypatch.setattr(status.sys, "stderr", Terminal())
+    lines = Status(planned)
+    for _ in range(3):
+        lines.show()
+    assert read == [planned[0].name] + [planned[1].name] * 3
 
 
 def test_a_failure_of_any_kind_is_reported_after_the_table(tmp_path, monkeypatch, capsys):
@@ -161,6 +191,8 @@ def test_the_workers_of_a_cluster_are_not_counted_by_jobs(tmp_path, capsys):
     command = ["reproduce", "figure1", "--out", str(tmp_path), "--executor", "dask:tcp://x:1", "--jobs", "2"]
     assert main([*command, "--quiet"]) == 2
     assert "--executor and --jobs: choose one" in capsys.readouterr().err
+    assert main([*command[:-2], "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" of one core")
 
 
 def test_more_jobs_than_cores_do_not_make_the_estimate_shorter(tmp_path, monkeypatch, capsys):

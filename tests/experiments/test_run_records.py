@@ -85,3 +85,5 @@ def test_the_command_copies_every_run_below_a_folder(run, tmp_path, capsys):
     assert main(["runs", str(tmp_path), "--export", str(tmp_path / "kept"), "--json"]) == 0
     copies = json.loads(capsys.readouterr().out)["exported"]
     assert copies == [str(tmp_path / "kept" / f"sine-reptile-seed{seed}") for seed in (3, 4)]
+    assert main(["runs", str(tmp_path), "--export", str(tmp_path / "kept"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exported"] == copies  # the copies are not exported themselves

@@ -171,14 +171,37 @@ def test_a_name_with_line_breaks_and_escapes_is_shown_in_one_line(tmp_path):
     ("files", "says"),
     [
         ({}, "no folders with images in it; give a folder that has a folder of images for each class"),
-        (photos(1), "of 1 class folders 1 have"),
-        ({f"class {c}/{i}.png": b"" for c in range(3) for i in range(2)}, "of 3 class folders 0 have"),
+        (photos(1), "class folders with at least 6 images: 1 (of 1); at least two are needed"),
+        (
+            {f"class {c}/{i}.png": b"" for c in range(3) for i in range(2)},
+            "class folders with at least 6 images: 0 (of 3); at",
+        ),
     ],
 )
 def test_a_folder_without_two_classes_is_refused(tmp_path, files, says):
     (tmp_path / "photos").mkdir()
     assert says in refusal(write(tmp_path / "photos", files), tmp_path / "to")
     assert not (tmp_path / "to").exists()
+
+
+def test_what_was_left_out_is_said_before_a_refusal_that_it_explains(tmp_path):
+    source = write(tmp_path / "photos", {f"{c}/{i}.heic": b"" for c in "ab" for i in range(9)})
+    lines = []
+    assert "no folders with images in it" in refusal(source, tmp_path / "to", note=lines.append)
+    assert lines == ["files that are not images: 18 skipped, such as a/0.heic"]
+
+
+def test_the_same_command_again_says_the_same(tmp_path):
+    files = {**photos(), "class 03/bad.png": b"x", "class 04/none.txt": b""}
+    _, first = imported(tmp_path, files)
+    _, again = imported(tmp_path, files)
+    assert len(first) == 2
+    assert again == first
+
+
+def test_numbers_of_numpy_are_sizes_and_seeds(tmp_path):
+    images, _ = imported(tmp_path, photos(), size=np.int64(8), seed=np.int64(3))
+    assert images.image_shape == (8, 8, 3)
 
 
 def test_nothing_there_is_refused(tmp_path):

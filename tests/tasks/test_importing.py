@@ -125,7 +125,15 @@ def test_an_import_of_other_files_replaces_the_earlier_one(tmp_path):
     assert everything(tmp_path / "to") == everything(tmp_path / "afresh")
 
 
-def test_a_reader_of_the_earlier_set_is_not_disturbed_by_the_next_import(tmp_path):
+def test_images_that_another_decoder_has_decoded_are_decoded_again(tmp_path, monkeypatch):
+    refusal(write, tmp_path / "to", {**FILES, "a/140": b"broken"})
+    monkeypatch.setattr(decoding, "pillow_version", lambda: "Pillow 99")
+    read = []
+    write(tmp_path / "to", read=read)
+    assert sorted(read) == sorted(FILES)
+
+
+def test_a_reader_of_a_small_earlier_set_is_not_disturbed_by_the_next_import(tmp_path):
     images = image_cache.load(write(tmp_path / "to"))
     before = images.images(0, np.arange(3))
     write(tmp_path / "to", {**FILES, "a/000": b"123456"})

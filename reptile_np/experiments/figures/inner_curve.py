@@ -46,7 +46,8 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     runs = table.distinct("run")
     if len(runs) > len(COLOURS):
         raise UsageError(
-            f"{len(runs)} curves; at most {len(COLOURS)} can be told apart: give --runs a folder with fewer runs"
+            f"{len(runs)} curves; at most {len(COLOURS)} can be told apart: "
+            "give --runs a folder with fewer runs"
         )
     whole, upper = figure.subplots(1, 2)
     late = []  # of each curve the accuracies in the second half of the steps

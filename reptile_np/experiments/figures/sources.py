@@ -142,7 +142,8 @@ def _same_k(runs: Path, target: Target) -> Table:
     planned = [run for run in _planned(runs, target) if run.done()]
     if not planned:
         raise UsageError(
-            f"{runs}: no runs of the study; run: reptile-np reproduce {target.name} --out {shlex.quote(str(runs))}"
+            f"{runs}: no runs of the study; "
+            f"run: reptile-np reproduce {target.name} --out {shlex.quote(str(runs))}"
         )
     return same_k.table(comparison.rows(target, planned))
 
