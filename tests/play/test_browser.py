@@ -14,6 +14,8 @@ import pytest
 
 from reptile_np import pretrained
 from reptile_np.experiments.learner import Learner
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.optimizers import Sgd
 from reptile_np.play.answers import CHARACTERS, handlers
 from reptile_np.play.drawing import image
 from reptile_np.play.server import Server
@@ -227,6 +229,36 @@ def test_a_second_example_can_be_added_removed_and_cleared(page):
     page.wait("document.querySelectorAll('.answer').length === 0")
 
 
+def test_examples_have_different_names_and_there_are_five_at_most(page):
+    for _ in range(2):
+        page.click("[aria-label='add an example of B']")
+    page.click("[aria-label='remove B, example 2']")
+    titles = (
+        "return [...document.querySelectorAll('#classes > :nth-child(2) h3 span')].map((s) => s.textContent)"
+    )
+    for _ in range(3):
+        page.click("[aria-label='add an example of B']")
+    assert sorted(page.run(titles)) == ["B", *(f"B, example {i}" for i in range(2, 6))]
+    full = "return document.querySelector(`[aria-label='add an example of B']`).disabled"
+    assert page.run(full)
+    page.click("[aria-label='remove B, example 4']")
+    assert not page.run(full)
+
+
+def test_a_panel_shows_its_own_status(page):
+    status = "return document.getElementById('status').textContent"
+    first = page.run(status)
+    assert first
+    page.click("#tab-waves")
+    assert page.run(status) == ""
+    page.click("#clear-wave")
+    assert page.run(status) == "click on the picture to place points"
+    page.click("#tab-characters")
+    assert page.run(status) == first
+    page.click("#tab-waves")
+    assert page.run(status) == "click on the picture to place points"
+
+
 def test_an_answer_that_comes_after_a_drawing_was_cleared_is_not_shown(page):
     draw_all(page, LETTERS, LETTERS[:1])
     page.wait("document.querySelectorAll('.answer').length === 1")
@@ -279,6 +311,10 @@ def test_clicked_points_are_learned_from(page):
     sent = json.loads(page.run("return window.sent"))["points"]
     np.testing.assert_allclose(sent, [[-3, 2.4], [0, 0], [3, -2.4]], atol=0.03)
     settle(page)  # the errors are those after the last answer, not of one to fewer points
+    waves = pretrained.load("sine-reptile")
+    xy = np.array(sent, np.float32)
+    phi = adapt(waves.model, Sgd(0.02), waves.phi, [(xy[:, :1], xy[:, 1:])] * 32).phis[-1]
+    expected = np.mean((waves.model.predict(phi, xy[:, :1]) - xy[:, 1:]) ** 2)
     errors = {}
     for step in (0, 32):
         move_slider(page, step, "#wave-step")
@@ -286,6 +322,7 @@ def test_clicked_points_are_learned_from(page):
             float(page.run("return document.getElementById(arguments[0]).textContent", f"error-{name}"))
             for name in ("reptile", "maml", "joint")
         ]
+    assert errors[32][0] == pytest.approx(expected, abs=0.01)
     assert errors[32][0] < errors[0][0] / 4
     assert errors[32][1] < errors[0][1] / 4
     page.click("#add-point")
