@@ -42,7 +42,9 @@ def seconds_of_parts(
     """Return the seconds of each part, for every outer step."""
     made = make_experiment(preset, 0, choose_ops("auto", threads), data)
     if made.task_threads > 1:
-        raise SystemExit("training_parts.py: with SGD inside tasks run at the same time; give --threads 1")
+        raise SystemExit(
+            "training_parts.py: tasks run at the same time if the inner optimiser is SGD; give --threads 1"
+        )
     seconds: dict[str, float] = defaultdict(float)
 
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:

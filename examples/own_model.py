@@ -64,7 +64,7 @@ class Swish(Layer):
 
 
 class Forgetful(Swish):
-    """The same with a second-order term left out, to see what the checks say."""
+    """Swish without its two second-order terms, to show what the checks report."""
 
     def backward_dot(self, saved, dot, y_bar, y_bar_dot, ops, want_x_bar=True):
         """Return the adjoints of y_bar_dot only."""

@@ -1,4 +1,4 @@
-"""Equations (9)-(14) of the paper, measured: what two steps of gradient descent leave out is O(alpha^2).
+"""Equations (9)-(14) of the paper, measured: their remainder is O(alpha^2).
 
 For two minibatches with losses L_1, L_2 and small steps alpha, the three directions are
 

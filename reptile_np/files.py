@@ -40,7 +40,7 @@ except ImportError:  # everywhere else
     msvcrt = None
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-"""Errors with which a file system says that it has no locks, or cannot synchronise a folder."""
+"""Errors of a file system that has no locks, or cannot synchronise a folder."""
 
 
 def cache_directory() -> Path:
@@ -143,7 +143,7 @@ def partial_files(folder: Path) -> list[Path]:
 
 
 def _synchronise_folder(folder: Path) -> None:
-    """Write a folder's entries to disk; Windows cannot, and does so by itself."""
+    """Write a folder's entries to disk; on Windows this is neither possible nor needed."""
     if fcntl is None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -161,9 +161,9 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, which is created if it is missing and is never removed.
 
     One process holds it at a time.  The operating system frees the lock when that process ends, however it
-    ends: with ``flock``, or on Windows with ``msvcrt.locking`` of the first byte.  A file system without
-    locks keeps nobody out.  The file has no content and nothing else may use it: a program that rewrites a
-    locked file puts a new, unlocked one in its place.
+    ends: with ``flock``, or on Windows with ``msvcrt.locking`` of the first byte.  On a file system without
+    locks no process is kept out.  The file has no content and nothing else may use it: a program that
+    rewrites a locked file puts a new, unlocked one in its place.
 
     Raises
     ------

@@ -25,11 +25,17 @@ def test_a_system_without_affinities_has_all_its_cores(monkeypatch):
     assert machine.cores() == os.cpu_count()
 
 
-def test_blas_has_one_thread_unless_one_of_its_variables_says_otherwise(monkeypatch):
+def test_blas_has_one_thread_unless_its_variable_or_openmp_s_says_otherwise(monkeypatch):
     for name in machine.BLAS_THREADS:
         monkeypatch.delenv(name, raising=False)
     one_blas_thread()
     assert {os.environ[name] for name in machine.BLAS_THREADS} == {"1"}
+    for name in machine.BLAS_THREADS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MKL_NUM_THREADS", "2")
+    one_blas_thread()
+    assert os.environ["MKL_NUM_THREADS"] == "2"
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
     for name in machine.BLAS_THREADS:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")

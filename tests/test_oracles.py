@@ -195,4 +195,6 @@ def test_gamma_bounds_the_rounding_of_a_dot_product_and_not_of_a_wrong_one(dtype
     exact = sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(x, w, strict=True))
     terms = np.abs(x).astype(float) @ np.abs(w).astype(float)
     assert abs(float(Fraction(float(x @ w)) - exact)) <= gamma(n, dtype) * terms
-    assert abs(float(x @ w * 1.001) - float(exact)) > gamma(n, np.float64) * terms
+    all_positive = sum(abs(Fraction(float(a)) * Fraction(float(b))) for a, b in zip(x, w, strict=True))
+    wrong = float(np.abs(x) @ np.abs(w)) * 1.001
+    assert abs(wrong - float(all_positive)) > gamma(n, dtype) * terms

@@ -13,7 +13,7 @@
 
 #include "core/vec.h"
 
-/* n destinations of `sources` sources; large: of Winograd's tiles */
+/* n destinations that read from `sources` sources; large: with Winograd tiles of 4 x 4 outputs */
 typedef struct { int32_t n, sources, taps, stride, pad, adjoint, large; } axis_t;
 typedef struct { int32_t first, tap, taps; } reach_t; /* sources first + t for taps t = tap .. tap + taps - 1 */
 

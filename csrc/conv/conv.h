@@ -88,8 +88,8 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     return c;
 }
 
-/* An item of the forward map or of the input adjoint: one chunk and some of its panels; one panel, or as many as a Winograd tile
-   is transformed for at once, unless there is only one chunk for all threads. */
+/* An item of the forward map or of the input adjoint: one chunk and one or more of its panels.  With Winograd tiles and more
+   than one chunk, an item has as many panels as are transformed at once (CHANNELS / PANEL); otherwise it has one panel. */
 typedef struct { int32_t chunk, panel, panels; } item_t;
 INLINE int32_t item_panels(const conv_t *c, const plan_t *p) { return c->winograd && p->chunks > 1 ? CHANNELS / PANEL : 1; }
 INLINE int32_t item_count(const conv_t *c, const plan_t *p, int32_t panels)

@@ -78,9 +78,9 @@ INLINE images_t batch_part(int32_t batch, int32_t parts, int32_t i)
     return (images_t){first, split_start(batch, i + 1, parts) - first};
 }
 
-/* The strips of kernel row ty.  In each part of the batch positions lie column class by column class, in each class by rising row,
-   so those that read kernel row ty are one range per part and column class.  Neighbouring taps of that row that are read by the same
-   column classes have the same ranges; they are cut into strips of at most STRIP_ROWS weight rows. */
+/* The strips of kernel row ty.  In each part of the batch, positions are sorted by column class, then by row.  So the positions
+   that read kernel row ty are one range per part and column class.  Adjacent taps of row ty that are read by the same column
+   classes have the same ranges; these taps are cut into strips of at most STRIP_ROWS weight rows. */
 LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t parts, int32_t in, int32_t ty)
 {
     int32_t low = 0, high = 0; /* output rows that read kernel row ty: an interval */

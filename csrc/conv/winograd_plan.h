@@ -19,8 +19,8 @@ INLINE scheme_t scheme_of(const axis_t *a)
 /* The set from .. end - 1, one bit for each member. */
 INLINE int32_t bits(int32_t from, int32_t end) { return from < end ? (1 << end) - (1 << from) : 0; }
 
-/* The tile whose first output is d, along one axis; d is negative, or n and more, outside the image.  At stride 1 no product is
-   left out: it would be one in four at an odd border, and smaller classes cost more. */
+/* The tile whose first output is d, along one axis; d < 0 or d >= n is outside the image.  At stride 1 all products are kept:
+   at an odd border only one in four could be left out, and smaller classes would cost more. */
 LOCAL tile_axis_t tile_axis(const axis_t *a, int32_t d)
 {
     const transforms_t *f = TRANSFORMS + scheme_of(a);

@@ -3,8 +3,8 @@
    A call takes idle helpers from a list that all calls of the process share, starts more if there are too few, and puts them
    back when it is done; so several Python threads may call at once.
 
-   Before a fork the idle helpers are ended: the child sees none of them, nor does Python, which warns when a process with threads
-   forks.  Both processes start new helpers when they need them.  A helper that is busy during a fork does not exist in the
+   Before a fork the idle helpers are ended: they do not exist in the child, and Python does not warn about a fork of a process
+   with threads.  Both processes start new helpers when they need them.  A helper that is busy during a fork does not exist in the
    child, whose list is emptied.  rk_team_close ends the idle helpers, and is called when the process exits.  */
 
 #define _GNU_SOURCE /* Linux: affinity */
@@ -122,8 +122,8 @@ static void *help(void *argument)
 }
 
 #ifdef __linux__
-/* Linux often starts a thread on its parent's core and leaves both there for many calls, other cores idle.  So a helper starts
-   elsewhere, and from its first job on may run where its caller may. */
+/* Linux often starts a thread on its parent's core and leaves both there for many calls while other cores are idle.  So a
+   helper starts on another core; from its first job on it has the affinity of its caller. */
 static void start_elsewhere(helper_t *h)
 {
     if (sched_getaffinity(0, sizeof h->cores, &h->cores) != 0) CPU_ZERO(&h->cores);

@@ -18,8 +18,8 @@ from reptile_np.machine import cores, processor_facts
 __all__ = ["SPARE_LOAD", "SPREAD", "load", "machine", "why_busy"]
 
 SPREAD = 1.33
-"""If the medians are this many times the minima, the machine is called busy: records of idle machines have
-1.04 to 1.28, with two threads up to 1.3; records of machines that had other work 1.34 to 1.46."""
+"""If the medians are more than this many times the minima, the machine is called busy: records of idle
+machines have 1.04 to 1.30; records of machines that had other work 1.34 to 1.46."""
 SPARE_LOAD = 0.5
 """Processes that may be at work on a core that the benchmark uses, on average of the minute before."""
 
@@ -70,5 +70,5 @@ def why_busy(rows: Iterable[Row], threads: int, load_before: float | None) -> st
     if spreads := [row["ms_median"] / row["ms_min"] for row in rows]:
         spread = median(spreads)
         if spread > SPREAD:
-            reasons.append(f"medians are {spread:.1f} times the minima")
+            reasons.append(f"medians are {spread:.2f} times the minima")
     return f"the machine was busy, do not rely on these times: {', and '.join(reasons)}" if reasons else ""

@@ -2,8 +2,8 @@
 
 * **Verified** first: losses and result within 1e-4 of the same workload in float64 NumPy.
 * Timed in turns of 10 ms (with several threads 40 ms) until the workload's time is used up: other programs
-  then slow every contender alike.  The minimum of the times is the nearest to the code's own time;
-  the median says what the machine was like.
+  then slow every contender alike.  The minimum is closest to the time of the code alone; the median shows how
+  busy the machine was.
 
 The peak is measured in the same process, by a kernel of ours that only multiplies and adds in registers.
 Verified by ``tests/bench/test_measurement.py``.
@@ -61,8 +61,8 @@ class Turn(NamedTuple):
 
 
 ONE_THREAD, THREADS = Turn(0.002, 0.0, 0.01), Turn(0.12, 0.08, 0.04)
-"""Turns with one thread, and with several: after a call, the threads of OpenBLAS look for work for a tenth of
-a second, on cores that the next contender needs (measured: 105 ms); and threads that start after a pause may
+"""Turns with one thread, and with several: after a call, the threads of OpenBLAS spin for a tenth of a
+second, on cores that the next contender needs (measured: 105 ms); and threads that start after a pause may
 share one core until the system moves one of them."""
 LEAST_ROUNDS = 3
 PEAK_TRIALS = 10

@@ -1,8 +1,8 @@
 """Run the benchmark: one child process for each number of threads, with the same reptile_np as here.
 
 BLAS libraries read their number of threads from the environment when they are loaded, so each number needs
-a process of its own; a child of n threads is also held to n cores.
-Verified by ``tests/bench/test_runner.py``.
+a process of its own; a child with n threads is also pinned to n cores.  Verified by
+``tests/bench/test_runner.py``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Measurements(TypedDict):
     busy: bool
     """Whether the machine had too much other work."""
     warnings: list[str]
-    """What a reader must know: that it was busy, that there are no kernels."""
+    """Warnings: the machine was busy, or there are no kernels."""
     failures: list[str]
     """Variants that did not compute the same and were not timed."""
     rows: list[Row]
@@ -68,9 +68,9 @@ def run(
     Parameters
     ----------
     seconds
-        Time to measure in, roughly, shared by the thread counts and workloads; verification comes on top.
+        Approximate measuring time, divided among thread counts and workloads; verification is not included.
     threads
-        Thread counts; by default 1 and the number of available cores.
+        Thread counts; by default 1 and the number of available cores, at most 64.
     peers
         Importable modules with ``variants(threads) -> Variants``, as in ``benchmarks/peers``.
     works
@@ -81,13 +81,13 @@ def run(
     Raises
     ------
     UsageError
-        If no workload has such a name, there are not as many cores, or a child failed.
+        If no workload has such a name, a number of threads is out of range, or a child failed.
     """
-    threads = threads or sorted({1, min(cores(), MOST_THREADS)})  # more are refused by the kernels
     most = min(cores(), MOST_THREADS)
+    threads = threads or sorted({1, most})
     if not 1 <= min(threads) <= max(threads) <= most:
         raise UsageError(
-            f"--threads {' '.join(map(str, threads))}: give 1 to {most}, the cores that may be used"
+            f"--threads {' '.join(map(str, threads))}: give 1 to {most} (the cores, at most {MOST_THREADS})"
         )
     chosen(works)  # a mistake in a pattern is found before anything is measured
     before = load()

@@ -272,7 +272,7 @@ class Evaluation:
 
     @property
     def flops(self) -> int:
-        """The fine-tuning's gradients, one forward of all queries, one of support and query per query."""
+        """Gradients of fine-tuning; a forward pass of all queries, and one of the support and each query."""
         support, queries = len(self.episode.support[1]), len(self.episode.query[1])
         tuning = sum(gradient_flops(self.model, len(y)) for _, y in self.episode.batches)
         passes = forward_flops(self.model, queries) + queries * forward_flops(self.model, support + 1)

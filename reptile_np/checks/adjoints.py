@@ -48,7 +48,8 @@ def check_adjoint(
     CheckFailure
         If the two inner products differ, or the adjoint's shape is not that of x.
     UsageError
-        If x, or a result of `forward` or `adjoint`, is not an array of real numbers.
+        If x, or a result of `forward` or `adjoint`, is not an array of real numbers, or a result of `forward`
+        is not finite.
     """
     check_options(directions, tolerance, seed)
     rng = np.random.default_rng(seed)
@@ -62,7 +63,7 @@ def check_adjoint(
         y_bar: Array = rng.standard_normal(tuple(y.shape))
         x_bar = _array(adjoint(y_bar.copy()), "the result of adjoint")
         if x_bar.shape != shape:
-            suspect = f"the adjoint has shape {x_bar.shape}, its input's space {shape}"
+            suspect = f"the result of adjoint has shape {x_bar.shape}; it must have the shape of x, {shape}"
             raise CheckFailure(Report("adjoint", f"random direction {i}", math.inf, tolerance, suspect))
         exact = Slope(np.asarray((y_bar * y).sum()), 0.0)
         comparisons.append(Comparison(f"random direction {i}", np.asarray((x_bar * x_dot).sum()), exact))

@@ -55,15 +55,16 @@ class Judge:
     check, truth
         What is checked, and what it is compared with: for the report.
     tolerance
-        The largest accepted error, relative to the size of the derivative: over all of φ the root mean
-        square of the measured ones, for a piece of φ its own.
+        The largest accepted relative error.  In a direction over all of φ it is relative to the root mean
+        square of the derivatives measured in all such directions; in a piece of φ, to the derivative in that
+        piece.
     single
         Whether what was differentiated is rounded to float32.  Then the tolerance may be out of reach,
         which the report says.
 
-    A piece of φ whose whole derivative is smaller than the rounding error of the measured one is not
-    judged, and reported as not measured.  A derivative over all of φ that is as small is accepted in float64
-    only: at a minimum every slope vanishes.
+    If the derivative in a piece of φ is smaller than the rounding error of its measurement, the piece is not
+    judged, and is reported as not measured.  Such a small derivative over all of φ is accepted in float64
+    only (at a minimum every slope is zero).
     """
 
     check: str

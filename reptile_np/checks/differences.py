@@ -19,7 +19,8 @@ __all__ = ["ENOUGH", "TINY", "Slope", "slope"]
 ENOUGH = 1e-10
 """Two estimates that agree to this relative accuracy end the halving of the step."""
 TINY = (1e-7, 1.3e-7, 1.7e-7)
-"""Of the first step: second differences so near show neither curvature nor kinks, only rounding errors."""
+"""Factors of the first step.  Second differences at such small steps show only rounding errors, without
+curvature or kinks."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def slope(
     one-sided slopes has odd powers only, with limit 0.  At a kink exactly there both have all powers, and
     the second tends to the jump of the derivative, which the central difference does not show. The rounding
     error of f is taken to be the largest second difference at three tiny steps, and at least `precision`
-    times |f|.  Steps at which f is not finite are left out; if f is not finite at 0 or at a tiny step, or at
-    all other steps, neither is the value that is returned.
+    times |f|.  Steps at which f is not finite are left out.  The returned value is not finite if f is not
+    finite at 0, at a tiny step, or at all other steps.
     """
     middle = np.array(f(0.0))
     unknown = Slope(np.full_like(middle, np.nan, dtype=float), math.inf, math.inf, 0.0)

@@ -97,14 +97,10 @@ def piece_slices(shapes: Shapes | None, n: int) -> dict[str, slice]:
 
 
 def as_array(value: Any) -> Array:
-    """Return what a function returned as a new array; as one of objects what NumPy cannot read."""
+    """Return the value as a new array; as an array of objects if NumPy cannot convert it."""
     try:
         return np.array(value)
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-    ):  # ragged rows; a tensor on a GPU, or that keeps its gradient
+    except (ValueError, TypeError, RuntimeError):  # ragged rows, or a tensor that NumPy cannot read
         return np.array(None)
 
 
@@ -117,6 +113,10 @@ def vector(value: Any, n: int, what: str) -> Array:
         If it is anything else.
     """
     array = as_array(value)
+    if array.dtype == object and value is not None and hasattr(value, "__array__"):
+        raise UsageError(
+            f"{what} is a {type(value).__name__} that NumPy cannot read (PyTorch: .detach().cpu().numpy())"
+        )
     if array.dtype.kind not in "fiu":
         found = "None" if value is None else f"of type {type(value).__name__} and dtype {array.dtype}"
         raise UsageError(f"{what} is {found}; it must be a real NumPy vector of shape ({n},)")
@@ -245,8 +245,8 @@ class Functions:
 def _check_unchanged(function: str, name: str, after: Array, before: Array) -> None:
     if not np.array_equal(after, before, equal_nan=True):
         raise UsageError(
-            f"{function} changes {name} in place, and adapt would go on from what it leaves there: let it "
-            "work on a copy"
+            f"{function} changes {name} in place, and adapt would continue with the changed values: copy "
+            f"{name} in {function} first"
         )
 
 

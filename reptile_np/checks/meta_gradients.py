@@ -35,8 +35,8 @@ ANY, NONE = "any of them", "none of them"
 EXACT = 1e-6
 """Relative difference below which two float64 programs compute the same direction."""
 DISPLACEMENT = 0.1
-"""At the small α of the central difference a gradient's even part in α is thousands of times its odd part, a
-displacement's a thousandth."""
+"""A threshold for the ratio of the even part to the odd part in α. At the small α of the central difference
+this ratio is thousands for a gradient, and about 1/1000 for a displacement."""
 
 
 class MetaExpansion(NamedTuple):
@@ -47,8 +47,8 @@ class MetaExpansion(NamedTuple):
     avg_grad, avg_grad_inner : float
         The two coefficients.
     angle_0, angle_1 : float
-        In radians: how far the order α⁰ is from the direction of AvgGrad (π if it is opposite), and how
-        far the order α¹ is from the line of AvgGradInner.
+        Angles in radians: between the α⁰ term and AvgGrad (π if opposite), and between the α¹ term and the
+        line spanned by AvgGradInner.
     method : str
         "MAML", "FOMAML" or "Reptile": the method whose ratio ``avg_grad_inner / avg_grad`` equals the
         measured one within the tolerance.  That is a statement to order α, on average over minibatches.
@@ -112,8 +112,9 @@ def meta_gradient_expansion(
     CheckFailure
         If the method found is not the one expected, or agrees with it to order α only.
     UsageError
-        If φ is not float64, k too large for the tasks, `expect` unknown, a result of a function not a finite
-        vector (n,) or not the same twice, or the direction a displacement, not divided by alpha.
+        If φ is not float64, k too large for the tasks, `expect` unknown, a function does not return a finite
+        vector (n,), or returns another result at a second call, or the direction is a displacement that was
+        not divided by alpha, or AvgGradInner is zero at φ (for k > 1).
 
     Examples
     --------
@@ -160,7 +161,7 @@ def _expansion(
     if k > 1 and not inner.any():
         raise UsageError(
             "AvgGradInner is zero at this phi, so Reptile, FOMAML and MAML are the same there up to order "
-            "alpha; give another phi, or losses that are not linear"
+            "alpha; give another phi, or losses that are not linear (or hvp returns zeros: see check_hvp)"
         )
     up, down = (family.mean(lambda *batches, a=a: direction(batches, a), k) for a in (step, -step))
     order_0, order_1 = (up + down) / 2, (up - down) / (2 * step)
@@ -234,13 +235,13 @@ def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Repo
     if found.method in (expect, ANY):
         measured, error = "single tuples of minibatches at a larger α", math.inf
         suspect = (
-            f"true to order α only: the average over minibatches agrees with {expect}, single tuples do not "
-            "(I - α Σ H_i for the product, factors or minibatches in another order, or a wrong iterate)"
+            f"it agrees with {expect} only to order α, averaged over minibatches; single tuples differ: "
+            "I - α Σ H_i in place of the product, factors or minibatches in another order, or a wrong iterate"
         )
     elif found.avg_grad <= 0 and found.angle_0 == 0:
         measured, error, suspect = "AvgGrad (order α⁰)", 1.0, "the meta-gradient is zero"
     elif k > 1 and found.avg_grad_inner == found.angle_1 == 0:
-        suspect = "it does not depend on alpha, or not on its sign: pass alpha to every inner step as it is"
+        suspect = "it does not depend on alpha, or not on its sign: use alpha unchanged in every inner step"
     elif found.angle_0 > tolerance:
         measured, error = "AvgGrad (order α⁰)", found.angle_0
         off = f"the order α⁰ is {found.angle_0:.2g} rad off AvgGrad"
@@ -267,7 +268,7 @@ def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Repo
 def _check_arguments(phi: Any, tasks: Any, k: Any, expect: str | None) -> None:
     check_phi(phi)
     if not isinstance(tasks, Sequence) or not tasks or not all(hasattr(task, "__len__") for task in tasks):
-        raise UsageError("tasks must be a list of tasks, each a list of minibatches; it is empty or not one")
+        raise UsageError("tasks must be a non-empty list of tasks; each task must be a list of minibatches")
     if not isinstance(k, int | np.integer):
         raise UsageError(f"k is {k!r}; give the number of inner steps")
     fewest = min(map(len, tasks))

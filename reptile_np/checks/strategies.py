@@ -13,7 +13,8 @@ The only module of the package that imports Hypothesis (``pip install hypothesis
         check_grad(model.loss_and_grad, phi, batch)
 
 For images ``batches((28, 28, 1), ways=5)``.  Near a kink of a ReLU or of a maximum no slope can be measured,
-and a drawn φ may be near one: test smooth networks so (tanh), others at a few chosen points.
+and a drawn φ may be near one.  Use drawn φ for smooth networks (tanh); test other networks at a few chosen
+points.
 
 Large arrays are made from a drawn seed: Hypothesis shrinks their shapes, not their entries.
 
@@ -108,7 +109,7 @@ def batches(
 ) -> tuple[Array, Array]:
     """Draw a minibatch (x, y): x (b, …) float64 normal, 1 ≤ b ≤ `max_size`.
 
-    With `ways`, y (b,) are labels below it, int64; without, targets (b, outputs), float64 normal.
+    With `ways`, y (b,) are int64 labels from 0 to ways - 1; without, float64 normal targets (b, outputs).
     """
     rng, size = draw(generators()), draw(st.integers(1, max_size))
     x = rng.standard_normal((size, *input_shape))

@@ -37,8 +37,8 @@ def check_taylor_order(
 
     With R(t) the root mean square, over ±v for each direction v, of
     ``L(φ + tv) - L - t g·v (- t² v·Hv / 2)``, a right derivative keeps ``R / t^order`` bounded; a wrong
-    one makes it grow as t falls.  (Along one v alone the next two orders can cancel at some t, and R
-    then seems to grow below it; over ±v they cannot.)
+    one makes it grow as t falls.  (For one v alone the next two orders can cancel at some t, and R would then
+    seem to grow below that t.  For the mean over ±v they cannot cancel.)
 
     Steps t are 10 % of the norm of φ and smaller.  Of the longest run of steps at which R is larger than
     rounding errors, the smaller half is used.  Let S be the maximum of ``R / t^order`` over the larger half
@@ -81,7 +81,7 @@ def check_taylor_order(
         remainders = np.subtract(changes, polynomials)
     model.check_repeatable(phi, batch)
     finite = np.all(np.isfinite(remainders), axis=0)
-    near = int(np.argmin([*finite[::-1], False]))  # how many steps are left, the smallest ones
+    near = int(np.argmin([*finite[::-1], False]))  # how many of the smallest steps are finite
     if near < 4:
         raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, NOT_FINITE))
     steps, size, remainders = steps[-near:], np.abs(changes).max(axis=0)[-near:], remainders[:, -near:]

@@ -6,6 +6,7 @@ Verified by ``tests/test_cli.py``.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -42,7 +43,7 @@ Command = Callable[[argparse.Namespace], int]
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line; `more` returns the end of the help, when it is printed.
 
-    `last_two` are a positional argument and an optional one after it, between which options may stand.
+    `last_two` names a positional argument and an optional one after it; options may stand between them.
     """
 
     more: Callable[[], str] | None = None
@@ -62,7 +63,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see: {self.prog} --help)")
 
     def _print_message(self, message: str, file: object = None) -> None:
-        """Print help or version; argparse's own method hides that the output is full."""
+        """Print help or version; argparse's own method ignores write errors."""
         show(message.rstrip("\n"))
 
     def format_help(self) -> str:
@@ -169,6 +170,8 @@ def file_to_write(text: str, instead: str = "") -> Path:
     if file.exists() and not file.is_file():
         raise argparse.ArgumentTypeError(f"{text}: is not a regular file; give the name of one{instead}")
     try:
+        if file.exists() and not os.access(file, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         with tempfile.TemporaryFile(dir=file.parent):  # `replacing` will make a new file there
             pass
     except OSError as error:
@@ -199,10 +202,11 @@ def as_words(option: str, value: object) -> list[str]:
 
 
 def one_blas_thread() -> None:
-    """Keep NumPy's BLAS to one thread, unless one of `BLAS_THREADS` is set; call before NumPy is imported.
+    """Keep NumPy's BLAS to one thread, unless OMP_NUM_THREADS is set; call before NumPy is imported.
 
     The products here are too small to share: a second thread gains a tenth on an idle machine, and waits
     for its turn on a busy one (glyphs-5way on two busy cores trained in 114 s with two, 35 s with one).
     """
-    if not any(name in os.environ for name in BLAS_THREADS):
-        os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
+    if "OMP_NUM_THREADS" not in os.environ:
+        for name in BLAS_THREADS:
+            os.environ.setdefault(name, "1")

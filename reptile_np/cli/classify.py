@@ -29,8 +29,8 @@ def add_to(commands: Commands) -> None:
     classify.add_argument("images", type=path, nargs="+", metavar="IMAGE")
     add_json(classify)
     classify.more = lambda: (
-        "Each image gets its most probable class in both modes: by itself, with the examples\n"
-        "(non-transductive), and together with the other images (transductive)."
+        "Each image gets its most probable class in two modes: non-transductive (in a batch with the\n"
+        "examples, independent of the other images) and transductive (all given images in one batch)."
     )
 
 

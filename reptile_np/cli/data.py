@@ -39,15 +39,15 @@ def add_to(commands: Commands) -> None:
         dest="source",
         type=source,
         metavar="DIR|ZIP|TAR|URL",
-        help="omniglot: default the official address, a TAR must have all drawings; the others need a DIR, "
-        "ZIP or TAR",
+        help="omniglot: a DIR, ZIP or TAR (a TAR must have all drawings; default: the official address); the "
+        "other data sets: a DIR, ZIP or TAR",
     )
     data.add_argument(
         "--to",
         type=path,
         metavar="DIR",
-        help="default: the user's cache folder; an earlier import of this data set there is replaced, and "
-        "runs that still read it end",
+        help="default: the user's cache folder; replaces an earlier import of this data set there (a run "
+        "that still reads a large one will fail)",
     )
     data.add_argument(
         "--skip-bad", action="store_true", help="mini-imagenet: leave out images that cannot be decoded"
@@ -140,4 +140,6 @@ def _refuse_what_is_not_read(args: argparse.Namespace) -> None:
                 option = name.replace("_", "-")
                 raise UsageError(f"data {args.dataset} --{option}: is for data {dataset}; leave it out")
     if None not in (args.seed, args.splits):
-        raise UsageError(f"data {args.dataset} --seed and --splits: the list is the split; leave out --seed")
+        raise UsageError(
+            f"data {args.dataset} --seed and --splits: the split is read from the list; leave out --seed"
+        )

@@ -29,7 +29,7 @@ def add_to(commands: Commands) -> None:
         "--runs",
         type=path,
         metavar="DIR",
-        help="folder of the runs (default: runs; figure 1: none, it trains networks; figure 2 needs none)",
+        help="folder of the runs (default: runs; figure 1 trains its networks; figure 2 uses no runs)",
     )
     figure.add_argument(
         "--out", type=path, metavar="FILE", help="without an extension (default: ./figure-NAME)"

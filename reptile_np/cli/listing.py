@@ -173,7 +173,8 @@ def _export(args: argparse.Namespace, runs: Sequence[RunSummary]) -> int:
     from reptile_np.experiments.records import export
 
     to = args.export.resolve()
-    runs = [run for run in runs if not run.path.resolve().is_relative_to(to)]  # copies of an earlier export
+    there = [run for run in runs if run.path.resolve() == to / f"{run.preset}-seed{run.seed}"]
+    runs = [run for run in runs if run not in there] or there  # copies alone are refused by `export`
     of: dict[tuple[str, int], RunSummary] = {}
     for run in runs:
         first = of.setdefault((run.preset, run.seed), run)

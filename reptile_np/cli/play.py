@@ -31,7 +31,7 @@ def _play(args: argparse.Namespace) -> int:
         show(f"{server.url} (only this machine can open it; Ctrl-C closes it)")
         flush()
         if not args.no_browser:
-            # a browser of the terminal, or of $BROWSER, is waited for, and needs the server before it ends
+            # a text browser or $BROWSER keeps `open` waiting until it is closed, and it needs the server
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         signals.raise_instead()
         server.serve_forever()

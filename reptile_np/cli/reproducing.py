@@ -73,10 +73,10 @@ def add_to(commands: Commands) -> None:
 
 
 def _stopped(args: argparse.Namespace) -> str:
-    """Return what Ctrl-C says."""
+    """Return the line that is printed after Ctrl-C."""
     if args.executor is None:
         return "stopped; every run is saved: give the same command again to continue"
-    return "stopped; Dask workers continue the runs they have begun: give the same command again after these"
+    return "stopped; the Dask workers finish the runs that they have begun; then give the same command again"
 
 
 def _targets() -> str:

@@ -26,7 +26,8 @@ def _nothing_had_begun() -> object:
 
 
 IGNORE_SECONDS = 3.0
-"""For so long after a signal further ones are ignored: the command saves its work, or ends its processes."""
+"""Seconds after a signal during which further signals are ignored: the command saves its work, or ends its
+processes."""
 
 _say: Callable[[], object] = _nothing_had_begun
 _raised_at = -math.inf
@@ -64,7 +65,10 @@ def ignore() -> None:
 
 
 def raise_instead() -> None:
-    """From now on raise KeyboardInterrupt; does nothing outside a program, as in a test."""
+    """Let a signal raise KeyboardInterrupt from now on, so that the command can save or clean up.
+
+    It has no effect if `end_at_once` was not called, as in a test.
+    """
     import numpy.random  # noqa: F401  # NumPy imports it at its first use, and would lose the exception there
 
     for number in STOPS:

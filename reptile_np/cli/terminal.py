@@ -9,15 +9,13 @@ import codecs
 import json
 import os
 import re
-import shlex
-import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, quoted
 
 __all__ = [
     "BOLD",
@@ -131,7 +129,7 @@ def flush_errors() -> None:
 
 
 def _drop(stream: IO[str]) -> None:
-    """Send what the stream holds nowhere: Python flushes it again when it ends, and that must not fail."""
+    """Redirect the stream to /dev/null: Python flushes it again at exit, and that flush must not fail."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
@@ -156,8 +154,8 @@ def paint(text: str, colour: str, stream: IO[str] | None = None) -> str:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Return the program with these words, quoted as the shell of this system reads them."""
-    return f"{program_name()} {subprocess.list2cmdline(words) if os.name == 'nt' else shlex.join(words)}"
+    """Return the program with these words, quoted."""
+    return f"{program_name()} {quoted(words)}"
 
 
 def program_name() -> str:

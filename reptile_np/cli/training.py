@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reptile_np.nn.ops import Ops
 
 A_MINUTE = 60.0
-"""Seconds; a run that takes longer says beforehand if nothing of it will be kept."""
+"""Seconds: before a longer run a note is printed if nothing of it will be saved."""
 
 
 def add_to(commands: Commands) -> None:
@@ -113,7 +113,7 @@ def _train(args: argparse.Namespace) -> int:
         note(missing)
     if args.out is None and presets.seconds(preset) > A_MINUTE:
         experiment = make_experiment(preset, seed, ops, args.data)
-        experiment.check_training()  # what is refused is said in one line, without the note
+        experiment.check_training()  # a run that is refused prints only its error, not the note
         experiment.check_evaluation(preset.evaluation, "test")
         folder = f"runs/{preset.name}-seed{seed}"
         note(f"nothing of this run will be saved, not even φ; to save it, stop and add: --out {folder}")

@@ -73,8 +73,8 @@ def load_newest(folder: Path, template: Step, fallback: Callable[[str], None]) -
     except UsageError as error:
         try:
             step = load_step(before, template)
-        except UsageError:
-            raise UsageError(f"{error}; start again in a new --out") from None
+        except UsageError as earlier:
+            raise UsageError(f"{error}; {earlier}; start again in a new --out") from None
         fallback(f"{error}; using {BEFORE}, outer step {step.done}, instead")
         return step
 
@@ -116,7 +116,7 @@ def load_step(path: Path, template: Step) -> Step:
         if arrays["format"].item() != FORMAT:
             raise ValueError(f"format {arrays['format'].item()} is not known to this version of reptile_np")
         if arrays["sha256"].item() != _checksum(_content(arrays)):
-            raise ValueError("its content does not have its checksum")
+            raise ValueError("the checksum does not match the content")
         return _step(_content(arrays), template)
     except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__

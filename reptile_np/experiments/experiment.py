@@ -55,8 +55,8 @@ class Experiment:
     `inner` is the inner optimiser, in training and in evaluation.  ``outer(i)`` is the outer optimiser of
     outer step i = 0, 1, …, with that step's learning rate.  `data` is the folder that was asked for.
 
-    A pickle has the preset, the seed, the data folder and the digest of the images only.  The process that
-    reads it makes the experiment again, once, with NumPy, for its episodes: a model is pickled by itself.
+    A pickle holds only preset, seed, data folder and the digest of the images.  The process that unpickles it
+    makes the experiment once, with NumPy, to draw episodes.  Models are pickled separately.
     """
 
     preset: Preset
@@ -270,7 +270,7 @@ def _meta_gradient(preset: Preset, model: Model, inner: Any) -> MetaGradient:
 
 @dataclass(frozen=True)
 class _Given:
-    """Returns the experiment; from a pickle, made only then, because an error in reading ends a worker."""
+    """Returns the experiment, made at the first call after unpickling, where an error would end a worker."""
 
     experiment: Experiment
 
@@ -289,7 +289,7 @@ def _episode(
     return made().episodes.evaluation(spec, split, i, at)
 
 
-@lru_cache(maxsize=4)  # of each digest, because the images of a folder may be imported again
+@lru_cache(maxsize=4)  # the digest is part of the key: a folder may be imported again
 def _made_again(preset: Preset, seed: int, data: Path | None, images_sha256: str | None) -> Experiment:
     made = make_experiment(preset, seed, NUMPY, data)
     if made.episodes.images_sha256 != images_sha256:

@@ -26,15 +26,16 @@ def as_inputs(
     Parameters
     ----------
     images
-        (b, h, w) or (b, h, w, channels): uint8 (divided by 255), bool, or floats in [0, 1].  With `resize`
-        or `recolour` also a list of images (h, w) or (h, w, channels) that differ in size or channels.
+        (b, h, w) or (b, h, w, channels): uint8 (divided by 255), bool, or floats in [0, 1].  Or a list of
+        images (h, w) or (h, w, channels), which may differ in dtype, with `resize` in size, with `recolour`
+        in channels.
     shape
         Height, width and channels (1 or 3) that the network reads.
     resize
         Cut the largest centred rectangle of the network's proportions from each image and resize it by
         Pillow's bicubic filter, as an imported folder of images is; False: refuse images of another size.
     recolour
-        Make grey of colour (ITU-R 601 luma), and of grey three equal channels; False: refuse.
+        Convert colour to grey (ITU-R 601 luma), or grey to three equal channels; False: refuse such images.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def as_inputs(
         return np.concatenate([as_inputs([i], shape, resize=resize, recolour=recolour) for i in images])
 
     if isinstance(images, list | tuple) and len({getattr(image, "dtype", None) for image in images}) > 1:
-        return one_by_one()  # together, black and white of a bool image would become 0 and 1 of 255
+        return one_by_one()  # NumPy would merge bool and uint8 images into uint8, where True is 1 of 255
     try:
         x = np.asarray(images)
     except ValueError:  # arrays of different shapes
@@ -58,10 +59,10 @@ def as_inputs(
                 "sizes, recolour=True for channels"
             ) from None
         return one_by_one()
-    if x.ndim == 3 and x.shape[2] in (3, 4):
+    if isinstance(images, np.ndarray) and x.ndim == 3 and x.shape[2] in (3, 4):
         raise UsageError(
-            f"images have shape {x.shape}, as one image in colour has; give a list of images, or an array "
-            "(images, height, width, channels)"
+            f"images have shape {x.shape}, as one image in colour has; give images (images, height, width, "
+            "channels), of one image x the array x[None]"
         )
     if x.ndim == 3:
         x = x[..., np.newaxis]

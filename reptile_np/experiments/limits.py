@@ -9,6 +9,7 @@ import math
 import os
 
 from reptile_np.errors import UsageError
+from reptile_np.experiments.settings import check_name
 from reptile_np.experiments.specs import EvaluationSpec, Preset
 from reptile_np.nn.layers import Conv2d
 from reptile_np.nn.models import Model
@@ -27,6 +28,7 @@ def check_settings(preset: Preset) -> None:
     UsageError
         One line: which setting, and what to do.
     """
+    check_name(preset.name)
     if preset.algorithm == "joint" and preset.inner.steps != 1:
         raise UsageError("algorithm joint takes one gradient per task: set inner.steps=1")
     tasks, inner, outer, evaluation = preset.tasks, preset.inner, preset.outer, preset.evaluation

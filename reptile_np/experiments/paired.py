@@ -8,14 +8,13 @@ Verified by ``tests/experiments/test_paired.py``.
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.experiments import environment
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.parallel import job_count, processes
@@ -56,10 +55,11 @@ def compare(
     -------
     dict
         For A and B their accuracies; ``difference``: mode → {mean, ci95} of A's fraction minus B's over the
-        tasks.  ``ci95`` is None for one task.  Else it is half of the normal interval, or s (1 + |d|) if that
-        is larger.  Here d is the median difference, and s the share of tasks of another difference for which
-        the probability that none of them was drawn, (1 - s)^tasks, is 5 %; each is at most 1 + |d| away from
-        d.  (If all tasks that were drawn have the difference d, the normal interval has the width 0.)
+        tasks.  ``ci95`` is None for one task.  Otherwise it is the larger of half of the normal interval and
+        s (1 + |d|).  Here d is the median difference, and s = 1 - 0.05^(1 / tasks): if a share s of all tasks
+        had a difference other than d, none of them would be drawn with probability 5 %. Any difference is at
+        most 1 + |d| away from d.  (If all tasks that were drawn have the difference d, the normal interval
+        has the width 0.)
 
     Raises
     ------
@@ -67,7 +67,7 @@ def compare(
         If the runs do not have the same seed, source, images and kind of tasks: their test classes and tasks
         would differ.
     """
-    tasks, shots = operator.index(tasks), None if shots is None else operator.index(shots)
+    tasks, shots = whole("tasks", tasks), None if shots is None else whole("shots", shots)
     saved = [RunDirectory(run) if isinstance(run, Path) else run for run in runs]
     (first, seed), (second, other_seed) = configs = [run.config() for run in saved]
     if first.tasks.source == "sine":

@@ -261,7 +261,7 @@ def saves_when_told_to_stop() -> Iterator[None]:
         finally:
             signal.signal(signal.SIGTERM, before)
     except KeyboardInterrupt:
-        os._exit(STOPPED)  # a pool that is being closed would wait for a worker that waits for work
+        os._exit(STOPPED)  # else a deadlock: the closing pool waits for this worker, and the worker for work
 
 
 def _prepare_worker() -> None:
@@ -280,8 +280,8 @@ def _stop_with_parent() -> None:
 def _stop_workers(others: set[BaseProcess]) -> None:
     """Tell every child process to stop but `others`, which are not the executor's.
 
-    A `ProcessPoolExecutor` that breaks stops its processes, and then waits for their end.  If one of them was
-    being started just then, in the main thread, it is waited for without having been stopped.
+    A `ProcessPoolExecutor` that breaks stops its processes, and then waits for their end.  It also waits for
+    a process that the main thread was just starting, but does not stop that process.
     """
     for process in set(multiprocessing.active_children()) - others:
         process.terminate()

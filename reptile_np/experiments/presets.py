@@ -3,8 +3,8 @@
 A preset says everything but the seed, the machine and the folder of the data;
 ``with_settings(preset, ["outer.steps=1000"])`` changes one value.
 
-Sources.  "v1" and "v3" are versions of the paper, arXiv:1803.02999; "command line" is the one that the
-authors published with their program, which is used if it differs from the paper's table.
+Sources.  "v1" and "v3" are versions of the paper, arXiv:1803.02999; "command line" is the one published with
+the authors' program; it is used where it differs from the paper's table.
 
 Verified by ``tests/experiments/test_presets.py`` and ``tests/experiments/test_wiring.py``.
 """

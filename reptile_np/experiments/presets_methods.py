@@ -26,8 +26,9 @@ Where each value comes from:
 * Adam outside, from 0.001 to 0: not in the paper.  Finn's program has Adam at 0.001.  Adam makes the length
   of a direction irrelevant, and the directions of these methods have different lengths;
 * 4 tasks in a meta-batch: not in the paper (5 for Reptile);
-* 50 steps of fine-tuning: the paper's Table 3.  Their minibatches have 10 images, as in training, and for
-  1-shot 5, which is all that there are: not in the paper, nor is SGD as the optimiser at test;
+* 50 steps of fine-tuning: the paper's Table 3.  Their minibatches have 10 images, as in training; for 1-shot
+  they have 5, because there are only 5 images.  These sizes, and SGD as the optimiser at test, are not in the
+  paper;
 * the budget: not in the paper.  It is 0.31 of the budget of `omniglot-5way`.
 
 No value was tuned for one of the methods.

@@ -31,7 +31,7 @@ __all__ = [
 Item = TypeVar("Item")
 
 Report = Callable[[str, int, int], None]
-"""Called with what is being done, the rounds done, and all rounds; a second way to learn of them."""
+"""A callback (job, rounds done, all rounds); it is called in addition to the display."""
 
 LINE_EVERY = 10.0  # seconds between plain lines
 BAR = "{desc}: {percentage:.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"

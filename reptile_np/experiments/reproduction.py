@@ -34,7 +34,7 @@ __all__ = ["BUSY", "PROGRESS", "PROGRESS_EVERY", "PlannedRun", "ProgressFile", "
 
 PROGRESS = "progress.json"
 PROGRESS_EVERY = 1.0  # seconds between two reports of a run
-BUSY = 60.0  # seconds that a run waits for the process which had it before and was told to stop
+BUSY = 60.0  # seconds to wait until an earlier process, which is stopping, releases the directory
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class PlannedRun:
         try:
             begun = directory.config()
         except UsageError:
-            return 0  # `work` fails with this error: it does not keep the other runs from being done
+            return 0  # `work` will raise this error for this run; the other runs are still done
         if begun != (self.preset, self.seed):
             raise UsageError(
                 f"{self.path}: was begun with other settings or another seed; use another folder"

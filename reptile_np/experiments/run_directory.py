@@ -177,7 +177,7 @@ class RunDirectory:
             return []
 
     def append(self, record: dict[str, Any], advice: str = "") -> None:
-        """Add one line to the records; an evaluation, which no later save writes to disk, at once."""
+        """Append one line to the records; an evaluation, which no later save writes to disk, at once."""
         line = json.dumps(record, allow_nan=False).encode()
         with self._writing(advice):
             files.append_line(self.path / RECORDS, line)
@@ -205,7 +205,7 @@ class RunDirectory:
             raise UsageError(f"{self.path / RESULT}: damaged; remove it and resume the run") from None
 
     def forget_after(self, done: int, *, evaluations: bool = False) -> None:
-        """Drop damaged lines, records after `done`, which will be made again, and, if asked, evaluations."""
+        """Drop damaged lines, records after `done`, and evaluations after it if `evaluations` is true."""
         path = self.path / RECORDS
         if not path.is_file():
             return

@@ -22,9 +22,10 @@ __all__ = ["RunSummary", "find", "read", "test_evaluations"]
 class RunSummary:
     """One run.
 
-    `accuracy` maps a mode to a fraction: of the ``evaluate`` of the test set with the most tasks and, if
-    there is one, the preset's number of `shots`; else of the end of training.  None for a run that is not
-    finished, or of sine waves (see `error`).  `tasks` is None if there was no such ``evaluate``.
+    `accuracy` maps a mode to a fraction.  It comes from an ``evaluate`` on the test set: one with the
+    preset's number of `shots` if there is one, and among equals the one with the most tasks.  Without any
+    ``evaluate`` it comes from the end of training.  None for a run that is not finished, or of sine waves
+    (see `error`).  `tasks` is None if there was no such ``evaluate``.
     """
 
     name: str
@@ -98,7 +99,7 @@ def read(run: Path, root: Path) -> RunSummary:
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{run}: a value in its result or its records that no run writes") from None
+        raise UsageError(f"{run}: its result or its records have an invalid value") from None
     return RunSummary(name, run, preset, seed, done, planned, accuracy, error_, tasks, shots, settings)
 
 

@@ -6,7 +6,6 @@ was not.  Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.experiments import environment
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.parallel import job_count, processes
@@ -49,8 +48,9 @@ def train(
 ) -> dict[str, Any]:
     """Run a preset to its end and return the result, JSON-ready.
 
-    A new run evaluates the untrained initialisation first, so that an evaluation that cannot work is found
-    out before the training.  A resumed run, which did this before, evaluates it after the training.
+    A new run evaluates the untrained initialisation first, so that an evaluation that cannot work fails
+    before the training.  A resumed run has passed this test already, and evaluates the untrained
+    initialisation after the training.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def train(
     KeyboardInterrupt
         On Ctrl-C, after the state has been saved.
     """
-    seed = operator.index(seed)  # a number of NumPy cannot be written as JSON
+    seed = whole("seed", seed)  # a number of NumPy cannot be written as JSON
     directory = RunDirectory(out) if out is not None else None
     if resume:
         if directory is None:
@@ -154,7 +154,7 @@ def evaluate(
     UsageError
         If there is no run, no checkpoint, or the data cannot give such tasks.
     """
-    tasks, shots = operator.index(tasks), None if shots is None else operator.index(shots)
+    tasks, shots = whole("tasks", tasks), None if shots is None else whole("shots", shots)
     directory = RunDirectory(run) if isinstance(run, Path) else run
     preset, seed = directory.config()
     sittings, trained_on = directory.sittings(), preset.tasks.source
@@ -224,7 +224,7 @@ def _train(experiment: Experiment, step: Step, sitting: Sitting, quiet: bool, re
                     sitting.directory.append({"outer_step": done.done, **losses})
                 if record := watched(done):
                     sitting.directory.append(record)
-            step = done  # now: a step that is interrupted before is made, and recorded, again
+            step = done  # only now: a step that is interrupted earlier is made and recorded again
             note = f"loss {first.add(first_loss):.3f} → {last.add(last_loss):.3f}"
             progress.update(step.done, note)
             sitting.save_if_due(step)

@@ -50,7 +50,7 @@ class Scoring(Protocol):
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """Accuracy for each of `MODES`; `curve` has for each mode that after 0, 1, … inner steps."""
+    """Accuracy in each of `MODES`; `curve` maps a mode to the accuracies after 0, 1, … inner steps."""
 
     accuracy: dict[str, Accuracy]
     curve: dict[str, list[Accuracy]] | None = None
@@ -112,7 +112,7 @@ class ClassificationScoring:
     after: int | Sequence[int] = -1
 
     def summarise(self, model: Predictor, phi: Array, values: Mapping[str, Array], curve: bool) -> Scores:
-        """Return mean and interval for each mode from fractions (tasks,), of a curve (tasks, k + 1)."""
+        """Return mean and interval for each mode; the fractions are (tasks,), for a curve (tasks, k + 1)."""
         if not curve:
             return ClassificationScores({mode: Accuracy(fractions) for mode, fractions in values.items()})
         points = {mode: [Accuracy(column) for column in fractions.T] for mode, fractions in values.items()}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
@@ -15,7 +14,16 @@ from typing import Any, get_args, get_type_hints
 from reptile_np.errors import UsageError, printable
 from reptile_np.experiments.specs import Preset, TaskSpec
 
-__all__ = ["LARGEST", "UNUSED", "checked", "from_json", "setting_keys", "to_json", "with_settings"]
+__all__ = [
+    "LARGEST",
+    "UNUSED",
+    "check_name",
+    "checked",
+    "from_json",
+    "setting_keys",
+    "to_json",
+    "with_settings",
+]
 
 LARGEST = 2**63 - 1
 _DRAWN = {"tasks.classes", "tasks.images"}
@@ -97,9 +105,16 @@ def from_json(values: Any) -> Preset:
     """
     preset = _from_json(Preset, values, "preset")
     assert isinstance(preset, Preset)
-    if not re.fullmatch(r"\w[\w.+-]*", preset.name):
-        raise UsageError(f"preset.name {printable(preset.name)!r} is no name of a file")
+    check_name(preset.name)
     return preset
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageError` if a preset's name cannot be the name of a folder: an export makes one of it."""
+    if name in ("", ".", "..") or set(name) & {"/", "\\"}:
+        raise UsageError(
+            f"preset.name {printable(name)!r}: cannot be the name of a folder; use no / and no \\"
+        )
 
 
 def _fields(spec: type) -> dict[str, Any]:

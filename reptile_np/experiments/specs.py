@@ -69,8 +69,9 @@ class InnerSpec:
     """The inner loop of training: `steps` steps of an optimiser on minibatches of `batch` examples.
 
     Parameters whose names match the pattern `fixed`, such as ``*/beta``, keep their values in every inner
-    loop, of training and of test; only the outer loop changes them (with the optimiser sgd).  Directions that
-    are displacements of the inner loop, Reptile's and first-order MAML's without query sets, do not.
+    loop, of training and of test; only the outer loop changes them (with the optimiser sgd).  Reptile, and
+    first-order MAML without query sets, never change them: their directions are displacements of the inner
+    loop, which are zero in these parameters.
     """
 
     optimizer: Literal["adam", "sgd"]
@@ -84,7 +85,7 @@ class InnerSpec:
 class OuterSpec:
     """The outer loop: `rate` annealed linearly to `final_rate` over `steps`; `meta_batch` tasks a step.
 
-    Each entry of the direction is cut to [-`clip`, `clip`] (0: it is not).
+    Each entry of the direction is cut to [-`clip`, `clip`] (0: no clipping).
     """
 
     rate: float
@@ -135,7 +136,7 @@ class Cell(NamedTuple):
 class Published(NamedTuple):
     """A published accuracy in per cent, and its ± as printed.
 
-    Of Reptile that is the standard deviation over three seeds, of MAML the 95 % interval over test tasks.
+    For Reptile the ± is the standard deviation over three seeds; for MAML the 95 % interval over test tasks.
     """
 
     mean: float

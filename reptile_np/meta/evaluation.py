@@ -99,7 +99,7 @@ class Accuracy:
         something else: the standard deviation over three seeds.)
         """
         p, tasks, z = self.mean, len(self.fractions), 1.96
-        variance = float(self.fractions.var(ddof=1)) if tasks > 1 else 0.0
+        variance = float(self.fractions.var(ddof=1)) if tasks > 1 and np.ptp(self.fractions) > 0 else 0.0
         n = max(tasks, tasks * p * (1 - p) / variance) if variance > 0 else tasks
         center = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)

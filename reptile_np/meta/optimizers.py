@@ -196,8 +196,9 @@ class Adam:
     def update_bar(
         self, phi_bar: Array, state_bar: AdamState, grad: Array, state: AdamState, phi: Array
     ) -> tuple[Array, AdamState, Array]:
-        """Differentiate the step ``-r m / (√v + ε)`` by m and by v, then m and v by g; φ̄ is unchanged.
+        """Differentiate ``-r m / (√v + ε)`` with respect to m and v, and these with respect to g.
 
+        φ̄ is returned unchanged.
         √v has no derivative at v = 0.  The term through v is taken to be 0 there.  If the moments began at 0,
         then v = 0 means that every gradient of that entry was 0 until now, so m = 0 too: m and √v are both of
         the first order in the gradients, the step is ``-r m / ε`` up to the second order, and its derivative

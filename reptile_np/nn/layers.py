@@ -28,6 +28,7 @@ __all__ = [
     "Layer",
     "Shape",
     "Windowed",
+    "check_image",
 ]
 
 
@@ -69,7 +70,8 @@ class Dense(Bilinear):
         """One number per unit."""
         if len(size) != 1:
             raise UsageError(
-                f"Dense needs a vector for each example, not {size}; put Flatten() or SpatialMean() before it"
+                f"Dense needs a vector for each example, not {size}; put Flatten() or SpatialMean() between "
+                "it and a convolution"
             )
         return (self.units,)
 
@@ -93,7 +95,7 @@ class Windowed(Layer):
     Raises
     ------
     UsageError
-        If size or stride is less than 1, or the padding is negative or none of these.
+        If size or stride is less than 1, or the padding is negative, or neither a word nor two pairs.
     """
 
     size: int = 3
@@ -103,17 +105,12 @@ class Windowed(Layer):
     def __post_init__(self) -> None:
         if self.size < 1 or self.stride < 1:
             raise UsageError(f"a window of size {self.size} and stride {self.stride}; give at least 1")
-        if not isinstance(self.padding, tuple | list) and self.padding not in ("SAME", "VALID"):
+        if not (self.padding in ("SAME", "VALID") if isinstance(self.padding, str) else _pairs(self.padding)):
             raise UsageError(
                 f'padding is {self.padding!r}; give "SAME", "VALID" or ((top, bottom), (left, right))'
             )
         if not isinstance(self.padding, str) and min(min(axis) for axis in self.padding) < 0:
             raise UsageError(f"a window has the padding {self.padding}; give at least 0 on each side")
-
-    def check_image(self, size: Shape) -> None:
-        """Raise `UsageError` unless the input is an image (rows, cols, channels)."""
-        if len(size) != 3:
-            raise UsageError(f"{type(self).__name__} needs an image (rows, cols, channels), not {size}")
 
     def pad(self, rows: int, cols: int) -> Padding:
         """Return the explicit padding of an image of (rows, cols)."""
@@ -128,15 +125,29 @@ class Windowed(Layer):
         )
 
 
+def check_image(layer: Layer, size: Shape) -> None:
+    """Raise `UsageError` unless a layer's input is an image (rows, cols, channels)."""
+    if len(size) != 3:
+        raise UsageError(f"{type(layer).__name__} needs an image (rows, cols, channels), not {size}")
+
+
+def _pairs(padding: Any) -> bool:
+    """Return whether a padding is a pair of pairs."""
+
+    def pair(value: Any) -> bool:
+        return isinstance(value, tuple | list) and len(value) == 2
+
+    return pair(padding) and all(map(pair, padding))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Windowed, Bilinear):
     """Convolution: x (b, h, w, c), kernel (size, size, c, filters) HWIO, bias (filters,).
 
     ``before_batch_norm=True`` states that a batch norm follows; it is not checked.  A batch norm subtracts
     each channel's mean, so the loss does not depend on the bias: the bias's gradient is exactly zero, and
-    exactly zero is returned.  Differs from
-    the released program, which gives Adam the rounding error of that gradient (Adam turns it into steps of
-    about ± the learning rate); the function computed is the same.
+    exactly zero is returned.  Differs from the released program, which gives Adam the rounding error of that
+    gradient (Adam turns it into steps of about ± the learning rate); the function computed is the same.
     """
 
     filters: int
@@ -150,12 +161,12 @@ class Conv2d(Windowed, Bilinear):
 
     def shapes(self, size: Shape) -> dict[str, Shape]:
         """Kernel and bias."""
-        self.check_image(size)
+        check_image(self, size)
         return {"kernel": (self.size, self.size, size[2], self.filters), "bias": (self.filters,)}
 
     def out_size(self, size: Shape) -> Shape:
         """(rows, cols, filters)."""
-        self.check_image(size)
+        check_image(self, size)
         return (*self.counts(size[0], size[1]), self.filters)
 
     def product(self, x: Array, w: Array, ops: Ops) -> Array:

@@ -139,7 +139,7 @@ class Model(RunsInnerLoops):
     def linearize(self, phi: Array, batch: Batch) -> Linearization:
         """Return L(φ), L'(φ) and the map v ↦ H(φ) v, which can be applied any number of times.
 
-        A product, v ↦ H v of shape (n,), then costs the tangents alone: six products a layer, where `hvp`
+        Each H v (n,) then costs only the tangents: six matrix products or convolutions per layer.  `hvp`
         needs eight in C and nine here.  The map refers to `phi`, `batch` and the activations of this pass,
         which must not be changed while it is used.  Shapes, dtypes and errors are `hvp`'s.
         """
@@ -151,7 +151,7 @@ class Model(RunsInnerLoops):
             v = np.asarray(v)
             if v.shape != phi.shape:
                 raise UsageError(f"v has shape {v.shape}, phi {phi.shape}: they must be the same")
-            v = v.astype(np.result_type(v, phi), copy=False)  # with a narrower v the products would be narrow
+            v = v.astype(np.result_type(v, phi), copy=False)  # else a float32 v would lower the precision
             dots: list[Any] = []
             z_dot: Array | None = None
             for layer, own, theta_dot in zip(self.layers, saved, self._split(v), strict=True):

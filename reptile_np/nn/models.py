@@ -116,9 +116,9 @@ def finn_mini_imagenet_cnn(ways: int, filters: int = 32) -> Model:
     """Return the Mini-ImageNet network of Finn's program (MAML) on (84, 84, 3): 32,773 parameters at 5-way.
 
     4 × [conv 3×3 SAME → batch norm without γ → ReLU → max-pool 2×2 VALID] → flatten 5·5·filters → dense.
-    Its pool follows the ReLU; here the ReLU follows the pool.  The function and its derivatives are the same,
-    because a maximum of ReLUs is the ReLU of the maximum, and a quarter as many entries pass through the
-    ReLU.
+    In Finn's program the pool follows the ReLU; here the ReLU follows the pool, and is applied to a quarter
+    of the entries.  The function and its derivatives are the same, because a maximum of ReLUs is the ReLU of
+    the maximum.
 
     Differs from that program: here the loss is the mean over the minibatch, there N times the mean (N is the
     number of ways).  So its inner rate 0.01 is 0.05 here at 5-way.

@@ -20,7 +20,7 @@ import numpy as np
 
 from reptile_np.errors import UsageError
 from reptile_np.nn.faces import Adjoints, Arrays, Layer, Shape
-from reptile_np.nn.layers import Windowed
+from reptile_np.nn.layers import Windowed, check_image
 from reptile_np.nn.ops import Array, Ops, Padding
 
 __all__ = ["Flatten", "LocallyLinear", "MaxPool", "Relu", "SpatialMean", "Tanh"]
@@ -80,6 +80,7 @@ class SpatialMean(LocallyLinear):
 
     def out_size(self, size: Shape) -> Shape:
         """The channels."""
+        check_image(self, size)
         return size[2:]
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
@@ -99,7 +100,7 @@ class SpatialMean(LocallyLinear):
 
 @dataclass(frozen=True)
 class Relu(LocallyLinear):
-    """``y = max(x, 0)`` for finite x, with relu'(0) = 0; of -∞ NumPy computes NaN, C 0."""
+    """``y = max(x, 0)`` for finite x, with relu'(0) = 0; for x = -∞ NumPy gives NaN, C 0."""
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:
         """Multiply by 1 where x > 0, by 0 elsewhere."""
@@ -119,7 +120,7 @@ class Relu(LocallyLinear):
 class MaxPool(Windowed, LocallyLinear):
     """The maximum of each window; padding never counts; of equal entries the first (row, column) counts.
 
-    A NaN counts only if it is the first entry of its window: no number is larger than it, nor it than any.
+    A NaN is the result only if it is the first entry of its window: every comparison with NaN is false.
     """
 
     size: int = 2
@@ -139,7 +140,7 @@ class MaxPool(Windowed, LocallyLinear):
 
     def out_size(self, size: Shape) -> Shape:
         """(rows, cols, channels)."""
-        self.check_image(size)
+        check_image(self, size)
         return (*self.counts(size[0], size[1]), size[2])
 
     def forward(self, theta: Arrays, x: Array, ops: Ops) -> tuple[Array, Any]:

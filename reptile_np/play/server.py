@@ -107,7 +107,7 @@ class _Request(BaseHTTPRequestHandler):
             self._refuse(400, str(error))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no request, or one of another method, in the form of every other error."""
+        """Answer malformed requests and unsupported methods with the same JSON as every other error."""
         self._refuse(code, message or "not a request of this page")
 
     def _check_source(self) -> None:

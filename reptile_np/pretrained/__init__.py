@@ -6,8 +6,8 @@
 >>> trained.model.predict(trained.phi, np.zeros((1, 28, 28, 1), np.float32)).shape
 (1, 5)
 
-`reptile_np.load` makes a classifier of either.  ``python -m reptile_np.pretrained RUN`` writes the weights
-of a finished run as such a file.
+`reptile_np.load` makes a classifier of either.  ``python -m reptile_np.pretrained RUN`` writes the weights of
+a finished run to an .npz file for release.
 
 Verified by ``tests/pretrained``.
 """

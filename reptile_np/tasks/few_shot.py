@@ -113,8 +113,8 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
     Returns
     -------
     list of (x (batch_size, ...), y (batch_size, ...))
-        In the dtypes of `support`, but x of bool or uint8 is taken for images: float32, of which uint8's
-        255 becomes 1.
+        In the dtypes of `support`; but x of dtype bool or uint8 is converted to float32, and uint8 is divided
+        by 255.
 
     Raises
     ------

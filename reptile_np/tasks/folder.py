@@ -8,14 +8,13 @@ Verified by ``tests/tasks/test_folder.py``.
 
 from __future__ import annotations
 
-import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, whole
 from reptile_np.files import expanded
 from reptile_np.tasks import decoding, image_cache, importing
 from reptile_np.tasks.archives import Limits, read_file, read_files
@@ -108,8 +107,8 @@ def import_folder(
     grey : bool
         One channel; otherwise three.
     seed : int
-        Draws the splits, by classes: 64 % train, 16 % validation, 20 % test, at least five classes each.  Of
-        fewer than 15 classes half are for training, half for test.
+        Draws the splits, by classes: 64 % train, 16 % validation, 20 % test, at least five classes each.  If
+        there are fewer than 15 classes, half are for training, half for test, none for validation.
     splits : path, optional
         Instead of drawing: a CSV file with the columns class, split (train, validation, test).  Classes that
         it does not name are left out.
@@ -121,7 +120,8 @@ def import_folder(
     UsageError
         No classes there, a list of splits that does not fit, values out of range.
     """
-    size, seed = operator.index(size), operator.index(seed)  # numbers of NumPy cannot be written as JSON
+    size, seed = whole("size", size), whole("seed", seed)  # numbers of NumPy cannot be written as JSON
+    least_images = whole("least_images", least_images)
     if not 1 <= size <= LARGEST_SIDE:
         raise UsageError(f"size {size}: give 1 to {LARGEST_SIDE}")
     if least_images < 2 or seed < 0:

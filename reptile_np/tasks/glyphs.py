@@ -31,7 +31,7 @@ __all__ = [
 SIDE = 28
 STROKES = 3  # largest number
 KNOTS = 5  # of each stroke
-SAMPLES_PER_SPAN = 12  # lines are closed, except in the longest spans
+SAMPLES_PER_SPAN = 12  # enough points for lines without gaps, except in the longest spans
 
 # The size of a character is 2: its knots span [-1, 1] in the longer direction.
 UNIT = 10.0  # pixels

@@ -1,7 +1,7 @@
 """Write a data set into the cache format: decode on all cores, survive a kill, end with the same bytes.
 
 While an import runs, decoded images are kept in ``.NAME.partial/``; the next import of the same files
-continues there.  The manifest is written last: until then an earlier cache stays valid.
+with the same Pillow continues there.  The manifest is written last: until then an earlier cache stays valid.
 
 Verified by ``tests/tasks/test_importing.py``.
 """
@@ -150,9 +150,8 @@ def write(
         with locked(folder, plan.name, progress):
             for unfinished in folder.glob(f".{plan.name}*.tmp"):  # a kill while the final files were written
                 unfinished.unlink()
-            if finished := _finished(
-                plan, folder, note
-            ):  # by the import that was waited for, or that was killed
+            # by the import that was waited for, or that was killed
+            if finished := _finished(plan, folder, note):
                 delete_rest(rest)
                 return finished
             keys = [key for c in plan.classes for key in c.keys]
@@ -215,15 +214,16 @@ def _unchanged(plan: Plan, source: Files) -> Files:
 
 
 def _finished(plan: Plan, folder: Path, note: NoteCallback) -> Path | None:
-    """Return the manifest in `folder` if it is the whole and undamaged result of this plan."""
+    """Return the manifest in `folder` if it is this plan's whole result; repeat the notes of that import."""
     manifest = folder / f"{plan.name}.json"
     with suppress(UsageError):
         made = image_cache.read_manifest(manifest)
         complete = made.classes == tuple(c for c, _ in _kept(plan, {})[0])  # no bad image was skipped
         if made.source_sha256 == plan.sha256 and (complete or plan.skip_bad):
             image_cache.load(manifest, full=True)
-            for line in made.left_out[len(plan.left_out) :]:
-                note(line)
+            for line in made.left_out:
+                if line not in plan.left_out:
+                    note(line)
             return manifest
     return None
 

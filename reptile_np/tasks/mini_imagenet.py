@@ -90,7 +90,7 @@ def import_mini_imagenet(
     progress : callable
         Counts the files listed, then the images decoded.
     note : callable
-        Gets one line for all that is fewer than in the official set, and for each image skipped.
+        Gets one line for each count of classes or images below the official one, and for each skipped image.
     skip_bad : bool
         Skip an image that cannot be decoded; without it such an image ends the import.
     filter : "nearest", "bilinear", "bicubic" or "lanczos"
@@ -106,7 +106,7 @@ def import_mini_imagenet(
     if filter not in get_args(Filter):
         raise UsageError(f"filter {printable(filter)}: give {', '.join(get_args(Filter))}")
     source = expanded(source)
-    parts, folder = find(source), importing.target_folder(to)
+    parts, folder = _find(source), importing.target_folder(to)
     lists: dict[Split, dict[str, str]] = {}
     digests = importing.survey(_files(parts, lambda _: True, lists), progress)
     places, left_out = _places(source, digests, lists)
@@ -130,7 +130,7 @@ def import_mini_imagenet(
         raise UsageError(f"{bad}; get it again, or pass --skip-bad to leave it out") from bad
 
 
-def find(source: Path) -> list[Path]:
+def _find(source: Path) -> list[Path]:
     """Return the folders, archives and lists that make up the Mini-ImageNet at `source`."""
     if source.is_file() and stem(source) not in SPLITS:
         return [source, *(_lists(source.parent) if stem(source) == "images" else ())]
@@ -281,7 +281,7 @@ def _plan(
 
 
 def _compared(source: Path, plan: Plan, lists: dict[Split, dict[str, str]]) -> Iterator[str]:
-    """Yield a line for all that is fewer than in the official set; refuse what is more."""
+    """Yield a line for each count below the official one; refuse counts above it."""
     for split, official in OFFICIAL_CLASSES.items():
         classes = [c for c in plan.classes if c.split == split]
         if len(classes) > official:

@@ -19,7 +19,7 @@ from reptile_np.tasks.reports import ProgressCallback
 
 __all__ = ["SYNC_EVERY", "Files", "PartialImport", "Reader", "delete_rest"]
 
-SYNC_EVERY = 16  # batches: a loss of power costs at most as many
+SYNC_EVERY = 16  # batches; a power cut loses at most as many
 
 Files = Iterable[tuple[str, bytes]]
 """Image files by key."""
@@ -28,14 +28,14 @@ Reader = Callable[[Callable[[str], bool]], Files]
 
 
 class PartialImport:
-    """A folder with three files: ``pixels``, raw, a place for each image; ``done``, a byte each; ``plan``.
+    """A folder with three files: ``pixels`` (raw, a place per image), ``done`` (a byte per image), ``plan``.
 
     A byte of ``done`` is set after the image's pixels are on disk.
 
     Parameters
     ----------
     folder : Path
-        Made anew if it is the rest of another plan.
+        Made again if it was left by another plan or decoder.
     plan : str
         What identifies the plan.
     keys : sequence of str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from reptile_np.errors import printable
+from reptile_np.errors import printable, quoted
 
 __all__ = ["NoteCallback", "ProgressCallback", "import_place", "no_notes", "no_progress", "reason"]
 
@@ -28,7 +28,8 @@ def import_place(source: str | Path | None) -> tuple[str, str]:
     """Return where an import was looked for, and the option of `data` that makes it there."""
     if source is None:
         return "on this machine", ""
-    return f"in {printable(source)}", f" --to {printable(source)}"
+    folder = Path(source).parent if str(source).endswith(".json") else source  # of a manifest
+    return f"in {printable(source)}", f" --to {quoted([printable(folder)])}"
 
 
 def reason(error: BaseException) -> str:

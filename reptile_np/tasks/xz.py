@@ -11,7 +11,7 @@ from typing import BinaryIO
 __all__ = ["Xz"]
 
 _CHUNK = 1 << 20  # bytes
-_MEMORY = 1 << 28  # bytes: what `xz -9` made needs 65 MB, a bomb up to 4 GB
+_MEMORY = 1 << 28  # bytes: a file of `xz -9` needs 65 MB, a decompression bomb up to 4 GB
 
 
 class Xz:

@@ -20,9 +20,9 @@ def rows(*spreads):
         ((1.1, 1.2, 9.0), 1, 1.6, ["1.6 processes"]),
         ((1.1, 1.2, 9.0), 2, 0.6, ["0.6 processes"]),  # both cores are wanted
         ((1.32, 1.32), 2, 0.0, []),
-        ((1.34, 1.34), 2, 0.0, ["1.3 times the minima"]),
-        ((3.0, 50.0, 1.0), 1, 0.0, ["3.0 times the minima"]),
-        ((3.0, 50.0, 1.0), 2, 5.0, ["3.0 times the minima", "5.0 processes"]),
+        ((1.34, 1.34), 2, 0.0, ["1.34 times the minima"]),
+        ((3.0, 50.0, 1.0), 1, 0.0, ["3.00 times the minima"]),
+        ((3.0, 50.0, 1.0), 2, 5.0, ["3.00 times the minima", "5.0 processes"]),
         ((1.1,), 2, None, []),  # a system without a count
         ((), 2, 0.0, []),
     ],
@@ -33,6 +33,11 @@ def test_why_figures_are_not_to_be_believed(monkeypatch, spreads, threads, load,
     assert all(word in reason for word in words)
     assert bool(reason) == bool(words)
     assert len(reason.splitlines()) == bool(words)
+
+
+def test_the_load_is_that_of_the_last_minute(monkeypatch):
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (1.0, 2.0, 3.0), raising=False)
+    assert machine.load() == 1.0
 
 
 def test_the_machine_is_described():

@@ -116,6 +116,7 @@ CALL = 1 / 1024
         (bench.ONE_THREAD, 1, 10),
         (bench.THREADS, 82, 40),
         (bench.Turn(silence=0.5, warm_up=0.0, timed=0.0), 1, 1),
+        (bench.Turn(silence=0.5, warm_up=0.0, timed=1.0), 1, 100),
     ],
 )
 def test_a_turn_is_silence_calls_that_are_not_timed_and_calls_that_are(monkeypatch, turn, not_timed, timed):

@@ -99,6 +99,27 @@ def children(monkeypatch):
     return started
 
 
+def test_by_default_one_thread_and_all_cores_are_measured(monkeypatch, children):
+    runner.run(quiet=True)
+    monkeypatch.setattr(runner, "cores", lambda: 100)
+    runner.run(quiet=True)
+    assert [options["threads"] for options, _ in children] == [1, 4, 1, 64]
+
+
+@pytest.mark.parametrize("threads", [[0], [1, -2], [5], [1, 5]])
+def test_more_threads_than_cores_or_none_are_refused(children, threads):
+    with pytest.raises(UsageError, match=r"give 1 to 4 \(the cores, at most 64\)$"):
+        runner.run(threads=threads, quiet=True)
+    assert children == []
+
+
+def test_the_load_is_compared_with_the_cores_that_the_most_threads_leave(monkeypatch, children):
+    monkeypatch.setattr("reptile_np.bench.machine.cores", lambda: 4)
+    monkeypatch.setattr(runner, "load", lambda: 1.0)
+    assert runner.run(threads=[1, 4], quiet=True)["busy"]
+    assert not runner.run(threads=[1, 2], quiet=True)["busy"]
+
+
 @pytest.mark.parametrize(("threads", "peak"), [([1, 2], 90), ([2, 1], 90), ([2], 45), ([3, 4], 30)])
 def test_the_peak_of_one_core_is_that_of_the_fewest_threads_divided_by_their_number(children, threads, peak):
     result = runner.run(threads=threads, quiet=True)
@@ -129,7 +150,7 @@ def test_medians_far_above_the_minima_make_a_busy_machine(monkeypatch, children,
     monkeypatch.setitem(PART["rows"][0], "ms_median", median)
     result = runner.run(threads=[1], quiet=True)
     assert result["busy"] is busy
-    assert bool([warning for warning in result["warnings"] if "4.0 times the minima" in warning]) is busy
+    assert bool([warning for warning in result["warnings"] if "4.00 times the minima" in warning]) is busy
 
 
 @pytest.mark.parametrize(("threads", "held_to"), [(1, [7]), (2, [5, 7])])

@@ -104,6 +104,11 @@ SINE = 3 * 2 * (64 + 64 * 64 + 64) - 2 * 64
             "Omniglot evaluation task, 5-shot, 50 steps",  # of batch 5; 5 queries, alone and with 25 images
             50 * 5 * GRADIENT + 5 * FORWARD + 5 * (25 + 1) * FORWARD,
         ),
+        ("Omniglot step, 20-way, batch 20", 20 * (GRADIENT + 3 * 2 * 256 * 15)),
+        (
+            "Mini-ImageNet step, 5-way, batch 10",  # 84 → 42 → 21 → 11 → 6 pixels, 32 filters
+            10 * (6 * (84**2 * 864 + (42**2 + 21**2 + 11**2) * 9216 + 36 * 32 * 5) - 2 * 84**2 * 864),
+        ),
         ("Omniglot hvp, batch 10", 2 * 10 * GRADIENT),
         ("Omniglot MAML gradient, K = 1, 5+5 images", (2 + 2 * 1) * 5 * GRADIENT),
         ("Omniglot MAML gradient, K = 5, 5+5 images", (6 + 2 * 5) * 5 * GRADIENT),

@@ -85,6 +85,7 @@ def test_a_convolution_and_its_adjoints_pass(stride, channels):
     assert "adjoint is 1.001 times" in suspicion(
         check_adjoint, forward, lambda y: 1.001 * adjoint(y), np.empty((2, 5, 6, channels))
     )
+    assert suspicion(check_adjoint, forward, lambda y: (1 + 1e-9) * adjoint(y), np.empty((2, 5, 6, channels)))
 
 
 # what is wrong is caught, and named

@@ -133,7 +133,7 @@ def hessians_at_the_start(alpha):
 
 @pytest.mark.parametrize("direction", [reversed_factors, sum_for_product, hessians_at_the_start])
 def test_a_maml_that_is_true_to_order_alpha_only_is_told_so(direction):
-    assert "true to order α only" in suspicion(direction, expect="MAML")
+    assert "agrees with MAML only to order α" in suspicion(direction, expect="MAML")
     found = expansion_of(direction)
     assert (found.method, found.exact) == ("MAML", False)
 
@@ -156,7 +156,7 @@ def test_an_error_in_one_of_two_tasks_is_found_in_either(task):
         wrong, right = hessians_at_the_start(alpha), exact_maml(alpha)
         return lambda t: wrong(t) if any(t.batches[0] is batch for batch in task) else right(t)
 
-    assert "true to order α only" in suspicion(direction, expect="MAML")
+    assert "agrees with MAML only to order α" in suspicion(direction, expect="MAML")
 
 
 def test_fomaml_that_is_called_maml_is_found_out():
@@ -176,7 +176,13 @@ def test_a_product_collapsed_to_one_factor_is_no_known_method():
 
 def test_adam_inside_is_found_out():
     report = suspicion(lambda alpha: lambda t: reptile(t) / alpha, Adam, expect="Reptile")
-    assert "meta-gradient: wrong" in report
+    assert "rad off AvgGrad:" in report
+
+
+def test_another_method_and_a_first_order_of_another_direction_are_named():
+    assert suspicion(lambda a: lambda t: reptile(t) / a, expect="FOMAML").endswith("this is Reptile")
+    size = 10 * np.linalg.norm(FAMILY.avg_grad_inner()) / np.sqrt(len(FAMILY.phi))
+    assert "rad off AvgGradInner" in suspicion(lambda a: lambda t: exact_maml(a)(t) + a * size, expect="MAML")
 
 
 def test_the_scale_of_the_loss_does_not_matter():

@@ -30,19 +30,22 @@ def test_batches_fit_their_shape(data):
     shape = data.draw(shapes(2, max_side=5, channels=2))
     assert len(shape) == 3
     assert max(shape[:2]) <= 5
-    x, y = data.draw(batches(shape, ways=3))
+    assert shape[2] <= 2
+    x, y = data.draw(batches(shape, ways=3, max_size=6))
+    assert 1 <= len(x) <= 6
     assert x.shape[1:] == shape
     assert x.dtype == np.float64
     assert y.shape == (len(x),)
-    assert y.max() < 3
+    assert (y.dtype, y.min() >= 0, y.max() < 3) == (np.int64, True, True)
     x, y = data.draw(batches(shape, outputs=2))
     assert y.shape == (len(x), 2)
 
 
-@given(vectors(4, scale=0.0))
-def test_vectors_have_the_scale_asked_for(v):
-    assert v.shape == (4,)
-    assert not v.any()
+@given(vectors(2000, scale=0.5), vectors(4, scale=0.0))
+def test_vectors_have_the_scale_asked_for(v, zero):
+    assert v.shape == (2000,)
+    assert 0.45 < v.std() < 0.55
+    assert zero.tolist() == [0] * 4
 
 
 MODEL = sine_mlp((3,))
@@ -54,4 +57,8 @@ def test_trajectories_are_inner_loops_of_sgd(t):
     assert len(t.phis) == k + 1
     assert len(t.grads) == k <= 5
     for i, batch in enumerate(t.batches):
-        assert (t.grads[i] == MODEL.loss_and_grad(t.phis[i], batch)[1]).all()
+        g, d = t.grads[i], t.phis[i] - t.phis[i + 1]
+        assert (g == MODEL.loss_and_grad(t.phis[i], batch)[1]).all()
+        alpha = (d @ g) / (g @ g)
+        assert np.linalg.norm(d - alpha * g) <= 1e-12 * (1 + np.linalg.norm(t.phis[i]))
+        assert -1e-9 <= alpha <= 0.1 + 1e-9

@@ -64,11 +64,14 @@ def test_it_recognises_most_new_drawings(place, capsys):
 
 
 def test_the_text_names_each_image_with_its_class_in_both_modes(place, capsys):
+    assert classify(place, "--json", images=["cat"]) == 0
+    (image,) = json.loads(capsys.readouterr().out.splitlines()[-1])["images"]
     assert classify(place, images=["cat"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == f"{place / 'cat.png'}:"
-    assert [line.split()[0] for line in rest] == ["non-transductive:", "transductive:"]
-    assert all(line.split()[1] in NAMES and line.endswith("%") for line in rest)
+    for line, mode in zip(rest, ("non_transductive", "transductive"), strict=True):
+        best = max(image[mode], key=image[mode].get)
+        assert line.split() == [f"{mode.replace('_', '-')}:", best, f"{image[mode][best]:.1%}"]
 
 
 @pytest.mark.parametrize(

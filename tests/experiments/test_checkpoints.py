@@ -1,5 +1,7 @@
 """Checkpoints: whole or refused, at whatever byte a file was damaged or a process killed."""
 
+import errno
+import hashlib
 import os
 import re
 import signal
@@ -132,7 +134,7 @@ def test_a_checkpoint_whose_arrays_were_changed_is_refused_by_its_checksum(tmp_p
     step = some_step(rng, Adam(0.1), Sgd(0.1))
     path = saved(tmp_path, step)
     rewritten(path, phi=step.phi + 1)
-    with pytest.raises(UsageError, match="does not have its checksum"):
+    with pytest.raises(UsageError, match="the checksum does not match the content"):
         load_step(path, step)
 
 
@@ -253,6 +255,28 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_in_one_line(tm
     assert (tmp_path / DAMAGED).exists() == (damage == "cut")
     save_step(tmp_path, newest)
     assert_same(load_step(tmp_path / BEFORE, before), before)
+
+
+def test_a_save_that_fails_leaves_the_newest_checkpoint_as_it_was(tmp_path, rng, monkeypatch):
+    step = some_step(rng, Adam(0.1), Sgd(0.1))
+    save_step(tmp_path, step)
+    content = (tmp_path / NEWEST).read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_step(tmp_path, step)
+    assert (tmp_path / NEWEST).read_bytes() == content
+    assert not (tmp_path / BEFORE).exists()
+
+
+def test_the_checksum_is_that_of_names_dtypes_shapes_and_bytes():
+    """With another one, the checkpoints of earlier versions could not be read."""
+    arrays = {"phi": np.array([1.5, 2.0], "<f4"), "done": np.array(3, "<i8")}
+    text = b"done <i8 ()\n" + arrays["done"].tobytes() + b"phi <f4 (2,)\n" + arrays["phi"].tobytes()
+    assert _checksum(arrays) == hashlib.sha256(text).hexdigest()
 
 
 def test_two_damaged_checkpoints_are_refused(tmp_path, rng):

@@ -79,7 +79,7 @@ def test_after_ctrl_c_workers_end_what_they_have_begun_and_begin_no_more(
     monkeypatch.setattr(parallel, "run_all", partial(run_all, every=0.05))
     seeds = range(3)
     assert main(command(cluster.scheduler_address, tmp_path, seeds=seeds)) == 130
-    assert "Dask workers continue the runs they have begun" in capsys.readouterr().err
+    assert "the Dask workers finish the runs that they have begun" in capsys.readouterr().err
     with dask_executor(cluster.scheduler_address) as executor:
         list(executor.map(abs, range(4)))  # would come after all runs that still wait
     runs = planned(tmp_path, seeds=seeds)

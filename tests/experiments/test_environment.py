@@ -1,6 +1,7 @@
 """The environment of a run, as far as it is known."""
 
 import json
+import os
 import platform
 import subprocess
 
@@ -26,6 +27,7 @@ def test_outside_a_clone_or_without_git_there_is_no_commit(tmp_path, monkeypatch
     (tmp_path / ".git").mkdir()
     assert environment._commit(tmp_path) is None
     monkeypatch.setenv("PATH", "")
+    (tmp_path / "reptile_np").mkdir()
     assert environment._commit(tmp_path / "reptile_np") is None
 
 
@@ -33,10 +35,17 @@ def test_in_a_clone_the_commit_is_the_one_checked_out(tmp_path, monkeypatch):
     package = tmp_path / "reptile_np"
     package.mkdir()
     (package / "file").write_text("x")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "x")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "x@example.org")
-    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"], ["tag", "v1"]):
+    for arguments in (
+        ["init", "-q"],
+        ["add", "."],
+        ["commit", "-q", "-m", "x"],
+        ["tag", "-a", "v1", "-m", "x"],
+    ):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True)
     commit = head.stdout.decode().strip()

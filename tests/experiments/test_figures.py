@@ -80,6 +80,9 @@ def test_figure_2_s_table_has_both_curves_the_path_and_its_limit():
     table = figure_2.table()
     assert len(table.where(part="path")) == figure_2.MOVES + 1
     assert len(table.where(part="limit")) == 1
+    for task, curve in zip("AB", figure_2.CURVES, strict=True):
+        points = np.array([row[2:] for row in table.where(part=f"solutions of task {task}")])
+        np.testing.assert_allclose(np.hypot(*(points - curve.centre).T), curve.radius)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 9))
@@ -117,7 +120,13 @@ def test_runs_that_were_evaluated_after_different_steps_are_not_averaged():
         figure_3.smooth([[(1, 0.5)], [(2, 0.5)]])
 
 
-def test_figure_1_s_last_curve_fits_the_points_and_its_first_is_the_initialisation():
+def test_an_evaluation_that_one_run_lacks_is_left_out_of_the_curve():
+    whole = [(i, float(i)) for i in range(5)]
+    lacks_one = [point for point in whole if point[0] != 2]
+    assert figure_3.smooth([whole, lacks_one], 1) == figure_3.smooth([lacks_one, lacks_one], 1)
+
+
+def test_figure_1_s_first_curve_is_the_initialisation_and_its_points_are_of_the_wave():
     model = models.sine_mlp()
     phi = model.init(np.random.default_rng(0))
     table = figure_1.table(model, {"random": phi})

@@ -73,9 +73,15 @@ def test_images_of_different_dtypes_are_converted_one_by_one(rng):
     np.testing.assert_array_equal(as_inputs(images, GREY), expected)
 
 
+def test_a_list_of_grey_images_may_be_three_pixels_wide(rng):
+    images = [rng.random((28, 3)) for _ in range(4)]
+    pytest.importorskip("PIL")
+    assert as_inputs(images, GREY, resize=True).shape == (4, *GREY)
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 def test_one_image_in_colour_is_not_taken_for_many_narrow_ones(channels):
-    with pytest.raises(UsageError, match=r"as one image in colour has; give a list of images, or an array"):
+    with pytest.raises(UsageError, match=r"as one image in colour has; give images .*x\[None\]$"):
         as_inputs(np.zeros((48, 64, channels), np.uint8), GREY, resize=True, recolour=True)
 
 

@@ -250,9 +250,16 @@ def test_images_are_converted_only_if_asked(rng, learner):
     np.testing.assert_array_equal(learner.set_params(resize=True).fit(x, y).phi_, expected)
 
 
-def test_a_fine_tuning_that_diverges_says_so(rng, learner):
-    with np.errstate(all="ignore"), pytest.raises(UsageError, match="fine-tuning diverged"):
-        learner.set_params(optimizer=Sgd(1e30), state=()).fit(images(rng, 8), np.arange(8) % WAYS)
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_the_mode_is_the_learner_s_unless_another_is_asked_for(rng, learner, asked):
+    learner.fit(images(rng, 8), np.arange(8) % WAYS)
+    new = images(rng, 4)
+    answers = {mode: learner.predict_proba(new, transductive=mode) for mode in (True, False)}
+    assert not np.array_equal(answers[True], answers[False])
+    for own in (True, False):
+        learner.set_params(transductive=own)
+        expected = answers[own if asked is None else asked]
+        np.testing.assert_array_equal(learner.predict_proba(new, transductive=asked), expected)
 
 
 def test_predict_before_fit_says_so(learner):

@@ -33,6 +33,7 @@ ROWS = {
 def test_a_preset_has_the_values_of_finns_program(rule, name):
     p = get(f"{rule}-{name}")
     ways, shots, rate, steps, test_steps, meta_batch, queries, *published = ROWS[name]
+    assert p.algorithm == rule
     assert (p.tasks.ways, p.tasks.shots, p.tasks.queries) == (ways, shots, queries)
     assert p.inner.learning_rate == pytest.approx(rate * ways)
     assert (p.inner.optimizer, p.inner.steps, p.inner.batch) == ("sgd", steps, ways * shots)

@@ -56,6 +56,15 @@ def test_the_time_to_go_is_estimated_from_the_rounds_of_this_sitting(capsys, mon
     assert capsys.readouterr().err == "train: 60/100  1m20s to go\n"
 
 
+def test_lines_are_ten_seconds_apart(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    shown = Progress("train", total=100)
+    for clock[0], done in ((9.0, 1), (11.0, 2), (12.0, 3), (20.0, 4), (22.0, 5)):
+        shown.update(done)
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["2/100", "5/100"]
+
+
 def test_quiet_progress_prints_nothing(capsys):
     list(Progress("count", 3, quiet=True).over("abc"))
     assert capsys.readouterr() == ("", "")

@@ -98,6 +98,8 @@ def test_whichever_write_fails_the_run_can_go_on_and_ends_the_same(tmp_path, mon
             runs.train(preset, 0, NUMPY, out=out, quiet=True)
         assert os.strerror(code) in str(error.value)
         assert str(error.value).isprintable()
+        begun = RunDirectory(out).has_checkpoint()
+        assert ("continue with --resume" in str(error.value)) == begun, str(error.value)
         assert not list(out.glob(".*.tmp"))
         resume = (out / "config.json").exists()
         runs.train(preset, 0, NUMPY, out=out, resume=resume, quiet=True)

@@ -95,9 +95,7 @@ def test_finished_runs_are_kept_and_the_table_needs_neither_checkpoint_nor_data(
             (tmp_path / run.name / name).write_bytes((run / name).read_bytes())
     capsys.readouterr()
     monkeypatch.setattr(reproduction, "work", None)
-    began = time.monotonic()
     assert main([*command(tmp_path), "--json"]) == 0
-    assert time.monotonic() - began < 5
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     assert [row["seeds"] for row in rows] == [[0, 1]] * 4
     assert main(command(tmp_path, "--dry-run")) == 0

@@ -51,6 +51,18 @@ def test_the_earlier_checkpoint_is_copied_if_a_kill_left_no_newest_one(run, tmp_
     assert (copy / "checkpoint.npz").read_bytes() == (run / "checkpoint-before.npz").read_bytes()
 
 
+@pytest.mark.parametrize("to", ["", "."])
+def test_runs_are_exported_into_the_folder_that_they_are_in(run, tmp_path, monkeypatch, capsys, to):
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs", str(tmp_path), "--export", to or str(tmp_path)]) == 0
+    assert (tmp_path / "sine-reptile-seed3" / "result.json").read_bytes() == (
+        run / "result.json"
+    ).read_bytes()
+    (run / "config.json").unlink()
+    assert main(["runs", str(tmp_path), "--export", to or str(tmp_path)]) == 2
+    assert "is the copy itself; choose another --export" in capsys.readouterr().err
+
+
 def test_a_large_checkpoint_is_left_out(run, tmp_path, monkeypatch):
     (run / "result.json").unlink()
     monkeypatch.setattr(records, "CHECKPOINT_BYTES", 100)

@@ -47,6 +47,12 @@ def test_a_wrong_program_has_no_shadow(error, kind):
     assert refused
 
 
+@pytest.mark.parametrize("kind", KINDS if DEEP else SWIFT)
+def test_the_program_in_which_errors_are_planted_has_a_shadow(kind):
+    data = new_data(kind, 100, filters=64 if DEEP else 32)
+    assert refusal(recorded(data, data.program)) is None
+
+
 def refusal(recording):
     """The first stage without a shadow, and the distance that is left there; None if there is none."""
     walk = stages(recording)

@@ -9,6 +9,7 @@ from hypothesis import given
 
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import RunsInnerLoops, Trajectory, adapt, optimizer_step
+from reptile_np.meta.meta_gradients import maml
 from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
 from tests.oracles import relative_error
@@ -138,6 +139,22 @@ def test_memory_is_k_vectors_twice_over_or_none_at_all(keep, vectors):
     assert vectors <= peak <= vectors + 6
     assert len(t.phis) == (3 if keep == "ends" else 41)
     assert t.hessians == ()  # a bowl has only its gradient
+
+
+def test_sqrt_and_maml_through_it_take_the_memory_of_about_two_roots_of_k_vectors():
+    class Curved(Bowl):
+        def hvp(self, phi, batch, v):
+            return v.copy()
+
+    phi = np.ones(100_000)
+    tracemalloc.start()
+    t = adapt(Curved(), Sgd(0.1), phi, [None] * 100, keep="sqrt")
+    kept = tracemalloc.get_traced_memory()[1] / phi.nbytes
+    maml(Curved(), 0.1)(t)
+    most = tracemalloc.get_traced_memory()[1] / phi.nbytes
+    tracemalloc.stop()
+    assert kept <= 18
+    assert most <= 60  # all segments at once: over 200
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 7])

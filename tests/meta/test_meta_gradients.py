@@ -41,20 +41,6 @@ def test_maml_is_exact_on_the_papers_networks_in_float64(model):
     assert relative_error(direction, t.grads[-1]) > 1e-6  # the second-order terms are there
 
 
-def test_every_table_of_ops_gives_the_same_maml_direction(ops):
-    """float32 against float64: 1e-3, ten times a gradient's own rounding through 3 steps (test_models)."""
-    model, rng = omniglot_cnn(5, filters=16), np.random.default_rng(0)
-    phi, alpha = random_phi(model, rng, np.float32), 3e-3
-    batches = [random_batch(model, rng, 5, np.float32) for _ in range(3)]
-    wide = [(x.astype(float), y) for x, y in batches]
-    expected = maml(model, alpha)(adapt(model, Sgd(alpha), phi.astype(float), wide))
-    native = model.with_ops(ops)
-    for keep in ("all", "hessians"):
-        direction = maml(native, alpha)(adapt(native, Sgd(alpha), phi, batches, keep=keep))
-        assert direction.dtype == np.float32
-        assert np.linalg.norm(direction - expected) <= 1e-3 * np.linalg.norm(expected)
-
-
 @given(setting=settings_of_a_task(), alpha=alphas)
 def test_reptile_is_the_sum_of_displacements_and_under_sgd_alpha_times_the_sum_of_gradients(setting, alpha):
     t = setting.trajectory(alpha)
@@ -89,7 +75,8 @@ def test_fomaml_is_the_last_displacement_and_under_sgd_alpha_times_the_last_grad
 def test_under_adam_fomaml_is_still_a_displacement_and_not_a_gradient(setting, alpha):
     t = adapt(setting.model, Adam(alpha), setting.phi, setting.batches)
     np.testing.assert_array_equal(fomaml(t), t.phis[2] - t.phis[3])
-    assert relative_error(fomaml(t) / np.linalg.norm(fomaml(t)), t.grads[-1]) > 1e-3
+    directions = [vector / np.linalg.norm(vector) for vector in (fomaml(t), t.grads[-1])]
+    assert relative_error(*directions) > 1e-3
 
 
 @given(setting=one_step, alpha=alphas)

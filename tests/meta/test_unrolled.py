@@ -40,6 +40,7 @@ def optimizers_of(n, rng, alpha):
         "heavy ball": HeavyBall(alpha),
         "heavy ball with a rate per parameter": HeavyBall(rates, 0.5),
         "adam": Adam(alpha),
+        "adam with a rate per parameter": Adam(rates, epsilon=1e-3),
         "adam with a large epsilon": Adam(alpha, beta2=0.9, epsilon=1e-2),
         "adam with momentum": Adam(alpha, beta1=0.9),
         "adam without a memory": Adam(alpha, beta1=0.5, beta2=0.0, epsilon=1e-3),
@@ -256,6 +257,27 @@ def test_a_mask_keeps_parameters_in_the_inner_loop_and_not_in_the_outer_loop(set
     np.testing.assert_array_equal(t.phis[-1][mask == 0], setting.phi[mask == 0])
     direction = maml(setting.model, Sgd(0.1 * mask))(t)
     assert (direction[mask == 0] != 0).sum() >= (t.grads[-1][mask == 0] != 0).sum()
+
+
+class Decayed(Sgd):
+    """SGD with weight decay: a subclass with an adjoint of its own."""
+
+    def update(self, grad, state, phi):
+        return super().update(grad + phi / 2, state, phi)
+
+    def update_bar(self, phi_bar, state_bar, grad, state, phi):
+        grad_bar, state_bar, phi_bar = super().update_bar(phi_bar, state_bar, grad, state, phi)
+        return grad_bar, state_bar, phi_bar + grad_bar / 2
+
+
+@given(family=task_families(tasks=1, batches=3), data=st.data())
+def test_a_subclass_of_sgd_is_differentiated_by_its_own_adjoint(family, data):
+    model, phi, batches = family.model, family.phi, family.tasks[0]
+    rule = Decayed(data.draw(rational_vectors(len(phi))))
+    direction = maml(model, rule)(adapt(model, rule, phi, batches))
+    degree = model.degree * (model.degree - 1) ** 2
+    exact = exact_gradient(lambda p: query_loss(model, rule, batches, p), phi, degree)
+    assert (direction == exact).all()
 
 
 KEEPS = ("sqrt", "all", "hessians")

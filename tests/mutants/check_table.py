@@ -68,13 +68,13 @@ MUTANTS = [
         checks.the_order_of_the_remainder_tells_a_wrong_gradient_from_a_wrong_product,
         ("found = order - math.log(growth)", "found = order + math.log(growth)"),
         ("error = max(order - found, 0.0)", "error = max(found - order, 0.0)"),
-        ("if found < 1.5 or not hvp", "if found > 1.5 or not hvp"),
+        ("if found < 1.5 or hvp is None", "if found > 1.5 or hvp is None"),
     ),
     *mutants(
         "checks.taylor",
         checks.right_derivatives_pass_with_a_small_error,
         ("t * (grad @ v)", "2 * t * (grad @ v)"),
         ("t**2 * curve / 2", "t**2 * curve"),
-        ("(3 if hvp else 2)", "(3 if hvp else 3)"),
+        ("(2 if hvp is None else 3)", "(3 if hvp is None else 3)"),
     ),
 ]

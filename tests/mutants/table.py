@@ -215,7 +215,7 @@ MUTANTS = [
     *mutants(
         "meta.evaluation",
         loops.the_error_of_a_regression_is_a_mean_square_before_and_after_fine_tuning,
-        ("float(np.mean((model", "float(np.median((model"),
+        ("float(np.mean((predictions", "float(np.median((predictions"),
         (
             "[score(model, t.phis[point], episode) for point in points]",
             "[score(model, t.phis[-1], episode) for point in points]",

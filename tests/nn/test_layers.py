@@ -9,13 +9,14 @@ from functools import partial
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.ops import NUMPY
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Tanh
 from tests.oracles import STEP, assert_close, inner, naive_conv2d, tangent
-from tests.strategies import placed, placed_layers
+from tests.strategies import placed, placed_layers, rngs
 
 GAMMA_BETA = np.array([2.0, -3.0]), np.array([0.5, 1.0])
 
@@ -158,8 +159,18 @@ def test_a_window_that_cannot_be_moved_over_an_image_is_refused(make, values):
         make(**values)
 
 
+@given(size=st.integers(1, 3), stride=st.integers(1, 3), padding=st.sampled_from(["SAME", "VALID"]), rng=rngs)
+def test_max_pool_is_the_largest_pixel_of_each_window(size, stride, padding, rng):
+    x, pool = rng.normal(size=(2, 6, 5, 2)), MaxPool(size=size, stride=stride, padding=padding)
+    y, ((top, _), (left, _)) = pool.forward((), x, NUMPY)[0], pool.pad(6, 5)
+    for i, j in np.ndindex(y.shape[1:3]):
+        row, column = i * stride - top, j * stride - left
+        window = x[:, max(row, 0) : row + size, max(column, 0) : column + size]
+        np.testing.assert_array_equal(y[:, i, j], window.max((1, 2)))
+
+
 @pytest.mark.parametrize("make", [partial(Conv2d, filters=1), MaxPool])
-@pytest.mark.parametrize("padding", ["same", "", 1, None])
+@pytest.mark.parametrize("padding", ["same", "", 1, None, (1, 1), (), ((1, 1),)], ids=str)
 def test_a_padding_of_another_library_is_refused(make, padding):
     with pytest.raises(UsageError, match=r'^padding is .*; give "SAME", "VALID" or \(\(top, bottom\)'):
         make(padding=padding)

@@ -20,7 +20,7 @@ from reptile_np.nn.models import (
     omniglot_cnn,
     sine_mlp,
 )
-from reptile_np.nn.parameter_free import MaxPool, Relu
+from reptile_np.nn.parameter_free import MaxPool, Relu, SpatialMean
 from tests.oracles import (
     assert_close,
     assert_symmetric,
@@ -315,6 +315,15 @@ def test_a_batch_that_does_not_fit_is_refused_in_one_clear_line(ops, bad):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int8])
+def test_labels_may_be_integers_of_any_kind(ops, dtype):
+    model = omniglot_cnn(5, filters=8).with_ops(ops)
+    phi = model.init(np.random.default_rng(0))
+    one, other = (model.loss_and_grad(phi, (X, labels)) for labels in (Y, Y.astype(dtype)))
+    assert one[0] == other[0]
+    np.testing.assert_array_equal(one[1], other[1])
+
+
 def test_targets_that_do_not_fit_are_refused_in_one_clear_line(ops):
     model, x = sine_mlp().with_ops(ops), np.zeros((3, 1), np.float32)
     phi = model.init(np.random.default_rng(0))
@@ -427,10 +436,11 @@ def test_cross_entropy_needs_a_vector_of_outputs():
     [
         (
             (Conv2d(filters=2), Dense(3)),
-            r"^Dense needs a vector for each example, not \(4, 4, 2\); put Flatten",
+            r"^Dense needs a vector for each example, not \(4, 4, 2\); put Flatten\(\) or SpatialMean",
         ),
         ((Dense(3), Conv2d(filters=2)), r"^Conv2d needs an image \(rows, cols, channels\), not \(3,\)$"),
         ((Dense(3), MaxPool()), r"^MaxPool needs an image \(rows, cols, channels\), not \(3,\)$"),
+        ((Dense(3), SpatialMean()), r"^SpatialMean needs an image \(rows, cols, channels\), not \(3,\)$"),
     ],
 )
 def test_layers_that_do_not_fit_together_are_named(layers, line):

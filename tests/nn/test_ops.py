@@ -98,6 +98,8 @@ def test_complex_numbers_pass_through_unconjugated(conv):
 @given(conv=convolutions(np.float32))
 def test_inputs_may_be_read_only_and_strided_and_are_not_written(ops, conv):
     spread = [np.repeat(a, 2, axis=-1)[..., ::2] for a in (conv.x, conv.kernel, conv.y_bar)]
+    given_arrays = conv.x, conv.kernel, conv.y_bar, *spread
+    before = [array.copy() for array in given_arrays]
     for array in spread:
         array.setflags(write=False)
     x, kernel, y_bar = spread
@@ -112,7 +114,7 @@ def test_inputs_may_be_read_only_and_strided_and_are_not_written(ops, conv):
         ops.conv2d_input(y_bar, kernel, *rest, conv.size),
         ops.conv2d_weight(x, y_bar, *rest, conv.taps),
     ]
-    for a, e in zip(actual, expected, strict=True):
+    for a, e in zip([*actual, *given_arrays], [*expected, *before], strict=True):
         np.testing.assert_array_equal(a, e)
 
 

@@ -73,6 +73,20 @@ def test_an_answer_does_not_depend_on_the_questions_before(characters):
     assert characters(request(0)) == first
 
 
+def test_only_what_changed_is_computed(characters, monkeypatch):
+    fits, asked, fit, ask = [], [], Learner.fit, Learner.predict_proba_by_step
+    monkeypatch.setattr(Learner, "fit", lambda self, *a: fits.append(self) or fit(self, *a))
+    monkeypatch.setattr(
+        Learner, "predict_proba_by_step", lambda self, x, **o: asked.append(len(x)) or ask(self, x, **o)
+    )
+    first = request()
+    characters(first)
+    characters(first)
+    assert (len(fits), asked) == (2, [1] * 4)
+    characters({**first, "queries": [first["queries"][0], drawing(99)]})
+    assert (len(fits), asked) == (2, [1] * 6)
+
+
 def test_questions_of_two_clients_at_once_get_their_own_answers(characters):
     asked = [request(seed, bool(seed % 2)) for seed in range(0, 80, 10)]
     expected = [Characters({"trained": learner(0), "random": learner(1)})(one) for one in asked]
@@ -146,6 +160,13 @@ def test_waves_are_fine_tuned_by_gradient_descent_on_all_points():
     expected = [trained.model.predict(phi, LINE.astype(np.float32))[:, 0] for phi in phis]
     np.testing.assert_allclose(got["predictions"]["reptile"], expected, atol=6e-6)
     np.testing.assert_allclose(got["x"], LINE[:, 0], atol=6e-6)
+
+
+@pytest.mark.parametrize(("point", "at_the_edge"), [([-7, 40], [-5, 10]), ([9, -40], [5, -10])])
+def test_a_point_beside_the_interval_is_moved_to_its_edge(point, at_the_edge):
+    trained = pretrained.load("sine-reptile")
+    answers = [waves(trained.model, {"reptile": trained.phi}, {"points": [p]}) for p in (point, at_the_edge)]
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("points", [[], None, [[0, 0]] * 51, [[0]], [["0", 0]], [[0, float("nan")]], {}])

@@ -80,8 +80,13 @@ def test_each_file_of_the_page_is_sent_with_its_type_and_the_policy(server, path
     assert status == 200
     assert content == (Path(server_module.__file__).parent / "page" / PAGE[path][0]).read_bytes()
     assert headers["Content-Type"] == PAGE[path][1]
-    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["Content-Security-Policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
     assert headers["X-Content-Type-Options"] == "nosniff"
+    others = ("Cross-Origin-Resource-Policy", "Referrer-Policy", "Cache-Control")
+    assert [headers[name] for name in others] == ["same-origin", "no-referrer", "no-store"]
 
 
 def test_every_file_of_the_page_is_served_and_names_no_other_host():

@@ -64,9 +64,11 @@ def test_a_server_that_cannot_resume_sends_the_whole_file_again(tmp_path, cut):
 
 def test_a_part_that_was_already_whole_is_taken_as_it_is(tmp_path):
     (tmp_path / "file.part").write_bytes(BODY)
-    with serving(server()) as address:
+    behaviour = server()
+    with serving(behaviour) as address:
         fetch(address + "file", tmp_path / "file", accept)
     assert (tmp_path / "file").read_bytes() == BODY
+    assert behaviour.requests == [("/file", f"bytes={len(BODY)}-")]  # and not once more from the start
 
 
 def test_a_part_longer_than_the_file_is_thrown_away(tmp_path):

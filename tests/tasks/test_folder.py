@@ -200,7 +200,7 @@ def test_the_same_command_again_says_the_same(tmp_path):
 
 
 def test_numbers_of_numpy_are_sizes_and_seeds(tmp_path):
-    images, _ = imported(tmp_path, photos(), size=np.int64(8), seed=np.int64(3))
+    images, _ = imported(tmp_path, photos(), size=np.int64(8), seed=np.int64(3), least_images=np.int64(6))
     assert images.image_shape == (8, 8, 3)
 
 
@@ -250,6 +250,9 @@ def test_every_class_is_in_one_split_and_every_split_has_its_share(seed, count):
         assert sizes["validation"] == max(5, round(0.16 * count))
         assert sizes["test"] == max(5, round(0.2 * count))
     assert split_of == folder._drawn(classes, seed)
+    order = np.random.default_rng(seed).permutation(count).tolist()  # an import again draws the same
+    assert list(split_of) == [classes[i] for i in order]
+    assert list(split_of.values()) == [split for split, n in sizes.items() for _ in range(n)]
 
 
 def test_a_list_may_have_empty_lines_and_a_byte_order_mark(tmp_path):

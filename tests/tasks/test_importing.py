@@ -126,11 +126,11 @@ def test_an_import_of_other_files_replaces_the_earlier_one(tmp_path):
 
 
 def test_images_that_another_decoder_has_decoded_are_decoded_again(tmp_path, monkeypatch):
-    refusal(write, tmp_path / "to", {**FILES, "a/140": b"broken"})
+    refusal(write, tmp_path / "to", BROKEN)
     monkeypatch.setattr(decoding, "pillow_version", lambda: "Pillow 99")
     read = []
-    write(tmp_path / "to", read=read)
-    assert sorted(read) == sorted(FILES)
+    write(tmp_path / "to", BROKEN, read=read, skip_bad=True)
+    assert sorted(read) == sorted(BROKEN)
 
 
 def test_a_reader_of_a_small_earlier_set_is_not_disturbed_by_the_next_import(tmp_path):

@@ -436,7 +436,7 @@ def test_a_place_that_cannot_be_written_is_found_before_anything_is_read(tmp_pat
 
 def test_the_real_archives_have_64_16_and_20_classes_of_600_images_as_their_lists_say(data):
     """Names and lists only: the whole import takes minutes (its figures are in the documents)."""
-    parts = mini_imagenet.find(data)
+    parts = mini_imagenet._find(data)
     found = {}
     names = [name for name, _ in mini_imagenet._files(parts[1:2] + parts[3:], lambda name: True, found)]
     assert {split: (len(set(labels.values())), len(labels)) for split, labels in found.items()} == {

@@ -4,6 +4,7 @@ Most tests hold a miniature: 3 characters in one set, 2 in the other, 4 drawings
 each, in the official layout.  The last section needs the real one.
 """
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_sets import write, zipped
 
+from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.tasks import omniglot, omniglot_files
 from reptile_np.tasks.image_classes import ArrayClasses
@@ -122,6 +124,24 @@ FORMS = {
     "alphabets together": lambda f: write_folders(f, prefix=False),
     "one zip with all": write_one_zip,
 }
+
+
+def test_the_command_imports_omniglot_and_says_what_it_has(tmp_path, capsys):
+    source, to = write_zips(tmp_path / "source"), tmp_path / "to"
+    assert main(["data", "omniglot", str(source), "--to", str(to)]) == 0
+    characters, drawings = (
+        omniglot.OFFICIAL.characters,
+        omniglot.OFFICIAL.characters * omniglot.OFFICIAL.drawings_each,
+    )
+    line = f"{characters} characters, {drawings} images, verified, in {to / 'omniglot.json'}\n"
+    assert capsys.readouterr().out == line
+
+
+def test_a_cache_of_other_drawings_is_not_omniglot(tmp_path, monkeypatch):
+    manifest = omniglot.import_omniglot(write_zips(tmp_path / "source"), tmp_path / "to")
+    monkeypatch.setattr(omniglot, "OFFICIAL", dataclasses.replace(omniglot.OFFICIAL, sha256="0" * 64))
+    with pytest.raises(UsageError, match="not Omniglot; run"):
+        omniglot.load(manifest)
 
 
 def assert_is_the_miniature(classes):

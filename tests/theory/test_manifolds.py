@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.checks.strategies import rational_vectors
-from reptile_np.theory.manifolds import Affine, alternate, cycle_limit, distance_gradient, nearest_point
+from reptile_np.theory.manifolds import (
+    Affine,
+    alternate,
+    annealed_path,
+    cycle_limit,
+    distance_gradient,
+    nearest_point,
+)
 from reptile_np.theory.rational import rationals
 
 AXES = [Affine(rationals([[1, 0]]), rationals([0])), Affine(rationals([[0, 1]]), rationals([0]))]
@@ -27,6 +34,11 @@ def test_alternating_moves_converge_to_the_limit_in_closed_form(lines, epsilon, 
     # moving towards both axes alone shrinks any distance by 1 - ε: the sweep is a contraction
     before, after = start - limit, alternate(lines, start, epsilon, sweeps=1) - limit
     assert after @ after <= (1 - epsilon) ** 2 * (before @ before)
+
+
+def test_an_annealed_path_takes_the_manifolds_in_turn_and_its_epsilon_falls_linearly_to_0():
+    path = annealed_path(AXES, np.array([4.0, 8.0]), 4, 0.5)
+    assert np.array(path, float).tolist() == [[4, 8], [2, 8], [2, 5], [1.5, 5], [1.5, 4.375]]
 
 
 @given(triangles)

@@ -44,18 +44,20 @@ Points = Sequence[tuple[int, float]]
 def smooth(runs: Sequence[Points], window: int = WINDOW) -> list[tuple[int, float, float]]:
     """Return (outer step, mean, standard deviation) around each evaluation, over a window and all runs.
 
-    The window is centred.  At the start, where the curves are steep, it is shorter so that it stays centred;
-    at the end, where they are flat, it is cut.
+    A run may lack an evaluation that diverged: the steps are those that all runs have.  The window is
+    centred.  At the start, where the curves are steep, it is shorter so that it stays centred; at the end,
+    where they are flat, it is cut.
 
     Raises
     ------
     UsageError
-        If the runs were not evaluated after the same outer steps.
+        If there is no outer step after which all runs were evaluated.
     """
-    steps = [step for step, _ in runs[0]]
-    if any([step for step, _ in run] != steps for run in runs):
+    steps = sorted(set.intersection(*({step for step, _ in run} for run in runs)))
+    if not steps:
         raise UsageError("the runs of one curve were evaluated after different outer steps")
-    values = np.array([[accuracy for _, accuracy in run] for run in runs])
+    accuracies = [dict(run) for run in runs]
+    values = np.array([[of_run[step] for step in steps] for of_run in accuracies])
     points = []
     for i, step in enumerate(steps):
         reach = min(window // 2, i)

@@ -6,12 +6,11 @@ Verified by ``tests/experiments/test_figures.py``.
 from __future__ import annotations
 
 import re
-import shlex
 from collections import deque
 from pathlib import Path
 from typing import Any
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, quoted
 from reptile_np.experiments import comparison, presets, reproduction, run_list, targets
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.figures import figure_1, figure_2, figure_3, inner_curve, same_k
@@ -81,7 +80,7 @@ def _trained(experiment: Experiment, runs: Path | None, quiet: bool) -> Step:
     if runs is not None:
         (run,) = reproduction.plan(targets.get("figure1").only(preset.name), [0], runs)
         if not run.trained():
-            command = f"reptile-np reproduce figure1 --out {shlex.quote(str(runs))}"
+            command = f"reptile-np reproduce figure1 --out {quoted([str(runs)])}"
             raise UsageError(f"{run.path}: not a finished run; run: {command}")
         return RunDirectory(run.path).load(start)
     progress = Progress(f"train {preset.name}", preset.outer.steps, quiet=quiet)
@@ -102,7 +101,7 @@ def _watched(runs: Path, preset: str) -> list[figure_3.Points]:
     if not found:
         raise UsageError(
             f"{runs}: no finished run of {preset} with accuracies while training; "
-            f"run: reptile-np reproduce figure3 --out {shlex.quote(str(runs))}"
+            f"run: reptile-np reproduce figure3 --out {quoted([str(runs)])}"
         )
     return found
 
@@ -143,7 +142,7 @@ def _same_k(runs: Path, target: Target) -> Table:
     if not planned:
         raise UsageError(
             f"{runs}: no runs of the study; "
-            f"run: reptile-np reproduce {target.name} --out {shlex.quote(str(runs))}"
+            f"run: reptile-np reproduce {target.name} --out {quoted([str(runs)])}"
         )
     return same_k.table(comparison.rows(target, planned))
 

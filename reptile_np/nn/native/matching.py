@@ -26,6 +26,7 @@ from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Ta
 
 __all__ = ["MOST_BLOCKS", "MOST_DENSE", "NotMatched", "conv_shape", "match"]
 
+LOSSES = (SoftmaxCrossEntropy, SquaredError)
 MOST_BLOCKS = 8
 MOST_DENSE = 8
 
@@ -42,13 +43,18 @@ def match(model: Model) -> Shape:
     NotMatched
         For any other network, with the reason.
     """
-    loss = type(model.loss)  # a subclass may compute something else
+    for part, kinds in ((model.loss, LOSSES), (model.layers[0], (Conv2d,))):
+        if isinstance(part, kinds) and type(part) not in kinds:
+            raise NotMatched(f"the C kernels do not have the methods of {type(part).__name__}, a subclass")
+    loss = type(model.loss)
     if loss is SoftmaxCrossEntropy and len(model.input_shape) == 3:
         shape: Shape = _conv_network(model)
     elif loss is SquaredError and len(model.input_shape) == 1:
         shape = _tanh_network(model)
     else:
-        raise NotMatched("C has image classifiers (cross-entropy) and vector regressions (squared error)")
+        raise NotMatched(
+            "the C kernels support image classifiers (cross-entropy) and vector regression (squared error)"
+        )
     if max(shape.largest_image, shape.largest_offset, shape.packed_kernel) > LARGEST:
         raise NotMatched("its arrays are too large for 32-bit offsets")
     if shape.planning > MOST_PLANNING:
@@ -65,10 +71,12 @@ def _conv_network(model: Model) -> ConvNetwork:
         blocks.append(block)
         del layers[:length]
     if not 1 <= len(blocks) <= MOST_BLOCKS:
-        raise NotMatched(f"it has {len(blocks)} convolution blocks; C has 1 to {MOST_BLOCKS}")
+        raise NotMatched(f"it has {len(blocks)} convolution blocks; the C kernels support 1 to {MOST_BLOCKS}")
     kinds = [type(layer) for layer in layers]
     if kinds not in ([Flatten, Dense], [SpatialMean, Dense]):
-        raise NotMatched(f"after its blocks come {_names(layers)}; C has Flatten or SpatialMean, then Dense")
+        raise NotMatched(
+            f"after its blocks come {_names(layers)}; the C kernels support Flatten or SpatialMean, Dense"
+        )
     rows, cols, channels = image
     (ways,) = model.output_shape
     dense = Conv(rows, cols, channels, rows, cols, ways, 1, 0, 0, 1, 1, large_tiles=False)
@@ -88,7 +96,10 @@ def _block(layers: list[Layer], image: tuple[int, ...]) -> tuple[Block, int, tup
     elif kinds == (MaxPool, BatchNorm, Relu):
         length, norm, pool = 4, rest[1], rest[0]
     else:
-        raise NotMatched(f"after a convolution come {_names(rest[:3])}; C has BatchNorm, (MaxPool,) Relu")
+        raise NotMatched(
+            f"after a convolution come {_names(rest[:3])}; the C kernels support BatchNorm, Relu, and "
+            "a MaxPool before or after the BatchNorm"
+        )
     assert isinstance(conv, Conv2d)
     assert isinstance(norm, BatchNorm)
     if not conv.before_batch_norm:
@@ -124,7 +135,9 @@ def _tanh_network(model: Model) -> TanhNetwork:
     dense, tanh = model.layers[::2], model.layers[1::2]
     kinds = {type(layer) for layer in dense}, {type(layer) for layer in tanh}
     if kinds[0] != {Dense} or kinds[1] - {Tanh}:
-        raise NotMatched(f"its layers are {_names(model.layers)}; C has Dense, Tanh, Dense, ..., Dense")
+        raise NotMatched(
+            f"its layers are {_names(model.layers)}; the C kernels support Dense, Tanh, Dense, ..., Dense"
+        )
     if len(model.layers) % 2 == 0 or len(dense) > MOST_DENSE:
         raise NotMatched(f"it does not have 1 to {MOST_DENSE} dense layers, with a Tanh between each two")
     units = [layer.units for layer in dense if isinstance(layer, Dense)]

@@ -1,8 +1,9 @@
 """Networks computed whole in C: the `Model` that ``model.with_ops(native.load())`` returns.
 
 A network's 3 × 3 convolutions at stride 1 may use Winograd tiles of 4 × 4 outputs, which round, so such a
-network is not exact on integers.  They do if there are at least 512 output positions and these tiles need at
-most four fifths of the products of tiles of 2 × 2.  (Single convolutions do not; see `reptile_np.nn.native`.)
+network is not exact on integers.  A convolution with whole panels of channels uses these tiles if it has at
+least 512 output positions and the tiles need at most four fifths of the products of tiles of 2 × 2.  (Single
+convolutions never use them; see `reptile_np.nn.native`.)
 
 Verified by ``tests/nn/native/test_networks.py``, ``test_inner_loops.py`` and ``test_maml.py`` (against the
 layers in float64).

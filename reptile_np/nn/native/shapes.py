@@ -73,9 +73,9 @@ class Conv(NamedTuple):
 
         A plan sorts positions into classes that read the same taps.  Usual layers have a dozen classes an
         axis; if kernel, stride or padding is of the size of the image, every position is a class of its own.
-        The estimate supposes that each position is compared with all classes before it.  C compares it with
-        one, so the estimate is far too high for such layers (10⁹ steps for 1 ms).  They are therefore left to
-        NumPy: their packed weights, padded to whole panels, would need much memory.
+        The estimate assumes that each position is compared with all earlier classes.  C compares it with one
+        class only, so for such layers the estimate is far too high (10⁹ steps for 1 ms).  They are left to
+        NumPy nevertheless: their packed weights, padded to whole panels, would need much memory.
         """
         forward = (
             _Axis(self.out_height, self.height, self.kernel_height, self.stride, self.pad_top, False),

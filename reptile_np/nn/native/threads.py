@@ -29,9 +29,9 @@ LEAST_WORK = 30_000_000
 """Multiply-adds of a call, below which waking a second thread may cost as much time as it saves; they take
 half a millisecond on Zen 4, a fifth of one on Zen 5."""
 TRIAL, LONG = 5, 0.01
-"""One half of a trial uses all threads, the other half one.  Each half ends after five calls, or after ten
-milliseconds if it then has two calls.  The medians of the halves are compared (of an even number the smaller
-of the two in the middle), because a call that meets cold caches or new memory may take several times as long.
+"""One half of a trial uses all threads, the other half one thread.  A half ends after five calls, or after
+ten milliseconds if it has at least two calls.  The medians of the halves are compared (`median_low`), because
+a call that meets cold caches or new memory may take several times as long.
 """
 HOLD = 40
 """A trial of n calls decides for the next 40 n calls.  So trials cost the same part of the time whether calls

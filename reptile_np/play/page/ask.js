@@ -1,6 +1,8 @@
 // One way to ask the server, and one place to say what happened.
 
 const status = document.getElementById("status");
+const statuses = {}; // what each panel said last, and whether it is an error
+let shown = "characters";
 const newest = {};
 
 /** Ignore the answers to all questions sent to `path` until now. */
@@ -8,8 +10,10 @@ export function forget(path) {
   newest[path] = (newest[path] ?? 0) + 1;
 }
 
-/** Send a question; return the answer, or null after showing why there is none. Only the newest question counts. */
+/** Send a question of a panel to the path of its name; return the answer, or null after saying why there is none.
+    Only the newest question counts. */
 export async function ask(path, question) {
+  const panel = path.slice(1);
   forget(path);
   const mine = newest[path];
   const began = performance.now();
@@ -21,15 +25,24 @@ export async function ask(path, question) {
     });
     const answer = await response.json();
     if (mine !== newest[path]) return null;
-    say(response.ok ? `answered in ${Math.round(performance.now() - began)} ms` : answer.error, !response.ok);
+    say(panel, response.ok ? `answered in ${Math.round(performance.now() - began)} ms` : answer.error, !response.ok);
     return response.ok ? answer : null;
   } catch {
-    if (mine === newest[path]) say("no answer: is reptile-np play still running?", true);
+    if (mine === newest[path]) say(panel, "no answer: is reptile-np play still running?", true);
     return null;
   }
 }
 
-export function say(text, error = false) {
+/** Set the status of a panel, which is seen while the panel is. */
+export function say(panel, text, error = false) {
+  statuses[panel] = [text, error];
+  if (panel === shown) showStatus(panel);
+}
+
+/** Show the status of the panel that is seen now. */
+export function showStatus(panel) {
+  shown = panel;
+  const [text, error] = statuses[panel] ?? ["", false];
   status.textContent = text;
   status.classList.toggle("error", error);
 }

@@ -75,7 +75,7 @@ async function update() {
   if (missing.length || drawn.length === 0) {
     answer = null;
     forget("/characters");
-    say(missing.length ? `draw an example of ${missing.join(", ")}` : "now draw something new");
+    say("characters", missing.length ? `draw an example of ${missing.join(", ")}` : "now draw something new");
     return showAnswers();
   }
   const question = {
@@ -161,4 +161,4 @@ element("step").addEventListener("input", showAnswers);
 player(element("step-play"), element("step"));
 begin(LETTERS.length);
 render();
-say("draw a character for each class, then one of them again");
+say("characters", "draw a character for each class, then one of them again");

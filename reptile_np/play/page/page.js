@@ -2,13 +2,10 @@
 import * as characters from "/characters.js";
 import * as waves from "/waves.js";
 import * as moves from "/moves.js";
-import { say } from "/ask.js";
+import { showStatus } from "/ask.js";
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 const panels = { characters, waves, moves };
-const status = document.getElementById("status");
-const statuses = new Map(); // what each panel said last
-let shown = tabs[0];
 
 function select(tab) {
   for (const other of tabs) {
@@ -17,9 +14,7 @@ function select(tab) {
     other.tabIndex = chosen ? 0 : -1;
     document.getElementById(other.getAttribute("aria-controls")).hidden = !chosen;
   }
-  statuses.set(shown, [status.textContent, status.classList.contains("error")]);
-  shown = tab;
-  say(...(statuses.get(tab) ?? [""]));
+  showStatus(tab.getAttribute("aria-controls"));
   panels[tab.getAttribute("aria-controls")].show();
 }
 

@@ -23,7 +23,7 @@ async function update() {
   } else {
     answer = null;
     forget("/waves");
-    say("click on the picture to place points");
+    say("waves", "click on the picture to place points");
   }
   show();
 }

@@ -105,7 +105,7 @@ def joint_training() -> list[Claim]:
 
 
 def one_step() -> list[Claim]:
-    """Return that all methods are one at k = 1, whatever α: the reading notes' first question."""
+    """Return the claim that at k = 1 all methods give the same direction, for every α (V. Kurin's notes)."""
     family, alpha = example(), Fraction(3, 7)
     directions = family.expected({**METHODS, "w": weighted_gradient([1])}, 1, alpha)
     distance = abs(directions - family.avg_grad()).sum()

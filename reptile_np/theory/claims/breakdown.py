@@ -73,7 +73,7 @@ def first_roles(task: Minibatches, k: int) -> Iterable[tuple[Batch, ...]]:
 
 
 def cycling() -> list[Claim]:
-    """Return two minibatches a, b visited as a, b, a, in place of three different ones."""
+    """Return the claims about two minibatches visited as a, b, a, in place of three different ones."""
     family = example(batches=2)
     inner = family.avg_grad_inner()
     own = family.mean(lambda one: family.hvp(one, family.grad(one)), 1)
@@ -157,7 +157,7 @@ def adam_inside() -> list[Claim]:
 
 
 def batch_norm() -> list[Claim]:
-    """Return that with batch norm the expected loss of a minibatch is not the loss of the task."""
+    """Return the claims that with batch norm the expected loss of a minibatch is not the loss of the task."""
     what = "relative distance of AvgGrad from the gradient of the whole task's loss"
     composed, additive = (_distance_to_whole_task(small_images(batch_norm=norm)) for norm in (True, False))
     return [
@@ -173,7 +173,7 @@ def _distance_to_whole_task(family: TaskFamily) -> float:
 
 
 def kinks() -> list[Claim]:
-    """Return that the expansion does not hold beyond the first kink of a ReLU."""
+    """Return the claims that the expansion does not hold beyond the first kink of a ReLU."""
     steps = np.array([1e-3, 10**-2.5])
     near, far = remainders(small_images(), 2, steps)[:, 0]
     jump = float(far / near) / float(steps[1] / steps[0]) ** 2

@@ -114,7 +114,7 @@ def pair_coefficients(family: TaskFamily) -> list[Claim]:
 
 
 def chain_rule(k: int) -> Claim:
-    """Return that MAML is the gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))``, from its values alone."""
+    """Return the claim that MAML is the gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))``, from its values alone."""
     family, alpha = example(batches=k, tasks=1), Fraction(1, 3)
     model, batches = family.model, family.tasks[0]
 
@@ -139,7 +139,7 @@ def inner_products() -> list[Claim]:
 
 
 def inner_product(family: TaskFamily) -> list[Claim]:
-    """Return them for one way to draw minibatches."""
+    """Return the claims of `inner_products` for one way to draw minibatches."""
     how = f"minibatches {family.sampler.__name__}"
     inner = family.avg_grad_inner()
     exchanged = family.mean(lambda one, two: family.hvp(two, family.grad(one)), 2)

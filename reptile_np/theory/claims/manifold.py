@@ -133,7 +133,7 @@ def without_common_point() -> list[Claim]:
 
 
 def partial_minimisation() -> list[Claim]:
-    """Return that k steps of gradient descent are a partial projection, for a task that is a line.
+    """Return the claims that k steps of gradient descent are a partial projection, for a task that is a line.
 
     For ``L = ½ (a·φ - b)²`` with |a| = 1, k steps of size α multiply the distance by ``(1-α)^k``.
     Reptile with rate ε, its W computed by SGD, is therefore equation (22) with the rate ``ε (1 - (1-α)^k)``.

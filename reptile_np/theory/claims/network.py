@@ -58,7 +58,7 @@ def verify() -> list[Claim]:
 
 
 def remainder_slopes(name: str, family: TaskFamily, k: int) -> list[Claim]:
-    """Return that the remainder after the two terms falls with the square of α: slope 2 in log-log."""
+    """Return the claims that the remainder after two terms is O(α²): a slope of 2 in log-log."""
     decades = np.log10(STEPS[-1] / STEPS[0])
     left = remainders(family, k, STEPS)
     slopes = np.polyfit(np.log10(STEPS), np.log10(left), 1)[0]
@@ -96,7 +96,7 @@ def fitted_coefficients(name: str, family: TaskFamily, k: int) -> list[Claim]:
 
 
 def complex_step(name: str, family: TaskFamily, k: int = 3) -> Claim:
-    """Return that MAML is the derivative of the adapted loss, by a complex step through the inner loop."""
+    """Return the claim that MAML differentiates the adapted loss, by a complex step through the loop."""
     model, batches = family.model, family.tasks[0][:k]
     error = complex_step_error(model, family.phi, batches, 0.1 / family.curvature())
     return close(

@@ -173,6 +173,7 @@ class Cautious(optimizers.Sgd):
 OTHERS = {
     "heavy ball": optimizers.HeavyBall(0.01),
     "subclass": Cautious(0.02),
+    "adam with rates": optimizers.Adam(np.full(sine_mlp().layout.size, 1e-3, np.float32)),
     "rates in float16": optimizers.Sgd(np.full(sine_mlp().layout.size, 0.02, np.float16)),
 }
 
@@ -220,6 +221,22 @@ def test_an_inner_loop_without_a_minibatch_is_not_run(variant):
         inner_loop.adapt(network, optimizers.Sgd(0.1), phi, [])
 
 
+def test_rates_and_moments_that_do_not_fit_do_not_reach_c(variant):
+    """C would read behind their end; with a state given, `init` does not check them."""
+    network = sine_mlp().with_ops(native_kernels.load(variant, 1))
+    phi, batch, _ = single(network, np.random.default_rng(0), 3)
+    few, wide, fits = np.ones(3, np.float32), np.zeros(len(phi)), np.zeros_like(phi)
+    momentum = optimizers.Adam(1e-3, 0.9)
+    for rule, state in (
+        (optimizers.Sgd(few), ()),
+        (optimizers.Adam(1e-3), optimizers.AdamState(phi[:0], few, 0)),
+        (momentum, optimizers.AdamState(few, fits, 0)),
+        (momentum, optimizers.AdamState(wide, fits, 0)),
+    ):
+        assert network.update(rule, phi, state, phi) is None
+        assert network.adapt(rule, phi, [batch], state, "ends") is None
+
+
 @pytest.mark.parametrize("keep", IN_C)
 def test_adams_steps_beyond_32_bits_are_counted_in_python(variant, keep):
     network, rule = sine_mlp().with_ops(native_kernels.load(variant)), optimizers.Adam(1e-3, 0.9)
@@ -227,7 +244,9 @@ def test_adams_steps_beyond_32_bits_are_counted_in_python(variant, keep):
     phi, batch, _ = single(network, rng, 3)
     for t in (LAST_STEP - 1, LAST_STEP, 2**40):
         state = rule.init(phi)._replace(t=t)
-        trajectory = inner_loop.adapt(network, rule, phi, [batch], state, keep=keep)
-        expected, _ = rule.update(network.loss_and_grad(phi, batch)[1], state, phi)
-        assert trajectory.state.t == t + 1
+        trajectory = inner_loop.adapt(network, rule, phi, [batch] * 2, state, keep=keep)
+        expected = phi
+        for _ in range(2):
+            expected, state = rule.update(network.loss_and_grad(expected, batch)[1], state, expected)
+        assert trajectory.state.t == t + 2
         np.testing.assert_allclose(trajectory.phis[-1], expected, rtol=1e-5)

@@ -217,6 +217,21 @@ def test_where_the_scale_before_a_pool_is_zero_the_first_of_a_window_counts(vari
     assert_near_the_layers(variant, model, (phi, batch, v), 2e-4)
 
 
+@pytest.mark.parametrize(
+    "middle",
+    [(BatchNorm(0.1),), (BatchNorm(0.1), MaxPool()), (MaxPool(), BatchNorm(0.1))],
+    ids=["norm", "norm, pool", "pool, norm"],
+)
+def test_the_derivative_of_relu_at_exactly_zero_is_zero(variant, middle):
+    """With γ = β = 0 every output of a channel is exactly 0."""
+    layers = (Conv2d(filters=5, before_batch_norm=True), *middle, Relu(), Flatten(), Dense(3))
+    model = Model(layers, (8, 8, 2), SoftmaxCrossEntropy("mean"))
+    phi, batch, v = single(model, np.random.default_rng(0), 3)
+    for name in ("gamma", "beta"):
+        model.layout.views(phi)[f"norm/{name}"][2] = 0
+    assert_near_the_layers(variant, model, (phi, batch, v), 2e-4)
+
+
 def test_huge_logits_overflow_nothing(variant):
     """A softmax of logits beyond 100 is computed from their differences to the largest."""
     model = omniglot_cnn(5, filters=3)
@@ -242,6 +257,18 @@ def test_memory_of_few_batch_sizes_is_kept(variant):
         phi, batch, v = single(model, np.random.default_rng(0), examples)
         model.linearize(phi, batch).hvp(v)
     assert len(model._calls._idle) == len(model._calls._saved) == IDLE_PLANS
+    newest = list(range(12 - IDLE_PLANS, 12))
+    assert [plan.key for plan in model._calls._idle] == [(examples, True) for examples in newest]
+    assert list(model._calls._saved) == newest
+
+
+@pytest.mark.parametrize(("filters", "kept"), [(64, 1), (3, 0)])
+def test_only_large_vectors_memory_is_kept_for_the_next(variant, filters, kept):
+    network = omniglot_cnn(5, filters).with_ops(native_kernels.load(variant, 1))
+    phi, batch, _ = single(network, np.random.default_rng(0), 2)
+    network.loss_and_grad(phi, batch)
+    gc.collect()
+    assert len(network._calls.vectors._free) == kept
 
 
 @given(model=native_networks(), sizes=st.lists(st.integers(2, 5), min_size=2, max_size=4), rng=rngs)
@@ -432,7 +459,7 @@ def test_other_dtypes_are_computed_by_the_layers_bitwise(variant, name):
 def test_a_network_that_c_cannot_compute_is_not_made_one():
     model = omniglot_cnn(3, filters=4)
     ops = native_kernels.load()
-    with pytest.raises(UsageError, match=r"whole: after its blocks come Dense; C has"):
+    with pytest.raises(UsageError, match=r"whole: after its blocks come Dense; the C kernels support"):
         NativeNetwork((*model.layers[:3], model.layers[-1]), model.input_shape, model.loss, ops)
 
 

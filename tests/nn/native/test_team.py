@@ -5,7 +5,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -298,9 +297,3 @@ def test_a_signal_that_the_program_blocks_is_not_taken_by_a_thread_of_the_team()
         "assert signal.sigpending() == {signal.SIGUSR1}\n"
     )
     assert result.returncode == 0, result.stderr
-
-
-def test_no_python_thread_is_left(before):
-    threads = threading.active_count()
-    convolution(4)
-    assert threading.active_count() == threads

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.nn import native
-from reptile_np.nn.native.threads import HOLD, LONG, TRIAL, Pace, Team
+from reptile_np.nn.native.threads import HOLD, LONG, MOST_THREADS, TRIAL, Pace, Team, thread_count
 
 works = st.lists(st.integers(1, 10**3), min_size=1, max_size=5)
 short = st.floats(1e-9, LONG / 1e5)
@@ -37,6 +37,13 @@ def run(pace, clock, calls, works, alone, together):
             clock.now += work * (alone if threads == 1 else together)
         shares.append(threads)
     return shares
+
+
+def test_by_default_all_cores_work_but_64_at_most(monkeypatch):
+    monkeypatch.delenv("REPTILE_NP_THREADS", raising=False)
+    for available, used in ((3, 3), (200, MOST_THREADS)):
+        monkeypatch.setattr("reptile_np.nn.native.threads.cores", lambda n=available: n)
+        assert thread_count(None) == used
 
 
 @given(works=works, alone=short, ratio=ratios)
