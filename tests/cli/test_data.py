@@ -5,6 +5,7 @@ import json
 import pytest
 
 from reptile_np.cli import main
+from reptile_np.tasks import folder
 from tests.tasks import image_sets
 from tests.tasks.image_sets import jpeg
 
@@ -59,6 +60,8 @@ def test_a_folder_is_imported_into_the_cache_folder_where_a_preset_finds_it(
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert "run: reptile-np data folder DIR (for images-5way with --size 28 --grey)" in errors[0]
+    imported(capsys, "folder", classes)
+    assert folder.load().image_shape == (84, 84, 3)  # unless another size is asked for
     result = imported(capsys, "folder", classes, "--size", 28, "--grey")
     assert result["file"] == str(tmp_path / "reptile_np" / "images.json")
     assert main(train) == 0

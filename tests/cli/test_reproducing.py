@@ -161,11 +161,12 @@ def test_a_failure_of_any_kind_is_reported_after_the_table(tmp_path, monkeypatch
     error = RuntimeError("a worker died too often")
     monkeypatch.setattr(parallel, "run_all", lambda work, left, *more, **options: [error] * len(left))
     command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0", "--out", str(tmp_path)]
-    assert main([*command, "--quiet"]) == 1
+    assert main([*command, "--set", "outer.steps=7", "--quiet"]) == 1
     captured = capsys.readouterr()
     assert "sine-maml" in captured.out
     assert "sine-maml-seed0: RuntimeError: a worker died too often" in captured.err
-    assert f"{' '.join(command[:2])} --seeds 0 --out {tmp_path} --only sine-maml --dry-run" in captured.err
+    same = f"{' '.join(command[:2])} --seeds 0 --out {tmp_path} --only sine-maml --set outer.steps=7"
+    assert f"{same} --dry-run" in captured.err
 
 
 def test_runs_that_workers_did_elsewhere_are_failures_though_workers_are_given_whole_paths(

@@ -1,12 +1,13 @@
 """Episodes: what a run sees, and what it never sees."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import runs
+from reptile_np.experiments import limits, runs
 from reptile_np.nn.ops import NUMPY
 from reptile_np.tasks.image_classes import selected
 from tests.experiments.small import experiment, small
@@ -125,8 +126,35 @@ def test_a_folder_of_data_is_refused_for_presets_that_make_their_own(tmp_path, n
 def test_a_home_folder_that_does_not_exist_is_one_line(tmp_path):
     from pathlib import Path
 
-    with pytest.raises(UsageError, match="--data ~nosuchuser"):
+    with pytest.raises(UsageError, match=r"^~nosuchuser/x: there is no such user"):
         experiment("omniglot-5way", data=Path("~nosuchuser/x"))
+
+
+@pytest.mark.parametrize(
+    ("queries", "says"),
+    [
+        (11, "tasks.shots=10: a training class has 20 images, and 11 of them are queries; choose at most 9"),
+        (20, "tasks.queries=20: a training class has 20 images, and at least 1 is for the support set"),
+    ],
+)
+def test_more_queries_than_a_class_can_give_are_refused(queries, says):
+    with pytest.raises(UsageError, match=f"^{re.escape(says)}"):
+        glyphs("algorithm=maml", f"tasks.queries={queries}").check_training()
+
+
+def test_a_query_set_and_a_tail_are_refused_together():
+    with pytest.raises(
+        UsageError, match=r"^tasks\.queries: needs algorithm maml or fomaml, and tasks\.tail_shots=0"
+    ):
+        experiment("glyphs-5way", "algorithm=maml", "tasks.queries=1", "tasks.tail_shots=1")
+
+
+def test_an_evaluation_that_cannot_fit_into_memory_is_refused(monkeypatch):
+    made = experiment("glyphs-5way")
+    monkeypatch.setattr(limits, "memory", lambda: 10**10)
+    spec = dataclasses.replace(made.preset.evaluation, tasks=10**13)
+    with pytest.raises(UsageError, match=r"^evaluation\.tasks=1\d+: would take"):
+        made.check_evaluation(spec, "test")
 
 
 def test_an_unknown_split_is_refused():

@@ -264,6 +264,12 @@ def test_figure_2_is_the_same_bytes_every_time(tmp_path):
         assert one.with_suffix(end).read_bytes() == other.with_suffix(end).read_bytes()
 
 
+def test_the_ending_of_a_picture_is_not_repeated(tmp_path):
+    assert main(["figure", "2", "--out", str(tmp_path / "two.png")]) == 0
+    names = {"two.csv", "two.png", "two.svg", "two-dark.png", "two-dark.svg"}
+    assert {file.name for file in tmp_path.iterdir()} == names
+
+
 def test_figure_2_refuses_runs_which_it_does_not_need(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["figure", "2", "--runs", str(tmp_path)]) == 2

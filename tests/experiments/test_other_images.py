@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,16 @@ def places(tmp_path_factory):
         import_folder(place / "photos", place / name, size=28, grey=True, seed=seed)
     train(place, "first")
     return place
+
+
+def test_the_folder_of_the_images_is_recorded_so_that_it_is_found_from_everywhere(
+    places, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(places)
+    runs.train(
+        small("images-5way", *SETTINGS), 0, NUMPY, data=Path("first"), out=tmp_path / "run", quiet=True
+    )
+    assert RunDirectory(tmp_path / "run").sittings()[-1]["data"] == str(places / "first")
 
 
 def train(place, images, **more):

@@ -74,6 +74,19 @@ def fixed(preset):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "like"), [("images-5way", "omniglot-5way"), ("images-colour-5way", "mini-imagenet-5way")]
+)
+def test_own_images_are_trained_and_evaluated_as_the_papers_are(name, like):
+    own, papers = get(name), get(like)
+    assert (own.inner, own.outer, own.evaluation) == (papers.inner, papers.outer, papers.evaluation)
+
+
+def test_the_outer_rate_of_first_order_maml_on_waves_is_five_times_reptile_s():
+    """Reptile's direction is a sum of five gradients, first-order MAML's is one."""
+    assert get("sine-fomaml").outer.rate == 5 * get("sine-reptile").outer.rate
+
+
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset not in FINN])
 def test_one_query_of_each_class_is_classified_and_nothing_of_finns_program_is_set(name):
     tasks, preset = get(name).tasks, get(name)

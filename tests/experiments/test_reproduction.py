@@ -334,7 +334,7 @@ def test_ctrl_c_saves_every_run_which_goes_on_from_there(undisturbed, tmp_path):
         wait_for(lambda: len(training(tmp_path)) == 2)
         program.send_signal(signal.SIGINT)
         assert program.wait(60) == 130
-        assert b"every run was saved" in program.stderr.read()
+        assert b"every run is saved" in program.stderr.read()
     saved = {run: saved_steps(run) for run in training(tmp_path)}
     assert len(saved) == 2
     assert main([*command(tmp_path), "--quiet"]) == 0

@@ -78,6 +78,15 @@ def record_evaluation(run, shots, tasks, mean=0.5):
     RunDirectory(run).append({"outer_step": 2, "evaluation": evaluation})
 
 
+def test_the_result_of_a_run_is_its_transductive_and_then_its_other_accuracy(runs, tmp_path, capsys):
+    run = shutil.copytree(runs / "deep/b", tmp_path / "b")
+    scores = {"transductive": {"mean": 0.25, "ci95": 0.1}, "non_transductive": {"mean": 0.5, "ci95": 0.1}}
+    evaluation = {"split": "test", "tasks": 9, "shots": 1, "accuracy": scores}
+    RunDirectory(run).append({"outer_step": 2, "evaluation": evaluation})
+    assert main(["runs", str(tmp_path)]) == 0
+    assert "25.0% / 50.0%" in capsys.readouterr().out
+
+
 def test_a_comparison_names_the_k_and_the_test_tasks_of_each_result(runs, tmp_path, capsys):
     for name, shots, tasks in (("a", 2, 4), ("b", 3, 1000)):
         record_evaluation(shutil.copytree(runs / "deep/b", tmp_path / name), shots, tasks)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -74,6 +75,25 @@ def test_as_many_tasks_run_at_a_time_as_there_are_threads():
 )
 def test_only_tasks_of_sgd_run_at_the_same_time_and_no_more_than_there_are(settings, threads, expected):
     assert made(*settings, threads=threads).task_threads == expected
+
+
+@pytest.mark.parametrize("what", ["evaluate", "meta_train"])
+def test_work_that_is_shared_by_an_executor_has_kernels_of_one_thread(monkeypatch, what):
+    """Else N workers would run N threads each."""
+
+    def refuse(model, *args, **more):
+        raise UsageError(f"{model.ops.threads} threads")
+
+    monkeypatch.setattr(f"reptile_np.experiments.experiment.{what}", refuse)
+    ops = dataclasses.replace(NUMPY, threads=4)
+    one = make_experiment(small("glyphs-5way", "inner.optimizer=sgd"), 0, ops)
+    with ThreadPoolExecutor(2) as executor:
+        works = {
+            "evaluate": lambda: one.evaluate(one.start(), executor=executor),
+            "meta_train": lambda: list(one.outer_steps(one.start())),
+        }
+        with pytest.raises(UsageError, match=r"^1 threads$"):
+            works[what]()
 
 
 def test_sine_waves_are_too_small_for_it():

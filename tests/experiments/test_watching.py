@@ -123,15 +123,6 @@ def test_only_long_runs_are_watched_and_at_little_cost(name):
         assert fine_tuning < 0.01 * preset.inner_steps * preset.inner.batch
 
 
-def test_the_validation_classes_are_used_if_there_are_some(monkeypatch, watched):
-    made = experiment("glyphs-5way")
-    assert watcher(made)(made.start())["split"] == "test"
-    made = dataclasses.replace(
-        made, episodes=dataclasses.replace(made.episodes, validation=made.episodes.train)
-    )
-    assert watcher(made)(made.start())["split"] == "validation"
-
-
 def test_a_changed_preset_is_watched_as_its_number_of_steps_allows():
     short = presets.with_settings(get("omniglot-5way"), ["outer.steps=100"])
     assert watch(get("omniglot-5way")) is not None

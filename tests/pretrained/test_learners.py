@@ -1,6 +1,7 @@
 """`reptile_np.load`: a run, or released weights, as a classifier whose accuracy is that of an evaluation."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,16 @@ from reptile_np.tasks.few_shot import sample_task
 from tests.experiments.small import small
 
 OPS = choose_ops(threads=1)
+
+
+def test_the_name_of_released_weights_without_its_beginning_is_answered_with_the_whole_name(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^glyphs-5way: no such folder; .* pretrained:glyphs-5way$"):
+        saved_run("glyphs-5way")
+    (tmp_path / "glyphs-5way").mkdir()
+    assert saved_run("glyphs-5way") == RunDirectory(Path("glyphs-5way"))
 
 
 @pytest.fixture(scope="module")

@@ -158,19 +158,24 @@ def test_an_unknown_name_is_refused_with_those_there_are():
             pretrained.load(name)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other network", "no record", "infinite"])
+ARRAYS = {
+    "other network": lambda arrays: arrays.update(phi=arrays["phi"][:-1]),
+    "no record": lambda arrays: arrays.pop("record"),
+    "infinite": lambda arrays: arrays["phi"].__setitem__(3, np.inf),
+    "a short moment": lambda arrays: arrays.update(state_v=arrays["state_v"][:-1]),
+    "a moment that is not a number": lambda arrays: arrays["state_v"].__setitem__(3, np.nan),
+    "an unknown array": lambda arrays: arrays.update(state_w=arrays["phi"]),
+}
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", *ARRAYS])
 def test_a_damaged_file_is_one_line(run, tmp_path, damage):
     to = tmp_path / "g.npz"
     release(run, to)
     content = bytearray(to.read_bytes())
-    if damage in ("other network", "no record", "infinite"):
+    if damage in ARRAYS:
         arrays = dict(np.load(to))
-        if damage == "no record":
-            del arrays["record"]
-        elif damage == "infinite":
-            arrays["phi"][3] = np.inf
-        else:
-            arrays["phi"] = arrays["phi"][:-1]
+        ARRAYS[damage](arrays)
         np.savez(to, **arrays)
     else:
         if damage == "flipped":

@@ -7,6 +7,7 @@ import pytest
 from http_server import Behaviour, serving
 
 from reptile_np.errors import UsageError
+from reptile_np.tasks import download
 from reptile_np.tasks.download import fetch
 
 BODY = bytes(range(256)) * 1000
@@ -99,6 +100,13 @@ def test_a_part_that_somebody_removes_before_it_is_renamed_is_one_line(tmp_path)
             fetch(address + "file", tmp_path / "file", gone)
         with pytest.raises(UsageError, match="not what was wanted"):
             fetch(address + "file", tmp_path / "file", gone_and_refused)
+
+
+def test_a_server_that_falls_silent_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.2)
+    with serving(server(cut_after=1000, stall=True)) as address, pytest.raises(UsageError, match="timed out"):
+        fetch(address + "file", tmp_path / "file", accept)
+    assert (tmp_path / "file.part").read_bytes() == BODY[:1000]
 
 
 def test_a_missing_file_is_one_line_with_the_address(tmp_path):

@@ -36,8 +36,20 @@ def test_alternating_moves_converge_to_the_limit_in_closed_form(lines, epsilon, 
     assert after @ after <= (1 - epsilon) ** 2 * (before @ before)
 
 
+class Axis:
+    """The points of which one coordinate is 0."""
+
+    def __init__(self, coordinate):
+        self.coordinate = coordinate
+
+    def project(self, phi):
+        point = phi.copy()
+        point[self.coordinate] = 0
+        return point
+
+
 def test_an_annealed_path_takes_the_manifolds_in_turn_and_its_epsilon_falls_linearly_to_0():
-    path = annealed_path(AXES, np.array([4.0, 8.0]), 4, 0.5)
+    path = annealed_path([Axis(0), Axis(1)], np.array([4.0, 8.0]), 4, 0.5)
     assert np.array(path, float).tolist() == [[4, 8], [2, 8], [2, 5], [1.5, 5], [1.5, 4.375]]
 
 
