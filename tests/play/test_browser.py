@@ -259,6 +259,24 @@ def test_a_panel_shows_its_own_status(page):
     assert page.run(status) == "click on the picture to place points"
 
 
+def test_an_answer_that_comes_late_is_said_in_its_own_panel(page):
+    status = "return document.getElementById('status').textContent"
+    draw_all(page, LETTERS, LETTERS[:1])
+    page.run(
+        "const send = window.fetch; window.late = false;"
+        "window.fetch = async (...question) => { const answer = await send(...question);"
+        "await new Promise((done) => setTimeout(done, 300)); window.late = true; return answer; };"
+        "document.getElementById('status').textContent = 'before';"
+    )
+    page.click("#transductive")
+    page.click("#tab-waves")
+    page.wait("window.late")
+    page.wait("new Promise((done) => setTimeout(() => done(true), 100))")
+    assert page.run(status) == ""
+    page.click("#tab-characters")
+    assert page.run(status).startswith("answered in")
+
+
 def test_an_answer_that_comes_after_a_drawing_was_cleared_is_not_shown(page):
     draw_all(page, LETTERS, LETTERS[:1])
     page.wait("document.querySelectorAll('.answer').length === 1")
