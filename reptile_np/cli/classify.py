@@ -24,7 +24,11 @@ def add_to(commands: Commands) -> None:
     )
     classify.add_argument("run", metavar="RUN|pretrained:NAME")
     classify.add_argument(
-        "--support", type=path, required=True, metavar="DIR", help="a folder of a few images for each class"
+        "--support",
+        type=path,
+        required=True,
+        metavar="DIR",
+        help="a folder with a folder of example images for each class",
     )
     classify.add_argument("images", type=path, nargs="+", metavar="IMAGE")
     add_json(classify)

@@ -39,8 +39,8 @@ def add_to(commands: Commands) -> None:
         dest="source",
         type=source,
         metavar="DIR|ZIP|TAR|URL",
-        help="omniglot: a DIR, ZIP or TAR (a TAR must have all drawings; default: the official address); the "
-        "other data sets: a DIR, ZIP or TAR",
+        help="omniglot: a DIR, ZIP, TAR or URL (a TAR must have all drawings; default: the official one); "
+        "the other data sets: a DIR, ZIP or TAR",
     )
     data.add_argument(
         "--to",

@@ -118,6 +118,8 @@ def load_step(path: Path, template: Step) -> Step:
         if arrays["sha256"].item() != _checksum(_content(arrays)):
             raise ValueError("the checksum does not match the content")
         return _step(_content(arrays), template)
+    except MemoryError:  # of this machine, not of the file
+        raise
     except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{path}: not a whole checkpoint of this run ({reason})") from None

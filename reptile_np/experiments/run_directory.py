@@ -38,7 +38,7 @@ __all__ = ["AGAIN", "CHOOSE_ANOTHER", "FORMAT", "GO_ON", "RunDirectory", "RunIsB
 FORMAT = 1
 LOCK, CONFIG, ENVIRONMENT = "lock", "config.json", "environment.json"
 RECORDS, RESULT = "records.jsonl", "result.json"
-DAMAGED = (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
+DAMAGED = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 CHOOSE_ANOTHER = "choose another --out"
 GO_ON = "the files saved before are intact: remove the cause, then continue with --resume"
 AGAIN = "nothing was saved before: remove the cause, then give the same command again"
@@ -116,15 +116,13 @@ class RunDirectory:
         UsageError
             If there is no run here, or its config.json is damaged, altered, or of a newer version.
         """
-        path = self.path / CONFIG
+        path, content = self.path / CONFIG, self._content(CONFIG)
+        if content is None:
+            raise UsageError(f"{path}: no run here (no {CONFIG}); train with --out first")
         try:
-            if not path.is_file():
-                raise UsageError(f"no run here (no {CONFIG}); train with --out first")
-            return _read_config(json.loads(path.read_bytes()))
+            return _read_config(json.loads(content))
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError):
             raise UsageError(f"{path}: not whole JSON; restore it, or start again in a new --out") from None
 
@@ -165,11 +163,9 @@ class RunDirectory:
 
     def sittings(self) -> list[dict[str, Any]]:
         """Return the environments of the run's sittings until now; [] if they were not recorded."""
-        path = self.path / ENVIRONMENT
-        if not path.is_file():
-            return []
+        path, content = self.path / ENVIRONMENT, self._content(ENVIRONMENT)
         try:
-            sittings = list(json.loads(path.read_bytes())["sittings"])
+            sittings = [] if content is None else list(json.loads(content)["sittings"])
             _ = [(float(s["seconds"]), str(s["kernels"]), Path(s.get("data") or "")) for s in sittings]
             return sittings
         except DAMAGED:
@@ -186,34 +182,30 @@ class RunDirectory:
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records, without lines that a kill cut short."""
-        path = self.path / RECORDS
-        try:
-            lines = path.read_bytes().split(b"\n") if path.is_file() else []
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        lines = (self._content(RECORDS) or b"").split(b"\n")
         return [json.loads(line) for line in lines if _outer_step(line) < float("inf")]
 
     def result(self) -> dict[str, Any] | None:
         """Return the scores of a run that is done; None before."""
+        content = self._content(RESULT)
+        if content is None:
+            return None
         try:
-            result = dict(json.loads((self.path / RESULT).read_bytes()))
+            result = dict(json.loads(content))
             _ = int(result["outer_steps"]), float(result["seconds"])
             return result
-        except FileNotFoundError:
-            return None
         except DAMAGED:
             raise UsageError(f"{self.path / RESULT}: damaged; remove it and resume the run") from None
 
     def forget_after(self, done: int, *, evaluations: bool = False) -> None:
         """Drop damaged lines, records after `done`, and evaluations after it if `evaluations` is true."""
-        path = self.path / RECORDS
-        if not path.is_file():
+        content = self._content(RECORDS)
+        if content is None:
             return
         with self._writing():
-            ends = {True: done if evaluations else sys.maxsize, False: done}
-            lines = path.read_bytes().split(b"\n")
+            ends, lines = {True: done if evaluations else sys.maxsize, False: done}, content.split(b"\n")
             kept = [line for line in lines if _outer_step(line) <= ends[b'"evaluation"' in line]]
-            with files.replacing(path) as file:
+            with files.replacing(self.path / RECORDS) as file:
                 file.writelines(line + b"\n" for line in kept)
 
     def write_json(self, name: str, values: dict[str, Any], advice: str = "") -> None:
@@ -221,6 +213,14 @@ class RunDirectory:
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
         with self._writing(advice), files.replacing(self.path / name) as file:
             file.write(text.encode())
+
+    def _content(self, name: str) -> bytes | None:
+        """Return the content of a file; None if there is none."""
+        path = self.path / name
+        try:
+            return path.read_bytes() if path.is_file() else None
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
 
     def _check_empty(self) -> None:
         """Refuse a directory with content; files of a run that was killed at its start do not count."""

@@ -87,6 +87,8 @@ def read(path: Path) -> Pretrained:
         if phi.shape != (model.layout.size,) or phi.dtype != np.float32 or not np.isfinite(phi).all():
             raise ValueError(f"phi is {phi.dtype} {phi.shape}, not {model.layout.size} finite float32")
         return Pretrained(model, phi, optimizer, _state(untrained.inner_state, arrays), record)
+    except MemoryError:  # of this machine, not of the file
+        raise
     except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{path}: not whole weights ({reason}); install reptile_np again") from None

@@ -83,7 +83,7 @@ def read_files(
             yield from _in_folder(path, wanted, limits, problem)
         else:
             yield from _in_archive(path, wanted, limits)
-    except UsageError:
+    except (UsageError, MemoryError):
         raise
     except _Refused as error:
         raise UsageError(f"{printable(path)}: {error}") from error

@@ -132,7 +132,7 @@ def opened(name: str, content: bytes, allowed: Sequence[str]) -> Iterator[Any]:
                     f"{printable(name)}: {width} x {height} pixels; the limit is {LARGEST_IMAGE:,}, resize it"
                 )
             yield image
-    except UsageError:
+    except (UsageError, MemoryError):
         raise
     except pillow().UnidentifiedImageError as error:
         raise BadImage(f"{printable(name)}: not an image of a format that is read here") from error

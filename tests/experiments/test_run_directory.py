@@ -1,8 +1,10 @@
 """Run directories: held by one run, never overwritten, and nothing in them believed unchecked."""
 
+import errno
 import json
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +97,22 @@ def test_with_the_right_hash_the_values_are_checked_all_the_same(tmp_path, chang
 def test_a_config_that_is_not_whole_is_refused(directory, content):
     (directory.path / "config.json").write_bytes(content)
     refusal(directory)
+
+
+@pytest.mark.parametrize("method", ["config", "sittings", "records", "result"])
+def test_a_file_that_cannot_be_read_is_not_taken_for_a_damaged_or_a_missing_one(
+    directory, monkeypatch, method
+):
+    """An environment taken for damaged would be replaced at the next save."""
+    for name in ("environment.json", "records.jsonl", "result.json"):
+        (directory.path / name).write_text("{}")
+
+    def refuse(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UsageError, match=r"json.*: cannot be read \(Input/output error\)$"):
+        getattr(directory, method)()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
