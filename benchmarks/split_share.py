@@ -6,10 +6,12 @@ The paper's 95 % interval counts the random tasks only.  The test characters are
 other ones.  A task has N of them (N = 5 in 5-way), so the mean accuracy over all tasks of C test characters
 is a U-statistic, whose variance over draws of the characters is, but for terms in 1/C² (Hoeffding, 1948),
 
-    N² / C · Var(h(c)),    h(c): the mean accuracy of the tasks that contain character c.
+    N² / C · Var(h(c)) · ((C - 1) / (C - N))² · (1 - C / P),    h(c): the mean accuracy of the tasks with c.
 
-h(c) is estimated from the tasks of one evaluation, and the variance of its estimate is subtracted.  This is
-one part of what differs between seeds: the others are the training characters, and the run itself.
+The third factor is 1 but for small C: the other characters of a task with c are drawn without c.  The fourth
+is that of draws without replacement from P characters (Omniglot: C = 423, P = 1,623).  h(c) is estimated from
+the tasks of one evaluation, and the variance of its estimate is subtracted.  This is one part of what differs
+between seeds: the others are the training characters, and the run itself.
 
 Verified by ``tests/bench/test_split_share.py``.
 """
@@ -17,6 +19,7 @@ Verified by ``tests/bench/test_split_share.py``.
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ from reptile_np.pretrained import saved_run
 from reptile_np.tasks.image_classes import ImageClasses
 
 
-def spread_over_splits(classes: Array, fractions: Array) -> float:
+def spread_over_splits(classes: Array, fractions: Array, population: float = math.inf) -> float:
     """Return the standard deviation of the mean accuracy over draws of the test classes.
 
     Parameters
@@ -41,6 +44,8 @@ def spread_over_splits(classes: Array, fractions: Array) -> float:
         The classes of each task.
     fractions : (tasks,)
         The accuracy of each task.
+    population
+        The number of classes from which the test classes are drawn.
     """
     ways = classes.shape[1]
     flat, values = classes.ravel(), np.repeat(fractions, ways)
@@ -49,8 +54,17 @@ def spread_over_splits(classes: Array, fractions: Array) -> float:
     mean = np.bincount(flat, values)[there] / count[there]
     square = np.bincount(flat, values**2)[there] / count[there]
     noise = (square - mean**2) / (count[there] - 1)
-    variance = mean.var(ddof=1) - noise.mean()
-    return float(ways * np.sqrt(max(variance, 0.0) / there.sum()))
+    drawn = int(there.sum())
+    shrink = (drawn - ways) / (drawn - 1) if drawn > ways else 1.0
+    variance = mean.var(ddof=1) - shrink * noise.mean()  # the noises of one task's classes are the same
+    return float(ways * np.sqrt(max(variance, 0.0) / drawn * (1 - drawn / population)) / shrink)
+
+
+def population(episodes: FewShotEpisodes) -> int:
+    """Return the number of classes from which the test classes were drawn; a rotated one is no other one."""
+    tasks = episodes.preset.tasks
+    rotations = 4 if tasks.source == "omniglot" and not tasks.train_classes else 1
+    return len(episodes.train) // rotations + len(episodes.validation or ()) + len(episodes.test)
 
 
 class Recorded:
@@ -98,7 +112,7 @@ def main() -> None:
         )
         classes = np.array(test.read).reshape(args.tasks, made.preset.tasks.ways)
         for mode, fractions in scores.items():
-            spread = spread_over_splits(classes, fractions)
+            spread = spread_over_splits(classes, fractions, population(made.episodes))
             print(
                 f"{shots}-shot {mode:17} {100 * fractions.mean():6.2f} %, over draws of the {len(test)} test "
                 f"classes ± {196 * spread:.2f} (95 %), over tasks ± "

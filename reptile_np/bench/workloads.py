@@ -7,7 +7,7 @@ time with the least time of a direct method; a method that skips the padding, or
 
     forward             F = Σ_layers 2 · b · positions · |kernel|
     gradient            G = 3 F - F_first      value, weight adjoint, input adjoint (none of the images)
-    Hessian product     2 G                    two tangent products for each product of G; G's own not counted
+    Hessian product     2 G                    two tangent products for each of G; at the first layer fewer
     MAML, K steps       (K + 1) G + K · 2 G
 
 Verified by ``tests/bench/test_workloads.py`` against published figures.

@@ -19,8 +19,8 @@ __all__ = ["ENOUGH", "TINY", "Slope", "slope"]
 ENOUGH = 1e-10
 """Two estimates that agree to this relative accuracy end the halving of the step."""
 TINY = (1e-7, 1.3e-7, 1.7e-7)
-"""Factors of the first step.  Second differences at such small steps show only rounding errors, without
-curvature or kinks."""
+"""Factors of the first step.  Second differences at such small steps show rounding errors, not curvature; a
+kink exactly at φ shows too, by h times its jump."""
 
 
 @dataclass(frozen=True)

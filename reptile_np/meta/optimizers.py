@@ -110,7 +110,7 @@ class HeavyBallState(NamedTuple):
 
 @dataclass(frozen=True)
 class HeavyBall:
-    """``u ← μ u + g``, ``φ ← φ - α u`` (Polyak's momentum).
+    """``u ← μ u + g``, ``φ ← φ - α u``: TensorFlow's momentum, for a constant α Polyak's.
 
     `learning_rate` is α, a number or a vector as in `Sgd`; `momentum` is μ.
     """
@@ -164,7 +164,7 @@ class Adam:
     Raises
     ------
     UsageError
-        Unless 0 ≤ beta1 < 1, 0 ≤ beta2 < 1 and epsilon > 0: other values divide by zero.
+        Unless 0 ≤ beta1 < 1, 0 ≤ beta2 < 1 and epsilon > 0: other values divide by zero or give no average.
     """  # noqa: D400
 
     learning_rate: float
@@ -199,10 +199,11 @@ class Adam:
         """Differentiate ``-r m / (√v + ε)`` with respect to m and v, and these with respect to g.
 
         φ̄ is returned unchanged.
-        √v has no derivative at v = 0.  The term through v is taken to be 0 there.  If the moments began at 0,
-        then v = 0 means that every gradient of that entry was 0 until now, so m = 0 too: m and √v are both of
-        the first order in the gradients, the step is ``-r m / ε`` up to the second order, and its derivative
-        is the term through m alone.  (The step ``-r g / (√(1 - β2) |g| + ε)`` has the slope -r / ε at g = 0.)
+        √v has no derivative at v = 0.  The term through v is taken to be 0 there.  If β2 > 0 and the moments
+        began at 0, then v = 0 means that every gradient of that entry was 0 until now, so m = 0 too: m and √v
+        are both of the first order in the gradients, the step is ``-r m / ε`` up to the second order, and its
+        derivative is the term through m alone.  (The step ``-r g / (√(1 - β2) |g| + ε)`` has the slope -r / ε
+        at g = 0.)
         """
         m, v, t = self._moments(grad, state)
         rate, root = self._rate(t), np.sqrt(v)

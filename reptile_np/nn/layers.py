@@ -195,7 +195,8 @@ class BatchNorm(Layer):
 
         x̂ = (x - mean) r,    r = 1 / √(mean((x - mean)²) + epsilon),    y = γ x̂ + β
 
-    γ and β (c,) adapt like every other parameter.  With ``scale=False`` there is no γ: it is 1, a constant.
+    With epsilon = 0 a channel that is constant in the batch gives NaN.  γ and β (c,) adapt like every other
+    parameter.  With ``scale=False`` there is no γ: it is 1, a constant.
 
     Raises
     ------

@@ -139,9 +139,9 @@ class Model(RunsInnerLoops):
     def linearize(self, phi: Array, batch: Batch) -> Linearization:
         """Return L(φ), L'(φ) and the map v ↦ H(φ) v, which can be applied any number of times.
 
-        Each H v (n,) then costs only the tangents: six matrix products or convolutions per layer.  `hvp`
-        needs eight in C and nine here.  The map refers to `phi`, `batch` and the activations of this pass,
-        which must not be changed while it is used.  Shapes, dtypes and errors are `hvp`'s.
+        Each H v (n,) then costs only the tangents: six matrix products or convolutions for each layer but the
+        first.  `hvp` needs eight in C and nine here.  The map refers to `phi`, `batch` and the activations of
+        this pass, which must not be changed while it is used.  Shapes, dtypes and errors are `hvp`'s.
         """
         phi, x, y = self._checked(phi, batch)
         z, saved = self._forward(phi, x)

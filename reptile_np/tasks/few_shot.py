@@ -108,7 +108,7 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
 
     An epoch is a permutation of all n examples; epochs follow each other without a gap.  A batch that begins
     near the end of an epoch is filled from the next one: every batch is full, and an example may be in it
-    twice.
+    more than once (of n examples or more, every one is).
 
     Returns
     -------

@@ -40,7 +40,7 @@ STEP = 0.9  # standard deviation of the step from one knot to the next, before t
 KNOT_NOISE = 0.07
 LINEAR_NOISE = 0.09  # each entry of the 2 x 2 matrix: turn, slant, stretch
 SHIFT_NOISE = 0.8  # pixels
-PEN_RADIUS = (0.6, 1.2)  # pixels, uniform
+PEN_RADIUS = (0.6, 1.2)  # pixels: low + (high - low) / (1 + exp(-2 z)), z normal
 
 _ANGLES = np.arange(8) * (np.pi / 4)
 _NIB = np.concatenate([np.zeros((1, 2)), np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)])

@@ -1,7 +1,8 @@
 """Section 4.2: Reptile moves towards the point nearest to every task's solutions.
 
-A manifold W*_τ of solutions has a projection P_τ.  The gradient of ``½ D(φ, W*_τ)²`` is ``φ - P_τ(φ)``,
-although P_τ moves with φ as well: by the envelope theorem its derivative does not contribute.
+A manifold W*_τ of solutions has a projection P_τ.  The gradient of ``½ D(φ, W*_τ)²`` is ``φ - P_τ(φ)``
+where the nearest point is unique, although P_τ moves with φ as well: by the envelope theorem its derivative
+does not contribute.
 
 Affine manifolds run in exact arithmetic; their limits have closed forms.  Verified by
 ``tests/test_paper.py`` and ``tests/theory/test_manifolds.py``.
@@ -135,7 +136,10 @@ def annealed_path(manifolds: Sequence[Manifold], start: Array, moves: int, epsil
 
 
 def nearest_by_descent(manifolds: Sequence[Manifold], start: Array, steps: int) -> Array:
-    """Return a point (n,) of least mean squared distance: gradient descent on equation (18) from `start`."""
+    """Return φ (n,) after `steps` of gradient descent on equation (18), the mean of ½ D², from `start`.
+
+    The limit is a local minimum; for affine manifolds it is the point of least mean squared distance.
+    """
     phi = start
     for _ in range(steps):
         phi = phi - 0.5 / len(manifolds) * sum(distance_gradient(manifold, phi) for manifold in manifolds)

@@ -1,9 +1,14 @@
 """The spread over splits is that of repeated draws of the classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from reptile_np.experiments.presets import get
+from reptile_np.tasks.image_classes import rotated
+from tests.experiments.small import experiment
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -22,13 +27,28 @@ def drawn(rng, ease, tasks, ways):
     return classes, (rng.random(classes.shape) < ease[classes]).mean(axis=1)
 
 
-@pytest.mark.parametrize("spread", [0.02, 0.1])
-def test_it_is_the_spread_of_the_mean_over_draws_of_the_classes(spread_over_splits, spread):
+@pytest.mark.parametrize(("spread", "classes", "rel"), [(0.02, 400, 0.25), (0.1, 400, 0.05), (0.1, 20, 0.05)])
+def test_it_is_the_spread_of_the_mean_over_draws_of_the_classes(spread_over_splits, spread, classes, rel):
     """The mean over all tasks is the mean of the classes' probabilities: its standard deviation is known."""
-    rng, classes, ways = np.random.default_rng(0), 400, 5
-    ease = 0.85 + spread * rng.choice([-1, 1], classes)
+    rng, ways = np.random.default_rng(0), 5
+    ease = 0.85 + spread * rng.permutation(np.resize([-1, 1], classes))
     estimate = spread_over_splits(*drawn(rng, ease, 20_000, ways))
-    assert estimate == pytest.approx(spread / classes**0.5, rel=0.25)
+    assert estimate == pytest.approx(ease.std(ddof=1) / classes**0.5, rel=rel)
+
+
+def test_of_a_population_that_is_drawn_whole_there_is_no_spread(spread_over_splits):
+    tasks = drawn(np.random.default_rng(0), np.linspace(0.5, 0.9, 40), 5_000, 5)
+    unlimited = spread_over_splits(*tasks)
+    assert spread_over_splits(*tasks, population=160) == pytest.approx(unlimited * 0.75**0.5)
+    assert spread_over_splits(*tasks, population=40) == 0
+
+
+def test_the_population_of_omniglot_does_not_count_rotations(spread_over_splits):
+    from split_share import population
+
+    made = experiment("glyphs-5way").episodes
+    assert population(made) == 50
+    assert population(replace(made, preset=get("omniglot-5way"), train=rotated(made.train))) == 50
 
 
 def test_the_noise_of_the_tasks_is_subtracted(spread_over_splits):
