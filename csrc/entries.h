@@ -19,7 +19,7 @@ static size_t ISA(network_plan_size)(const void *shape, int32_t batch, int32_t h
     network_t n;
     if (!network_fits(shape, batch)) return 0;
     network_build(&arena, &n, shape, batch, hessian);
-    return arena.used;
+    return measured(&arena);
 }
 
 static size_t ISA(network_saved_size)(const void *shape, int32_t batch)
@@ -29,7 +29,7 @@ static size_t ISA(network_saved_size)(const void *shape, int32_t batch)
     if (!network_fits(shape, batch)) return 0;
     network_build(&arena, &n, shape, batch, 1);
     network_layout_saved(&n, &residuals);
-    return residuals.used;
+    return measured(&residuals);
 }
 
 static void ISA(network_plan)(const void *shape, int32_t batch, int32_t hessian, void *memory)
@@ -129,7 +129,7 @@ static size_t ISA(mlp_saved_size)(const void *shape, int32_t batch)
     if (!mlp_fits(shape, batch)) return 0;
     mlp_build(&arena, &m, shape, batch, 1);
     mlp_layout_saved(&m, &residuals);
-    return residuals.used;
+    return measured(&residuals);
 }
 
 static size_t ISA(mlp_plan_size)(const void *shape, int32_t batch, int32_t hessian)
@@ -138,7 +138,7 @@ static size_t ISA(mlp_plan_size)(const void *shape, int32_t batch, int32_t hessi
     mlp_t m;
     if (!mlp_fits(shape, batch)) return 0;
     mlp_build(&arena, &m, shape, batch, hessian);
-    return arena.used;
+    return measured(&arena);
 }
 
 static void ISA(mlp_plan)(const void *shape, int32_t batch, int32_t hessian, void *memory)
@@ -190,7 +190,7 @@ static void ISA(mlp_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *
     optimizer->t += loop->steps;
 }
 
-static void ISA(update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int32_t n)
+static void ISA(update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int64_t n)
 {
     const step_t step = step_of(optimizer, optimizer->t + 1, 1, phi_in, phi);
     update_range(&step, 0, n, grad);

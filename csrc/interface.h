@@ -93,7 +93,7 @@ typedef struct {
    targets: labels int32 (B,), or for an MLP float32 (B, outputs).
    saved: residuals, that is activations and adjoints that loss_and_grad keeps for later hvp calls at the same phi and
    minibatch.  Its memory belongs to the caller, is 64-byte aligned and has saved_size bytes.  loss_and_grad with NULL keeps
-   nothing; hvp with NULL runs the passes of the gradient first.  An MLP uses one thread: its work is too small for more. */
+   nothing; hvp with NULL runs the passes of the gradient first.  An MLP uses one thread: that of the sine waves is too small for more. */
 typedef struct {
     int64_t (*parameters)(const void *shape);
     size_t (*plan_size)(const void *shape, int32_t batch, int32_t hessian);
@@ -123,7 +123,7 @@ typedef struct {
 
     /* One optimiser step, from phi_in to phi, which may be phi_in.  Sgd at rate epsilon on phi - W is the outer loop's
        interpolation phi + epsilon (W - phi). */
-    void (*update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int32_t n);
+    void (*update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int64_t n);
 
     /* Run `rounds` rounds of independent multiply-adds in registers; return the number of floating-point operations. */
     double (*fma_peak)(int64_t rounds, float *sink);

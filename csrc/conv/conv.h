@@ -26,13 +26,15 @@ typedef struct {
     float *packed_back;    /* the same for the input adjoint: (panels of in, taps or points, out, PANEL) */
 } conv_t;
 
-/* Whether all offsets fit in int32 with `batch` images: of stored x, of stored y, with what a kernel reaches outside of an image;
-   of packed weights. */
+/* Whether all offsets fit in int32 with `batch` images: of stored x, of stored y, with what a kernel reaches outside of an image
+   and where the last position would be; of packed weights. */
 LOCAL int conv_fits(const rk_conv *s, int32_t batch)
 {
     const double in = 1.0 * s->channels + PANEL, out = 1.0 * s->filters + PANEL, gap = 64.0, largest = INT32_MAX;
     const double outside = 1.0 * s->kernel_height + s->pad_top, x_row = in * s->width, y_row = out * s->out_width;
-    return batch * (s->height * x_row + gap) + outside * x_row <= largest &&
+    const double below = 1.0 * s->stride * s->out_height, right = (1.0 * s->stride * s->out_width + s->pad_left) * in;
+    const double reached = outside > below ? outside : below;
+    return batch * (s->height * x_row + gap) + reached * x_row + right <= largest &&
            (1.0 * batch * s->out_height + outside) * y_row <= largest &&
            36.0 * in * out <= largest && s->kernel_height * in * s->kernel_width * out <= largest;
 }

@@ -151,10 +151,16 @@ static int start(helper_t *h)
     atomic_store(&h->done, 0);
     sigset_t all, before; /* signals are for the program's own threads, which may block them */
     sigfillset(&all);
+    const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}; /* of the helper itself: they need a handler */
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&all, faults[i]);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     const int error = pthread_create(&h->thread, &attributes, help, h);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
+    if (error) {
+        bell_destroy(&h->bell);
+        bell_destroy(&h->done_bell);
+    }
 #ifdef __linux__
     if (!error) start_elsewhere(h);
 #endif

@@ -121,9 +121,9 @@ INLINE int32_t moment_rows(const block_t *k, int32_t i)
 /* Merge the moments of all chunks for lanes c .. (Chan, Golub & LeVeque 1979), then mean and r. */
 LOCAL void block_statistics(const block_t *k, int32_t c)
 {
-    vec mean = zero(), squares = zero();
-    float n = 0.0f;
-    for (int32_t i = 0; i < moment_chunks(k); i++) {
+    vec mean = load(k->partials + c), squares = load(k->partials + k->channels + c);
+    float n = (float)moment_rows(k, 0);
+    for (int32_t i = 1; i < moment_chunks(k); i++) {
         const float count = (float)moment_rows(k, i);
         const float *of_chunk = k->partials + (ptrdiff_t)i * 2 * k->channels + c; /* partials[i, :, c] */
         const vec d = load(of_chunk) - mean;

@@ -76,7 +76,7 @@ class Kernels:
         _need_outputs("conv2d_input", y_bar, shape)
         if not _plannable(shape):
             return NUMPY.conv2d_input(y_bar, kernel, stride, padding, size)
-        x_bar = np.empty((len(y_bar), *size, kernel.shape[2]), np.float32)
+        x_bar = np.empty((len(y_bar), shape.height, shape.width, kernel.shape[2]), np.float32)
         self._call(self.table.conv_input, shape, len(y_bar), y_bar, kernel, x_bar)
         return x_bar
 
@@ -94,7 +94,7 @@ class Kernels:
         _need_outputs("conv2d_weight", y_bar, shape)
         if not _plannable(shape):
             return NUMPY.conv2d_weight(x, y_bar, stride, padding, taps)
-        kernel_bar = np.empty(kernel, np.float32)
+        kernel_bar = np.empty((shape.kernel_height, shape.kernel_width, *kernel[2:]), np.float32)
         self._call(self.table.conv_weight, shape, len(x), x, y_bar, kernel_bar)
         return kernel_bar
 

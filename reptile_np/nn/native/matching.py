@@ -27,6 +27,8 @@ from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, SpatialMean, Ta
 __all__ = ["MOST_BLOCKS", "MOST_DENSE", "NotMatched", "conv_shape", "match"]
 
 LOSSES = (SoftmaxCrossEntropy, SquaredError)
+TINY = np.finfo(np.float32).tiny
+LARGEST_POOL = 2**15
 MOST_BLOCKS = 8
 MOST_DENSE = 8
 
@@ -106,16 +108,20 @@ def _block(layers: list[Layer], image: tuple[int, ...]) -> tuple[Block, int, tup
         raise NotMatched("a convolution before a batch norm does not say before_batch_norm=True")
     if conv.stride > LARGEST:
         raise NotMatched(f"a convolution has the stride {conv.stride}")
-    if not np.float32(norm.epsilon) > 0:
-        raise NotMatched("the epsilon of a BatchNorm is 0 in float32")
+    if max(max(axis) for axis in conv.pad(*image[:2])) > LARGEST:
+        raise NotMatched(f"a convolution has the padding {conv.padding}")
+    if not np.float32(norm.epsilon) >= TINY:
+        raise NotMatched(
+            f"the epsilon of a BatchNorm is less than {TINY:.2g}, the least normal float32 number"
+        )
     shape = conv_shape(image, conv)
     image = conv.out_size(image)
     if not isinstance(pool, MaxPool):
         return Block(shape, norm.scale, 0, False, 0, 0, 0, 0, norm.epsilon), length, image
     (top, _), (left, _) = pool.pad(*image[:2])
     rows, cols = pool.counts(*image[:2])
-    if min(rows, cols) < 1 or not pool.size == pool.stride > 1:
-        raise NotMatched("the windows of a MaxPool overlap, or there are none")
+    if min(rows, cols) < 1 or not LARGEST_POOL >= pool.size == pool.stride > 1:
+        raise NotMatched("the windows of a MaxPool overlap, are very large, or there are none")
     first = rest[0] is pool
     block = Block(shape, norm.scale, pool.size, first, top, left, rows, cols, norm.epsilon)
     return block, length, pool.out_size(image)

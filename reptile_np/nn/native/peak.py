@@ -29,5 +29,10 @@ def fma_gflops(name: str, threads: int = 1) -> float:
         return begin, time.perf_counter(), operations
 
     with ThreadPoolExecutor(threads) as pool:
-        begins, ends, operations = zip(*pool.map(trial, range(threads)), strict=True)
+        try:
+            results = list(pool.map(trial, range(threads)))
+        except BaseException:
+            start.abort()  # if a thread could not be started, the others would wait for it for ever
+            raise
+    begins, ends, operations = zip(*results, strict=True)
     return sum(operations) / (max(ends) - min(begins)) / 1e9

@@ -28,19 +28,23 @@ NOT_WHOLE = {
     ),
     "overlapping pool": (
         (CENTRED, BatchNorm(), MaxPool(size=3, stride=2), Relu(), Flatten(), Dense(2)),
-        "the windows of a MaxPool overlap, or there are none",
+        "the windows of a MaxPool overlap, are very large, or there are none",
     ),
     "pool that skips rows between its windows": (
         (CENTRED, BatchNorm(), MaxPool(size=2, stride=3), Relu(), Flatten(), Dense(2)),
-        "the windows of a MaxPool overlap, or there are none",
+        "the windows of a MaxPool overlap, are very large, or there are none",
     ),
     "epsilon of 0": (
         (CENTRED, BatchNorm(0.0), Relu(), Flatten(), Dense(2)),
-        "the epsilon of a BatchNorm is 0 in float32",
+        "the epsilon of a BatchNorm is less than 1.2e-38",
+    ),
+    "epsilon that is subnormal in float32": (
+        (CENTRED, BatchNorm(1e-39), Relu(), Flatten(), Dense(2)),
+        "the epsilon of a BatchNorm is less than 1.2e-38",
     ),
     "epsilon that float32 rounds to 0": (
         (CENTRED, BatchNorm(1e-50), Relu(), Flatten(), Dense(2)),
-        "the epsilon of a BatchNorm is 0 in float32",
+        "the epsilon of a BatchNorm is less than 1.2e-38",
     ),
     "nine blocks": (
         (*BLOCK * 9, Flatten(), Dense(2)),
@@ -57,6 +61,25 @@ def test_a_stride_beyond_32_bits_does_not_reach_c(variant):
     phi, batch, _ = single(model, np.random.default_rng(0), 4)
     with pytest.raises(UsageError, match="too large for 32-bit kernels; use NumPy ops"):
         model.with_ops(native_kernels.load(variant)).loss_and_grad(phi, batch)
+
+
+@pytest.mark.parametrize("size", [2**15 + 1, 2**25, 2**30, 2**31])
+def test_a_pool_so_large_that_indices_of_its_rows_would_overflow_does_not_reach_c(size):
+    layers = (CENTRED, BatchNorm(), MaxPool(size=size, stride=size), Relu(), Flatten(), Dense(2))
+    with pytest.raises(NotMatched, match="the windows of a MaxPool overlap, are very large"):
+        match(Model(layers, (7, 7, 1), CLASSIFY))
+
+
+def test_a_padding_beyond_32_bits_does_not_reach_c(variant):
+    """The column of the last output wrapped around, and read a pixel in place of padding."""
+    padding = ((0, 0), (0, 2**32))
+    conv = Conv2d(filters=8, size=1, stride=2**29, padding=padding, before_batch_norm=True)
+    model = Model((conv, BatchNorm(), Relu(), Flatten(), Dense(2)), (1, 1, 1), CLASSIFY)
+    with pytest.raises(NotMatched, match="a convolution has the padding"):
+        match(model)
+    x, w = np.ones((1, 1, 1, 32), np.float32), np.ones((1, 1, 32, 1), np.float32)
+    with pytest.raises(UsageError, match="too large for 32-bit kernels; use NumPy ops"):
+        native_kernels.load(variant).conv2d(x, w, 2**28, ((0, 0), (2**28, 0)))
 
 
 @pytest.mark.parametrize("name", NOT_WHOLE)
