@@ -61,7 +61,7 @@ def spread_over_splits(classes: Array, fractions: Array, population: float = mat
 
 
 def population(episodes: FewShotEpisodes) -> int:
-    """Return the number of classes from which the test classes were drawn; a rotated one is no other one."""
+    """Return the number of classes from which the test classes were drawn, without rotated copies."""
     tasks = episodes.preset.tasks
     rotations = 4 if tasks.source == "omniglot" and not tasks.train_classes else 1
     return len(episodes.train) // rotations + len(episodes.validation or ()) + len(episodes.test)

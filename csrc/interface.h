@@ -6,7 +6,8 @@
    What the caller guarantees (Python checks it, the kernels do not): arrays are C-contiguous float32 (labels int32), the
    shapes are those of the arrays, labels lie in 0..ways-1, outputs do not overlap inputs.
    Kernels never allocate: `memory` belongs to the caller, is 64-byte aligned, has the size that the matching *_size
-   function returns, and is used by one call at a time.  A size of 0 means that an offset does not fit in int32: do not call then.
+   function returns, and is used by one call at a time.  A size of 0 means that an offset does not fit in int32, or the
+   size in size_t: do not call then.
    `threads` >= 1; results are bitwise identical for any number.
    An infinite input may give NaN in its neighbourhood: sums are formed in other orders, and with the padding's zeros.
 
@@ -87,13 +88,14 @@ typedef struct {
 /* The functions for one kind of network; `shape` points to its rk_network or rk_mlp.
 
    The memory of a plan is laid out once for a batch size by `plan`.  hessian: the plan also serves hvp.
-   plan_size and saved_size return bytes; 0 if an offset of this shape and batch does not fit in int32: then nothing else may be
-   called.
+   plan_size and saved_size return bytes; 0 if an offset of this shape and batch does not fit in int32, or the size in size_t: then
+   nothing else may be called.
 
    targets: labels int32 (B,), or for an MLP float32 (B, outputs).
    saved: residuals, that is activations and adjoints that loss_and_grad keeps for later hvp calls at the same phi and
    minibatch.  Its memory belongs to the caller, is 64-byte aligned and has saved_size bytes.  loss_and_grad with NULL keeps
-   nothing; hvp with NULL runs the passes of the gradient first.  An MLP uses one thread: that of the sine waves is too small for more. */
+   nothing; hvp with NULL runs the passes of the gradient first.  An MLP uses one thread: the
+   work of the sine network is too small for more. */
 typedef struct {
     int64_t (*parameters)(const void *shape);
     size_t (*plan_size)(const void *shape, int32_t batch, int32_t hessian);

@@ -1,4 +1,4 @@
-"""The exception for a user's mistake, a check of generators, and text that is safe to print in one line."""
+"""The exception for a user's mistake, two checks of arguments, and text that is safe to print or run."""
 
 import os
 import shlex

@@ -110,15 +110,16 @@ def test_evaluate_passes_its_options_on(monkeypatch, tmp_path):
     asked = {}
 
     def refuse(run, ops, **options):
-        asked.update(options)
+        asked.update(options, ops=ops.name)
         raise UsageError("asked")
 
     monkeypatch.setattr(runs, "evaluate", refuse)
     options = ["--split", "validation", "--tasks", "7", "--shots", "3", "--jobs", "2", "--curve", "--quiet"]
+    options += ["--set", "tasks.source=folder"]
     assert main([*EVALUATE, *options, "--data", str(tmp_path)]) == 2
     assert asked == {
-        "settings": [], "curve": True, "data": tmp_path, "tasks": 7, "shots": 3, "split": "validation",
-        "jobs": 2, "quiet": True,
+        "settings": ["tasks.source=folder"], "ops": "numpy", "curve": True, "data": tmp_path, "tasks": 7,
+        "shots": 3, "split": "validation", "jobs": 2, "quiet": True,
     }  # fmt: skip
 
 

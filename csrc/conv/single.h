@@ -18,7 +18,7 @@ INLINE ptrdiff_t rows_of_x(const rk_conv *s, int32_t batch) { return (ptrdiff_t)
 INLINE ptrdiff_t rows_of_y(const rk_conv *s, int32_t batch) { return (ptrdiff_t)batch * s->out_height * s->out_width; }
 
 /* Bytes of memory of a single convolution, whichever of its maps is called: plans, packed weights, stored forms; 0 if an offset
-   does not fit in int32. */
+   does not fit in int32, or the memory in size_t. */
 LOCAL size_t single_size(const rk_conv *s, int32_t batch)
 {
     if (!conv_fits(s, batch)) return 0;
@@ -31,7 +31,7 @@ LOCAL size_t single_size(const rk_conv *s, int32_t batch)
     conv_build(&weight, *s, batch, s->channels, 0, out, 0, 0);
     take_floats(&weight, y);
     take_floats(&weight, (size_t)s->kernel_height * s->kernel_width * s->channels * out);
-    return input.used > weight.used ? input.used : weight.used;
+    return measured(input.used > weight.used ? &input : &weight);
 }
 
 LOCAL void forward_body(void *argument, team_t *team)

@@ -149,9 +149,9 @@ static int start(helper_t *h)
     bell_init(&h->done_bell);
     atomic_store(&h->given, 0);
     atomic_store(&h->done, 0);
-    sigset_t all, before; /* signals are for the program's own threads, which may block them */
+    sigset_t all, before; /* signals are for the program's own threads, but for faults: blocked, they call no handler */
     sigfillset(&all);
-    const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}; /* of the helper itself: they need a handler */
+    const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}; /* raised by a helper */
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&all, faults[i]);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     const int error = pthread_create(&h->thread, &attributes, help, h);

@@ -1,7 +1,8 @@
 /* Dense layers with tanh between them and squared error: the sine network.
 
    One thread does all of it.  The gradient saves y and y_bar of every layer for Hessian products.
-   B = batch; in, out: inputs and outputs of a layer; stored rows are padded to whole registers, their padding never reaches a result.  */
+   B = batch; in, out: inputs and outputs of a layer; stored rows are padded to whole registers; their padding
+   never reaches a result.  */
 
 #ifndef RK_MLP_H
 #define RK_MLP_H

@@ -113,7 +113,7 @@ def vector(value: Any, n: int, what: str) -> Array:
         If it is anything else.
     """
     array = as_array(value)
-    if array.dtype == object and value is not None and hasattr(value, "__array__"):
+    if array.dtype == object and not isinstance(value, np.ndarray) and hasattr(value, "__array__"):
         raise UsageError(
             f"{what} is a {type(value).__name__} that NumPy cannot read (PyTorch: .detach().cpu().numpy())"
         )

@@ -29,7 +29,7 @@ def add_to(commands: Commands) -> None:
         "--runs",
         type=path,
         metavar="DIR",
-        help="folder of the runs (default: runs; figure 1 trains its networks; figure 2 uses no runs)",
+        help="folder of the runs (default: runs; figure 1: none, it trains; figure 2 uses none)",
     )
     figure.add_argument(
         "--out", type=path, metavar="FILE", help="without an extension (default: ./figure-NAME)"

@@ -270,7 +270,7 @@ def _meta_gradient(preset: Preset, model: Model, inner: Any) -> MetaGradient:
 
 @dataclass(frozen=True)
 class _Given:
-    """Returns the experiment, made at the first call after unpickling, where an error would end a worker."""
+    """Returns the experiment; made at the first call, because an error while unpickling ends a worker."""
 
     experiment: Experiment
 

@@ -59,10 +59,10 @@ def as_inputs(
                 "sizes, recolour=True for channels"
             ) from None
         return one_by_one()
-    if isinstance(images, np.ndarray) and x.ndim == 3 and x.shape[2] in (3, 4):
+    if not isinstance(images, list | tuple) and x.ndim == 3 and x.shape[2] in (3, 4):
         raise UsageError(
-            f"images have shape {x.shape}, as one image in colour has; give images (images, height, width, "
-            "channels), of one image x the array x[None]"
+            f"images have shape {x.shape}, as one image in colour has; give (images, height, width, "
+            "channels); for one image x that is x[None]"
         )
     if x.ndim == 3:
         x = x[..., np.newaxis]

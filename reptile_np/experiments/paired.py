@@ -57,10 +57,10 @@ def compare(
         For A and B their accuracies; ``difference``: mode → {mean, ci95} of A's fraction minus B's over the
         tasks.  ``ci95`` is None for one task.  Otherwise it is the larger of half of the normal interval and
         s (1 + |d|).  Here d is the median difference, and s = 1 - 0.05^(1 / tasks): if a share s of all tasks
-        had a difference other than d, none of them would be drawn with probability 5 %. Any difference is at
-        most 1 + |d| away from d.  (If all tasks that were drawn have the difference d, the normal interval
-        has the width 0.)  If a few tasks differ, all by nearly 1 and in one direction, it covers less than
-        95 %: 88 % if 5 of 100 are expected.
+        had a difference other than d, the probability that none of them is drawn would be 5 %. Any difference
+        is at most 1 + |d| away from d.  (If all tasks that were drawn have the difference d, the normal
+        interval has the width 0.)  If a few tasks differ, all by nearly 1 and in one direction, it covers
+        less than 95 %: 88 % if 5 of 100 are expected.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments import checkpoints
-from reptile_np.experiments.run_directory import CONFIG, ENVIRONMENT, RECORDS, RESULT, RunDirectory
+from reptile_np.experiments.run_directory import CONFIG, ENVIRONMENT, LOCK, RECORDS, RESULT, RunDirectory
 from reptile_np.files import replacing
 
 __all__ = ["CHECKPOINT_BYTES", "export"]
@@ -28,13 +28,15 @@ def export(run: Path, to: Path) -> Path:
     Raises
     ------
     UsageError
-        If `run` is no run, the copy's place has another run, or it cannot be written.
+        If `run` is no run, the copy's place has another run or no copy, or it cannot be written.
     """
     source = RunDirectory(run)
     preset, seed = source.config()
     copy = RunDirectory(to / f"{preset.name}-seed{seed}")
     if copy.path.resolve() == run.resolve():
         raise UsageError(f"{run}: is the copy itself; choose another --export")
+    if (copy.path / LOCK).exists():
+        raise UsageError(f"{copy.path}: is a run, not a copy of one; choose another --export")
     if (copy.path / CONFIG).is_file() and copy.config() != (preset, seed):
         raise UsageError(f"{copy.path}: has another run; choose another --export")
     result = source.result()

@@ -111,10 +111,8 @@ def from_json(values: Any) -> Preset:
 
 def check_name(name: str) -> None:
     """Raise `UsageError` if a preset's name cannot be the name of a folder: an export makes one of it."""
-    if name in ("", ".", "..") or set(name) & {"/", "\\"}:
-        raise UsageError(
-            f"preset.name {printable(name)!r}: cannot be the name of a folder; use no / and no \\"
-        )
+    if name in ("", ".", "..") or set(name) & {"/", "\\", ":"} or not name.isprintable():
+        raise UsageError(f"preset.name {printable(name)!r}: cannot be the name of a folder; use no / \\ :")
 
 
 def _fields(spec: type) -> dict[str, Any]:

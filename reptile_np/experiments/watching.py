@@ -2,9 +2,9 @@
 
 The tasks are those of the data set's validation classes.  Glyphs, sine waves and the released program's split
 of Omniglot have none, and a folder may have too few: then the test classes are used, and recorded as such.
-An evaluation that diverges is not recorded.
-No setting and no checkpoint is chosen by these records.  The tasks come from a random stream of their own, so
-the training draws the same numbers with and without these evaluations.
+An evaluation that diverges is not recorded.  No setting and no checkpoint is chosen by these records.  The
+tasks come from a random stream of their own, so the training draws the same numbers with and without these
+evaluations.
 
 Verified by ``tests/experiments/test_watching.py``.
 """

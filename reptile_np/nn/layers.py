@@ -70,8 +70,8 @@ class Dense(Bilinear):
         """One number per unit."""
         if len(size) != 1:
             raise UsageError(
-                f"Dense needs a vector for each example, not {size}; put Flatten() or SpatialMean() between "
-                "it and a convolution"
+                f"Dense needs a vector for each example, not {size}: put Flatten() or SpatialMean() before "
+                "it, after a convolution; as the first layer give it vectors"
             )
         return (self.units,)
 
@@ -95,7 +95,7 @@ class Windowed(Layer):
     Raises
     ------
     UsageError
-        If size or stride is less than 1, or the padding is negative, or neither a word nor two pairs.
+        If size or stride is less than 1, or the padding is negative or not one of these.
     """
 
     size: int = 3

@@ -150,7 +150,7 @@ def write(
         with locked(folder, plan.name, progress):
             for unfinished in folder.glob(f".{plan.name}*.tmp"):  # a kill while the final files were written
                 unfinished.unlink()
-            # by the import that was waited for, or that was killed
+            # finished by the import that was waited for, or by one that was killed
             if finished := _finished(plan, folder, note):
                 delete_rest(rest)
                 return finished

@@ -70,6 +70,7 @@ def test_the_peak_is_measured_and_nobody_is_above_it(result):
 
 
 def test_a_busy_machine_is_said_in_a_line_and_in_a_field(monkeypatch):
+    monkeypatch.setattr("reptile_np.bench.machine.cores", lambda: 4)
     monkeypatch.setattr(runner, "load", lambda: 64.0)
     result = runner.run(seconds=0.05, threads=[1], works=["sine dense2 input"], quiet=True)
     assert result["busy"] is True

@@ -48,6 +48,7 @@ def test_the_population_of_omniglot_does_not_count_rotations(spread_over_splits)
 
     made = experiment("glyphs-5way").episodes
     assert population(made) == 50
+    assert population(replace(made, preset=get("maml-omniglot-5way-1shot"))) == 50
     assert population(replace(made, preset=get("omniglot-5way"), train=rotated(made.train))) == 50
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 
 import numpy as np
@@ -31,6 +32,7 @@ def test_outside_a_clone_or_without_git_there_is_no_commit(tmp_path, monkeypatch
     assert environment._commit(tmp_path / "reptile_np") is None
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 def test_in_a_clone_the_commit_is_the_one_checked_out(tmp_path, monkeypatch):
     package = tmp_path / "reptile_np"
     package.mkdir()

@@ -81,7 +81,7 @@ def test_a_list_of_grey_images_may_be_three_pixels_wide(rng):
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_one_image_in_colour_is_not_taken_for_many_narrow_ones(channels):
-    with pytest.raises(UsageError, match=r"as one image in colour has; give images .*x\[None\]$"):
+    with pytest.raises(UsageError, match=r"as one image in colour has; give \(images, .*x\[None\]$"):
         as_inputs(np.zeros((48, 64, channels), np.uint8), GREY, resize=True, recolour=True)
 
 

@@ -63,6 +63,16 @@ def test_runs_are_exported_into_the_folder_that_they_are_in(run, tmp_path, monke
     assert "is the copy itself; choose another --export" in capsys.readouterr().err
 
 
+def test_a_run_that_is_no_copy_is_not_replaced_by_a_copy_of_another(run, tmp_path):
+    """Of the same preset and seed, under the name that `train` suggests."""
+    real = tmp_path / "sine-reptile-seed3"
+    runs.train(small("sine-reptile"), 3, NUMPY, out=real, quiet=True)
+    before = {file.name: file.read_bytes() for file in real.iterdir()}
+    with pytest.raises(UsageError, match=r"is a run, not a copy of one; choose another --export$"):
+        export(run, tmp_path)
+    assert {file.name: file.read_bytes() for file in real.iterdir()} == before
+
+
 def test_a_large_checkpoint_is_left_out(run, tmp_path, monkeypatch):
     (run / "result.json").unlink()
     monkeypatch.setattr(records, "CHECKPOINT_BYTES", 100)

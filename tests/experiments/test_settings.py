@@ -188,8 +188,8 @@ def test_missing_and_unknown_keys_and_words_in_json_are_named():
     assert "one of reptile" in edited(lambda v: v.update(algorithm=[]))
 
 
-@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "", ".", ".."])
-def test_a_name_in_json_that_is_no_name_of_a_file_is_refused(name):
+@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "", ".", "..", "D:x"])
+def test_a_name_that_cannot_be_the_name_of_a_folder_is_refused(name):
     """An export makes a folder whose name begins with it."""
     with pytest.raises(UsageError, match=r"^preset\.name .*: cannot be the name of a folder"):
         from_json({**to_json(get("omniglot-5way")), "name": name})

@@ -55,6 +55,7 @@ def pixels(x):
 
 @pytest.fixture(scope="module")
 def drawings(data, tmp_path_factory):
+    pytest.importorskip("PIL")
     return omniglot.load(omniglot.import_omniglot(data, tmp_path_factory.mktemp("omniglot")))
 
 

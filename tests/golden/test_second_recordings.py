@@ -2,8 +2,9 @@
 
 `recorded` makes a recording of new random data by NumPy or by a native table: two float32 programs that
 add in different orders and take different sides at kinks.  The suite makes one recording of each kind, and
-plants each error once, in a network of 32 filters; the deep profile makes twenty of each kind by both, and
-plants each error in every kind that it concerns, in the recorded program's 64 filters.
+plants each error once, in a network of 32 filters, of which a recording without an error is made too; the
+deep profile makes twenty of each kind by both, and plants each error in every kind that it concerns, in the
+recorded program's 64 filters.
 """
 
 import os

@@ -141,7 +141,7 @@ def test_memory_is_k_vectors_twice_over_or_none_at_all(keep, vectors):
     assert t.hessians == ()  # a bowl has only its gradient
 
 
-def test_sqrt_and_maml_through_it_take_the_memory_of_about_two_roots_of_k_vectors():
+def test_sqrt_takes_the_memory_of_two_roots_of_k_vectors_and_maml_through_it_of_six():
     class Curved(Bowl):
         def hvp(self, phi, batch, v):
             return v.copy()

@@ -436,7 +436,7 @@ def test_cross_entropy_needs_a_vector_of_outputs():
     [
         (
             (Conv2d(filters=2), Dense(3)),
-            r"^Dense needs a vector for each example, not \(4, 4, 2\); put Flatten\(\) or SpatialMean",
+            r"^Dense needs a vector for each example, not \(4, 4, 2\): put Flatten\(\) or SpatialMean",
         ),
         ((Dense(3), Conv2d(filters=2)), r"^Conv2d needs an image \(rows, cols, channels\), not \(3,\)$"),
         ((Dense(3), MaxPool()), r"^MaxPool needs an image \(rows, cols, channels\), not \(3,\)$"),

@@ -51,10 +51,10 @@ def smooth(runs: Sequence[Points], window: int = WINDOW) -> list[tuple[int, floa
     Raises
     ------
     UsageError
-        If there is no outer step after which all runs were evaluated.
+        If there is no outer step after which all runs were evaluated, or their last ones differ.
     """
     steps = sorted(set.intersection(*({step for step, _ in run} for run in runs)))
-    if not steps:
+    if not steps or len({run[-1][0] for run in runs}) > 1:
         raise UsageError("the runs of one curve were evaluated after different outer steps")
     accuracies = [dict(run) for run in runs]
     values = np.array([[of_run[step] for step in steps] for of_run in accuracies])

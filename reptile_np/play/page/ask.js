@@ -10,8 +10,8 @@ export function forget(path) {
   newest[path] = (newest[path] ?? 0) + 1;
 }
 
-/** Send a question of a panel to the path of its name; return the answer, or null after saying why there is none.
-    Only the newest question counts. */
+/** Send a panel's question to the path that has the panel's name; return the answer, or null after saying why there
+    is none. Only the newest question counts. */
 export async function ask(path, question) {
   const panel = path.slice(1);
   forget(path);
@@ -33,13 +33,13 @@ export async function ask(path, question) {
   }
 }
 
-/** Set the status of a panel, which is seen while the panel is. */
+/** Set the status text of a panel; it is shown while this panel is open. */
 export function say(panel, text, error = false) {
   statuses[panel] = [text, error];
   if (panel === shown) showStatus(panel);
 }
 
-/** Show the status of the panel that is seen now. */
+/** Show the status of the panel that was opened. */
 export function showStatus(panel) {
   shown = panel;
   const [text, error] = statuses[panel] ?? ["", false];

@@ -9,7 +9,7 @@ from reptile_np.nn.native.memory import HUGE_PAGE, Workspace, aligned_bytes, con
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, HUGE_PAGE // 2, HUGE_PAGE // 2 + 1, 3 * HUGE_PAGE + 1])
-def test_blocks_have_their_size_and_start_on_a_cache_line_or_a_huge_page(size):
+def test_blocks_have_their_size_and_start_on_a_cache_line_and_large_ones_get_huge_pages(size):
     block = aligned_bytes(size)
     assert block.size == size
     large = size > HUGE_PAGE // 2

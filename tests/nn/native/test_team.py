@@ -52,6 +52,7 @@ def tasks():
 def before():
     """This process's threads, none of them a helper; ended again after the test."""
     close()
+    time.sleep(0.02)  # Linux wakes who waits for a thread shortly before it removes the thread
     yield tasks() if TASKS.exists() else set()
     close()
 
