@@ -62,7 +62,7 @@ def parse():
     parser.add_argument("name", nargs="?", help="of the record: results/NAME.json")
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the ratios of this record")
     parser.add_argument("--seconds", type=float, default=600, help="measuring time of the whole run")
-    parser.add_argument("--threads", type=int, nargs="+", default=[], help="default: 1, all cores (≤ 64)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[], help="default: 1 and all cores (≤ 64)")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
     parser.add_argument(
         "--works", nargs="+", default=[], metavar="GLOB", help="only workloads of these names"

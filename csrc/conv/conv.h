@@ -26,8 +26,9 @@ typedef struct {
     float *packed_back;    /* the same for the input adjoint: (panels of in, taps or points, out, PANEL) */
 } conv_t;
 
-/* Whether all offsets fit in int32 with `batch` images: of stored x, of stored y, with what a kernel reaches above an image, or
-   with its last position, if that is farther below and to the right; of packed weights. */
+/* Whether all offsets fit in int32 with `batch` images: of stored x, with what a kernel reaches above an image, or with the rows
+   down to its last position if these are more, and with the columns to its right; of stored y, with what a kernel reaches above
+   an image; of packed weights. */
 LOCAL int conv_fits(const rk_conv *s, int32_t batch)
 {
     const double in = 1.0 * s->channels + PANEL, out = 1.0 * s->filters + PANEL, gap = 64.0, largest = INT32_MAX;
@@ -83,7 +84,7 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
                                       : min_i(SPLITS / 2, c.forward.tiles / CHUNK));
     else if (conv_gathers(&c) || c.forward.positions >= MANY * c.depth)
         c.splits = min_i(SPLITS, max_i(1, c.forward.chunks));
-    c.partials = take_floats(arena, (size_t)c.splits * (size_t)partial_size(&c));
+    c.partials = take(arena, (size_t)partial_size(&c), (size_t)c.splits * sizeof(float));
     if (back) {
         c.back = plan_build(arena, append, &c.back_y, &c.back_x, batch, halved, out, s.out_height * s.out_width * out, in);
         c.packed_back = take_floats(arena, conv_packed_back(&c));

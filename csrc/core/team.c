@@ -149,7 +149,7 @@ static int start(helper_t *h)
     bell_init(&h->done_bell);
     atomic_store(&h->given, 0);
     atomic_store(&h->done, 0);
-    sigset_t all, before; /* signals are for the program's own threads, but for faults: blocked, they call no handler */
+    sigset_t all, before; /* the program's own threads get the signals, but not faults: a blocked one calls no handler */
     sigfillset(&all);
     const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}; /* raised by a helper */
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&all, faults[i]);

@@ -202,7 +202,9 @@ def as_words(option: str, value: object) -> list[str]:
 
 
 def one_blas_thread() -> None:
-    """Keep NumPy's BLAS to one thread, unless OMP_NUM_THREADS is set; call before NumPy is imported.
+    """Keep BLAS to one thread, unless OMP_NUM_THREADS or its own variable is set.
+
+    It is to be called before NumPy is imported.
 
     The products here are too small to share: a second thread gains a tenth on an idle machine, and waits
     for its turn on a busy one (glyphs-5way on two busy cores trained in 114 s with two, 35 s with one).

@@ -270,7 +270,7 @@ def _meta_gradient(preset: Preset, model: Model, inner: Any) -> MetaGradient:
 
 @dataclass(frozen=True)
 class _Given:
-    """Returns the experiment; made at the first call, because an error while unpickling ends a worker."""
+    """Returns the experiment; a pickled one is made at the first call: errors in unpickling end a worker."""
 
     experiment: Experiment
 

@@ -28,14 +28,15 @@ def export(run: Path, to: Path) -> Path:
     Raises
     ------
     UsageError
-        If `run` is no run, the copy's place has another run or no copy, or it cannot be written.
+        If `run` is no run, the copy's place has another run, or a run that is not a copy, or it cannot be
+        written.
     """
     source = RunDirectory(run)
     preset, seed = source.config()
     copy = RunDirectory(to / f"{preset.name}-seed{seed}")
     if copy.path.resolve() == run.resolve():
         raise UsageError(f"{run}: is the copy itself; choose another --export")
-    if (copy.path / LOCK).exists():
+    if (copy.path / LOCK).exists() and (copy.path / CONFIG).is_file():
         raise UsageError(f"{copy.path}: is a run, not a copy of one; choose another --export")
     if (copy.path / CONFIG).is_file() and copy.config() != (preset, seed):
         raise UsageError(f"{copy.path}: has another run; choose another --export")

@@ -112,7 +112,10 @@ def from_json(values: Any) -> Preset:
 def check_name(name: str) -> None:
     """Raise `UsageError` if a preset's name cannot be the name of a folder: an export makes one of it."""
     if name in ("", ".", "..") or set(name) & {"/", "\\", ":"} or not name.isprintable():
-        raise UsageError(f"preset.name {printable(name)!r}: cannot be the name of a folder; use no / \\ :")
+        raise UsageError(
+            f"preset.name {printable(name)!r}: cannot be the name of a folder; "
+            "give printable characters without / \\ :"
+        )
 
 
 def _fields(spec: type) -> dict[str, Any]:

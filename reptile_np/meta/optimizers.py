@@ -201,8 +201,8 @@ class Adam:
         φ̄ is returned unchanged.  √v has no derivative at v = 0.  The term through v is taken to be 0 there.
         If β2 > 0 and the moments began at 0, then v = 0 means that every gradient of that entry was 0 until
         now, so m = 0 too: m and √v are both of the first order in the gradients, the step is ``-r m / ε`` up
-        to the second order, and its derivative is the term through m alone.  (The step ``-r g / (√(1 - β2)
-        |g| + ε)`` has the slope -r / ε at g = 0.)
+        to the second order, and its derivative is the term through m alone.
+        (The step ``-r g / (√(1 - β2) |g| + ε)`` has the slope -r / ε at g = 0.)
         """
         m, v, t = self._moments(grad, state)
         rate, root = self._rate(t), np.sqrt(v)

@@ -81,6 +81,7 @@ def test_a_phi_that_is_not_a_float64_vector_is_refused(phi, message):
         ((1.0, PHI[:, None]), "the gradient has shape (3, 1)"),
         ((1.0, {"w": PHI}), "the gradient is of type dict"),
         ((1.0, 1j * PHI), "dtype complex128"),
+        ((1.0, PHI.astype(object)), "the gradient is of type ndarray and dtype object"),
     ],
 )
 def test_a_loss_or_gradient_of_the_wrong_form_is_refused(returned, message):

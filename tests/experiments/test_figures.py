@@ -124,6 +124,8 @@ def test_an_evaluation_that_one_run_lacks_is_left_out_of_the_curve():
     whole = [(i, float(i)) for i in range(5)]
     lacks_one = [point for point in whole if point[0] != 2]
     assert figure_3.smooth([whole, lacks_one], 1) == figure_3.smooth([lacks_one, lacks_one], 1)
+    with pytest.raises(UsageError, match="different outer steps; each needs its last evaluation"):
+        figure_3.smooth([whole, whole[:-1]])
 
 
 def test_figure_1_s_first_curve_is_the_initialisation_and_its_points_are_of_the_wave():

@@ -81,8 +81,10 @@ def test_a_list_of_grey_images_may_be_three_pixels_wide(rng):
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_one_image_in_colour_is_not_taken_for_many_narrow_ones(channels):
-    with pytest.raises(UsageError, match=r"as one image in colour has; give \(images, .*x\[None\]$"):
-        as_inputs(np.zeros((48, 64, channels), np.uint8), GREY, resize=True, recolour=True)
+    image = np.zeros((48, 64, channels), np.uint8)
+    for given in (image, memoryview(image)):
+        with pytest.raises(UsageError, match=r"as one image in colour has; give \(images, .*x\[None\]$"):
+            as_inputs(given, GREY, resize=True, recolour=True)
 
 
 def test_the_largest_pixel_is_said_with_all_its_digits():

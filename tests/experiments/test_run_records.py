@@ -86,7 +86,7 @@ def test_a_copy_of_an_unfinished_run_keeps_nothing_of_an_earlier_copy(run, tmp_p
     names = {"config.json", "environment.json", "records.jsonl"}
     assert export(run, tmp_path / "kept") == copy
     assert {path.name for path in copy.iterdir()} == {*names, "checkpoint.npz"}
-    (copy / "checkpoint-before.npz").write_bytes(b"of a copy that was resumed")
+    (copy / "checkpoint-before.npz").write_bytes(b"left by somebody")
     monkeypatch.setattr(records, "CHECKPOINT_BYTES", 100)
     export(run, tmp_path / "kept")
     assert {path.name for path in copy.iterdir()} == names

@@ -197,6 +197,11 @@ def test_a_name_that_cannot_be_the_name_of_a_folder_is_refused(name):
         check_settings(dataclasses.replace(get("omniglot-5way"), name=name))
 
 
+def test_a_name_of_two_lines_is_refused_before_it_is_written():
+    with pytest.raises(UsageError, match=r"^preset\.name .*: cannot be the name of a folder"):
+        check_settings(dataclasses.replace(get("omniglot-5way"), name="a\nb"))
+
+
 def test_an_integer_in_json_serves_as_a_number():
     values = to_json(get("omniglot-5way"))
     values["outer"]["rate"] = 1

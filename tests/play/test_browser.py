@@ -259,14 +259,21 @@ def test_a_panel_shows_its_own_status(page):
     assert page.run(status) == "click on the picture to place points"
 
 
-def test_an_answer_that_comes_late_is_said_in_its_own_panel(page):
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("throw new TypeError('late')", "no answer: is reptile-np play still running?"),
+        ("""return new Response('{"error": "late"}', {status: 400})""", "late"),
+    ],
+)
+def test_an_answer_that_comes_late_is_said_in_its_own_panel(page, end, said):
     status = "return document.getElementById('status').textContent"
     draw_all(page, LETTERS, LETTERS[:1])
     page.run(
         "const send = window.fetch; window.late = false;"
         "window.fetch = async (...question) => { const answer = await send(...question);"
         "await new Promise((done) => setTimeout(done, 300)); window.late = true;"
-        "throw new TypeError('late'); };"
+        f"{end}; }};"
     )
     page.click("#transductive")
     page.click("#tab-waves")
@@ -274,7 +281,7 @@ def test_an_answer_that_comes_late_is_said_in_its_own_panel(page):
     page.wait("new Promise((done) => setTimeout(() => done(true), 100))")
     assert page.run(status) == ""
     page.click("#tab-characters")
-    assert page.run(status) == "no answer: is reptile-np play still running?"
+    assert page.run(status) == said
 
 
 def test_an_answer_that_comes_after_a_drawing_was_cleared_is_not_shown(page):

@@ -44,9 +44,9 @@ Points = Sequence[tuple[int, float]]
 def smooth(runs: Sequence[Points], window: int = WINDOW) -> list[tuple[int, float, float]]:
     """Return (outer step, mean, standard deviation) around each evaluation, over a window and all runs.
 
-    A run may lack an evaluation that diverged: the steps are those that all runs have.  The window is
-    centred.  At the start, where the curves are steep, it is shorter so that it stays centred; at the end,
-    where they are flat, it is cut.
+    A run may lack an evaluation that diverged, but not its last one: the steps are those that all runs have.
+    The window is centred.  At the start, where the curves are steep, it is shorter so that it stays centred;
+    at the end, where they are flat, it is cut.
 
     Raises
     ------
@@ -55,7 +55,9 @@ def smooth(runs: Sequence[Points], window: int = WINDOW) -> list[tuple[int, floa
     """
     steps = sorted(set.intersection(*({step for step, _ in run} for run in runs)))
     if not steps or len({run[-1][0] for run in runs}) > 1:
-        raise UsageError("the runs of one curve were evaluated after different outer steps")
+        raise UsageError(
+            "the runs of one curve were evaluated after different outer steps; each needs its last evaluation"
+        )
     accuracies = [dict(run) for run in runs]
     values = np.array([[of_run[step] for step in steps] for of_run in accuracies])
     points = []

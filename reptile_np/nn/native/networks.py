@@ -176,7 +176,7 @@ class NativeNetwork(Model, _Calls):
         x = self._inputs(batch[0])
         if isinstance(self.loss, SoftmaxCrossEntropy):
             # a copy: C uses labels as offsets, and another thread may write into the array after the check
-            y: Any = batch[1] if isinstance(batch[1], list | tuple) else np.array(batch[1])
+            y: Any = batch[1] if isinstance(batch[1], list | tuple) else np.array(np.asarray(batch[1]))
             return x, contiguous(checked_labels(y, len(x), self.output_shape[0]), LABEL)
         y = checked_targets(batch[1], (len(x), *self.output_shape), SINGLE)
         return x, contiguous(y, SINGLE)
