@@ -13,6 +13,8 @@ import pytest
 
 from reptile_np.cli import main
 from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.settings import to_json
+from reptile_np.pretrained import weights
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "benchmarks" / "runs"
@@ -71,6 +73,15 @@ def test_a_record_is_whole_small_and_named_after_its_run(path):
     assert result is None or result["outer_steps"] == preset.outer.steps
     assert (path / "checkpoint.npz").exists() <= (result is None)
     assert sum(file.stat().st_size for file in path.iterdir()) < MOST_BYTES
+
+
+@pytest.mark.parametrize("path", sorted(RUNS.glob("*/weights.npz")), ids=lambda path: path.parent.name)
+def test_the_weights_beside_a_record_are_those_of_its_run(path):
+    directory = RunDirectory(path.parent)
+    preset, seed = directory.config()
+    record = weights.read(path).record
+    assert (record["preset"], record["seed"], record["result"]) == (to_json(preset), seed, directory.result())
+    assert record["evaluations"] == [r["evaluation"] for r in directory.records() if "evaluation" in r]
 
 
 def test_the_accuracies_after_500_outer_steps_are_those_of_the_short_runs():
