@@ -72,10 +72,10 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.back_y = (axis_t){s.height, s.out_height, s.kernel_height, s.stride, s.pad_top, 1, 0};
     c.back_x = (axis_t){s.width, s.out_width, s.kernel_width, s.stride, s.pad_left, 1, 0};
     c.depth = s.kernel_height * s.kernel_width * in;
-    const int32_t positions = batch * s.out_height * s.out_width; /* enough of them pay for transforming the filter */
+    const int32_t positions = batch * s.out_height * s.out_width, enough = s.stride == 2 ? TILED_STRIDE_2 : TILED;
     if (s.large_tiles && positions >= LARGE_POSITIONS && s.stride == 1 && large_pays(&c.y, &c.x))
         c.y.large = c.x.large = c.back_y.large = c.back_x.large = 1;
-    c.winograd = positions >= 64 && in % PANEL == 0 && out % PANEL == 0 && winograd_pays(&c.y, &c.x);
+    c.winograd = positions >= enough && in % PANEL == 0 && out % PANEL == 0 && winograd_pays(&c.y, &c.x);
     append_t *const append = c.winograd ? winograd_plan : plan_direct;
     c.forward = plan_build(arena, append, &c.y, &c.x, batch, halved, in, s.height * s.width * in + gap, out);
     c.packed = take_floats(arena, conv_packed(&c));

@@ -92,17 +92,25 @@ LOCAL void direct_weight_strip(const plan_t *p, strip_item_t item, const float *
     const strip_t *s = item.strip;
     int32_t base[CHUNK], y_bar_row[CHUNK], count = 0, left = s->positions;
     const int32_t piece = even_piece(max_i(left, 1), CHUNK);
-    for (int32_t k = 0; !add && k < s->rows; k++) memset(to + k * stride, 0, sizeof(float) * item.columns);
+    from_t from = add ? FROM_OUT : FROM_ZERO;
     for (const range_t *range = p->range + s->range; range < p->range + s->range + s->ranges; range++) {
-        for (int32_t k = range->position; k < range->position + range->positions; k++) {
-            base[count] = p->base[k] + s->in;
-            y_bar_row[count++] = p->to[k];
-            left--;
+        for (int32_t k = 0, n; k < range->positions; k += n) {
+            const int32_t *base_k = p->base + range->position + k, *to_k = p->to + range->position + k;
+            n = min_i(piece - count, range->positions - k);
+            RK_INDEPENDENT
+            for (int32_t i = 0; i < n; i++) {
+                base[count + i] = base_k[i] + s->in;
+                y_bar_row[count + i] = to_k[i];
+            }
+            count += n;
+            left -= n;
             if (count < piece && left > 0) continue;
-            gemm_transpose(s->rows, x, base, y_bar + item.column, item.columns, y_bar_row, count, FROM_OUT, to, stride);
+            gemm_transpose(s->rows, x, base, y_bar + item.column, item.columns, y_bar_row, count, from, to, stride);
+            from = FROM_OUT;
             count = 0;
         }
     }
+    for (int32_t k = 0; from == FROM_ZERO && k < s->rows; k++) memset(to + k * stride, 0, sizeof(float) * item.columns);
 }
 
 #endif

@@ -30,14 +30,13 @@ INLINE void transposed(const float *w, ptrdiff_t stride, int32_t rows, int32_t c
     if (rows >= LANES && columns >= LANES) {
         RK_UNROLL
         for (int k = 0; k < LANES; k++) square[k] = load(w + k * stride);
-    } else {
-        for (int32_t k = 0; k < LANES; k++) {
-            float row[LANES] = {0};
-            for (int32_t j = 0; j < min_i(LANES, columns) && k < rows; j++) row[j] = w[k * stride + j];
-            square[k] = load(row);
-        }
+        transpose(square);
+        return;
     }
-    transpose(square);
+    float whole[LANES][LANES] = {{0}}; /* all of it is written before any of it is read: a read would wait for the last write */
+    for (int32_t k = 0; k < min_i(LANES, rows); k++)
+        for (int32_t j = 0; j < min_i(LANES, columns); j++) whole[j][k] = w[k * stride + j];
+    for (int k = 0; k < LANES; k++) square[k] = load(whole[k]);
 }
 
 /* Pack an item of packing, LANES input channels of all taps and filters, for the forward map; for Winograd tiles the filter's
