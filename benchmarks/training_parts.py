@@ -78,9 +78,12 @@ def main() -> None:
     parser.add_argument("--outer-steps", type=positive, default=60)
     parser.add_argument("--threads", type=positive, default=1)
     args = parser.parse_args()
-    rows = seconds_of_parts(presets.get(args.preset), args.data, args.outer_steps, args.threads)
+    preset = presets.get(args.preset)
+    if preset.algorithm != "reptile" or preset.tasks.source == "sine":
+        parser.error(f"{args.preset}: is not of Reptile on images; choose a preset that is")
+    rows = seconds_of_parts(preset, args.data, args.outer_steps, args.threads)
     if "inner loops" not in rows[0]:
-        parser.error(f"{args.preset}: C does not run its inner loops; choose a preset of Reptile on images")
+        parser.error("C runs no inner loops here; reptile-np list says which kernels there are, or why not")
     rows = rows[len(rows) // 5 :]
     for part in PARTS:
         milliseconds = [1e3 * row[part] for row in rows]

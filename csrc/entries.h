@@ -185,14 +185,13 @@ static void ISA(mlp_hvp)(void *memory, const float *phi, const float *x, const v
 static void ISA(mlp_loop)(void *memory, rk_optimizer *optimizer, const rk_loop *loop, int32_t threads)
 {
     (void)threads;
-    mlp_use_saved(memory, NULL);
     mlp_inner_loop(memory, optimizer, loop);
     optimizer->t += loop->steps;
 }
 
 static void ISA(update)(const rk_optimizer *optimizer, const float *phi_in, float *phi, const float *grad, int64_t n)
 {
-    const step_t step = step_of(optimizer, optimizer->t + 1, 1, phi_in, phi);
+    const step_t step = step_of(optimizer, optimizer->t + 1, phi_in, phi);
     update_range(&step, 0, n, grad);
 }
 

@@ -70,18 +70,22 @@ typedef struct {
     double learning_rate, beta1, beta2, epsilon;
     const float *rates;       /* (n,) a rate of Sgd for each parameter; NULL: learning_rate for all */
     const float *m_in, *v_in; /* (n,) moments before the first step; m_in and m are NULL if beta1 = 0 */
-    float *m, *v;             /* (n,) moments after the last step; may be m_in, v_in */
+    float *m, *v;             /* (n,) moments after an `update`; may be m_in, v_in */
 } rk_optimizer;
 
-/* An inner loop: one optimiser step per minibatch. */
+/* An inner loop: one optimiser step per minibatch.  The vectors (n,) of several steps may be one vector, which then holds those of
+   the latest of these steps. */
 typedef struct {
     int32_t steps;
+    int32_t keep_grads;    /* 0: grad is one vector, and scratch */
     const float *const *x; /* (steps,) inputs of each minibatch */
     const void *const *y;  /* (steps,) labels int32, or targets float32 for an MLP */
     const float *phi_in;   /* (n,) phi before the first step */
-    float *phi;            /* (n,) out: phi after the last step; may be phi_in */
-    float *before_last;    /* (n,) out: phi before the last step; NULL: not wanted */
-    float *grad;           /* (n,) scratch */
+    float *const *phi;     /* (steps,) out: phi after each step; may be phi_in */
+    float *const *grad;    /* (steps,) out: the gradient of each step */
+    float *const *m;       /* (steps,) out: Adam's moments after each step; m is NULL if beta1 = 0, both are NULL for Sgd */
+    float *const *v;
+    float *const *saved;   /* (steps,) out: the residuals of each gradient; NULL: not wanted */
     double *losses;        /* (steps,) out */
 } rk_loop;
 

@@ -174,6 +174,7 @@
 
 /* network/inner_loop.h */
 #define loop_step ISA(loop_step)
+#define keep_residuals ISA(keep_residuals)
 #define network_inner_loop ISA(network_inner_loop)
 #define mlp_inner_loop ISA(mlp_inner_loop)
 

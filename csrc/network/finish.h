@@ -11,7 +11,7 @@
 /* Whether the weight items of block k update its kernel: if there is a step, and a strip's rows are rows of phi. */
 INLINE int updates_strips(const block_t *k, const step_t *step) { return step && !k->w_bar && !k->conv.splits; }
 
-/* A weight item of block k, into grad (n,) or, with updates_strips, into phi and the packed weights. */
+/* A weight item of block k, into grad (n,) or, with updates_strips, into phi and the packed weights, and into grad if it is kept. */
 LOCAL void block_weight_item(const block_t *k, int32_t i, int32_t pieces, const float *x, float *grad, const step_t *step)
 {
     const conv_t *c = &k->conv;
@@ -19,14 +19,16 @@ LOCAL void block_weight_item(const block_t *k, int32_t i, int32_t pieces, const 
         conv_weight_item(c, i, pieces, x, k->z_bar, 0, k->w_bar ? k->w_bar : grad + k->offset);
         return;
     }
-    float w_bar[STRIP_ROWS * STRIP_PANELS * PANEL]; /* (rows, columns) */
+    float scratch[STRIP_ROWS * STRIP_PANELS * PANEL];
     const strip_item_t s = strip_item_at(&c->forward, i, c->out);
-    direct_weight_strip(&c->forward, s, x, k->z_bar, 0, w_bar, s.columns);
     const ptrdiff_t first = k->offset + (ptrdiff_t)s.row * c->out + s.column; /* of phi: kernel[row, column] */
+    float *w_bar = step->keep_grad ? grad + first : scratch;                  /* (rows, columns), rows `stride` floats apart */
+    const ptrdiff_t stride = step->keep_grad ? c->out : s.columns;
+    direct_weight_strip(&c->forward, s, x, k->z_bar, 0, w_bar, stride);
     const int32_t rows_at_once = s.columns == c->out ? s.rows : 1; /* contiguous in phi */
     for (int32_t r = 0; r < s.rows; r += rows_at_once) {
         const ptrdiff_t from = first + (ptrdiff_t)r * c->out;
-        update_range(step, from, from + rows_at_once * s.columns, w_bar + r * s.columns);
+        update_range(step, from, from + rows_at_once * s.columns, w_bar + r * stride);
     }
     for (int32_t j = 0; !step->last && j < s.columns; j += PANEL) {
         const int32_t panel = (s.column + j) / PANEL;

@@ -6,18 +6,18 @@
 #include "core/vec.h"
 #include "interface.h"
 
-/* A step of an optimiser: its coefficients, and where phi and the moments come from and go to.
-   before: unless NULL, receives phi_in, which may be phi.  last: no step follows. */
+/* A step of an optimiser: its coefficients, and where phi and the moments come from and go to.  last: no step follows;
+   keep_grad: the gradient is wanted too. */
 typedef struct {
-    int adam, last;
+    int adam, last, keep_grad;
     float rate, b1, g1, b2, g2, epsilon;
     const float *rates; /* of Sgd; NULL: rate for all */
     const float *phi_in, *m_in, *v_in;
-    float *phi, *m, *v, *before;
+    float *phi, *m, *v;
 } step_t;
 
-/* The step with number t: 1, 2, ...; first: the moments are still in m_in, v_in. */
-LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *phi_in, float *phi)
+/* The step with number t: 1, 2, ..., with the optimiser's own moments. */
+LOCAL step_t step_of(const rk_optimizer *o, int32_t t, const float *phi_in, float *phi)
 {
     step_t s = {.adam = o->adam, .phi_in = phi_in, .phi = phi};
     s.rate = (float)o->learning_rate;
@@ -31,8 +31,8 @@ LOCAL step_t step_of(const rk_optimizer *o, int32_t t, int first, const float *p
     s.epsilon = (float)o->epsilon;
     s.m = o->m;
     s.v = o->v;
-    s.m_in = first ? o->m_in : o->m;
-    s.v_in = first ? o->v_in : o->v;
+    s.m_in = o->m_in;
+    s.v_in = o->v_in;
     return s;
 }
 
@@ -45,7 +45,6 @@ LOCAL void update_range(const step_t *s, ptrdiff_t from, ptrdiff_t end, const fl
     const float *rates = s->rates;
     float *phi = s->phi, *m = s->m, *v = s->v;
     const float rate = s->rate, b1 = s->b1, g1 = s->g1, b2 = s->b2, g2 = s->g2, epsilon = s->epsilon;
-    if (s->before) memcpy(s->before + from, phi_in + from, sizeof(float) * (end - from));
     if (!s->adam && rates) {
         RK_INDEPENDENT
         for (ptrdiff_t i = from; i < end; i++) phi[i] = phi_in[i] - rates[i] * grad[i - from];

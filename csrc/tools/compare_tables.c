@@ -165,7 +165,8 @@ static void network(const char *name, int side, int channels, int filters, int s
         const void *const targets[2] = {labels, labels};
         double losses[2];
         rk_optimizer sgd = {.learning_rate = 1e-3};
-        const rk_loop loop = {2, inputs, targets, phi, got[t][4], NULL, zeros(sizeof(float) * n), losses};
+        float *const phis[2] = {got[t][4], got[t][4]}, *const scratch[1] = {zeros(sizeof(float) * n)};
+        const rk_loop loop = {.steps = 2, .x = inputs, .y = targets, .phi_in = phi, .phi = phis, .grad = scratch, .losses = losses};
         e->loop(memory, &sgd, &loop, THREADS);
     }
     const char *const what[5] = {"logits", "gradient", "Hessian product", "Hessian product from saved residuals",

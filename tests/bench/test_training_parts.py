@@ -26,9 +26,7 @@ def test_every_outer_step_is_divided_into_parts_that_do_not_overlap():
 @pytest.mark.parametrize(
     "arguments", [["sine-joint", "--outer-steps", "1"], ["glyphs-5way", "--outer-steps", "0"]]
 )
-def test_a_preset_that_c_does_not_run_and_no_outer_steps_are_refused_in_one_line(
-    arguments, monkeypatch, capsys
-):
+def test_a_preset_of_another_kind_and_no_outer_steps_are_refused_in_one_line(arguments, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["training_parts.py", *arguments])
     with pytest.raises(SystemExit):
         training_parts.main()

@@ -14,23 +14,46 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reptile_np.errors import UsageError
-from reptile_np.meta.inner_loop import Array
+from reptile_np.meta.inner_loop import Array, Keep
 from reptile_np.nn.native.extension import entries_of, ffi
 from reptile_np.nn.native.maps import Kernels
 from reptile_np.nn.native.memory import aligned_bytes
-from reptile_np.nn.native.shapes import LARGEST, Shape
+from reptile_np.nn.native.shapes import Shape
 from reptile_np.nn.native.threads import Pace
 from reptile_np.nn.native.vector_pool import MAPPED, VectorPool
 
-__all__ = ["IDLE_PLANS", "NetworkCalls", "floats", "pointer", "too_large"]
+__all__ = ["IDLE_PLANS", "COptimizer", "LoopResult", "NetworkCalls", "floats", "pointer", "too_large"]
 
 IDLE_PLANS = 4
 """How many plans not in use a network keeps: those used last."""
+
+
+class COptimizer(NamedTuple):
+    """An optimiser's ``rk_optimizer``, and what a loop of its steps writes, after each step or the last one.
+
+    `states` are the optimiser's states; `m` and `v` are the vectors of Adam's moments in them.
+    """
+
+    struct: Any
+    states: list[Any]
+    m: list[Array]
+    v: list[Array]
+    alive: list[Array]
+    """The arrays in the struct."""
+
+
+class LoopResult(NamedTuple):
+    """φ after each step, or after the last two; the gradients and residuals of each step; its losses (k,)."""
+
+    phis: list[Array]
+    grads: list[Array]
+    saved: list[Array]
+    losses: Array
 
 
 class _Plan:
@@ -52,7 +75,6 @@ class NetworkCalls:
         self.struct = ffi.new(f"{shape.struct} *", shape.fields())
         self.parameters = parameters = int(self.entries.parameters(self.struct))
         self.multiply_adds = shape.multiply_adds
-        self.most_examples = LARGEST // shape.largest_image
         self.vectors = VectorPool(lambda: np.empty(parameters, np.float32), keep=4 * parameters >= MAPPED)
         self._saved: dict[int, VectorPool] = {}
         self._idle: list[_Plan] = []
@@ -89,38 +111,33 @@ class NetworkCalls:
         return hv
 
     def loop(
-        self, optimizer: Any, phi: Array, batches: Sequence[tuple[Array, Array]]
-    ) -> tuple[Array, Array, Array]:
-        """Run one step of an ``rk_optimizer`` per minibatch; return φ_k, φ_{k+1} and the losses.
+        self, rule: COptimizer, phi: Array, batches: Sequence[tuple[Array, Array]], keep: Keep
+    ) -> LoopResult:
+        """Run one step of an optimiser per minibatch.
 
-        φ_k is `phi` itself if there is one minibatch.
+        The result has all gradients unless `keep` is "ends", and residuals if it is "hessians".
         """
-        end, grad, losses = self.vectors.take(), self.vectors.take(), np.empty(len(batches))
-        before = self.vectors.take() if len(batches) > 1 else None
-        done, start = 0, phi
-        for size, group in groupby(batches, key=lambda batch: len(batch[0])):
-            part = list(group)
-            xs = ffi.new("float *[]", [floats(x) for x, _ in part])
-            ys = ffi.new("void *[]", [pointer(y) for _, y in part])
-            loop = ffi.new(
-                "rk_loop *",
-                {
-                    "steps": len(part),
-                    "x": xs,
-                    "y": ys,
-                    "phi_in": floats(start),
-                    "phi": floats(end),
-                    "before_last": floats(before),
-                    "grad": floats(grad),
-                    "losses": ffi.from_buffer("double *", losses[done:]),
-                },
-            )
-            work = self._work(3 * len(part), part[0][0])
-            with self._plan(size, False) as plan, self._loop.members(work) as threads:
-                self.entries.loop(plan, optimizer, loop, threads)
-            optimizer.m_in, optimizer.v_in, start = optimizer.m, optimizer.v, end
-            done += len(part)
-        return phi if before is None else before, end, losses
+        k, every = len(batches), keep != "ends"
+        phis = [self.vectors.take() for _ in range(k if every else min(k, 2))]
+        grads = [self.vectors.take() for _ in range(k if every else 1)]
+        saved = [self.saved(len(x)) for x, _ in batches] if keep == "hessians" else []
+        losses = np.empty(k)
+        x, y = _pointers([x for x, _ in batches], k), ffi.new("void *[]", [pointer(y) for _, y in batches])
+        phi_out, grad, residuals = _pointers(phis, k), _pointers(grads, k), _pointers(saved, k)
+        m, v, losses_out = _pointers(rule.m, k), _pointers(rule.v, k), ffi.from_buffer("double[]", losses)
+        loop, done = ffi.new("rk_loop *", {"keep_grads": every, "phi_in": floats(phi)}), 0
+        for size, group in groupby([len(x) for x, _ in batches]):
+            loop.steps = steps = len(list(group))
+            loop.x, loop.y, loop.phi, loop.grad = x + done, y + done, phi_out + done, grad + done
+            loop.m, loop.v, loop.saved = m and m + done, v and v + done, residuals and residuals + done
+            loop.losses = losses_out + done
+            work = self._work(3 * steps, batches[done][0])
+            with self._plan(size, keep == "hessians") as plan, self._loop.members(work) as threads:
+                self.entries.loop(plan, rule.struct, loop, threads)
+            done += steps
+            loop.phi_in = phi_out[done - 1]
+            rule.struct.m_in, rule.struct.v_in = m and m[done - 1], v and v[done - 1]
+        return LoopResult(phis, grads, saved, losses)
 
     def update(self, optimizer: Any, phi: Array, grad: Array) -> Array:
         """Return φ after one step of an ``rk_optimizer``."""
@@ -183,6 +200,12 @@ def _checked(size: int, batch: int) -> int:
 def too_large(batch: int) -> str:
     """Return why a minibatch of that size cannot be computed."""
     return f"a minibatch of {batch} is too large for 32-bit kernels; use smaller ones, or NumPy ops"
+
+
+def _pointers(vectors: Sequence[Array], count: int) -> Any:
+    """Return `count` pointers, the first one repeated if there are fewer vectors; NULL for no vectors."""
+    found = [floats(vector) for vector in vectors]
+    return ffi.new("float *[]", found[:1] * (count - len(found)) + found) if found else ffi.NULL
 
 
 def pointer(array: Array) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -26,7 +27,6 @@ from reptile_np.meta.inner_loop import (
     Linearization,
     Optimizer,
     Trajectory,
-    plain_loop,
 )
 from reptile_np.nn.faces import Layer
 from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy
@@ -37,6 +37,7 @@ from reptile_np.nn.native.maps import Kernels
 from reptile_np.nn.native.matching import NotMatched, match
 from reptile_np.nn.native.memory import LABEL, SINGLE, contiguous
 from reptile_np.nn.native.optimizers import in_c
+from reptile_np.nn.native.shapes import LARGEST
 from reptile_np.nn.native.threads import Team
 from reptile_np.nn.ops import NUMPY, Ops
 from reptile_np.nn.validation import checked_inputs, checked_labels, checked_targets
@@ -47,9 +48,10 @@ AModel = TypeVar("AModel")
 
 
 class _Calls:
-    """Has the C functions of a network; not as a field, because `dataclasses.asdict` cannot copy them."""
+    """Has the C functions of a network; not as fields, because `dataclasses.asdict` cannot copy them."""
 
     _made: list[NetworkCalls]
+    _most_examples: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class NativeNetwork(Model, _Calls):
         super().__post_init__()
         object.__setattr__(self, "_made", [])
         try:
-            match(self)
+            object.__setattr__(self, "_most_examples", LARGEST // match(self).largest_image)
         except NotMatched as reason:
             raise UsageError(f"C cannot compute this network whole: {reason}; use Model") from None
         _ = self.output_shape  # computed now: see `_calls` about `cached_property`
@@ -104,39 +106,49 @@ class NativeNetwork(Model, _Calls):
         phi = np.asarray(phi)
         if phi.dtype != SINGLE:
             return super().linearize(phi, batch)
-        phi, (x, y) = self._vector("phi", phi), self._batch(batch)
+        given, (x, y) = self._vector("phi", phi), self._batch(batch)
         saved = self._calls.saved(len(x))
-        loss, grad = self._calls.loss_and_grad(phi, x, y, saved)
+        loss, grad = self._calls.loss_and_grad(given, x, y, saved)
+        return Linearization(loss, grad, partial(self._kept_hvp, given, batch, (x, y), saved))
 
-        def hvp(v: Array) -> Array:
-            v = np.asarray(v)
-            if v.dtype != SINGLE:
-                return Model.hvp(self, phi, batch, v)
-            return self._calls.hvp(phi, x, y, self._vector("v", v), saved)
-
-        return Linearization(loss, grad, hvp)
+    def _kept_hvp(
+        self, phi: Array, batch: Batch, checked: tuple[Array, Array], saved: Array, v: Array
+    ) -> Array:
+        """Return H(φ) v (n,) from the residuals that a gradient saved."""
+        v = np.asarray(v)
+        if v.dtype != SINGLE:
+            return Model.hvp(self, phi, batch, v)
+        return self._calls.hvp(phi, *checked, self._vector("v", v), saved)
 
     def adapt(
         self, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any, keep: Keep
     ) -> Trajectory | None:
-        """Run the inner loop with steps in C, if φ is float32 and the optimiser is `Sgd` or `Adam`.
+        """Run the whole inner loop in C, if φ is float32 and the optimiser is `Sgd` or `Adam`.
 
-        With ``keep="ends"`` one call runs all steps; else each gradient and each update is a call.
+        It is one call for all minibatches of one size that follow each other.
         """
-        start = np.asarray(phi)
-        in_one = None
+        start, every = np.asarray(phi), keep != "ends"
+        rule = None
         if start.dtype == SINGLE and len(batches) > 0:
-            in_one = in_c(optimizer, state, len(batches), self._calls)
-        if in_one is None:
+            rule = in_c(optimizer, state, len(batches), self._calls, every)
+        if rule is None:
             return super().adapt(optimizer, phi, batches, state, keep)
-        if keep == "hessians":
-            return super().adapt(_StepsInC(self, optimizer), phi, batches, state, keep)
-        if keep == "all":
-            return plain_loop(self, _StepsInC(self, optimizer), phi, batches, state, keep)
         checked = [self._batch(batch) for batch in batches]
-        before, end, losses = self._calls.loop(in_one.struct, self._vector("phi", start), checked)
-        points = (phi, phi if len(checked) == 1 else before, end)
-        return Trajectory(points, (), tuple(batches), tuple(losses.tolist()), in_one.state)
+        start = self._vector("phi", start)
+        phis, grads, saved, losses = self._calls.loop(rule, start, checked, keep)
+        if not every:
+            phis, grads = [phi, *phis][-2:], []
+        places = zip((start, *phis), batches, checked, saved, strict=False)  # as many as have residuals
+        hessians = tuple(partial(self._kept_hvp, *place) for place in places)
+        return Trajectory(
+            (phi, *phis),
+            tuple(grads),
+            tuple(batches),
+            tuple(losses.tolist()),
+            rule.states[-1],
+            hessians,
+            (state, *rule.states[:-1]) if every else (),
+        )
 
     def update(self, optimizer: Optimizer, grad: Array, state: Any, phi: Array) -> tuple[Array, Any] | None:
         """Take one optimiser step in one pass over memory, if all is float32 and it is `Sgd` or `Adam`."""
@@ -147,7 +159,7 @@ class NativeNetwork(Model, _Calls):
         if step is None:
             return None
         end = self._calls.update(step.struct, self._vector("phi", phi), self._vector("grad", grad))
-        return end, step.state
+        return end, step.states[-1]
 
     @property
     def _calls(self) -> NetworkCalls:
@@ -168,7 +180,7 @@ class NativeNetwork(Model, _Calls):
 
     def _inputs(self, x: Array) -> Array:
         x = checked_inputs(x, self.input_shape, SINGLE)
-        if len(x) > self._calls.most_examples:
+        if len(x) > self._most_examples:
             raise UsageError(too_large(len(x)))
         return contiguous(x, SINGLE)
 
@@ -180,23 +192,6 @@ class NativeNetwork(Model, _Calls):
             return x, contiguous(checked_labels(y, len(x), self.output_shape[0]), LABEL)
         y = checked_targets(batch[1], (len(x), *self.output_shape), SINGLE)
         return x, contiguous(y, SINGLE)
-
-
-class _StepsInC:
-    """An optimiser whose updates a network computes in C."""
-
-    def __init__(self, network: NativeNetwork, optimizer: Optimizer) -> None:
-        self._network, self._optimizer = network, optimizer
-
-    def init(self, phi: Array) -> Any:
-        """Return the state before the first step."""
-        return self._optimizer.init(phi)
-
-    def update(self, grad: Array, state: Any, phi: Array) -> tuple[Array, Any]:
-        """Return φ and the state after one step."""
-        step = self._network.update(self._optimizer, grad, state, phi)
-        assert step is not None, "`adapt` has asked `in_c` before"
-        return step
 
 
 @dataclass(frozen=True)
