@@ -37,7 +37,7 @@ from reptile_np.meta.meta_gradients import maml
 from reptile_np.meta.training import Step, meta_train
 from reptile_np.nn.native.calls import NetworkCalls
 
-CALLS = ("loss_and_grad", "hvp", "update")
+CALLS = ("loop", "hvp", "update")
 
 
 def experiment(network: Any, steps: int, tasks: int, threads: int) -> Experiment:

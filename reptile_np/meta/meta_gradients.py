@@ -26,7 +26,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from reptile_np.errors import UsageError
-from reptile_np.meta.inner_loop import Array, Batch, Differentiable, Optimizer, Trajectory, adapt
+from reptile_np.meta.inner_loop import (
+    Array,
+    Batch,
+    Differentiable,
+    Optimizer,
+    Trajectory,
+    adapt,
+    optimizer_step,
+)
 from reptile_np.meta.optimizers import Sgd, python_number
 
 __all__ = [
@@ -78,10 +86,10 @@ def maml(
     """Return the exact gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))`` at φ_1.
 
     The Jacobian of one step of SGD, ``φ_{i+1} = φ_i - α L_i'(φ_i)``, is ``I - α H_i``, symmetric if α is a
-    number; so the chain rule gives, from the last step back, ``u ← u - α H_i u`` from ``u = g_k``. For
-    other optimisers `update_bar` returns the adjoints of the gradient g_i, the state and φ_i; g_i depends
-    on φ_i too, through H_i: ``u ← phi_bar + H_i grad_bar``.  (With a vector of rates:
-    ``u ← u - H_i (α ∘ u)``.)  The optimiser's state before the loop is a constant.
+    number; so the chain rule gives, from the last step back, ``u ← u - α H_i u`` from ``u = g_k``: a step of
+    the same optimiser from u along H_i u.  With a vector of rates it is ``u ← u - H_i (α ∘ u)``.  For other
+    optimisers `update_bar` returns the adjoints of the gradient g_i, the state and φ_i; g_i depends on φ_i
+    too, through H_i: ``u ← phi_bar + H_i grad_bar``.  The optimiser's state before the loop is a constant.
 
     The direction is bitwise the same for every `keep` of `reptile_np.meta.inner_loop.adapt` but "ends".
 
@@ -119,7 +127,7 @@ def _through_the_loop(
     state_bar = () if sgd else optimizer.init(0 * u)
     for i, step in zip(reversed(range(k - 1)), steps, strict=True):
         if one_rate:
-            u = u - optimizer.learning_rate * step.hessian(u)
+            u, _ = optimizer_step(model, optimizer, step.hessian(u), (), u)  # u - α H u
         elif sgd:
             u = u - step.hessian(optimizer.learning_rate * u)
         else:
