@@ -49,6 +49,21 @@ def test_the_networks_of_the_claims_pass(family):
     assert check_hvp(model.loss_and_grad, model.hvp, family.phi, batch, shapes=model.layout.shapes).holds
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_each_piece_of_a_classifier_of_two_classes_is_measured_whatever_the_seed(seed):
+    """The loss does not change if both biases grow equally, so a direction along both would show nothing."""
+    model = Model((Dense(2),), (3,), SoftmaxCrossEntropy("sum"))
+    rng = np.random.default_rng(seed)
+    batch = rng.normal(size=(6, 3)), np.array([0, 1, 1, 0, 1, 1])
+    phi, shapes = model.init(rng, float), model.layout.shapes
+    for report in (
+        check_grad(model.loss_and_grad, phi, batch, shapes=shapes, seed=seed),
+        check_hvp(model.loss_and_grad, model.hvp, phi, batch, shapes=shapes, seed=seed),
+    ):
+        assert report.holds
+        assert report.unmeasured == ()
+
+
 def test_at_a_minimum_the_vanishing_gradient_passes():
     target = np.array([1.0, -2.0, 0.5])
 
