@@ -87,6 +87,8 @@ def measure(args):
         if peer not in peers:
             print(f"left out: {peer}, because {PEERS[peer]} is not installed", file=sys.stderr)
 
+    for name in [name for name in os.environ if name.startswith(("OPENBLAS_", "MALLOC_"))]:
+        print(f"left out: {name}={os.environ.pop(name)} of the environment", file=sys.stderr)
     record = {"date": time.strftime("%Y-%m-%d"), "packages": versions(peers), "settings": {}}
     for title, environment in (("as installed", {}), ("with settings", settings())):
         wait_for_the_load_to_fall(args.seconds / 2)

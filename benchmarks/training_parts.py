@@ -80,7 +80,7 @@ def main() -> None:
     args = parser.parse_args()
     preset = presets.get(args.preset)
     if preset.algorithm != "reptile" or preset.tasks.source == "sine":
-        parser.error(f"{args.preset}: is not of Reptile on images; choose a preset that is")
+        parser.error(f"{args.preset}: does not train Reptile on images; choose a preset that does")
     rows = seconds_of_parts(preset, args.data, args.outer_steps, args.threads)
     if "inner loops" not in rows[0]:
         parser.error("C runs no inner loops here; reptile-np list says which kernels there are, or why not")

@@ -66,37 +66,38 @@ typedef struct {
 /* An optimiser: Sgd, or Adam in TensorFlow's form. */
 typedef struct {
     int32_t adam;             /* 0: Sgd, which reads learning_rate or rates only */
-    int32_t t;                /* number of steps already taken */
+    int32_t t;                /* number of steps already taken; a loop adds its own, but leaves m_in and v_in as they are */
     double learning_rate, beta1, beta2, epsilon;
     const float *rates;       /* (n,) a rate of Sgd for each parameter; NULL: learning_rate for all */
     const float *m_in, *v_in; /* (n,) moments before the first step; m_in and m are NULL if beta1 = 0 */
     float *m, *v;             /* (n,) moments after an `update`; may be m_in, v_in */
 } rk_optimizer;
 
-/* An inner loop: one optimiser step per minibatch.  The vectors (n,) of several steps may be one vector, which then holds those of
-   the latest of these steps. */
+/* An inner loop: one optimiser step per minibatch.  Several steps may share one vector (n,); it then holds what the last of these
+   steps wrote. */
 typedef struct {
     int32_t steps;
-    int32_t keep_grads;    /* 0: grad is one vector, and scratch */
+    int32_t keep_grads;    /* 0: grad has one vector, which is scratch */
     const float *const *x; /* (steps,) inputs of each minibatch */
     const void *const *y;  /* (steps,) labels int32, or targets float32 for an MLP */
     const float *phi_in;   /* (n,) phi before the first step */
     float *const *phi;     /* (steps,) out: phi after each step; may be phi_in */
-    float *const *grad;    /* (steps,) out: the gradient of each step */
-    float *const *m;       /* (steps,) out: Adam's moments after each step; m is NULL if beta1 = 0, both are NULL for Sgd */
-    float *const *v;
+    float *const *grad;    /* (steps,) out: the gradient of each step; (1,) if keep_grads is 0 */
+    float *const *m;       /* (steps,) out: Adam's moments after each step; may be the optimiser's m_in and v_in */
+    float *const *v;       /* m is NULL if beta1 = 0, both are NULL for Sgd */
     float *const *saved;   /* (steps,) out: the residuals of each gradient; NULL: not wanted */
     double *losses;        /* (steps,) out */
 } rk_loop;
 
 /* The functions for one kind of network; `shape` points to its rk_network or rk_mlp.
 
-   The memory of a plan is laid out once for a batch size by `plan`.  hessian: the plan also serves hvp.
+   The memory of a plan is laid out once for a batch size by `plan`.  hessian: the plan also serves hvp, and gradients
+   and loops that save residuals.
    plan_size and saved_size return bytes; 0 if an offset of this shape and batch does not fit in int32, or the size in size_t: then
    nothing else may be called.
 
    targets: labels int32 (B,), or for an MLP float32 (B, outputs).
-   saved: residuals, that is activations and adjoints that loss_and_grad keeps for later hvp calls at the same phi and
+   saved: residuals, that is activations and adjoints that loss_and_grad or a loop writes for later hvp calls at the same phi and
    minibatch.  Its memory belongs to the caller, is 64-byte aligned and has saved_size bytes.  loss_and_grad with NULL keeps
    nothing; hvp with NULL runs the passes of the gradient first.  An MLP uses one thread: the
    work of the sine network is too small for more. */

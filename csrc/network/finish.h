@@ -11,7 +11,8 @@
 /* Whether the weight items of block k update its kernel: if there is a step, and a strip's rows are rows of phi. */
 INLINE int updates_strips(const block_t *k, const step_t *step) { return step && !k->w_bar && !k->conv.splits; }
 
-/* A weight item of block k, into grad (n,) or, with updates_strips, into phi and the packed weights, and into grad if it is kept. */
+/* A weight item of block k, into grad (n,); with updates_strips into phi and the packed weights instead, and also into grad if the
+   step keeps it. */
 LOCAL void block_weight_item(const block_t *k, int32_t i, int32_t pieces, const float *x, float *grad, const step_t *step)
 {
     const conv_t *c = &k->conv;

@@ -137,7 +137,7 @@ LOCAL void block_backward(network_t *n, int32_t l, const float *x, float *grad, 
 }
 
 /* The loss of the minibatch (x, labels), in n->loss, and unless grad is NULL its gradient (n,), at the phi that is packed.
-   With a step, phi is also updated and packed; grad is then scratch unless the step keeps it. */
+   With a step, phi is also updated, and packed unless the step is the last; grad is then scratch unless the step keeps it. */
 LOCAL void network_gradient(network_t *n, const float *x, const int32_t *labels, float *grad, const step_t *step, team_t *team)
 {
     loss_task_t loss = {n, labels};

@@ -7,7 +7,7 @@
 #include "network/mlp.h"
 #include "network/optimizer.h"
 
-/* Step i of a loop: it begins with what the step before wrote. */
+/* Step i of a loop: it reads phi and the moments that step i - 1 wrote. */
 LOCAL step_t loop_step(const rk_optimizer *optimizer, const rk_loop *loop, int32_t i)
 {
     step_t step = step_of(optimizer, optimizer->t + i + 1, i ? loop->phi[i - 1] : loop->phi_in, loop->phi[i]);

@@ -110,9 +110,9 @@ class Trajectory:
 class RunsInnerLoops:
     """A model that may run inner loops and optimiser steps itself.
 
-    `adapt` and `meta_train` call these methods first, if the model derives from this class.  None means that
-    the model does not handle this optimiser, dtype or `keep`; Python then computes the result.  Any other
-    result must equal Python's up to rounding.  The methods must not change their arguments.
+    `adapt`, `meta_train` and `maml` call these methods first, if the model derives from this class.  None
+    means that the model does not handle this optimiser, dtype or `keep`; Python then computes the result.
+    Any other result must equal Python's up to rounding.  The methods must not change their arguments.
     """
 
     def adapt(
@@ -122,7 +122,10 @@ class RunsInnerLoops:
         return None
 
     def update(self, optimizer: Optimizer, grad: Array, state: Any, phi: Array) -> tuple[Array, Any] | None:
-        """Return what ``optimizer.update(grad, state, phi)`` returns, or None."""
+        """Return what ``optimizer.update(grad, state, phi)`` returns, or None.
+
+        `maml` gives an adjoint as `phi`.
+        """
         return None
 
 
@@ -217,7 +220,8 @@ def optimizer_step(
 ) -> tuple[Array, Any]:
     """Return ``optimizer.update(grad, state, phi)``, computed by the model if it can.
 
-    `meta_train` takes its outer steps with this function.  C rounds one time fewer in an update than NumPy.
+    `meta_train` takes its outer steps with this function, and `maml` its adjoint steps of SGD.  C rounds one
+    time fewer in an update than NumPy.
     """
     answer = model.update(optimizer, grad, state, phi) if isinstance(model, RunsInnerLoops) else None
     return optimizer.update(grad, state, phi) if answer is None else answer

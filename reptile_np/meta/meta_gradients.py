@@ -86,10 +86,11 @@ def maml(
     """Return the exact gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))`` at φ_1.
 
     The Jacobian of one step of SGD, ``φ_{i+1} = φ_i - α L_i'(φ_i)``, is ``I - α H_i``, symmetric if α is a
-    number; so the chain rule gives, from the last step back, ``u ← u - α H_i u`` from ``u = g_k``: a step of
-    the same optimiser from u along H_i u.  With a vector of rates it is ``u ← u - H_i (α ∘ u)``.  For other
-    optimisers `update_bar` returns the adjoints of the gradient g_i, the state and φ_i; g_i depends on φ_i
-    too, through H_i: ``u ← phi_bar + H_i grad_bar``.  The optimiser's state before the loop is a constant.
+    number; so the chain rule gives, from the last step back, ``u ← u - α H_i u`` from ``u = g_k``: the
+    optimiser's own step at u, with H_i u in place of the gradient.  (With a vector of rates:
+    ``u ← u - H_i (α ∘ u)``.)  For other optimisers `update_bar` returns the adjoints of the gradient g_i, the
+    state and φ_i; g_i depends on φ_i too, through H_i: ``u ← phi_bar + H_i grad_bar``.  The optimiser's state
+    before the loop is a constant.
 
     The direction is bitwise the same for every `keep` of `reptile_np.meta.inner_loop.adapt` but "ends".
 

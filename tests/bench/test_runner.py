@@ -146,6 +146,34 @@ def test_every_blas_library_of_a_child_has_its_number_of_threads_unless_another_
         assert {name: variables[name] for name in wanted} == wanted
 
 
+def test_as_installed_no_variable_of_the_environment_changes_numpys_speed(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(RUN_PY.parent)
+    monkeypatch.delitem(sys.modules, "run", raising=False)
+    import run
+
+    seen = []
+
+    def measured(environment, **options):
+        seen.append({**os.environ, **environment})
+        return {"failures": [], "rows": []}
+
+    monkeypatch.setattr(runner, "run", measured)
+    for name, instead in {
+        "RESULTS": tmp_path,
+        "kernels_missing": lambda: None,
+        "wait_for_the_load_to_fall": lambda seconds: None,
+        "report": SimpleNamespace(format_table=str),
+        "ratios": str,
+    }.items():
+        monkeypatch.setattr(run, name, instead)
+    monkeypatch.setattr(os, "environ", {"OPENBLAS_CORETYPE": "Haswell", "MALLOC_ARENA_MAX": "1", "A": "b"})
+    monkeypatch.setattr(sys, "argv", ["run.py", "a-record", "--peers"])
+    assert run.main() == 0
+    installed, with_settings = seen
+    assert installed == {"A": "b"}
+    assert set(run.MALLOC) < set(with_settings)
+
+
 @pytest.mark.parametrize(("median", "busy"), [(2.2, False), (8.0, True)])
 def test_medians_far_above_the_minima_make_a_busy_machine(monkeypatch, children, median, busy):
     monkeypatch.setitem(PART["rows"][0], "ms_median", median)

@@ -34,7 +34,7 @@ IDLE_PLANS = 4
 
 
 class COptimizer(NamedTuple):
-    """An optimiser's ``rk_optimizer``, and what a loop of its steps writes, after each step or the last one.
+    """An optimiser's ``rk_optimizer``, and what a loop writes: after each step, or after the last.
 
     `states` are the optimiser's states; `m` and `v` are the vectors of Adam's moments in them.
     """
@@ -48,7 +48,10 @@ class COptimizer(NamedTuple):
 
 
 class LoopResult(NamedTuple):
-    """φ after each step, or after the last two; the gradients and residuals of each step; its losses (k,)."""
+    """What a loop wrote: φ after each step, the gradients, the residuals, and the losses (k,).
+
+    With "ends" there are only the last two φ, and one vector of scratch; residuals only with "hessians".
+    """
 
     phis: list[Array]
     grads: list[Array]

@@ -48,7 +48,7 @@ AModel = TypeVar("AModel")
 
 
 class _Calls:
-    """Has the C functions of a network; not as fields, because `dataclasses.asdict` cannot copy them."""
+    """Has the C functions of a network; not as a field, because `dataclasses.asdict` cannot copy them."""
 
     _made: list[NetworkCalls]
     _most_examples: int
@@ -109,15 +109,10 @@ class NativeNetwork(Model, _Calls):
         given, (x, y) = self._vector("phi", phi), self._batch(batch)
         saved = self._calls.saved(len(x))
         loss, grad = self._calls.loss_and_grad(given, x, y, saved)
-        return Linearization(loss, grad, partial(self._kept_hvp, given, batch, (x, y), saved))
+        return Linearization(loss, grad, _KeptHessian(self, given, batch, (x, y), saved))
 
-    def _kept_hvp(
-        self, phi: Array, batch: Batch, checked: tuple[Array, Array], saved: Array, v: Array
-    ) -> Array:
-        """Return H(φ) v (n,) from the residuals that a gradient saved."""
-        v = np.asarray(v)
-        if v.dtype != SINGLE:
-            return Model.hvp(self, phi, batch, v)
+    def hvp_from(self, saved: Array, phi: Array, checked: tuple[Array, Array], v: Array) -> Array:
+        """Return H(φ) v (n,) for float32 v from the residuals that a gradient at φ saved, with less work."""
         return self._calls.hvp(phi, *checked, self._vector("v", v), saved)
 
     def adapt(
@@ -125,7 +120,7 @@ class NativeNetwork(Model, _Calls):
     ) -> Trajectory | None:
         """Run the whole inner loop in C, if φ is float32 and the optimiser is `Sgd` or `Adam`.
 
-        It is one call for all minibatches of one size that follow each other.
+        Consecutive minibatches of the same size take one call of C.
         """
         start, every = np.asarray(phi), keep != "ends"
         rule = None
@@ -139,7 +134,7 @@ class NativeNetwork(Model, _Calls):
         if not every:
             phis, grads = [phi, *phis][-2:], []
         places = zip((start, *phis), batches, checked, saved, strict=False)  # as many as have residuals
-        hessians = tuple(partial(self._kept_hvp, *place) for place in places)
+        hessians = tuple(_KeptHessian(self, *place) for place in places)
         return Trajectory(
             (phi, *phis),
             tuple(grads),
@@ -192,6 +187,25 @@ class NativeNetwork(Model, _Calls):
             return x, contiguous(checked_labels(y, len(x), self.output_shape[0]), LABEL)
         y = checked_targets(batch[1], (len(x), *self.output_shape), SINGLE)
         return x, contiguous(y, SINGLE)
+
+
+class _KeptHessian:
+    """v ↦ H(φ) v from saved residuals, which are not pickled: each instruction set has its own layout."""
+
+    def __init__(
+        self, network: NativeNetwork, phi: Array, batch: Batch, checked: tuple[Array, Array], saved: Array
+    ) -> None:
+        self._network, self._phi, self._batch = network, phi, batch
+        self._checked, self._saved = checked, saved
+
+    def __call__(self, v: Array) -> Array:
+        v = np.asarray(v)
+        if v.dtype != SINGLE:
+            return self._network.hvp(self._phi, self._batch, v)
+        return self._network.hvp_from(self._saved, self._phi, self._checked, v)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial, (self._network.hvp, self._phi, self._batch)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ LAST_STEP = 2**31 - 1
 def in_c(
     optimizer: Optimizer, state: Any, steps: int, calls: NetworkCalls, every: bool = False
 ) -> COptimizer | None:
-    """Return the C form of an optimiser, for so many steps from `state`; None if C cannot take them.
+    """Return the C form of an optimiser, for that number of steps from `state`; None if C cannot take them.
 
     Adam's moments after the steps are new vectors, for each step if `every` is true; `state` is not changed.
     """

@@ -32,9 +32,11 @@ for name in native.available():
             finite(network.predict(phi, x), loss, grad, network.hvp(phi, (x, y), grad))
             finite(network.linearize(phi, (x, y)).hvp(grad))
             for rule in (optimizers.Adam(1e-3, beta1=0.9), optimizers.Sgd(0.1), optimizers.Sgd(0 * phi)):
-                t = network.adapt(rule, phi, [(x, y)] * 2, rule.init(phi), "ends")
+                for keep in ("ends", "hessians"):
+                    t = network.adapt(rule, phi, [(x, y)] * 2, rule.init(phi), keep)
+                    finite(*t.phis, *t.grads, *t.losses, *t.state, *(hvp(grad) for hvp in t.hessians))
                 end, state = network.update(rule, grad, rule.init(phi), phi)
-                finite(*t.phis, *t.losses, *t.state, end, *state)
+                finite(end, *state)
     ops = native.load(name, 2, **small_calls_too)
     x, w, y = (rng.random(shape, dtype=np.float32) for shape in ((2, 6, 5, 3), (3, 2, 3, 17), (2, 3, 3, 17)))
     pad = ((1, 0), (1, 1))

@@ -28,5 +28,5 @@ def test_convolutions_are_exact_on_integers_and_networks_agree_with_another_tabl
     result = subprocess.run([program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
     assert result.stdout.startswith("portable16 beside portable\n40 convolutions")
-    assert result.stdout.count("\nok ") == 35
+    assert result.stdout.count("\nok ") == 49
     assert result.stdout.endswith("\n0 wrong\n")

@@ -18,7 +18,8 @@ from reptile_np.nn.native import extension, networks
 from reptile_np.nn.native.networks import NativeNetwork
 from reptile_np.nn.ops import NUMPY
 from tests import native_kernels
-from tests.oracles import assert_close
+from tests.nn.native.networks import single
+from tests.oracles import assert_close, relative_error
 
 built = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
 
@@ -103,6 +104,23 @@ def test_a_model_whose_instruction_set_is_missing_gets_the_best_there_is_and_a_w
     np.testing.assert_array_equal(restored.predict(phi, x), expected)
     single = [array.astype(np.float32) for array in (phi, x)]
     assert_close(restored.predict(*single), expected.astype(np.float32))
+
+
+@built
+@pytest.mark.filterwarnings("ignore:native-portable16 is not available")
+@pytest.mark.parametrize("left", [("portable16",), ("portable",), ()])
+def test_a_hessian_of_a_trajectory_is_the_same_on_a_machine_without_its_instruction_set(monkeypatch, left):
+    """What it was saved from is not pickled: every instruction set has its own layout."""
+    model, rng = omniglot_cnn(5, filters=7), np.random.default_rng(0)
+    phi, batch, v = single(model, rng, 3)
+    network = model.with_ops(native_kernels.load("portable16", 1))
+    t = adapt(network, Sgd(0.1), phi, [batch], keep="hessians")
+    expected = t.hessians[0](v)
+    stored = pickle.dumps((t, network.linearize(phi, batch)))
+    monkeypatch.setattr(networks, "available", lambda: left)
+    trajectory, linearization = pickle.loads(stored)
+    for hvp in (trajectory.hessians[0], linearization.hvp):
+        assert relative_error(hvp(v), expected) < 1e-5
 
 
 @built

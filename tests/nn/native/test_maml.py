@@ -20,6 +20,9 @@ NETWORKS = {
 }
 
 
+RATE = float(np.float32(0.1))
+
+
 def rates_of(model):
     """0.1 for all parameters; 0 for β: Finn's program does not adapt it."""
     rates = np.full(model.layout.size, 0.1, np.float32)
@@ -29,12 +32,13 @@ def rates_of(model):
     return rates
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=[(name, of) for name in NETWORKS for of in ("all", "each")])
 def setting(request):
-    """Return a network, its rates, φ and the minibatches of two inner steps and of the query, in float32."""
-    model, rng = NETWORKS[request.param], np.random.default_rng(0)
+    """Return a network, its rate or rates, φ and the minibatches of two inner steps and of the query."""
+    name, of = request.param
+    model, rng = NETWORKS[name], np.random.default_rng(0)
     batches = [random_batch(model, rng, 5, np.float32) for _ in range(3)]
-    return model, rates_of(model), random_phi(model, rng, np.float32), batches
+    return model, rates_of(model) if of == "each" else RATE, random_phi(model, rng, np.float32), batches
 
 
 def direction(model, rates, phi, batches, keep="hessians"):
@@ -46,7 +50,7 @@ def direction(model, rates, phi, batches, keep="hessians"):
 def double(setting):
     """Return the direction in float64, and the bound of float32's error: see `tests.rounding`."""
     model, rates, phi, batches = setting
-    wide = rates.astype(float), phi.astype(float), [(x.astype(float), y) for x, y in batches]
+    wide = np.asarray(rates, float), phi.astype(float), [(x.astype(float), y) for x, y in batches]
     expected = direction(model, *wide)
     loose = [direction(model.with_ops(wobbling(seed)), *wide) for seed in range(2)]
     return expected, max(relative_error(wobbly, expected) for wobbly in loose) / TINY
@@ -75,17 +79,18 @@ def test_the_direction_is_bitwise_the_same_whatever_is_kept_and_for_any_number_o
 
 
 def test_the_loop_and_the_products_run_in_c(variant, setting):
-    """Two inner steps and the query are one loop; there are two Hessian products."""
+    """Two inner steps and the query are one loop; back there are two products; with one rate two updates."""
     model, *place = setting
     network = model.with_ops(native_kernels.load(variant, 1))
     counts = counted(network)
     direction(network, *place)
-    assert counts == {"loop": 1, "hvp": 2}
+    assert counts == {"loop": 1, "hvp": 2, **({} if np.ndim(place[0]) else {"update": 2})}
 
 
 def test_a_parameter_of_rate_zero_stays_and_has_a_direction(variant, setting):
     """The mask keeps β during the inner loop; the outer gradient of β is not zero."""
-    model, rates, phi, batches = setting
+    model, _, phi, batches = setting
+    rates = rates_of(model)
     network = model.with_ops(native_kernels.load(variant, 1))
     t = adapt(network, Sgd(rates), phi, batches, keep="ends")
     np.testing.assert_array_equal(t.phis[-1][rates == 0], phi[rates == 0])
