@@ -6,10 +6,11 @@ Verified by ``tests/meta/test_training.py`` and, against the released program, `
 from __future__ import annotations
 
 import cmath
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,10 +122,15 @@ def meta_train(
         )
     step, meta_batch = start, int(meta_batch)
     for i in range(start.done, outer_steps):
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # reported as UsageError below
+        with _quiet():
             task = partial(_task, model, step.phi, episodes, meta_gradient, inner, keep, i)
             step = _outer_step(model, step, task, outer(i), meta_batch, executor)
         yield step
+
+
+def _quiet() -> np.errstate:
+    """Return a context without NumPy's warnings: what is not finite is reported as `UsageError`."""
+    return np.errstate(over="ignore", divide="ignore", invalid="ignore")
 
 
 class _TaskResult(NamedTuple):
@@ -148,7 +154,7 @@ def _task(
     state: Any,
 ) -> _TaskResult:
     """Run task j of outer step i."""
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # reported as UsageError
+    with _quiet():
         t = adapt(model, inner, phi, episodes(i, j), state, keep=keep)
         _check_losses(t.losses, i, j)
         return _TaskResult(meta_gradient(t), t.losses[0], t.losses[-1], t.state)
@@ -163,33 +169,85 @@ def _outer_step(
     executor: Executor | None,
 ) -> Step:
     """Return the state after one more outer step; `outer` is the optimiser of this step."""
-    state, total = step.inner_state, 0 * step.phi
-    first = last = 0.0
-    results: Iterable[_TaskResult]
+    total = _Total(step.phi, step.inner_state)
     if executor is None:
-        results = _one_after_another(task, state, meta_batch)
+        for j in range(meta_batch):
+            total.add(j, task(j, total.state))
     else:
-        results = executor.map(task, range(meta_batch), [state] * meta_batch)
-    for direction, first_loss, last_loss, after in results:
-        total += direction
-        first, last, state = first + first_loss, last + last_loss, after
-    phi, outer_state = optimizer_step(model, outer, total / meta_batch, step.outer_state, step.phi)
+        _run_in_executor(executor, task, meta_batch, total)
+    phi, outer_state = optimizer_step(model, outer, total.direction / meta_batch, step.outer_state, step.phi)
     if phi.dtype.kind == "f" and not np.isfinite(phi).all():
         raise UsageError(
             f"outer step {step.done + 1}: the parameters are not finite; "
             "lower the outer or the inner learning rate"
         )
-    return Step(step.done + 1, phi, state, outer_state, first / meta_batch, last / meta_batch)
+    first, last = total.first_loss / meta_batch, total.last_loss / meta_batch
+    return Step(step.done + 1, phi, total.state, outer_state, first, last)
 
 
-def _one_after_another(
-    task: Callable[[int, Any], _TaskResult], state: Any, meta_batch: int
-) -> Iterator[_TaskResult]:
-    """Yield the results of the tasks; the state of each continues in the next."""
-    for j in range(meta_batch):
-        result = task(j, state)
-        yield result
-        state = result.state
+class _Total:
+    """The sum of the tasks' results, added in the tasks' order, in whatever order they arrive."""
+
+    def __init__(self, phi: Array, state: Any) -> None:
+        self.direction = 0 * phi
+        self.first_loss = self.last_loss = 0.0
+        self.state = state
+        self.added = 0
+        self._early: dict[int, _TaskResult] = {}
+
+    def add(self, j: int, result: _TaskResult) -> None:
+        """Add task j's result, and those that waited for it; or keep it until its turn."""
+        self._early[j] = result
+        while self.added in self._early:
+            direction, first_loss, last_loss, self.state = self._early.pop(self.added)
+            with _quiet():
+                self.direction += direction
+            self.first_loss += first_loss
+            self.last_loss += last_loss
+            self.added += 1
+
+
+def _run_in_executor(
+    executor: Executor, task: Callable[[int, Any], _TaskResult], tasks: int, total: _Total
+) -> None:
+    """Add the results of all tasks to `total`, or raise the error of the first task that failed.
+
+    The worker that ends a task adds its result, so that this thread sleeps until all have ended: to wake it
+    up for each task costs more than the addition.
+    """
+    lock, finished = Lock(), Event()
+    running: dict[int, Future[_TaskResult]] = {}
+    errors: dict[int, BaseException] = {}
+    state = total.state
+
+    def ended(j: int, future: Future[_TaskResult]) -> None:
+        with lock:
+            del running[j]  # a future keeps its result
+            try:
+                result = future.result()
+            except BaseException as error:  # also of a cancelled task; raised again below
+                errors[j] = error
+            else:
+                try:
+                    total.add(j, result)
+                except Exception as error:  # such as a direction of another shape
+                    errors[total.added] = error
+            if total.added == tasks or total.added in errors:
+                finished.set()
+
+    try:
+        for j in range(tasks):
+            with lock:
+                running[j] = future = executor.submit(task, j, state)
+            future.add_done_callback(partial(ended, j))
+        finished.wait()
+    finally:
+        with lock:
+            rest = list(running.values())
+        for future in rest:
+            future.cancel()
+    if total.added in errors:
+        raise errors[total.added]
 
 
 def _check_losses(losses: Sequence[float], i: int, j: int) -> None:

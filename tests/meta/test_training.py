@@ -1,10 +1,11 @@
 """The outer loop is Algorithms 1 and 2, can be resumed bitwise after any step, and names a bad loss."""
 
+import weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from multiprocessing import get_context
-from threading import Event
+from threading import Event, Semaphore
 
 import numpy as np
 import pytest
@@ -321,3 +322,93 @@ def test_a_bad_loss_is_named_by_its_task_even_if_the_tasks_run_at_the_same_time(
         pytest.raises(UsageError, match=r"^outer step 1, task 3, inner step 1: "),
     ):
         train(INNERS[0], meta_batch=4, episodes=bad, executor=executor)
+
+
+@pytest.mark.parametrize("first_to_end", [1, 3])
+def test_the_error_of_the_first_task_is_raised_whichever_task_fails_first(first_to_end):
+    has_failed = Event()
+
+    def bad(i, j):
+        if j == first_to_end:
+            has_failed.set()
+        assert has_failed.wait(10)
+        return [(np.full_like(x, np.nan), y) for x, y in episodes(i, j)] if j in (1, 3) else episodes(i, j)
+
+    with (
+        ThreadPoolExecutor(5) as executor,
+        pytest.raises(UsageError, match=r"^outer step 1, task 2, inner step 1: "),
+    ):
+        train(INNERS[0], meta_batch=5, episodes=bad, executor=executor)
+
+
+@pytest.mark.parametrize("wrong", [0, 2, 4])
+@pytest.mark.parametrize("workers", [1, 5])
+def test_a_direction_of_another_shape_is_an_error_with_an_executor_too(wrong, workers):
+    """With five workers the first task ends last, so its worker is the one that adds the wrong direction."""
+    others = Semaphore(0)
+
+    def in_order(i, j):
+        if j == 0 and workers == 5:
+            assert all(others.acquire(timeout=10) for _ in range(4))
+        return [(np.full(1, j), None)]
+
+    class Linear:
+        def loss_and_grad(self, phi, batch):
+            return 0.0, np.zeros_like(phi)
+
+    def direction(t):
+        (j,) = t.batches[0][0]
+        if j > 0:
+            others.release()
+        return np.zeros(t.phis[0].size + (j == wrong))
+
+    start = begin(np.zeros(3), Sgd(1.0), Sgd(1.0))
+    options = {"inner": Sgd(1.0), "outer": lambda i: Sgd(1.0), "outer_steps": 1, "meta_batch": 5}
+    with ThreadPoolExecutor(workers) as executor, pytest.raises(ValueError, match="broadcast"):
+        list(meta_train(Linear(), start, in_order, meta_gradient=direction, executor=executor, **options))
+
+
+def test_infinite_directions_give_one_line_and_no_warning_with_an_executor_too():
+    signs = iter([1, -1])
+
+    def direction(t):
+        return np.full_like(t.phis[0], next(signs) * np.inf)
+
+    with ThreadPoolExecutor(1) as executor, pytest.raises(UsageError, match=r"^outer step 1: the parameters"):
+        train(INNERS[0], meta_gradient=direction, steps=1, meta_batch=2, executor=executor)
+
+
+def test_a_direction_is_freed_as_soon_as_it_is_added():
+    """A meta-batch of n tasks does not hold n directions."""
+    directions, held = [], []
+
+    def direction(t):
+        held.append(sum(ref() is not None for ref in directions))
+        result = reptile(t)
+        directions.append(weakref.ref(result))
+        return result
+
+    with ThreadPoolExecutor(1) as executor:
+        train(INNERS[0], meta_gradient=direction, steps=1, meta_batch=20, executor=executor)
+    assert max(held) <= 1
+
+
+def test_tasks_that_have_not_begun_are_cancelled_if_the_run_is_interrupted():
+    begun, go_on = [], Event()
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, function, /, *args, **keywords):
+            if args[0] == 3:
+                raise KeyboardInterrupt
+            return super().submit(function, *args, **keywords)
+
+    def waiting(i, j):
+        begun.append(j)
+        assert go_on.wait(10)
+        return episodes(i, j)
+
+    with Interrupted(1) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            train(INNERS[0], meta_batch=5, episodes=waiting, executor=executor)
+        go_on.set()
+    assert begun in ([], [0])
