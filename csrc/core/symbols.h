@@ -139,17 +139,21 @@
 #define block_backward ISA(block_backward)
 #define network_gradient ISA(network_gradient)
 
-/* network/hvp.h */
-#define network_pack_dot ISA(network_pack_dot)
+/* network/block_dot.h */
 #define block_pool_dot ISA(block_pool_dot)
 #define block_sums_dot ISA(block_sums_dot)
 #define block_statistics_dot ISA(block_statistics_dot)
 #define block_activate_dot ISA(block_activate_dot)
-#define network_loss_dot ISA(network_loss_dot)
 #define finish_statistics_dot ISA(finish_statistics_dot)
-#define network_forward_dot ISA(network_forward_dot)
 #define block_sums_back_dot ISA(block_sums_back_dot)
+#define block_back_plain_dot ISA(block_back_plain_dot)
+#define block_back_pooled_dot ISA(block_back_pooled_dot)
 #define block_back_dot ISA(block_back_dot)
+
+/* network/hvp.h */
+#define network_pack_dot ISA(network_pack_dot)
+#define network_loss_dot ISA(network_loss_dot)
+#define network_forward_dot ISA(network_forward_dot)
 #define conv_adjoints_dot ISA(conv_adjoints_dot)
 #define block_backward_dot ISA(block_backward_dot)
 #define network_recompute ISA(network_recompute)
