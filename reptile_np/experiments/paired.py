@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from reptile_np.errors import UsageError, whole
-from reptile_np.experiments import environment
-from reptile_np.experiments.experiment import make_experiment
+from reptile_np.experiments.environment import TESTED_ON_OTHERS
 from reptile_np.experiments.parallel import job_count, processes
 from reptile_np.experiments.progress import Progress, notice
 from reptile_np.experiments.run_directory import RunDirectory, SavedRun
+from reptile_np.experiments.runs import reopened
 from reptile_np.experiments.scores import ClassificationScores
 from reptile_np.experiments.specs import Preset
 from reptile_np.meta.inner_loop import Array
@@ -83,11 +83,10 @@ def compare(
     made = []  # both, before the first is evaluated: a mistake about the second is said at once
     for name, run, (preset, _) in zip("AB", saved, configs, strict=True):
         spec = replace(preset.evaluation, tasks=tasks, shots=shots)
-        sittings = run.sittings()
-        experiment = make_experiment(preset, seed, ops, environment.data_folder(data, sittings))
+        experiment, others = reopened(preset, seed, ops, data, run.sittings())
         experiment.check_evaluation(spec, split)
-        if environment.other_images(sittings, experiment.episodes.images_sha256):
-            notice(f"{name}: {environment.TESTED_ON_OTHERS}")
+        if others:
+            notice(f"{name}: {TESTED_ON_OTHERS}")
         made.append((name, experiment, spec, run.load(experiment.start())))
     if len({experiment.episodes.images_sha256 for _, experiment, _, _ in made}) > 1:
         raise UsageError("--compare: the two runs read different images; give one folder with --data")

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import environment, presets, runs
+from reptile_np.experiments import presets, runs
 from reptile_np.experiments.backend import choose_ops
-from reptile_np.experiments.experiment import make_experiment
+from reptile_np.experiments.environment import OTHER_IMAGES
 from reptile_np.experiments.parallel import saves_when_told_to_stop
 from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
 from reptile_np.experiments.specs import EvaluationSpec, Preset
@@ -216,10 +216,9 @@ def _state(run: PlannedRun, ops: Ops) -> Step:
         If the run was trained on other images: its evaluations would not count in a table.
     """
     directory = RunDirectory(run.path)
-    sittings = directory.sittings()
-    experiment = make_experiment(run.preset, run.seed, ops, environment.data_folder(run.data, sittings))
-    if environment.other_images(sittings, experiment.episodes.images_sha256):
-        raise UsageError(f"{run.path}: {environment.OTHER_IMAGES}; give their folder with --data")
+    experiment, others = runs.reopened(run.preset, run.seed, ops, run.data, directory.sittings())
+    if others:
+        raise UsageError(f"{run.path}: {OTHER_IMAGES}; give their folder with --data")
     return directory.load(experiment.start())
 
 

@@ -6,7 +6,7 @@ was not.  Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,7 +29,7 @@ from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 from reptile_np.tasks.image_cache import Split
 
-__all__ = ["RECORDED_STEPS", "evaluate", "train"]
+__all__ = ["RECORDED_STEPS", "evaluate", "reopened", "train"]
 
 RECORDED_STEPS = 200  # of a whole run
 NOT_RECORDED = "this evaluation is not in its records: remove the cause, then evaluate again"
@@ -157,17 +157,15 @@ def evaluate(
     tasks, shots = whole("tasks", tasks), None if shots is None else whole("shots", shots)
     directory = RunDirectory(run) if isinstance(run, Path) else run
     preset, seed = directory.config()
-    sittings, trained_on = directory.sittings(), preset.tasks.source
+    trained_on = preset.tasks.source
     preset = _with_other_images(preset, settings)
-    if preset.tasks.source == trained_on:
-        data = environment.data_folder(data, sittings)
+    asked_for_others = preset.tasks.source != trained_on  # whose classes are not those of training
     spec = replace(preset.evaluation, tasks=tasks, shots=preset.evaluation.shots if shots is None else shots)
-    experiment = make_experiment(preset, seed, ops, data)
+    sittings = [] if asked_for_others else directory.sittings()
+    experiment, others = reopened(preset, seed, ops, data, sittings)
     experiment.check_evaluation(spec, split)
     step = directory.load(experiment.start())
-    other_images = preset.tasks.source != trained_on  # asked for, and its classes are not those of training
-    if not other_images and environment.other_images(sittings, experiment.episodes.images_sha256):
-        other_images = True
+    if others:
         notice(f"{preset.name}: {environment.TESTED_ON_OTHERS}")
     with ExitStack() as stack:
         if executor is None:
@@ -182,7 +180,7 @@ def evaluate(
         "tasks": tasks,
         "shots": spec.shots,
         "ways": preset.tasks.ways,
-        **({"other_images": True} if other_images else {}),
+        **({"other_images": True} if others or asked_for_others else {}),
         **scores.to_json(),
     }
     try:
@@ -190,6 +188,17 @@ def evaluate(
     except UsageError as error:
         notice(str(error))
     return result
+
+
+def reopened(
+    preset: Preset, seed: int, ops: Ops, data: Path | None, sittings: Sequence[Mapping[str, Any]]
+) -> tuple[Experiment, bool]:
+    """Return the experiment of a run that has these sittings, and whether it was trained on other images.
+
+    `data` is the folder that was asked for; without it, the images are read where the last sitting read them.
+    """
+    experiment = make_experiment(preset, seed, ops, environment.data_folder(data, sittings))
+    return experiment, environment.other_images(sittings, experiment.episodes.images_sha256)
 
 
 def _with_other_images(preset: Preset, settings: Sequence[str]) -> Preset:
