@@ -114,28 +114,34 @@ MUTANTS = [
     *mutants(
         "meta.training",
         loops.the_outer_loop_is_algorithm_2,
-        ("total / meta_batch", "total"),
-        ("total / meta_batch", "total / len(task.args[2](0, 0))"),  # by the number of inner steps
-        ("        state = result.state\n", ""),
-        ("last + last_loss, after", "last + last_loss, state"),
+        ("total.direction / meta_batch", "total.direction"),
+        (  # by the number of inner steps
+            "total.direction / meta_batch",
+            "total.direction / len(task.args[2](0, 0))",
+        ),
+        ("task(j, total.state)", "task(j, step.inner_state)"),
+        ("phi, total.state, outer_state", "phi, step.inner_state, outer_state"),
         ("phi, episodes(i, j)", "phi, episodes(j, i)"),
         ("phi, episodes(i, j)", "phi, episodes(i, 0)"),
         ("task, outer(i), meta_batch", "task, outer(0), meta_batch"),
         ("task, outer(i), meta_batch", "task, outer(i + 1), meta_batch"),
-        ("total += direction", "total = direction"),
-        ("0 * step.phi", "1 * step.phi"),
+        ("self.direction += direction", "self.direction = direction"),
+        ("0 * phi", "1 * phi"),
         ("t.losses[0], t.losses[-1]", "t.losses[-1], t.losses[0]"),
-        ("last + last_loss", "last_loss"),
+        ("self.last_loss += last_loss", "self.last_loss = last_loss"),
         ("Step(step.done + 1, phi", "Step(step.done, phi"),
-        ("first / meta_batch, last / meta_batch", "first, last"),
+        ("total.first_loss / meta_batch, total.last_loss / meta_batch", "total.first_loss, total.last_loss"),
         ("step.outer_state, step.phi)", "outer.init(step.phi), step.phi)"),
-        ("step.outer_state, step.phi)", "step.outer_state, step.phi - direction)"),  # from the last W
+        (  # from the last W
+            "step.outer_state, step.phi)",
+            "step.outer_state, step.phi - task(meta_batch - 1, step.inner_state).direction)",
+        ),
         ("episodes(i, j), state", "episodes(i, j), state if j else inner.init(phi)"),
         (  # each task from the W of the task before
-            "        state = result.state\n",
-            "        state = result.state\n"
-            "        model, phi, *others = task.args\n"
-            "        task = partial(_task, model, phi - result.direction, *others)\n",
+            "            total.add(j, task(j, total.state))\n",
+            "            total.add(j, result := task(j, total.state))\n"
+            "            model, phi, *others = task.args\n"
+            "            task = partial(_task, model, phi - result.direction, *others)\n",
         ),
     ),
     *mutants(
