@@ -11,7 +11,7 @@ initial parameters from which a small network learns ANY such wave in a few grad
 Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", arXiv:1803.02999, section 3.
 Nothing is imported but NumPy; `reptile_np` is not needed.
 
-    python examples/reptile_on_sine_waves.py            30,000 outer steps, about a minute
+    python examples/reptile_on_sine_waves.py            30,000 outer steps, about ten seconds
     python examples/reptile_on_sine_waves.py 2000       a shorter run
 """
 

@@ -63,8 +63,9 @@ class Judge:
         which the report says.
 
     If the derivative in a piece of φ is smaller than the rounding error of its measurement, the piece is not
-    judged, and is reported as not measured.  Such a small derivative over all of φ is accepted in float64
-    only (at a minimum every slope is zero).
+    judged.  It is then reported as not measured, unless the derivative to be checked is exactly zero there,
+    as that of a bias before batch norm.  Such a small derivative over all of φ is accepted in float64 only
+    (at a minimum every slope is zero).
     """
 
     check: str

@@ -26,7 +26,8 @@ class Report:
         The suspected cause of the error; empty if the check holds.
     unmeasured : tuple of str
         Directions about which the check says nothing: the whole derivative there is smaller than the
-        rounding error of what was differentiated.
+        rounding error of what was differentiated.  Directions in which the derivative to be checked is
+        exactly zero are not listed.
     """
 
     check: str

@@ -220,8 +220,8 @@ def optimizer_step(
 ) -> tuple[Array, Any]:
     """Return ``optimizer.update(grad, state, phi)``, computed by the model if it can.
 
-    `meta_train` takes its outer steps with this function, and `maml` its adjoint steps of SGD.  C rounds one
-    time fewer in an update than NumPy.
+    `meta_train` takes its outer steps with this function, and `maml` its adjoint steps of SGD with one rate.
+    In C with fused multiply-adds an update rounds one time fewer than in NumPy.
     """
     answer = model.update(optimizer, grad, state, phi) if isinstance(model, RunsInnerLoops) else None
     return optimizer.update(grad, state, phi) if answer is None else answer

@@ -167,7 +167,7 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
     Raises
     ------
     UsageError
-        If the trajectory kept only its ends, or is not of length k.
+        If the trajectory kept no gradients ("ends" and "sqrt" keep none), or is not of length k.
     """
     return partial(_weighted_sum, tuple(map(python_number, w)))
 

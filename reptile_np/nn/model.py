@@ -44,13 +44,13 @@ class Model(RunsInnerLoops):
     kinds of networks whole, in C, at φ of dtype float32 (other dtypes always use the layers):
 
     * blocks of convolution (``before_batch_norm=True``), batch norm, optional max-pool and ReLU, then
-      `Flatten` or `SpatialMean` and `Dense`, with softmax cross-entropy: 2 to 10 times as fast as NumPy
+      `Flatten` or `SpatialMean` and `Dense`, with softmax cross-entropy: 2 to 11 times as fast as NumPy
       on one core (``benchmarks/speed.md``);
     * dense layers with tanh between them, with the squared error.
 
-    Of any other network only the convolutions are computed in C, layer by layer: without batch norm that is
-    about 1.1 times as fast as NumPy; a dense network with cross-entropy gains nothing.  The property
-    `kernels` says in one line what runs in C, or why it does not.
+    Of any other network only the convolutions are computed in C, layer by layer: three networks without batch
+    norm were 1.2 to 2.8 times as fast as with NumPy; a dense network with cross-entropy gains nothing.  The
+    property `kernels` says in one line what runs in C, or why it does not.
 
     Raises
     ------

@@ -319,10 +319,14 @@ def test_equal_fractions_count_as_many_trials_as_there_are_tasks(tasks, p):
     assert high - low == pytest.approx(2 * half)
 
 
-@pytest.mark.parametrize("labels", [np.eye(3), np.arange(3)[:, None], np.arange(2), 1], ids=str)
+@pytest.mark.parametrize(
+    "labels",
+    [np.eye(3, dtype=int), np.arange(3)[:, None], np.arange(2), 1, np.arange(3) + 0.5, np.array([*"abc"])],
+    ids=str,
+)
 def test_labels_that_are_not_one_number_per_query_are_refused(trained, labels):
-    """Compared with the answers they would be broadcast, to an accuracy of up to 300 %."""
-    with pytest.raises(UsageError, match=r"^query labels have shape .*; give one class number per query"):
+    """Compared with the answers they would be broadcast, to an accuracy of up to 300 %, or equal none."""
+    with pytest.raises(UsageError, match=r"^query labels are .*; give one class number per query, \(3,\)$"):
         accuracy(MODEL, trained[0], episode(0)._replace(query=(episode(0).query[0], labels)))
 
 
