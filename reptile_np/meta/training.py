@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import cmath
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
@@ -210,44 +210,52 @@ class _Total:
 def _run_in_executor(
     executor: Executor, task: Callable[[int, Any], _TaskResult], tasks: int, total: _Total
 ) -> None:
-    """Add the results of all tasks to `total`, or raise the error of the first task that failed.
+    """Add the results of all tasks to `total`.
 
-    The worker that ends a task adds its result, so that this thread sleeps until all have ended: to wake it
-    up for each task costs more than the addition.
+    The thread that reports the end of a task (a worker, or the executor's own thread) adds its result, so
+    that this thread sleeps until all have ended: to wake it up for each task costs more than the addition.
+
+    Raises the error of the failed task with the lowest number, or of `submit`.
     """
     lock, finished = Lock(), Event()
     running: dict[int, Future[_TaskResult]] = {}
     errors: dict[int, BaseException] = {}
-    state = total.state
+    state, future = total.state, None
 
     def ended(j: int, future: Future[_TaskResult]) -> None:
+        error = CancelledError() if future.cancelled() else future.exception()
         with lock:
             del running[j]  # a future keeps its result
-            try:
-                result = future.result()
-            except BaseException as error:  # also of a cancelled task; raised again below
-                errors[j] = error
-            else:
+            if error is None:
                 try:
-                    total.add(j, result)
-                except Exception as error:  # such as a direction of another shape
-                    errors[total.added] = error
+                    total.add(j, future.result())
+                except Exception as wrong:  # such as a direction of another shape
+                    errors[total.added] = wrong
+            else:
+                errors[j] = error
             if total.added == tasks or total.added in errors:
                 finished.set()
 
     try:
         for j in range(tasks):
+            future = executor.submit(task, j, state)  # without the lock: it may wait for a task to end
             with lock:
-                running[j] = future = executor.submit(task, j, state)
+                running[j] = future
             future.add_done_callback(partial(ended, j))
         finished.wait()
-    finally:
+        if total.added in errors:
+            raise errors[total.added]
+    except BrokenExecutor:  # it ends its futures itself, and fails if it meets a cancelled one
+        raise
+    except BaseException:
         with lock:
             rest = list(running.values())
         for future in rest:
             future.cancel()
-    if total.added in errors:
-        raise errors[total.added]
+        raise
+    finally:  # the error's traceback holds this frame: a way from here to the error would be a cycle
+        errors.clear()
+        future = None
 
 
 def _check_losses(losses: Sequence[float], i: int, j: int) -> None:

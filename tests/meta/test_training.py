@@ -1,11 +1,22 @@
 """The outer loop is Algorithms 1 and 2, can be resumed bitwise after any step, and names a bad loss."""
 
+import gc
 import weakref
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    InvalidStateError,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from copy import deepcopy
 from dataclasses import replace
 from multiprocessing import get_context
-from threading import Event, Semaphore
+from queue import Queue
+from threading import Event, Semaphore, Thread
+from time import sleep
 
 import numpy as np
 import pytest
@@ -412,3 +423,74 @@ def test_tasks_that_have_not_begun_are_cancelled_if_the_run_is_interrupted():
             train(INNERS[0], meta_batch=5, episodes=waiting, executor=executor)
         go_on.set()
     assert begun in ([], [0])
+
+
+def test_an_executor_whose_submit_waits_for_a_task_to_end_comes_to_its_end():
+    """Its queue holds one task: submit waits until a worker, which must be able to end its task, is free."""
+    expected = train(INNERS[0], meta_batch=30, steps=1)
+    with ThreadPoolExecutor(2) as executor:
+        executor._work_queue = Queue(1)
+        steps = train(INNERS[0], meta_batch=30, steps=1, executor=executor)
+    np.testing.assert_array_equal(steps[-1].phi, expected[-1].phi)
+
+
+def test_a_broken_executor_can_end_all_of_its_futures():
+    """A pool of processes fails every future if a worker dies; it fails itself if one was cancelled."""
+    futures, errors = [], []
+
+    class Breaking(Executor):
+        def submit(self, function, /, *args, **keywords):
+            futures.append(Future())
+            if len(futures) == 20:
+                self.manager = Thread(target=self.fail)
+                self.manager.start()
+            return futures[-1]
+
+        def fail(self):
+            for future in futures:
+                try:
+                    future.set_exception(BrokenExecutor("a worker died"))
+                except InvalidStateError as error:
+                    errors.append(error)
+                sleep(0.001)  # the first error has woken up the thread that waits
+
+    executor = Breaking()
+    with pytest.raises(BrokenExecutor, match=r"^a worker died$"):
+        train(INNERS[0], meta_batch=20, steps=1, executor=executor)
+    executor.manager.join()
+    assert errors == []
+
+
+@pytest.mark.parametrize("fails", ["the task", "the addition", "a cancelled task"])
+def test_after_an_error_nothing_is_held_by_a_cycle(fails):
+    """With the garbage collector off, the model goes with the exception."""
+
+    class Cancelling(ThreadPoolExecutor):
+        def submit(self, function, /, *args, **keywords):
+            future = super().submit(function, *args, **keywords)
+            if args[0] == 2 and fails == "a cancelled task":
+                future.cancel()
+                go_on.set()
+            return future
+
+    go_on = Event()
+    if fails != "a cancelled task":
+        go_on.set()
+    model, start = sine_mlp((4,)), begin(phi_0(), INNERS[0], OUTERS[0])
+    held = weakref.ref(model)
+
+    def direction(t):
+        assert go_on.wait(10)
+        if fails == "the task":
+            raise ValueError
+        return reptile(t) if fails == "a cancelled task" else np.zeros(3)
+
+    gc.disable()
+    try:
+        options = {"inner": INNERS[0], "outer": lambda i: Sgd(1.0), "outer_steps": 1, "meta_batch": 4}
+        with Cancelling(1) as executor, pytest.raises((ValueError, CancelledError)) as raised:
+            list(meta_train(model, start, episodes, meta_gradient=direction, executor=executor, **options))
+        del model, raised
+        assert held() is None
+    finally:
+        gc.enable()
