@@ -78,7 +78,8 @@ class NetworkCalls:
         self.struct = ffi.new(f"{shape.struct} *", shape.fields())
         self.parameters = parameters = int(self.entries.parameters(self.struct))
         self.multiply_adds = shape.multiply_adds
-        self.vectors = VectorPool(lambda: np.empty(parameters, np.float32), keep=4 * parameters >= MAPPED)
+        size = 4 * parameters
+        self.vectors = VectorPool(lambda: np.empty(parameters, np.float32), size, keep=size >= MAPPED)
         self._saved: dict[int, VectorPool] = {}
         self._idle: list[_Plan] = []
         self._predict, self._gradient, self._hvp, self._loop = (Pace(kernels.team) for _ in range(4))
@@ -151,12 +152,12 @@ class NetworkCalls:
     def saved(self, batch: int) -> Array:
         """Return memory for the saved activations and adjoints of a batch of this size.
 
-        Pools of batch sizes not used recently are dropped.
+        The pools of the last `IDLE_PLANS` batch sizes are kept, each with at most 256 MB of free blocks.
         """
         pool = self._saved.pop(batch, None)
         if pool is None:
             size = _checked(self.entries.saved_size(self.struct, batch), batch)
-            pool = VectorPool(lambda: aligned_bytes(size).view(np.float32))
+            pool = VectorPool(lambda: aligned_bytes(size).view(np.float32), size)
         self._saved[batch] = pool  # the newest last
         for old in list(self._saved)[:-IDLE_PLANS]:
             self._saved.pop(old, None)

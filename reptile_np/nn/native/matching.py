@@ -28,7 +28,8 @@ __all__ = ["MOST_BLOCKS", "MOST_DENSE", "NotMatched", "conv_shape", "match"]
 
 LOSSES = (SoftmaxCrossEntropy, SquaredError)
 TINY = np.finfo(np.float32).tiny
-LARGEST_POOL = 2**15
+LARGEST_POOL = 2**14
+"""A window of the kernels can have 2 p rows of 2 p indices (`pool.h`), which must fit in 32 bits."""
 MOST_BLOCKS = 8
 MOST_DENSE = 8
 

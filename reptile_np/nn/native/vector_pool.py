@@ -25,12 +25,15 @@ import numpy as np
 
 from reptile_np.nn.ops import Array
 
-__all__ = ["MAPPED", "MOST_FREE", "VectorPool"]
+__all__ = ["MAPPED", "MOST_BYTES", "MOST_FREE", "VectorPool"]
 
 MAPPED = 2**17
 """Bytes from which glibc's malloc asks the system for a new block; smaller blocks malloc itself keeps."""
-MOST_FREE = 64
-"""How many free blocks a pool keeps: more than the trajectory of 20 inner steps and the run's state need."""
+MOST_FREE, MOST_BYTES = 96, 2**28
+"""How many free blocks a pool keeps, and how many bytes they may have (one block is always kept).
+
+96 are more than the trajectory of 20 inner steps of Adam needs: φ, gradient, m and v of each step.
+"""
 
 
 class VectorPool:
@@ -43,15 +46,17 @@ class VectorPool:
     ----------
     make
         Returns a new writable array; always of the same shape and dtype.
+    size
+        The bytes of such an array.
     keep
         Whether blocks are used again.  False is faster if `make` is `numpy.empty` of fewer than `MAPPED`
         bytes.
     """
 
-    def __init__(self, make: Callable[[], Array], keep: bool = True) -> None:
+    def __init__(self, make: Callable[[], Array], size: int, keep: bool = True) -> None:
         self._make, self._keep = make, keep
         # a full deque drops the block that was free longest
-        self._free: deque[_End] = deque(maxlen=MOST_FREE)
+        self._free: deque[_End] = deque(maxlen=max(1, min(MOST_FREE, MOST_BYTES // size)))
 
     def take(self) -> Array:
         """Return an array whose memory is shared with no other array, view or buffer."""

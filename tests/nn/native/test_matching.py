@@ -63,7 +63,7 @@ def test_a_stride_beyond_32_bits_does_not_reach_c(variant):
         model.with_ops(native_kernels.load(variant)).loss_and_grad(phi, batch)
 
 
-@pytest.mark.parametrize("size", [2**15 + 1, 2**25, 2**30, 2**31])
+@pytest.mark.parametrize("size", [2**14 + 1, 2**15, 2**25, 2**30, 2**31])
 def test_a_pool_so_large_that_indices_of_its_rows_would_overflow_does_not_reach_c(size):
     layers = (CENTRED, BatchNorm(), MaxPool(size=size, stride=size), Relu(), Flatten(), Dense(2))
     with pytest.raises(NotMatched, match="the windows of a MaxPool overlap, are very large"):

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reptile_np.nn.native.vector_pool import MOST_FREE, VectorPool
+from reptile_np.nn.native.vector_pool import MOST_BYTES, MOST_FREE, VectorPool
 
 
 def new_pool(size=8):
-    return VectorPool(lambda: np.empty(size, np.float32))
+    return VectorPool(lambda: np.empty(size, np.float32), 4 * size)
 
 
 def address(array):
@@ -158,7 +158,7 @@ def test_a_finaliser_that_returns_and_takes_memory_may_run_inside_take():
         gc.collect()
         return np.empty(8, np.float32)
 
-    owners, pool = [], VectorPool(make)
+    owners, pool = [], VectorPool(make, 32)
     owners.append(Owner())
     vectors = [pool.take(), pool.take(), *taken]
     assert len(taken) == 1
@@ -196,7 +196,7 @@ def test_the_array_that_owns_a_block_lives_as_long_as_a_view_of_a_vector_or_the_
         made.append(weakref.ref(array))
         return array
 
-    pool = VectorPool(make)
+    pool = VectorPool(make, 32)
     view = pool.take()[2:]
     del pool
     gc.collect()
@@ -208,7 +208,7 @@ def test_the_array_that_owns_a_block_lives_as_long_as_a_view_of_a_vector_or_the_
 
 def test_a_pool_that_keeps_no_blocks_hands_out_what_make_returned():
     made = []
-    pool = VectorPool(lambda: made.append(np.empty(8, np.float32)) or made[-1], keep=False)
+    pool = VectorPool(lambda: made.append(np.empty(8, np.float32)) or made[-1], 32, keep=False)
     assert pool.take() is made[0]
     assert pool.take() is made[1]
 
@@ -221,6 +221,17 @@ def test_at_most_the_stated_number_of_free_blocks_is_kept():
     vectors.clear()
     gc.collect()
     assert len(pool._free) == MOST_FREE
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"), [(MOST_BYTES // 5, 5), (MOST_BYTES // 5 + 1, 4), (MOST_BYTES, 1), (2 * MOST_BYTES, 1)]
+)
+def test_the_free_blocks_have_at_most_the_stated_number_of_bytes_but_one_is_kept(size, kept):
+    pool = VectorPool(lambda: np.empty(8, np.float32), size)
+    vectors = [pool.take() for _ in range(8)]
+    vectors.clear()
+    gc.collect()
+    assert len(pool._free) == kept
 
 
 def test_threads_that_share_a_pool_and_pass_vectors_on_never_see_each_others_numbers():
@@ -266,7 +277,7 @@ def test_a_child_forked_while_another_thread_is_inside_take_can_take():
             leave.wait()
         return np.empty(8, np.float32)
 
-    pool = VectorPool(make)
+    pool = VectorPool(make, 32)
     thread = threading.Thread(target=pool.take)
     thread.start()
     inside.wait()
