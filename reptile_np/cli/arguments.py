@@ -58,6 +58,13 @@ class Parser(argparse.ArgumentParser):
                 return super().parse_known_args([first, *rest], values)
         return values, rest
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments; an unknown one is an error of the command that it was given to."""
+        values, rest = self.parse_known_args(args, namespace)
+        if rest:
+            getattr(values, "parser", self).error(f"unrecognized arguments: {' '.join(rest)}")
+        return values
+
     def error(self, message: str) -> NoReturn:
         """Raise what the program prints."""
         raise UsageError(f"{message} (see: {self.prog} --help)")
@@ -83,7 +90,7 @@ class Commands:
         """Add a command; `stopped`, or what it returns, is the line that is printed after Ctrl-C."""
         parser = self._parsers.add_parser(name, help=about, description=about)
         line = stopped if callable(stopped) else lambda args: stopped
-        parser.set_defaults(command=command, stopped=line)
+        parser.set_defaults(command=command, stopped=line, parser=parser)
         return parser
 
 

@@ -15,6 +15,8 @@ from reptile_np.errors import UsageError
 
 __all__ = ["OPTIONS", "add_to"]
 
+FIVE = 5  # classes in a task of the presets
+
 OPTIONS = {
     "omniglot": (),
     "mini-imagenet": ("skip_bad", "filter"),
@@ -89,6 +91,9 @@ def _data(args: argparse.Namespace) -> int:
         return 0
     split = f" ({', '.join(f'{part} {name}' for name, part in parts.items())})" if parts else ""
     show(f"{len(images):,} {what}{split}, {count:,} images{size}, verified, in {manifest}")
+    for name in ("train", "test"):
+        if parts.get(name, FIVE) < FIVE:
+            note(f"{name} classes: only {parts[name]}; the presets of {FIVE}-way tasks need {FIVE}")
     return 0
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, quoted
 from reptile_np.files import replacing
 from reptile_np.meta.inner_loop import Array
 from reptile_np.meta.training import Step
@@ -66,7 +66,7 @@ def load_newest(folder: Path, template: Step, fallback: Callable[[str], None]) -
     if not os.path.lexists(newest) and not os.path.lexists(before):
         raise UsageError(
             f"{folder}: the run has not saved a state yet; if it is being trained, wait; else continue it "
-            "with train --out ... --resume"
+            f"with train --out {quoted([str(folder)])} --resume"
         )
     try:
         return load_step(newest, template)

@@ -225,7 +225,10 @@ def _check_counts(
 ) -> None:
     """Refuse tasks that need more classes, or more images of a class, than there are."""
     if ways > len(classes):
-        raise UsageError(f"tasks.ways={ways}: there are {len(classes)} {split} classes; choose fewer")
+        raise UsageError(
+            f"tasks.ways={ways}: the {split} classes are {len(classes)}, and a task needs {ways}; give data "
+            "with more classes, or train with a smaller tasks.ways"
+        )
     fewest = min(classes.count(c) for c in range(len(classes)))
     if queries >= fewest:
         raise UsageError(
@@ -233,7 +236,7 @@ def _check_counts(
             "and at least 1 is for the support set; choose fewer"
         )
     if shots + queries > fewest:
+        of_these = f", and {queries} of them are queries" if queries else ""
         raise UsageError(
-            f"{key}={shots}: a {split} class has {fewest} images, and {queries} of them are queries; "
-            f"choose at most {fewest - queries}"
+            f"{key}={shots}: a {split} class has {fewest} images{of_these}; choose at most {fewest - queries}"
         )

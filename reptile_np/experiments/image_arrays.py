@@ -44,7 +44,13 @@ def as_inputs(
     """
 
     def one_by_one() -> Array:
-        return np.concatenate([as_inputs([i], shape, resize=resize, recolour=recolour) for i in images])
+        inputs = []
+        for i, image in enumerate(images):
+            try:
+                inputs.append(as_inputs([image], shape, resize=resize, recolour=recolour))
+            except UsageError as error:
+                raise UsageError(f"image {i} (the first is 0): {error}") from None
+        return np.concatenate(inputs)
 
     if isinstance(images, list | tuple) and len({getattr(image, "dtype", None) for image in images}) > 1:
         return one_by_one()  # NumPy would merge bool and uint8 images into uint8, where True is 1 of 255
@@ -77,8 +83,8 @@ def as_inputs(
         if not (recolour and convertible):
             raise UsageError(
                 f"images have {x.shape[3]} channels, this model reads {shape[2]} "
-                "(1: grey, 3: red, green, blue)"
-                + ("; convert them, or set recolour=True" if convertible else "")
+                "(1: grey, 3: red, green, blue); convert them"
+                + (", or set recolour=True" if convertible else ": a PIL image x with x.convert('RGB')")
             )
         x = _grey(x) if shape[2] == 1 else np.repeat(x, 3, axis=3)
     if x.shape[1:3] != shape[:2]:
@@ -97,8 +103,10 @@ def _check_pixels(x: Array) -> None:
         return
     if x.dtype.kind != "f":
         raise UsageError(f"images have dtype {x.dtype}; give uint8 (0-255), bool, or floats from 0 to 1")
-    if not np.isfinite(x).all():
-        raise UsageError("images: some pixels are NaN or infinite; give numbers from 0 to 1")
+    finite = np.isfinite(x).all(axis=(1, 2, 3))
+    if not finite.all():
+        which = f"image {finite.argmin()} (the first is 0)" if len(x) > 1 else "images"
+        raise UsageError(f"{which}: some pixels are NaN or infinite; give numbers from 0 to 1")
     low, high = x.min(), x.max()
     if low < 0 or high > 1:
         raise UsageError(f"images: floats from {low!s} to {high!s}; scale them to 0 … 1, or give uint8")

@@ -97,5 +97,5 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
                 "put some of this class in it, or remove the folder"
             )
     if others:
-        notice(f"files that are not images: {len(others):,} skipped, such as {others[0]}")
+        notice(decoding.not_read([str(other) for other in others]))
     return images

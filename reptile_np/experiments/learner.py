@@ -174,6 +174,8 @@ class Learner:
         with np.errstate(over="ignore", invalid="ignore"):  # reported as UsageError
             phis = adapt(self.model, self.optimizer, self.phi, batches, self.state).phis
         if not np.isfinite(phis[-1]).all():
+            if not np.isfinite(self.phi).all():
+                raise UsageError("fit: phi, the initialisation, has NaN or infinity; load it again")
             raise UsageError("fit: fine-tuning diverged; lower the optimiser's learning rate")
         self.phis_: tuple[Array, ...] = phis
         self.phi_: Array = phis[-1]

@@ -39,7 +39,7 @@ FORMAT = 1
 LOCK, CONFIG, ENVIRONMENT = "lock", "config.json", "environment.json"
 RECORDS, RESULT = "records.jsonl", "result.json"
 DAMAGED = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
-CHOOSE_ANOTHER = "choose another --out"
+CHOOSE_ANOTHER, RESUME = "choose another --out", ", or continue with --resume"
 GO_ON = "the files saved before are intact: remove the cause, then continue with --resume"
 AGAIN = "nothing was saved before: remove the cause, then give the same command again"
 
@@ -225,14 +225,13 @@ class RunDirectory:
     def _check_empty(self) -> None:
         """Refuse a directory with content; files of a run that was killed at its start do not count."""
         try:
-            if not self.path.exists():
-                return
             nothing = {self.path / LOCK, *files.partial_files(self.path)}
-            empty = self.path.is_dir() and not set(self.path.iterdir()) - nothing
+            there = set(self.path.iterdir()) - nothing if self.path.is_dir() else self.path.exists()
         except OSError as error:
             raise UsageError(f"--out {self.path}: cannot be read ({error.strerror})") from None
-        if not empty:
-            raise UsageError(f"--out {self.path}: exists; choose another, or continue with --resume")
+        if there:
+            run = (self.path / CONFIG).exists()
+            raise UsageError(f"--out {self.path}: exists; choose another{RESUME if run else ''}")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -87,8 +87,9 @@ def train(
             raise UsageError("--resume needs --out DIR, the directory of the run to continue")
         if directory.config() != (preset, seed):
             raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
-        data = environment.data_folder(data, directory.sittings())
-    experiment = make_experiment(preset, seed, ops, data)
+        experiment, _ = reopened(preset, seed, ops, data, directory.sittings())
+    else:
+        experiment = make_experiment(preset, seed, ops, data)
     experiment.check_training()
     experiment.check_evaluation(preset.evaluation, "test")
     untrained = step = experiment.start()
@@ -197,7 +198,15 @@ def reopened(
 
     `data` is the folder that was asked for; without it, the images are read where the last sitting read them.
     """
-    experiment = make_experiment(preset, seed, ops, environment.data_folder(data, sittings))
+    folder = environment.data_folder(data, sittings)
+    try:
+        experiment = make_experiment(preset, seed, ops, folder)
+    except UsageError as error:
+        recorded = sittings[-1].get("data") if sittings and folder is None else None
+        if recorded is None:
+            raise
+        gone = f"the run's images were in {recorded}, which is not there now: give their folder with --data"
+        raise UsageError(f"{error}; {gone}") from None
     return experiment, environment.other_images(sittings, experiment.episodes.images_sha256)
 
 

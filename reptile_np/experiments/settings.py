@@ -187,7 +187,7 @@ def checked(kind: Any, value: Any) -> Any:
         if not math.isfinite(value) if isinstance(value, float) else value > LARGEST:
             raise ValueError("must be finite" if kind is float else f"must be at most {LARGEST}")
         if value < 0:
-            raise ValueError("must be finite and not negative")
+            raise ValueError("must be finite and not negative" if kind is float else "must not be negative")
         value = kind(value)
     return value
 

@@ -263,5 +263,5 @@ def _check_losses(losses: Sequence[float], i: int, j: int) -> None:
         if not cmath.isfinite(loss):
             raise UsageError(
                 f"outer step {i + 1}, task {j + 1}, inner step {k + 1}: the loss is {loss}; "
-                "look for NaN in the data, or lower the inner learning rate"
+                "look for NaN in the data, or lower the inner or the outer learning rate"
             )

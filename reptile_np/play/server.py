@@ -181,9 +181,11 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, handlers: Mapping[str, Handler], port: int = 0) -> None:
         self.handlers = handlers
+        if not 0 <= port < 2**16:
+            raise UsageError(f"port {port}: give 0 to {2**16 - 1}")
         try:
             super().__init__((ADDRESS, port), _Request)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise UsageError(f"port {port}: cannot be used ({error}); choose another with --port") from None
 
     def server_bind(self) -> None:

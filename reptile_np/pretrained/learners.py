@@ -23,6 +23,10 @@ PREFIX = "pretrained:"
 
 def saved_run(source: str | os.PathLike[str]) -> SavedRun:
     """Return a run directory, or released weights for "pretrained:NAME"; reads nothing yet."""
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError(
+            f"{source!r} is not a path; give a run's directory as text or a path, or {PREFIX}NAME"
+        )
     text = os.fspath(source)
     if not text:
         raise UsageError("the name of the run is empty; is a shell variable not set?")

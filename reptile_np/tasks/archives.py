@@ -156,17 +156,31 @@ def _in_zip(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterat
     budget = _Budget(limits)
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
+            name = _zip_name(info)
             budget.add_file()
-            _check_member(info.filename, stat.S_IFMT(info.external_attr >> 16))
-            if info.is_dir() or not wanted(info.filename):
+            _check_member(name, stat.S_IFMT(info.external_attr >> 16))
+            if info.is_dir() or not wanted(name):
                 continue
-            budget.check_size(info.filename, info.file_size)
+            budget.check_size(name, info.file_size)
             budget.add_bytes(info.file_size)
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # zipfile decompresses the others without a bound on memory.
-                raise _Refused(f"{printable(info.filename)} is not deflated; zip it again with deflate")
+                raise _Refused(f"{printable(name)} is not deflated; zip it again with deflate")
             with archive.open(info) as member:  # ZipFile.read would decompress more than file_size
-                yield info.filename, member.read(info.file_size + 1)  # checks the CRC
+                yield name, member.read(info.file_size + 1)  # checks the CRC
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member: UTF-8 if it can be, also where the archive does not say that it is.
+
+    Info-ZIP on Unix writes UTF-8 and does not say so; zipfile then reads the bytes as code page 437.
+    """
+    if info.flag_bits & 0x800:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _in_tar(file: Any, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:
@@ -248,7 +262,8 @@ def read_file(path: Path, limit: int) -> bytes:
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # opening a FIFO would wait for ever, a device may never end
-            raise UsageError(f"{printable(path)}: not a regular file")
+            kind = "a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file"
+            raise UsageError(f"{printable(path)}: {kind}; give a file")
         if about.st_size > limit:
             raise UsageError(f"{printable(path)}: {about.st_size:,} bytes, the limit is {limit:,}")
         with path.open("rb") as file:

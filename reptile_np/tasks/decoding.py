@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -36,6 +37,7 @@ __all__ = [
     "convert",
     "decode_all",
     "formats",
+    "not_read",
     "opened",
     "pillow",
     "pillow_version",
@@ -113,6 +115,16 @@ def suffixes() -> frozenset[str]:
     return frozenset(s for s, f in pillow().registered_extensions().items() if f in readable)
 
 
+def not_read(names: Sequence[str]) -> str:
+    """Return the line about files that are skipped because of their suffixes."""
+    counts = Counter(PurePosixPath(name).suffix.lower() or "without a suffix" for name in names)
+    kinds = ", ".join(f"{count:,} {printable(suffix)}" for suffix, count in counts.most_common(5))
+    return (
+        f"files of no image format that is read here: {len(names):,} skipped ({kinds}"
+        f"{', …' if len(counts) > 5 else ''}), such as {printable(names[0])}"
+    )
+
+
 @contextmanager
 def opened(name: str, content: bytes, allowed: Sequence[str]) -> Iterator[Any]:
     """Yield the opened Pillow image; any failure, also of what the caller does with it, is a `BadImage`.
@@ -134,6 +146,10 @@ def opened(name: str, content: bytes, allowed: Sequence[str]) -> Iterator[Any]:
             yield image
     except (UsageError, MemoryError):
         raise
+    except (pillow().DecompressionBombError, pillow().DecompressionBombWarning) as error:
+        raise BadImage(
+            f"{printable(name)}: more than {LARGEST_IMAGE:,} pixels, the limit; resize it"
+        ) from error
     except pillow().UnidentifiedImageError as error:
         raise BadImage(f"{printable(name)}: not an image of a format that is read here") from error
     except Exception as error:

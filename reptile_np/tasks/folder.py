@@ -8,13 +8,14 @@ Verified by ``tests/tasks/test_folder.py``.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable, whole
+from reptile_np.errors import UsageError, printable, quoted, whole
 from reptile_np.files import expanded
 from reptile_np.tasks import decoding, image_cache, importing
 from reptile_np.tasks.archives import Limits, read_file, read_files
@@ -66,12 +67,21 @@ def load(source: str | Path | None = None, full: bool = False) -> CachedImages:
     """
     manifest = image_cache.find(source, NAME)
     if manifest is None:
-        place, to = import_place(source)
-        raise UsageError(
-            f"your own images: not imported {place}; run: reptile-np data folder DIR{to} "
-            "(for images-5way with --size 28 --grey)"
-        )
+        raise UsageError(f"your own images: {_not_imported(source)} (for images-5way with --size 28 --grey)")
     return image_cache.load(manifest, full)
+
+
+def _not_imported(source: str | Path | None) -> str:
+    """Return that no import is there, and the command that makes one."""
+    folder = None if source is None else Path(source)
+    if folder and folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()):
+        named, imported = (quoted([printable(place)]) for place in (folder, f"{folder}-data"))
+        return (
+            f"{printable(folder)} has folders and no imported images; run: reptile-np data folder {named} "
+            f"--to {imported}, then give --data {imported}"
+        )
+    place, to = import_place(source)
+    return f"not imported {place}; run: reptile-np data folder DIR{to}"
 
 
 def import_folder(
@@ -137,7 +147,8 @@ def import_folder(
     small = {name for name, keys in classes.items() if len(keys) < least_images}
     lines += skipped
     lines += [
-        f"class {printable(name)}: {len(classes[name])} images, fewer than {least_images}; left out"
+        f"class {printable(name)}: too few images ({len(classes[name])}; at least {least_images} are "
+        "needed); left out"
         for name in sorted(small)
     ]
     for line in lines:  # they say why there may be too few classes
@@ -156,7 +167,7 @@ def import_folder(
     if splits is None:
         split_of, how_split = _drawn(names, seed), f"drawn with seed {seed}"
     else:
-        split_of = _listed(expanded(splits), set(classes))
+        split_of = _listed(expanded(splits), set(classes), printable(source))
         how_split = "given by a list"
         for name in names:
             if name not in split_of:
@@ -196,18 +207,15 @@ def _list(
 ) -> tuple[dict[str, bytes], list[str]]:
     """Return the digests of the image files in class folders, and a line for each kind of other file."""
     suffixes = decoding.suffixes()
-    skipped: dict[str, list[str]] = {
-        "hidden files": [],
-        "files that are not images": [],
-        "images in no class folder": [],
-    }
+    skipped: dict[str, list[str]] = {"hidden files": [], "images in no class folder": []}
+    other: list[str] = []
 
     def wanted(name: str) -> bool:
         path = PurePosixPath(name)
         if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
             skipped["hidden files"].append(name)
         elif path.suffix.lower() not in suffixes:
-            skipped["files that are not images"].append(name)
+            other.append(name)
         elif len(path.parts) < 2:
             skipped["images in no class folder"].append(name)
         else:
@@ -215,11 +223,12 @@ def _list(
         return False
 
     digests = importing.survey(read_files(source, wanted, LIMITS, problem), progress)
-    return digests, [
+    lines = [
         f"{kind}: {len(names):,} skipped, such as {printable(names[0])}"
         for kind, names in skipped.items()
         if names
     ]
+    return digests, lines + ([decoding.not_read(other)] if other else [])
 
 
 def _drawn(names: list[str], seed: int) -> dict[str, Split]:
@@ -236,22 +245,28 @@ def _drawn(names: list[str], seed: int) -> dict[str, Split]:
     return dict(zip(shuffled, (split for split, n in sizes.items() for _ in range(n)), strict=True))
 
 
-def _listed(path: Path, names: set[str]) -> dict[str, Split]:
-    """Return the split of each class in a CSV file."""
+def _listed(path: Path, names: set[str], source: str) -> dict[str, Split]:
+    """Return the split of each class in a CSV file; Unicode's two forms of accents count as one."""
     content = read_file(path, LIMITS.file_bytes)
+    composed = {unicodedata.normalize("NFC", name): name for name in names}
+    split_of: dict[str, Split] = {}
     try:
-        rows = read_table(content, "class", "split")
-        split_of = {name: SPLITS[split] for name, split in rows}
-        if len(split_of) < len(rows):
-            raise ValueError("a class comes twice")
-        if unknown := sorted(set(split_of) - names):
-            raise ValueError(f"no folder of class {unknown[0]}")
-    except KeyError as error:
-        raise UsageError(
-            f"{printable(path)}: split {printable(error)}; give train, validation or test"
-        ) from error
+        for given, split in read_table(content, "class", "split"):
+            name = given if given in names else composed.get(unicodedata.normalize("NFC", given))
+            if name is None:
+                raise ValueError(
+                    f"{source} has no folder of class {given}; the classes there are "
+                    f"{', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''}"
+                )
+            if name in split_of:
+                raise ValueError(f"class {given} comes twice; remove one line")
+            if split.strip() not in SPLITS:
+                raise ValueError(f"class {given} has the split {split!r}; give train, validation or test")
+            split_of[name] = SPLITS[split.strip()]
+    except UnicodeDecodeError:
+        raise UsageError(f"{printable(path)}: not in UTF-8; save the list as CSV in UTF-8") from None
     except ValueError as error:
-        raise UsageError(f"{printable(path)}: not a list of class,split ({reason(error)})") from error
+        raise UsageError(f"{printable(path)}: {reason(error)}") from error
     if not {"train", "test"} <= set(split_of.values()):
         raise UsageError(f"{printable(path)}: no training or no test class; name one of each at least")
     return split_of

@@ -184,7 +184,7 @@ def read_table(content: bytes, *columns: str) -> list[list[str]]:
     except csv.Error as error:
         raise ValueError(str(error)) from error
     if not rows or tuple(rows[0][1]) != columns:
-        raise ValueError(f"the first line is not {','.join(columns)}")
+        raise ValueError(f"the first line is not {','.join(columns)} (with commas); begin the list with it")
     for line, row in rows:
         if len(row) != len(columns):
             raise ValueError(f"line {line} has {len(row)} fields instead of {len(columns)}")
@@ -237,7 +237,7 @@ def _kept(plan: Plan, bad: dict[str, str]) -> tuple[list[tuple[CachedClass, list
         if len(keys) >= plan.least_images:
             kept.append((CachedClass(c.name, len(keys), c.split), keys))
         else:
-            few = f"{len(keys)} usable images, fewer than {plan.least_images}"
+            few = f"too few usable images ({len(keys)}; at least {plan.least_images} are needed)"
             small.append(f"class {printable(c.name)}: {few}; left out")
     if not kept:
         raise UsageError(f"{printable(plan.source)}: no class has {plan.least_images} usable images")
@@ -256,7 +256,7 @@ def _commit(
 ) -> Path:
     """Write the final files; return the manifest, whose renaming makes the import valid."""
     kept, small = _kept(plan, bad)
-    left_out = [*plan.left_out, *bad.values(), *small]
+    left_out = [*plan.left_out, *(f"{line}; left out" for line in bad.values()), *small]
     for line in left_out[len(plan.left_out) :]:
         note(line)
     classes = tuple(c for c, _ in kept)

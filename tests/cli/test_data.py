@@ -133,6 +133,14 @@ def test_what_a_data_set_does_not_take_or_needs_is_said_in_one_line(arguments, s
     assert len(error.splitlines()) == 1
 
 
+def test_too_few_classes_for_the_presets_are_noted_after_the_import(tmp_path, capsys):
+    photos = {f"{c}/{i}.png": jpeg(10 * c + i) for c in range(9) for i in range(6)}
+    source = image_sets.write(tmp_path / "photos", photos)
+    assert main(["data", "folder", str(source), "--size", "8", "--to", str(tmp_path / "to")]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "reptile-np: test classes: only 4; the presets of 5-way tasks need 5"
+
+
 def test_the_place_of_the_images_may_be_named_without_an_option_but_not_twice(classes, tmp_path, capsys):
     options = ["--size", 28, "--grey", "--to"]
     imported(capsys, "folder", classes, *options, tmp_path / "a")
@@ -145,7 +153,7 @@ def test_the_place_of_the_images_may_be_named_without_an_option_but_not_twice(cl
     assert "give one of them" in capsys.readouterr().err
     for wrong in (["--grey", "x", "y"], ["x", "--grey", "y"]):
         assert main(["data", "folder", *wrong, "--to", str(tmp_path / "e")]) == 2
-        assert "unrecognized arguments: y (see:" in capsys.readouterr().err
+        assert "unrecognized arguments: y (see: python -m reptile_np data --help)" in capsys.readouterr().err
     assert main(["data", "folder", "--grey", "--bad", "x", "--to", str(tmp_path / "e")]) == 2
     assert "unrecognized arguments: --bad" in capsys.readouterr().err
     assert main(["data", "omniglot", "--to", str(tmp_path / "e"), "~nosuchuser"]) == 2

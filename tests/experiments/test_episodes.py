@@ -70,7 +70,11 @@ def test_the_grid_of_a_sine_episode_is_one_epoch():
 @pytest.mark.parametrize(
     ("name", "setting", "says"),
     [
-        ("glyphs-5way", "tasks.ways=41", r"tasks\.ways=41: there are 40 training classes"),
+        (
+            "glyphs-5way",
+            "tasks.ways=41",
+            r"tasks\.ways=41: the training classes are 40, and a task needs 41; give data",
+        ),
         ("glyphs-5way", "tasks.images=9", r"tasks\.shots=10: a training class has 9 images"),
         ("glyphs-5way", "tasks.tail_shots=10", r"tasks\.tail_shots=10 of tasks\.shots=10"),
     ],
@@ -84,7 +88,7 @@ def test_tasks_that_the_training_classes_cannot_give_are_refused(name, setting, 
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("tasks.ways=11", r"tasks\.ways=11: there are 10 test classes"),
+        ("tasks.ways=11", r"tasks\.ways=11: the test classes are 10, and a task needs 11"),
         ("evaluation.shots=20", r"evaluation\.shots=20: a test class has 20 .* at most 19"),
     ],
 )
@@ -100,7 +104,7 @@ def test_an_evaluation_on_training_classes_asks_nothing_of_the_test_classes(tmp_
     few = dataclasses.replace(episodes, test=selected(episodes.test, np.arange(2)))
     monkeypatch.setattr("reptile_np.experiments.experiment.make_episodes", lambda *arguments: few)
     assert runs.evaluate(tmp_path / "run", NUMPY, split="train", tasks=1, quiet=True)["split"] == "train"
-    with pytest.raises(UsageError, match="there are 2 test classes"):
+    with pytest.raises(UsageError, match="the test classes are 2, and a task needs 5"):
         runs.evaluate(tmp_path / "run", NUMPY, tasks=1, quiet=True)
 
 

@@ -110,7 +110,10 @@ def test_grey_becomes_three_equal_channels_and_colour_becomes_its_luma(rng):
             "27 x 28 pixels, this model reads 28 x 28; resize them, or set resize=True",
         ),
         (np.zeros((2, 28, 28, 3)), "3 channels, this model reads 1 .*set recolour=True"),
-        (np.zeros((2, 28, 28, 4)), r"4 channels, this model reads 1 \(1: grey, 3: red, green, blue\)$"),
+        (
+            np.zeros((2, 28, 28, 4)),
+            r"4 channels, this model reads 1 .*; convert them: a PIL image x with x\.conv",
+        ),
         (np.zeros((0, 28, 28, 1)), r"shape \(0, 28, 28, 1\); give"),
         (np.zeros((28, 28)), r"shape \(28, 28\); give"),
         (np.zeros((2, 28, 28, 1), np.int64), "dtype int64; give uint8"),
@@ -123,6 +126,14 @@ def test_what_does_not_fit_is_refused_in_one_line(x, message):
     with pytest.raises(UsageError, match=message) as error:
         as_inputs(x, GREY)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bad", [np.full((28, 28), np.nan), np.zeros((28, 28, 4)), None])
+@pytest.mark.parametrize("size", [28, 30])
+def test_an_image_of_a_list_that_does_not_fit_is_named_by_its_index(bad, size):
+    others = [np.zeros((size, size))] * 20
+    with pytest.raises(UsageError, match=r"^image 20 \(the first is 0\): "):
+        as_inputs([*others, bad, *others], GREY, resize=True, recolour=True)
 
 
 def test_nothing_given_is_changed(rng):

@@ -120,7 +120,9 @@ def test_class_folders_are_sorted_and_other_files_are_skipped(tmp_path, capsys):
 def test_files_of_a_class_that_are_not_images_are_skipped_with_a_notice(tmp_path, capsys):
     touch(tmp_path, "a/x.jpg", "a/notes.txt", "b/1.png", "b/2.raw")
     assert {name: len(files) for name, files in class_folders(tmp_path).items()} == {"a": 1, "b": 1}
-    says = f"reptile-np: files that are not images: 2 skipped, such as {tmp_path / 'a' / 'notes.txt'}"
+    kinds = "2 skipped (1 .txt, 1 .raw)"
+    first = tmp_path / "a" / "notes.txt"
+    says = f"reptile-np: files of no image format that is read here: {kinds}, such as {first}"
     assert capsys.readouterr().err.splitlines() == [says]
 
 

@@ -115,6 +115,14 @@ def test_a_score_counts_each_image_by_its_weight(rng, learner):
             learner.score(x, y, wrong)
 
 
+def test_an_initialisation_that_is_not_finite_is_named(rng, learner):
+    learner.set_params(phi=np.full_like(learner.phi, np.nan))
+    with pytest.raises(
+        UsageError, match=r"^fit: phi, the initialisation, has NaN or infinity; load it again$"
+    ):
+        learner.fit(images(rng, 8), [5, 6] * 4)
+
+
 @pytest.mark.parametrize(
     ("change", "labels", "message"),
     [

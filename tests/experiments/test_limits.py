@@ -30,6 +30,11 @@ def test_a_count_of_zero_is_refused(key):
     [
         ("maml-omniglot-5way-1shot", "inner.optimizer=adam", "inner.fixed: .*set inner.optimizer=sgd"),
         ("sine-joint", "inner.steps=2", "inner.steps=1"),
+        (
+            "glyphs-5way",
+            "tasks.ways=1",
+            "tasks.ways=1: must be at least 2, or there is nothing to tell apart",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(name, setting, says):

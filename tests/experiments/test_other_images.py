@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -91,8 +92,11 @@ def test_a_run_remembers_the_folder_of_its_images(places, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(places / "nothing"))
     (places / "first").rename(places / "elsewhere")
     try:
-        with pytest.raises(UsageError, match="not imported"):
+        gone = f"the run's images were in {places / 'first'}, which is not there now: give their folder with"
+        with pytest.raises(UsageError, match=f"not imported .*; {re.escape(gone)} --data$"):
             runs.evaluate(run, NUMPY, tasks=1, jobs=1, quiet=True)
+        with pytest.raises(UsageError, match=re.escape(gone)):
+            runs.train(small("images-5way", *SETTINGS), 0, NUMPY, out=run, resume=True, quiet=True)
     finally:
         (places / "elsewhere").rename(places / "first")
 

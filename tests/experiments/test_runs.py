@@ -304,6 +304,17 @@ def test_an_existing_directory_is_never_overwritten(tmp_path, resume):
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
+def test_a_directory_that_exists_is_resumed_only_if_it_is_a_run(tmp_path):
+    preset = small("sine-reptile")
+    runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
+    with pytest.raises(UsageError, match=r": exists; choose another, or continue with --resume$"):
+        runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
+    (tmp_path / "file").write_text("x")
+    for name in (".", "file"):
+        with pytest.raises(UsageError, match=r": exists; choose another$"):
+            runs.train(preset, 0, NUMPY, out=tmp_path / name, quiet=True)
+
+
 def test_two_runs_are_not_at_work_in_one_directory(tmp_path, monkeypatch):
     """The second is refused and changes nothing; the first goes on, and then the directory is free."""
     preset, out = small("sine-reptile"), tmp_path / "run"

@@ -1,5 +1,6 @@
 """`reptile_np.load`: a run, or released weights, as a classifier whose accuracy is that of an evaluation."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.streams import Streams
 from reptile_np.meta.evaluation import MODES
 from reptile_np.nn.ops import NUMPY
-from reptile_np.pretrained import learner_of, saved_run
+from reptile_np.pretrained import learner_of, load_learner, saved_run
 from reptile_np.pretrained.weights import parts
 from reptile_np.tasks.few_shot import sample_task
 from tests.experiments.small import small
@@ -31,6 +32,12 @@ def test_the_name_of_released_weights_without_its_beginning_is_answered_with_the
         saved_run("glyphs-5way")
     (tmp_path / "glyphs-5way").mkdir()
     assert saved_run("glyphs-5way") == RunDirectory(Path("glyphs-5way"))
+
+
+@pytest.mark.parametrize("source", [None, b"runs/photos", 3, ["runs/photos"]])
+def test_what_is_no_path_is_refused_in_one_line(source):
+    with pytest.raises(UsageError, match=f"^{re.escape(repr(source))} is not a path; give a run's directory"):
+        load_learner(source)
 
 
 @pytest.fixture(scope="module")

@@ -294,6 +294,23 @@ def test_headers_of_many_empty_files_are_not_one_header(tmp_path):
     assert len(dict(read_files(path, lambda name: True, limits))) == count
 
 
+@pytest.mark.parametrize("name", ["Äpfel/猫.png", "plain.png"])
+def test_names_in_utf_8_are_read_also_if_the_zip_does_not_say_that_they_are(tmp_path, name):
+    """As Info-ZIP on Unix writes them; Python's zipfile always sets the flag if it is needed."""
+    whole = bytearray(zipped({name: b"x"}))
+    for start, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = whole.index(start) + flags
+        whole[at : at + 2] = bytes(2)
+    (tmp_path / "source").write_bytes(whole)
+    assert contents(tmp_path / "source") == {name: b"x"}
+
+
+def test_a_name_that_is_no_utf_8_stays_as_zipfile_reads_it(tmp_path):
+    whole = zipped({"a.png": b"x"}).replace(b"a.png", b"\x8e.png")  # code page 437: Ä
+    (tmp_path / "source").write_bytes(whole)
+    assert contents(tmp_path / "source") == {"Ä.png": b"x"}
+
+
 @pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_zip_whose_decompression_has_no_bound_on_memory_is_refused(tmp_path, kind):
     with zipfile.ZipFile(tmp_path / "source", "w", kind) as archive:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -125,10 +126,10 @@ def test_the_folder_of_the_acceptance_test(tmp_path):
     assert [images.count(c) for c in range(60)] == [6 if c == 3 else 7 for c in range(60)]
     assert lines == [
         "hidden files: 3 skipped, such as .DS_Store",
-        "files that are not images: 1 skipped, such as class 02/notes.txt",
         "images in no class folder: 1 skipped, such as top.png",
-        "class few: 5 images, fewer than 6; left out",
-        "class 03/image 0.png: cannot be decoded (image file is truncated)",
+        "files of no image format that is read here: 1 skipped (1 .txt), such as class 02/notes.txt",
+        "class few: too few images (5; at least 6 are needed); left out",
+        "class 03/image 0.png: cannot be decoded (image file is truncated); left out",
     ]
 
 
@@ -136,8 +137,8 @@ def test_a_class_that_is_too_small_without_its_broken_images_is_left_out(tmp_pat
     images, lines = imported(tmp_path, {**photos(), "class 07/image 0.png": b"broken"})
     assert "class 07" not in names(images)
     assert lines == [
-        "class 07/image 0.png: not an image of a format that is read here",
-        "class class 07: 5 usable images, fewer than 6; left out",
+        "class 07/image 0.png: not an image of a format that is read here; left out",
+        "class class 07: too few usable images (5; at least 6 are needed); left out",
     ]
 
 
@@ -164,7 +165,7 @@ def test_files_that_are_no_files_are_named_and_skipped(tmp_path):
 
 def test_a_name_with_line_breaks_and_escapes_is_shown_in_one_line(tmp_path):
     _, lines = imported(tmp_path, {**photos(), "class 00/\x1b[31m\nred.png": b"x"})
-    assert lines == [r"class 00/\x1b[31m\nred.png: not an image of a format that is read here"]
+    assert lines == [r"class 00/\x1b[31m\nred.png: not an image of a format that is read here; left out"]
 
 
 @pytest.mark.parametrize(
@@ -185,10 +186,14 @@ def test_a_folder_without_two_classes_is_refused(tmp_path, files, says):
 
 
 def test_what_was_left_out_is_said_before_a_refusal_that_it_explains(tmp_path):
-    source = write(tmp_path / "photos", {f"{c}/{i}.heic": b"" for c in "ab" for i in range(9)})
+    files = {f"{c}/{i}.{kind}": b"" for c in "ab" for i, kind in enumerate(["heic"] * 5 + ["HEIC"] * 4)}
+    source = write(tmp_path / "photos", {**files, "b/none": b"", "b/x.svg": b""})
     lines = []
     assert "no folders with images in it" in refusal(source, tmp_path / "to", note=lines.append)
-    assert lines == ["files that are not images: 18 skipped, such as a/0.heic"]
+    assert lines == [
+        "files of no image format that is read here: 20 skipped (18 .heic, 1 without a suffix, 1 .svg), such "
+        "as a/0.heic"
+    ]
 
 
 def test_the_same_command_again_says_the_same(tmp_path):
@@ -210,6 +215,17 @@ def test_nothing_there_is_refused(tmp_path):
         UsageError, match=f"not imported in {tmp_path}; run: reptile-np data folder DIR --to {tmp_path}"
     ):
         folder.load(tmp_path)
+
+
+def test_a_folder_of_class_folders_given_as_an_import_is_answered_with_the_two_commands(tmp_path):
+    source = write(tmp_path / "my photos", photos(2))
+    with pytest.raises(UsageError) as caught:
+        folder.load(source)
+    assert str(caught.value) == (
+        f"your own images: {source} has folders and no imported images; run: reptile-np data folder "
+        f"'{source}' --to '{source}-data', then give --data '{source}-data' (for images-5way with --size 28 "
+        "--grey)"
+    )
 
 
 def test_what_was_imported_is_the_default(tmp_path, monkeypatch):
@@ -296,21 +312,34 @@ def test_a_list_gives_the_splits_and_classes_it_does_not_name_are_left_out(tmp_p
     assert lines == ["class class 04: in no split; left out"]
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_list_may_write_an_accent_in_the_other_form(tmp_path, form):
+    files = {f"{unicodedata.normalize(form, name)}/{i}.png": jpeg(i) for name in "Äé" for i in range(6)}
+    (tmp_path / "splits.csv").write_text("class,split\nÄ,train\ne\N{COMBINING ACUTE ACCENT}, test\n")
+    images, _ = imported(tmp_path, files, splits=tmp_path / "splits.csv")
+    found = [[unicodedata.normalize("NFC", name) for name in part] for part in split_names(images)]
+    assert found == [["Ä"], [], ["é"]]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "not a list of class,split"),
+        ("", "the first line is not class,split (with commas); begin the list with it"),
         ("name,split\n", "the first line is not class,split"),
+        ("class;split\nclass 00;train\n", "the first line is not class,split (with commas)"),
         ("class,split\n\nclass 00\n", "line 3 has 1 fields instead of 2"),
-        ("class,split\nclass 00,train\nclass 00,test\n", "a class comes twice"),
-        ("class,split\nclass 00,train\nclass 99,test\n", "no folder of class class 99"),
+        ("class,split\nclass 00,train\nclass 00,test\n", "class class 00 comes twice"),
+        (
+            "class,split\nclass 00,train\nclass 99,test\n",
+            "has no folder of class class 99; the classes there are class 00, class 01",
+        ),
         ("class,split\nclass 00,training\n", "split 'training'; give train, validation or test"),
         ("class,split\nclass 00,train\n", "no training or no test class"),
         ("class,split\nclass 00,test\n", "no training or no test class"),
     ],
 )
 def test_a_list_that_does_not_fit_is_refused_by_name(tmp_path, text, says):
-    (tmp_path / "splits.csv").write_text(text)
+    (tmp_path / "splits.csv").write_text(text, encoding="utf-8")
     said = refusal(write(tmp_path / "photos", photos(2)), tmp_path / "to", splits=tmp_path / "splits.csv")
     assert said.startswith(f"{tmp_path / 'splits.csv'}: ")
     assert says in said
@@ -321,3 +350,7 @@ def test_a_list_that_is_not_there_or_not_a_file_is_refused(tmp_path):
     write(tmp_path / "photos", photos(2))
     assert "No such file" in refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path / "none.csv")
     assert "not a regular file" in refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path / "fifo")
+    assert "a folder; give a file" in refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path)
+    (tmp_path / "latin.csv").write_bytes("class,split\nÄ,train\n".encode("latin-1"))
+    said = refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path / "latin.csv")
+    assert said == f"{tmp_path / 'latin.csv'}: not in UTF-8; save the list as CSV in UTF-8"

@@ -161,7 +161,7 @@ def test_on_request_bad_images_are_skipped_named_and_recorded_and_the_others_kee
     lines = []
     manifest = write(tmp_path / "to", BROKEN, skip_bad=True, note=lines.append)
     images = image_cache.load(manifest, full=True)
-    assert lines == list(images.manifest.left_out) == ["a/001: broken", "a/140: broken"]
+    assert lines == list(images.manifest.left_out) == ["a/001: broken; left out", "a/140: broken; left out"]
     kept = [key for key in KEYS["a"] if BROKEN[key] != b"broken"]
     assert images.count(0) == len(kept) == 148
     np.testing.assert_array_equal(
@@ -199,7 +199,7 @@ def test_a_class_with_too_few_usable_images_is_left_out_and_named(tmp_path):
     lines = []
     manifest = write(tmp_path / "to", broken, skip_bad=True, least_images=119, note=lines.append)
     assert [c.name for c in image_cache.load(manifest).manifest.classes] == ["a"]
-    assert lines[-1] == "class b: 118 usable images, fewer than 119; left out"
+    assert lines[-1] == "class b: too few usable images (118; at least 119 are needed); left out"
     assert "no class has 151 usable images" in refusal(write, tmp_path / "none", least_images=151)
 
 

@@ -353,7 +353,7 @@ def test_a_class_with_too_few_images_is_left_out_by_name(tmp_path):
     images = {p: c for p, c in IMAGES.items() if not p.endswith(f"{label}00000000.jpg")}
     notes = []
     made = import_mini_imagenet(write(tmp_path / "source", images), tmp_path / "to", note=notes.append)
-    assert notes[-1] == f"class {label}: 14 usable images, fewer than 15; left out"
+    assert notes[-1] == f"class {label}: too few usable images (14; at least 15 are needed); left out"
     assert len(mini_imagenet.load(made).splits().validation) == 1
 
 
