@@ -54,8 +54,8 @@ PLANTED = {
     "gradient_sum: weights shifted": (_weighted_sum, "zip(w[1:]", "zip(w[:-1]", [expansion.general_weights]),
     "meta_train: twice the direction": (
         training._outer_step,
-        "total += direction",
-        "total += 2 * direction",
+        "total.direction / meta_batch",
+        "2 * total.direction / meta_batch",
         [algorithm.outer_loop],
     ),
     "grad: twice": (
