@@ -187,7 +187,7 @@ def checked(kind: Any, value: Any) -> Any:
         if not math.isfinite(value) if isinstance(value, float) else value > LARGEST:
             raise ValueError("must be finite" if kind is float else f"must be at most {LARGEST}")
         if value < 0:
-            raise ValueError("must be finite and not negative" if kind is float else "must not be negative")
+            raise ValueError("must be finite and not negative" if kind is float else "must be at least 0")
         value = kind(value)
     return value
 

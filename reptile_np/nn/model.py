@@ -49,7 +49,7 @@ class Model(RunsInnerLoops):
     * dense layers with tanh between them, with the squared error.
 
     Of any other network only the convolutions are computed in C, layer by layer: three networks without batch
-    norm were 1.2 to 2.8 times as fast as with NumPy; a dense network with cross-entropy gains nothing.  The
+    norm were 1.5 to 2.8 times as fast as with NumPy; a dense network with cross-entropy gains nothing.  The
     property `kernels` says in one line what runs in C, or why it does not.
 
     Raises

@@ -159,7 +159,7 @@ def test_a_value_of_the_wrong_type_in_json_is_refused_and_named(key, value):
     for part in path:
         place = place[part]
     place[last] = value
-    with pytest.raises(UsageError, match=rf"preset\.{key} must (be|not be)") as error:
+    with pytest.raises(UsageError, match=rf"preset\.{key} must be") as error:
         from_json(values)
     assert str(error.value).isprintable()
 
