@@ -17,6 +17,7 @@ one_blas_thread()  # the next imports load NumPy
 
 from reptile_np.nn import native  # noqa: E402
 from reptile_np.nn.ops import NUMPY  # noqa: E402
+from reptile_np.tasks import omniglot  # noqa: E402
 from tests import native_kernels  # noqa: E402
 
 # deadlines measure the machine's other load, not the code
@@ -60,6 +61,20 @@ def golden():
 def data():
     """The folder of real data sets."""
     return folder_or_skip("REPTILE_NP_DATA")
+
+
+@pytest.fixture(scope="session")
+def drawings(data, tmp_path_factory):
+    """The real Omniglot: importing its two zip files takes seconds, so they are imported once."""
+    pytest.importorskip("PIL")
+    return omniglot.load(omniglot.import_omniglot(data / "omniglot", tmp_path_factory.mktemp("omniglot")))
+
+
+@pytest.fixture
+def omniglot_data(drawings, data, monkeypatch):
+    """The folder of real data sets, from which Omniglot is not imported again."""
+    monkeypatch.setattr(omniglot, "load", lambda source: drawings)
+    return data
 
 
 def tables():

@@ -20,7 +20,7 @@ from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Adam, Clipped, HeavyBall, Sgd
 from reptile_np.nn import models
 from reptile_np.nn.ops import NUMPY
-from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, omniglot, sine
+from reptile_np.tasks import few_shot, folder, glyphs, mini_imagenet, sine
 from tests.experiments.small import experiment, small
 from tests.tasks import image_sets
 from tests.tasks.image_sets import jpeg
@@ -51,19 +51,6 @@ def images(classes):
 
 def pixels(x):
     return {image.tobytes() for image in x}
-
-
-@pytest.fixture(scope="module")
-def drawings(data, tmp_path_factory):
-    pytest.importorskip("PIL")
-    return omniglot.load(omniglot.import_omniglot(data, tmp_path_factory.mktemp("omniglot")))
-
-
-@pytest.fixture
-def omniglot_data(drawings, data, monkeypatch):
-    """The folder of Omniglot, whose drawings are read once for all tests of this file."""
-    monkeypatch.setattr(omniglot, "load", lambda source: drawings)
-    return data
 
 
 @pytest.fixture(scope="module")

@@ -23,13 +23,13 @@ def test_any_image_can_be_drawn_again_by_strokes(seed, density):
     np.testing.assert_array_equal(image(of_image(pixels)), pixels)
 
 
-def test_the_page_s_accuracy_is_that_of_an_evaluation(data):
+def test_the_page_s_accuracy_is_that_of_an_evaluation(omniglot_data):
     """One-shot: the page draws other minibatches, but all are permutations of the same five drawings."""
     if CHARACTERS.removeprefix("pretrained:") not in names():
         pytest.skip("the weights are not released yet")
     run, ops = saved_run(CHARACTERS), choose_ops(threads=1)
     preset, seed = run.config()
-    experiment = make_experiment(preset, seed, ops, data)
+    experiment = make_experiment(preset, seed, ops, omniglot_data)
     spec = replace(preset.evaluation, shots=1, tasks=TASKS)
     scores = experiment.evaluate(run.load(experiment.start()), spec)
     ask = Characters({"trained": learner_of(run, ops)})

@@ -518,16 +518,11 @@ def test_a_kill_leaves_nothing_that_passes_for_whole(tmp_path):
 # The real one
 
 
-@pytest.fixture(scope="module")
-def real_classes(data, tmp_path_factory):
-    return omniglot.load(omniglot.import_omniglot(data / "omniglot", tmp_path_factory.mktemp("real")))
-
-
-def test_the_real_omniglot_is_1623_characters_of_20_drawings(real_classes):
-    assert len(real_classes) == 1623
-    assert {real_classes.count(c) for c in range(1623)} == {20}
-    assert real_classes.image_shape == (28, 28, 1)
-    names = [real_classes.name(c) for c in range(1623)]
+def test_the_real_omniglot_is_1623_characters_of_20_drawings(drawings):
+    assert len(drawings) == 1623
+    assert {drawings.count(c) for c in range(1623)} == {20}
+    assert drawings.image_shape == (28, 28, 1)
+    names = [drawings.name(c) for c in range(1623)]
     assert names == sorted(names)
     assert len({name.split("/")[0] for name in names}) == 50
 
@@ -540,8 +535,8 @@ def test_its_two_sets_have_964_and_659_characters(data):
     assert list(map(len, characters)) == [964, 659]
 
 
-def test_its_drawings_are_thin_ink_on_paper(real_classes):
-    paper = [real_classes.images(c, np.arange(20)).mean() for c in range(0, 1623, 50)]
+def test_its_drawings_are_thin_ink_on_paper(drawings):
+    paper = [drawings.images(c, np.arange(20)).mean() for c in range(0, 1623, 50)]
     assert min(paper) > 0.8
     assert max(paper) < 1
 
