@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from numbers import Integral
 
-__all__ = ["UsageError", "check_generator", "printable", "quoted", "whole"]
+__all__ = ["UsageError", "check_generator", "printable", "quoted", "reason", "whole"]
 
 
 class UsageError(ValueError):
@@ -25,19 +25,37 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def reason(error: BaseException) -> str:
+    """Return in one line why an operation failed: the system's message, else the error's, else its type.
+
+    Verified by ``tests/test_errors.py``.
+    """
+    text = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return printable(" ".join(str(text).split())) or type(error).__name__
+
+
 def quoted(words: Sequence[str]) -> str:
     """Return words of a command as the shell of this system reads them; ``tests/test_errors.py``."""
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
-def whole(name: str, value: object) -> int:
-    """Return an argument that must be a whole number, of Python or NumPy; else raise `UsageError`."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise UsageError(f"{name} is {value!r}; give a whole number")
+def whole(name: str, value: object, least: int) -> int:
+    """Return an argument that must be a whole number, of Python or NumPy, of at least `least`.
+
+    Raises
+    ------
+    UsageError
+        If it is not; so that NumPy's numbers can be written as JSON, the result is Python's.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise UsageError(f"{name} is {value!r}; give a whole number of at least {least}")
     return int(value)
 
 
 def check_generator(rng: object) -> None:
-    """Raise `UsageError` if `rng` is None or a whole number, and not a generator."""
-    if rng is None or isinstance(rng, Integral):
-        raise UsageError(f"rng is {rng!r}; give a generator, such as numpy.random.default_rng({rng or 0})")
+    """Raise `UsageError` if `rng` is not a generator of NumPy."""
+    from numpy.random import Generator  # here: the program sets the BLAS's threads before NumPy is loaded
+
+    if not isinstance(rng, Generator):
+        seed = max(int(rng), 0) if isinstance(rng, Integral) else 0
+        raise UsageError(f"rng is {rng!r}; give a generator, such as numpy.random.default_rng({seed})")

@@ -125,21 +125,22 @@ def synchronise(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def remove_partial_files(folder: Path) -> None:
-    """Remove the files that a killed `replacing` did not finish; nobody may be writing in `folder`.
+def remove_partial_files(folder: Path, names: str = "*") -> None:
+    """Remove what `partial_files` returns: left by a killed `replacing`.  Nobody may be writing these files.
 
     Raises
     ------
     OSError
         If one of these files cannot be removed.
     """
-    for partial in partial_files(folder):
+    for partial in partial_files(folder, names):
         partial.unlink(missing_ok=True)
 
 
-def partial_files(folder: Path) -> list[Path]:
-    """Return the unfinished files of `replacing` in a folder."""
-    return list(folder.glob(".*.tmp"))
+def partial_files(folder: Path, names: str = "*") -> list[Path]:
+    """Return the unfinished files of `replacing` in a folder, for files whose names match a pattern."""
+    found = folder.glob(f".{names}.*.tmp")
+    return [path for path in found if path.name.split(".")[-2].isdecimal()]  # the number of a process
 
 
 def _synchronise_folder(folder: Path) -> None:

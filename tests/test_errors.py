@@ -1,12 +1,14 @@
-"""What files, archives and servers say is printed in one line, without control characters."""
+"""What files, archives, servers and the system say is printed in one line; arguments are checked."""
 
+import errno
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reptile_np.errors import UsageError, check_generator, printable, quoted, whole
+from reptile_np.errors import UsageError, check_generator, printable, quoted, reason, whole
 from reptile_np.nn.models import sine_mlp
 from reptile_np.tasks import few_shot, glyphs, image_classes, sine
 
@@ -28,11 +30,11 @@ def test_control_characters_are_shown_as_their_escapes(text, shown):
     assert printable(text).isprintable()
 
 
-@pytest.mark.parametrize("value", [1.0, "1", None, True, np.float64(2)])
-def test_what_is_no_whole_number_is_named(value):
-    assert whole("tasks", np.int64(3)) == 3
-    with pytest.raises(UsageError, match=r"^tasks is .*; give a whole number$"):
-        whole("tasks", value)
+@pytest.mark.parametrize("value", [1.0, "1", None, True, np.float64(2), 1, -3, np.int64(0)])
+def test_what_is_no_whole_number_or_less_than_the_least_is_named(value):
+    assert whole("tasks", np.int64(3), 2) == 3
+    with pytest.raises(UsageError, match=r"^tasks is .*; give a whole number of at least 2$"):
+        whole("tasks", value, 2)
 
 
 def test_words_are_quoted_as_the_shell_of_the_system_reads_them(monkeypatch):
@@ -41,11 +43,15 @@ def test_words_are_quoted_as_the_shell_of_the_system_reads_them(monkeypatch):
     assert quoted(["--out", r"C:\my runs"]) == r'--out "C:\my runs"'
 
 
-@pytest.mark.parametrize("rng", [0, None])
+@pytest.mark.parametrize("rng", [0, 7, -1, None, 0.5, "seed", np.random.RandomState(0)])
 def test_a_seed_in_place_of_a_generator_is_named(rng):
     check_generator(np.random.default_rng(0))
-    with pytest.raises(UsageError, match=rf"^rng is {rng}; give a generator, such as numpy"):
+    with pytest.raises(
+        UsageError, match=f"^rng is {re.escape(repr(rng))}; give a generator, such as numpy"
+    ) as error:
         check_generator(rng)
+    advice = str(error.value).rpartition("default_rng(")[2].rstrip(")")
+    assert int(advice) == (rng if isinstance(rng, int) and rng > 0 else 0)
     for draw in (
         sine_mlp().init,
         sine.sample_task,
@@ -60,3 +66,16 @@ def test_a_seed_in_place_of_a_generator_is_named(rng):
     for draw in (few_shot.minibatches, few_shot.minibatches_with_replacement):
         with pytest.raises(UsageError, match="give a generator"):
             draw(rng, (np.ones((3, 1)), np.arange(3)), 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError("cut\r\n  short\x07"), "cut short\\x07"),
+        (ValueError("wrong"), "wrong"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_the_reason_of_an_error_is_its_words_or_its_type(error, said):
+    assert reason(error) == said

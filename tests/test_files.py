@@ -139,13 +139,16 @@ with replacing(pathlib.Path(sys.argv[1])) as file:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no kill -9")
 def test_what_a_killed_writer_leaves_can_be_found_and_removed(tmp_path):
-    path = tmp_path / "file"
+    path, own = tmp_path / "file", tmp_path / ".file.notes.tmp"
     path.write_bytes(b"old")
+    own.write_bytes(b"the user's")
     subprocess.run([sys.executable, "-c", WRITER, path])
+    assert len(partial_files(tmp_path)) == len(partial_files(tmp_path, "fi*")) == 1
+    remove_partial_files(tmp_path, "other")
     assert len(partial_files(tmp_path)) == 1
     remove_partial_files(tmp_path)
-    assert list(tmp_path.iterdir()) == [path]
-    assert path.read_bytes() == b"old"
+    assert set(tmp_path.iterdir()) == {path, own}
+    assert (path.read_bytes(), own.read_bytes()) == (b"old", b"the user's")
 
 
 HOLDER = """

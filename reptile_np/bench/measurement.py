@@ -171,7 +171,7 @@ def measure(
     gc_was_on = gc.isenabled()
     gc.disable()
     try:
-        while rounds < LEAST_ROUNDS or time.perf_counter() < deadline:
+        while contenders and (rounds < LEAST_ROUNDS or time.perf_counter() < deadline):
             for name, contender in contenders.items():
                 time.sleep(turn.silence)
                 contender.reset()

@@ -14,7 +14,7 @@ import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 
-__all__ = ["ENOUGH", "TINY", "Slope", "slope"]
+__all__ = ["ENOUGH", "TINY", "Slope", "norm", "slope"]
 
 ENOUGH = 1e-10
 """Two estimates that agree to this relative accuracy end the halving of the step."""
@@ -65,7 +65,7 @@ class _Limit:
         column = [measured]
         for order, coarser in enumerate(self.row, start=1):
             column.append(column[-1] + (column[-1] - coarser) / (2 ** self.powers(order) - 1))
-            change = max(_norm(column[-1] - column[-2]), _norm(column[-1] - coarser))
+            change = max(norm(column[-1] - column[-2]), norm(column[-1] - coarser))
             if max(change, rounding) <= self.uncertainty:
                 self.value, self.uncertainty, self.rounding = column[-1], max(change, rounding), rounding
         self.row = tuple(column)
@@ -96,12 +96,12 @@ def slope(
     def sides(h: float) -> tuple[Array, Array]:
         return np.array(f(h)), np.array(f(-h))  # copies: f may return the same memory again
 
-    noise = precision * _norm(middle)
+    noise = precision * norm(middle)
     for h in TINY:
         right, left = sides(h * step)
         if not np.isfinite([middle, right, left]).all():
             return unknown
-        noise = max(noise, _norm(right - middle - (middle - left)))
+        noise = max(noise, norm(right - middle - (middle - left)))
     central = _Limit(lambda order: 2 * order, unknown.value)
     jump = _Limit(lambda order: 2 * order - 1, central.value)
     for level in range(levels):
@@ -113,12 +113,13 @@ def slope(
             continue
         central.add((right - left) / (2 * h), noise / h)
         jump.add((right - middle - (middle - left)) / h, 4 * noise / h)
-        enough = max(ENOUGH * _norm(central.value), 2 * central.rounding)
+        enough = max(ENOUGH * norm(central.value), 2 * central.rounding)
         if level >= 3 and central.uncertainty <= enough and jump.uncertainty <= 100 * enough:
             break
-    seen = _norm(jump.value) if jump.uncertainty <= 0.1 * _norm(jump.value) else 0.0
+    seen = norm(jump.value) if jump.uncertainty <= 0.1 * norm(jump.value) else 0.0
     return Slope(central.value, central.uncertainty, central.rounding, seen)
 
 
-def _norm(x: Array) -> float:
+def norm(x: Array) -> float:
+    """Return the Euclidean norm of all entries."""
     return float(np.linalg.norm(x))

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.meta.inner_loop import Array, Batch
 
 __all__ = [
@@ -65,10 +65,8 @@ def check_tolerance(tolerance: Any) -> None:
 
 def check_options(directions: Any, tolerance: Any, seed: Any) -> None:
     """Raise UsageError unless there is a direction, a finite tolerance above 0, and a seed of at least 0."""
-    for name, value, least in (("directions", directions, 1), ("seed", seed, 0)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or value < least:
-            raise UsageError(f"{name} is {value!r}; give a whole number of at least {least}")
+    whole("directions", directions, 1)
+    whole("seed", seed, 0)
     check_tolerance(tolerance)
 
 

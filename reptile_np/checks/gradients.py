@@ -58,7 +58,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reptile_np.checks.comparisons import Comparison, Judge
-from reptile_np.checks.differences import slope
+from reptile_np.checks.differences import norm, slope
 from reptile_np.checks.functions import (
     Functions,
     Hvp,
@@ -122,7 +122,7 @@ def check_grad(
             d.step,
             precision=model.precision,
         )
-        typical = None if d.piece is None else _norm(grad[d.piece]) / math.sqrt(np.count_nonzero(d.v))
+        typical = None if d.piece is None else norm(grad[d.piece]) / math.sqrt(np.count_nonzero(d.v))
         with np.errstate(invalid="ignore"):  # the judge says that the gradient is not finite
             stated = np.asarray(grad @ d.v)
         comparisons.append(Comparison(d.name, stated, measured, typical))
@@ -158,10 +158,10 @@ def check_hvp(
     check_callable(hvp=hvp)
     model, chosen = _start(loss_and_grad, hvp, phi, batch, shapes, directions, tolerance, seed)
     drawn = np.random.default_rng(seed).standard_normal((2, len(phi)))  # two of signs ±1 may be parallel
-    u, v = (x / _norm(x) for x in drawn)
+    u, v = (x / norm(x) for x in drawn)
     hu, hv, both = (model.hvp(phi, batch, x) for x in (u, v, 2 * u - 3 * v))
     rounded = 100 * model.precision
-    _check_linear(both, 2 * hu - 3 * hv, 2 * _norm(hu) + 3 * _norm(hv), max(tolerance, rounded))
+    _check_linear(both, 2 * hu - 3 * hv, 2 * norm(hu) + 3 * norm(hv), max(tolerance, rounded))
     comparisons = []
     for d in chosen:
         measured = slope(
@@ -170,7 +170,7 @@ def check_hvp(
             precision=model.precision,
         )
         stated = model.hvp(phi, batch, d.v)
-        typical = None if d.piece is None else _norm(stated)
+        typical = None if d.piece is None else norm(stated)
         comparisons.append(Comparison(d.name, stated, measured, typical))
     one, other = u @ hv, v @ hu
     asymmetric = abs(one - other) > tolerance * max(abs(one), abs(other))
@@ -183,7 +183,7 @@ def check_hvp(
 
 def _check_linear(found: Array, expected: Array, size: float, tolerance: float) -> None:
     """Raise CheckFailure if H (2u - 3v) is finite and not 2 H u - 3 H v."""
-    error = _norm(found - expected) / max(size, 1e-300)
+    error = norm(found - expected) / max(size, 1e-300)
     if error > tolerance:
         suspect = "H v is not linear in v: is v normalised, or its norm a factor?"
         raise CheckFailure(Report("Hessian product", "2u - 3v, u and v random", error, tolerance, suspect))
@@ -223,7 +223,7 @@ def _start(
 def _directions(phi: Array, pieces: dict[str, slice], count: int, seed: int) -> Iterator[Direction]:
     """Yield random directions: over all of φ, then over each piece."""
     rng = np.random.default_rng(seed)
-    rms = _norm(phi) / math.sqrt(len(phi)) or 1.0
+    rms = norm(phi) / math.sqrt(len(phi)) or 1.0
     for i in range(count):
         v = _unit(rng, len(phi))
         yield Direction(f"random direction {i}", v, None, 1e-2 * rms * math.sqrt(len(phi)))
@@ -231,7 +231,7 @@ def _directions(phi: Array, pieces: dict[str, slice], count: int, seed: int) -> 
         size = piece.stop - piece.start
         v = np.zeros(len(phi))
         v[piece] = _unit(rng, size)
-        own = _norm(phi[piece]) or rms * math.sqrt(size)
+        own = norm(phi[piece]) or rms * math.sqrt(size)
         yield Direction(f"piece {name}", v, piece, 1e-2 * own)
 
 
@@ -242,13 +242,9 @@ def _unit(rng: np.random.Generator, size: int) -> Array:
     pairs of their weights, change equally, and this would be one direction in 2, or in 2ⁿ.
     """
     v = rng.choice([-1.0, 1.0], size) * rng.uniform(0.5, 1.5, size)
-    return v / _norm(v)
+    return v / norm(v)
 
 
 def random_directions(phi: Array, count: int, seed: int) -> list[Array]:
     """Return `count` random unit vectors (n,)."""
     return [d.v for d in _directions(phi, {}, count, seed)]
-
-
-def _norm(x: Array) -> float:
-    return float(np.linalg.norm(x))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reptile_np.checks.differences import norm
 from reptile_np.checks.functions import (
     Functions,
     Hvp,
@@ -22,7 +23,7 @@ from reptile_np.checks.functions import (
     vector,
 )
 from reptile_np.checks.report import CheckFailure, Report
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.meta.inner_loop import Array, Batch
 from reptile_np.theory.expansions import METHODS, Minibatches, Sampler, TaskFamily, distinct, run, stated
 
@@ -168,14 +169,14 @@ def _expansion(
     if not (np.isfinite(order_0).all() and np.isfinite(order_1).all()):
         raise UsageError(f"the meta-gradient is not finite at alpha = ±{step:.3g}")
     # a first order smaller than this is the rounding error of the zeroth
-    noise = 1e-12 * _norm(order_0) / step
+    noise = 1e-12 * norm(order_0) / step
     c_0, c_1 = _coefficient(order_0, grad), _coefficient(order_1, inner)
-    angle_0 = math.atan2(_norm(order_0 - c_0 * grad), c_0 * _norm(grad)) if order_0.any() else 0.0
-    size = _norm(order_1)
-    angle_1 = math.asin(min(1.0, _norm(order_1 - c_1 * inner) / size)) if size > noise else 0.0
+    angle_0 = math.atan2(norm(order_0 - c_0 * grad), c_0 * norm(grad)) if order_0.any() else 0.0
+    size = norm(order_1)
+    angle_1 = math.asin(min(1.0, norm(order_1 - c_1 * inner) / size)) if size > noise else 0.0
     found = MetaExpansion(c_0, c_1, angle_0, angle_1, NONE, False)
     if k == 1:
-        constant = _norm(order_1) <= max(noise, tolerance * abs(c_0) * _norm(inner))
+        constant = norm(order_1) <= max(noise, tolerance * abs(c_0) * norm(inner))
         fits = c_0 > 0 and angle_0 <= tolerance and constant
         return found._replace(method=ANY) if fits else found
     return found._replace(method=_recognise(found, k, tolerance))
@@ -183,8 +184,8 @@ def _expansion(
 
 def _check_no_displacement(pairs: Sequence[tuple[Array, Array]]) -> None:
     """Refuse directions that go to zero with α; of each task the direction at α and at -α."""
-    even = max(_norm(up + down) for up, down in pairs)
-    odd = max(_norm(up - down) for up, down in pairs)
+    even = max(norm(up + down) for up, down in pairs)
+    odd = max(norm(up - down) for up, down in pairs)
     if even < DISPLACEMENT * odd:
         raise UsageError(
             "the meta-gradient goes to zero with alpha, as a displacement does, such as reptile(trajectory): "
@@ -219,7 +220,7 @@ def _is_exact(
     right = np.concatenate([method(run(family.model, family.phi, t, alpha)) for t in tuples])
     theirs = np.concatenate([direction(t, alpha) for t in tuples])
     constant = float(theirs @ right) / (float(right @ right) or 1.0)
-    return bool(_norm(theirs - constant * right) <= EXACT * _norm(theirs))
+    return bool(norm(theirs - constant * right) <= EXACT * norm(theirs))
 
 
 def _ratio(method: str, k: int) -> float:
@@ -269,16 +270,10 @@ def _check_arguments(phi: Any, tasks: Any, k: Any, expect: str | None) -> None:
     check_phi(phi)
     if not isinstance(tasks, Sequence) or not tasks or not all(hasattr(task, "__len__") for task in tasks):
         raise UsageError("tasks must be a non-empty list of tasks; each task must be a list of minibatches")
-    if not isinstance(k, int | np.integer):
-        raise UsageError(f"k is {k!r}; give the number of inner steps")
     fewest = min(map(len, tasks))
-    if not 1 <= k <= fewest:
-        raise UsageError(f"k = {k}, but a task has {fewest} minibatches; give at least k, and k ≥ 1")
+    if whole("k", k, 1) > fewest:
+        raise UsageError(f"k = {k}, but a task has {fewest} minibatches; give at least k")
     if fewest < 2:
         raise UsageError("a task has one minibatch; AvgGradInner needs two")
     if expect is not None and expect not in METHODS:
         raise UsageError(f"method {expect!r} is unknown; expect one of {', '.join(METHODS)}")
-
-
-def _norm(x: Array) -> float:
-    return float(np.linalg.norm(x))

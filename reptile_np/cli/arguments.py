@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reptile_np.cli.terminal import show
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, reason
 from reptile_np.files import expanded, replacing
 from reptile_np.machine import BLAS_THREADS
 
@@ -182,7 +182,7 @@ def file_to_write(text: str, instead: str = "") -> Path:
         with tempfile.TemporaryFile(dir=file.parent):  # `replacing` will make a new file there
             pass
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text}: cannot be written ({error.strerror})") from None
+        raise argparse.ArgumentTypeError(f"{text}: cannot be written ({reason(error)})") from None
     return file
 
 
@@ -198,8 +198,8 @@ def write_shown(option: str, file: Path, text: str) -> None:
         with replacing(file) as whole:
             whole.write(text.encode())
     except OSError as error:
-        reason = f"cannot be written ({error.strerror or error})"
-        raise UsageError(f"{option} {file}: {reason}; the result is on standard output") from None
+        why = f"cannot be written ({reason(error)})"
+        raise UsageError(f"{option} {file}: {why}; the result is on standard output") from None
 
 
 def as_words(option: str, value: object) -> list[str]:

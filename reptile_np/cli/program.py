@@ -19,7 +19,7 @@ from reptile_np.cli import (
     training,
 )
 from reptile_np.cli.arguments import Commands, Parser
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, reason
 
 __all__ = ["run"]
 
@@ -83,4 +83,4 @@ def _system_error(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory ({str(error) or 'the system gave no more'}); choose smaller sizes"
     where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{error.strerror or error}"
+    return f"{where}{reason(error)}"

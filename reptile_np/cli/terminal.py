@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from reptile_np.errors import UsageError, printable, quoted
+from reptile_np.errors import UsageError, printable, quoted, reason
 
 __all__ = [
     "BOLD",
@@ -117,7 +117,7 @@ def _writing() -> Iterator[None]:
         _drop(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise
-        raise UsageError(f"standard output cannot be written ({error.strerror})") from None
+        raise UsageError(f"standard output cannot be written ({reason(error)})") from None
 
 
 def flush_errors() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError, quoted
+from reptile_np.errors import UsageError, quoted, reason
 from reptile_np.files import replacing
 from reptile_np.meta.inner_loop import Array
 from reptile_np.meta.training import Step
@@ -39,7 +39,8 @@ def save_step(folder: Path, step: Step) -> None:
     Raises
     ------
     OSError
-        If the file cannot be written; the newest checkpoint is then unchanged.
+        If the file cannot be written; the newest whole state is then in checkpoint.npz or
+        checkpoint-before.npz.
     """
     arrays = {"done": np.array(step.done), "phi": step.phi, **_state_arrays(step)}
     arrays = {name: array for name, array in arrays.items() if array.size}
@@ -121,8 +122,7 @@ def load_step(path: Path, template: Step) -> Step:
     except MemoryError:  # of this machine, not of the file
         raise
     except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{path}: not a whole checkpoint of this run ({reason})") from None
+        raise UsageError(f"{path}: not a whole checkpoint of this run ({reason(error)})") from None
 
 
 def _read(path: Path) -> dict[str, Array]:

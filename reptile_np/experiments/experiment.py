@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.episodes import Episodes, make_episodes
 from reptile_np.experiments.limits import check_memory, check_settings
@@ -196,7 +196,7 @@ def make_experiment(preset: Preset, seed: int, ops: Ops, data: Path | None = Non
     inner = inner_optimizer(preset.inner, model)
     return Experiment(
         preset=preset,
-        seed=seed,
+        seed=whole("seed", seed, 0),
         model=model,
         inner=inner,
         outer=outer_optimizers(preset.outer),
@@ -270,7 +270,7 @@ def _meta_gradient(preset: Preset, model: Model, inner: Any) -> MetaGradient:
 
 @dataclass(frozen=True)
 class _Given:
-    """Returns the experiment; a pickled one is made at the first call: errors in unpickling end a worker."""
+    """Returns the experiment, which a worker makes at the first call: an error in unpickling would end it."""
 
     experiment: Experiment
 

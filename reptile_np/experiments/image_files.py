@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, reason
 from reptile_np.experiments.progress import notice
 from reptile_np.experiments.specs import Source
 from reptile_np.tasks import decoding
@@ -82,7 +82,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
             if sub.is_dir() and not sub.name.startswith(".")
         }
     except OSError as error:
-        raise UsageError(f"{printable(error.filename)}: cannot be read ({error.strerror})") from None
+        raise UsageError(f"{printable(error.filename)}: cannot be read ({reason(error)})") from None
     if not classes:
         raise UsageError(
             f"{printable(folder)}: no class folders with images in it; put the images of each class in one"

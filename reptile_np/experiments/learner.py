@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.experiments.image_arrays import as_inputs
 from reptile_np.meta.evaluation import MODES
 from reptile_np.meta.inner_loop import Array, adapt
@@ -161,16 +161,14 @@ class Learner:
             raise UsageError(f"fit: {count}; this model distinguishes 2 to {ways} classes")
         one_shot = self.one_shot_batch is not None and len(images) == len(classes)
         batch: Any = self.one_shot_batch if one_shot else self.batch
-        for name, value in (("steps", self.steps), ("batch", batch)):
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise UsageError(f"fit: {name}={value}; it must be a whole number of at least 1")
+        steps, batch = whole("fit: steps", self.steps, 1), whole("fit: batch", batch, 1)
         try:
             rng = np.random.default_rng(self.seed)
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"fit: seed={self.seed!r} ({error}); give a whole number of at least 0"
             ) from None
-        batches = minibatches(rng, (images, numbers.astype(np.int32)), int(batch), int(self.steps))
+        batches = minibatches(rng, (images, numbers.astype(np.int32)), batch, steps)
         with np.errstate(over="ignore", invalid="ignore"):  # reported as UsageError
             phis = adapt(self.model, self.optimizer, self.phi, batches, self.state).phis
         if not np.isfinite(phis[-1]).all():
@@ -231,6 +229,8 @@ class Learner:
     def _probabilities(self, phi: Array, images: Array, transductive: bool | None) -> Array:
         """Return the softmax (b, c) over the outputs that have a class."""
         together = self.transductive if transductive is None else transductive
+        if not isinstance(together, bool | np.bool_):
+            raise UsageError(f"transductive is {together!r}; give True or False")
         logits = MODES["transductive" if together else "non_transductive"]
         z = logits(self.model, phi, self.support_, images)[:, : len(self.classes_)]
         odds = np.exp(z - z.max(axis=1, keepdims=True))

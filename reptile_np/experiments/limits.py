@@ -92,8 +92,8 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
     """Return lower bounds of the bytes that groups of settings take: "key=value, key=value" → bytes."""
     tasks, inner = preset.tasks, preset.inner
     sine = tasks.source == "sine"
-    example = 16 if sine else 4 * tasks.side**2 * tasks.channels + 8
-    activations = 4 * (2 * 64 if sine else _convolved(model))
+    example = 16 if sine else 4 * tasks.side**2 * tasks.channels + 8  # float32 x, int64 or float64 y
+    activations = 4 * (2 * 64 if sine else _convolved(model))  # the sine network has two layers of 64 units
     parameters = 4 * model.layout.size
     kept = 3 if inner.optimizer == "adam" else 2  # of each step: φ, its gradient, and Adam's second moment
     trajectory = kept * inner.steps * parameters if preset.algorithm == "maml" else 0

@@ -48,7 +48,7 @@ def compare(
         A and B: run directories, or released weights.
     shots
         Default: those of A's preset.
-    data, tasks, split, jobs
+    data, tasks, split, jobs, quiet
         As for `runs.evaluate`.
 
     Returns
@@ -68,7 +68,7 @@ def compare(
         If the runs do not have the same seed, source, images and kind of tasks: their test classes and tasks
         would differ.
     """
-    tasks, shots = whole("tasks", tasks), None if shots is None else whole("shots", shots)
+    tasks, shots = whole("tasks", tasks, 1), None if shots is None else whole("shots", shots, 1)
     saved = [RunDirectory(run) if isinstance(run, Path) else run for run in runs]
     (first, seed), (second, other_seed) = configs = [run.config() for run in saved]
     if first.tasks.source == "sine":

@@ -97,7 +97,7 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
     """Yield an executor of `jobs` processes of one thread each, at most `MOST_PROCESSES`.
 
     The processes are spawned, not forked: a fork while another thread holds a lock can hang.  A BLAS reads
-    its number of threads when it is loaded, so the environment says 1 while the processes start.  Ctrl-C
+    its number of threads when it is loaded, so the environment says 1 until the executor is closed.  Ctrl-C
     stops the processes at once.
     """
     others = set(multiprocessing.active_children())

@@ -61,7 +61,7 @@ class RunningMean:
 
 
 class Progress:
-    """Report on a loop of `total` rounds to standard error, and say when it should be done.
+    """Report on a loop of `total` rounds to standard error, and estimate the time that is left.
 
     A standard error that is closed, or that cannot be written any more, ends the reports, not the loop.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, reason
 from reptile_np.experiments import checkpoints
 from reptile_np.experiments.run_directory import CONFIG, ENVIRONMENT, LOCK, RECORDS, RESULT, RunDirectory
 from reptile_np.files import replacing
@@ -65,6 +65,7 @@ def export(run: Path, to: Path) -> Path:
             with replacing(copy.path / checkpoints.NEWEST) as file:
                 file.write(content)
     except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"{copy.path}: cannot be written ({reason}); choose another --export") from None
+        raise UsageError(
+            f"{copy.path}: cannot be written ({reason(error)}); choose another --export"
+        ) from None
     return copy.path

@@ -258,7 +258,7 @@ class ProgressFile:
         if now - self._written < PROGRESS_EVERY:
             return
         self._written = now
-        with suppress(OSError):
+        with suppress(OSError):  # as `files.replacing`, but without waiting for the disk: it is not kept
             partial = self._path.with_name(f".{PROGRESS}.{os.getpid()}.tmp")
             partial.write_text(json.dumps({"what": what, "done": done, "total": total}))
             os.replace(partial, self._path)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from reptile_np import files
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, reason
 from reptile_np.experiments import checkpoints
 from reptile_np.experiments.progress import notice
 from reptile_np.experiments.settings import from_json, to_json
@@ -203,8 +203,9 @@ class RunDirectory:
         if content is None:
             return
         with self._writing():
-            ends, lines = {True: done if evaluations else sys.maxsize, False: done}, content.split(b"\n")
-            kept = [line for line in lines if _outer_step(line) <= ends[b'"evaluation"' in line]]
+            last_evaluation = done if evaluations else sys.maxsize
+            last = {True: last_evaluation, False: done}  # by whether the record is of an evaluation
+            kept = [x for x in content.split(b"\n") if _outer_step(x) <= last[b'"evaluation"' in x]]
             with files.replacing(self.path / RECORDS) as file:
                 file.writelines(line + b"\n" for line in kept)
 
@@ -220,7 +221,7 @@ class RunDirectory:
         try:
             return path.read_bytes() if path.is_file() else None
         except OSError as error:
-            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+            raise UsageError(f"{path}: cannot be read ({reason(error)})") from None
 
     def _check_empty(self) -> None:
         """Refuse a directory with content; files of a run that was killed at its start do not count."""
@@ -228,7 +229,7 @@ class RunDirectory:
             nothing = {self.path / LOCK, *files.partial_files(self.path)}
             there = set(self.path.iterdir()) - nothing if self.path.is_dir() else self.path.exists()
         except OSError as error:
-            raise UsageError(f"--out {self.path}: cannot be read ({error.strerror})") from None
+            raise UsageError(f"--out {self.path}: cannot be read ({reason(error)})") from None
         if there:
             run = (self.path / CONFIG).exists()
             raise UsageError(f"--out {self.path}: exists; choose another{RESUME if run else ''}")
@@ -256,8 +257,7 @@ class RunDirectory:
             raise
         except OSError as error:
             advice = advice or (GO_ON if self.has_checkpoint() else AGAIN)
-            reason = error.strerror or error
-            raise UsageError(f"{self.path}: cannot be written ({reason}); {advice}") from None
+            raise UsageError(f"{self.path}: cannot be written ({reason(error)}); {advice}") from None
 
 
 def _read_config(values: Any) -> tuple[Preset, int]:

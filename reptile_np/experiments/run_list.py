@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, reason
 from reptile_np.experiments.progress import notice
 from reptile_np.experiments.run_directory import RunDirectory
 
@@ -80,7 +80,7 @@ def read(run: Path, root: Path) -> RunSummary:
         about = str(settings["name"]), int(config["seed"]), int(settings["outer"]["steps"])
         own_shots = int(settings["evaluation"]["shots"])
     except OSError as error:
-        raise UsageError(f"{run}: no run here ({error.strerror})") from None
+        raise UsageError(f"{run}: no run here ({reason(error)})") from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise UsageError(f"{run / 'config.json'}: not a whole config.json of a run") from None
     preset, seed, planned = about

@@ -6,6 +6,7 @@ was not.  Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -41,7 +42,7 @@ def train(
     ops: Ops,
     *,
     data: Path | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
     report: Report | None = None,
@@ -54,13 +55,18 @@ def train(
 
     Parameters
     ----------
+    preset, seed, ops
+        What runs, the seed of all its random streams, and the table of kernels.
     data
         Folder of the images, for presets that read images (default: that of the run in `out`, of a new run
         the imported cache).
     out
         The run's directory; None keeps nothing, not even the trained parameters.
+    quiet
+        Show no progress.
     report
-        Told of every outer step and evaluation task, as a bar is.
+        Called as ``report(job, done, total)`` after every outer step and every evaluation task, also if
+        `quiet` is true.
     resume
         Continue the run in `out`, whose preset and seed must be the given ones.  Kernels of another
         instruction set round differently, and other versions may: they are accepted with a notice, and
@@ -80,8 +86,8 @@ def train(
     KeyboardInterrupt
         On Ctrl-C, after the state has been saved.
     """
-    seed = whole("seed", seed)  # a number of NumPy cannot be written as JSON
-    directory = RunDirectory(out) if out is not None else None
+    seed = whole("seed", seed, 0)
+    directory = RunDirectory(Path(out)) if out is not None else None
     if resume:
         if directory is None:
             raise UsageError("--resume needs --out DIR, the directory of the run to continue")
@@ -119,7 +125,7 @@ def train(
 
 
 def evaluate(
-    run: Path | SavedRun,
+    run: str | Path | SavedRun,
     ops: Ops,
     *,
     settings: Sequence[str] = (),
@@ -139,6 +145,12 @@ def evaluate(
     ----------
     run
         The directory of a run, or what can be read like one.
+    ops
+        The table of kernels.
+    data
+        The folder of the images (default: that of the run's training).
+    tasks, shots, split
+        How many tasks, examples per class (default: the preset's), and whose classes.
     settings
         "tasks.source=folder", to evaluate on a folder of other images, `data`; nothing else can be changed.
     curve
@@ -149,14 +161,22 @@ def evaluate(
         ``if __name__ == "__main__":``.
     executor
         Any `concurrent.futures.Executor` instead of `jobs` processes.
+    quiet, report
+        As for `train`.
+
+    Returns
+    -------
+    dict
+        ``preset``, ``seed``, ``outer_steps``, ``split``, ``tasks``, ``shots``, ``ways``; ``other_images``,
+        true, if the images are not those of the training; and what `Scores.to_json` returns.
 
     Raises
     ------
     UsageError
         If there is no run, no checkpoint, or the data cannot give such tasks.
     """
-    tasks, shots = whole("tasks", tasks), None if shots is None else whole("shots", shots)
-    directory = RunDirectory(run) if isinstance(run, Path) else run
+    tasks, shots = whole("tasks", tasks, 1), None if shots is None else whole("shots", shots, 1)
+    directory = RunDirectory(Path(run)) if isinstance(run, str | os.PathLike) else run
     preset, seed = directory.config()
     trained_on = preset.tasks.source
     preset = _with_other_images(preset, settings)

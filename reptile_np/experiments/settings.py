@@ -46,7 +46,7 @@ UNUSED = {
     "mini-imagenet": _DRAWN | _SIZE | _OMNIGLOT,
     "folder": _DRAWN | _OMNIGLOT,
 }
-"""For each source of tasks the settings that it does not read."""
+"""For each source of tasks the settings that it does not read, or that cannot be changed for it."""
 
 
 def setting_keys(source: str | None = None) -> list[str]:
@@ -74,7 +74,7 @@ def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
         keys = setting_keys(preset.tasks.source)
         if key in UNUSED[preset.tasks.source]:
             source = preset.tasks.source
-            raise UsageError(f"{shown}: does nothing for {preset.name}, tasks.source={source}; leave it out")
+            raise UsageError(f"{shown}: cannot be set for {preset.name}, tasks.source={source}; leave it out")
         if key not in keys:
             near = get_close_matches(key, keys)
             known = f"did you mean {', '.join(near)}?" if near else f"the keys are {', '.join(keys)}"
@@ -184,7 +184,8 @@ def checked(kind: Any, value: Any) -> Any:
     else:
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
             raise ValueError(f"must be {'an integer' if kind is int else 'a number'}")
-        if not math.isfinite(value) if isinstance(value, float) else value > LARGEST:
+        too_large = not math.isfinite(value) if isinstance(value, float) else value > LARGEST
+        if too_large:
             raise ValueError("must be finite" if kind is float else f"must be at most {LARGEST}")
         if value < 0:
             raise ValueError("must be finite and not negative" if kind is float else "must be at least 0")

@@ -34,7 +34,13 @@ class Sitting:
         self._seconds = 0.0
 
     def resumed(self, untrained: Step) -> Step:
-        """Return the state to continue from; say so if it may round differently than before."""
+        """Return the state to continue from; print a notice if this machine or version may round differently.
+
+        Raises
+        ------
+        UsageError
+            If the images are not those of the run, or the run has records but no checkpoint.
+        """
         assert self.directory is not None
         self._earlier = self.directory.sittings()
         if environment.other_images(self._earlier, self._environment["images_sha256"]):

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.meta.inner_loop import Array, Batch, Differentiable, Keep, Optimizer, adapt
 
 __all__ = [
@@ -214,8 +214,7 @@ def evaluate(
     UsageError
         If φ, a task's fine-tuning or a score is not finite, there is no task, or `after` is no step of it.
     """
-    if tasks < 1:
-        raise UsageError(f"tasks is {tasks}; an evaluation needs at least 1")
+    tasks = whole("tasks", tasks, 1)
     if not np.isfinite(phi).all():
         raise UsageError("phi has entries that are not finite: it cannot be evaluated; train it again")
     single = isinstance(after, int | np.integer)

@@ -158,6 +158,8 @@ class Adam:
         t ← t + 1,  m ← β1 m + (1 - β1) g,  v ← β2 v + (1 - β2) g²
         φ ← φ - α √(1 - β2ᵗ) / (1 - β1ᵗ) · m / (√v + ε)
 
+    α is `learning_rate`, a number or a vector as in `Sgd`.
+
     Differs from Kingma & Ba's Algorithm 1 (and PyTorch): ε is added to the *uncorrected* √v, the form
     "just before Section 2.1" of their paper ("epsilon hat").
 
@@ -167,7 +169,7 @@ class Adam:
         Unless 0 ≤ beta1 < 1, 0 ≤ beta2 < 1 and epsilon > 0: other values divide by zero or give no average.
     """  # noqa: D400
 
-    learning_rate: float
+    learning_rate: Any
     beta1: float = 0.0
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -226,13 +228,21 @@ class Adam:
 
 @dataclass(frozen=True)
 class Clipped:
-    """An outer optimiser; each entry of the gradient is first clipped to [-bound, bound]."""
+    """An outer optimiser whose gradient is clipped, entry by entry: ``g ← min(max(g, -bound), bound)``.
+
+    Raises
+    ------
+    UsageError
+        Unless bound > 0.
+    """
 
     optimizer: Optimizer
     bound: float
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bound", python_number(self.bound))
+        if not self.bound > 0:
+            raise UsageError(f"Clipped: bound is {self.bound}; it must be greater than 0")
 
     def init(self, phi: Array) -> Any:
         """Return the optimiser's state."""
@@ -246,8 +256,15 @@ class Clipped:
 def linear_annealing(first: float, last: float, steps: int) -> Callable[[int], float]:
     """Return ``i ↦ first (1 - i / steps) + last (i / steps)``, the rate of outer step i = 0 … `steps` - 1.
 
-    The rate is `first` at i = 0; `last` would be reached at i = `steps`.  `steps` is at least 1.
+    The rate is `first` at i = 0; `last` would be reached at i = `steps`.
+
+    Raises
+    ------
+    UsageError
+        If `steps` is less than 1.
     """
+    if steps < 1:
+        raise UsageError(f"linear_annealing: {steps} steps; give at least 1")
 
     def rate(i: int) -> float:
         return first * (1 - i / steps) + last * (i / steps)

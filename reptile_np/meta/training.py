@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.meta.inner_loop import (
     Array,
     Batch,
@@ -109,18 +109,20 @@ def meta_train(
     Raises
     ------
     UsageError
-        If a loss, or φ after an outer step, is not finite; if `meta_batch` is not a whole number of at least
-        1; if there is an executor and the inner optimiser has a state.
+        At the first `next`: if `meta_batch` is not a whole number of at least 1, `outer` is not a function,
+        or there is an executor and the inner optimiser has a state.  Later: if a loss, or φ after an outer
+        step, is not finite, or `meta_gradient` returns another shape than φ's.
     """
-    if not isinstance(meta_batch, int | np.integer) or meta_batch < 1:
-        raise UsageError(f"meta_train: meta_batch is {meta_batch!r}; give a whole number of at least 1")
+    if not callable(outer):
+        raise UsageError(f"meta_train: outer is {outer!r}; give a function, such as lambda i: Sgd(0.1)")
+    meta_batch = whole("meta_train: meta_batch", meta_batch, 1)
     has_state = not (isinstance(start.inner_state, tuple) and len(start.inner_state) == 0)
     if executor is not None and has_state:
         raise UsageError(
             f"meta_train: the state of {type(inner).__name__} continues from task to task, so the tasks of a "
             "meta-batch cannot run at the same time: leave out executor, or use Sgd inside"
         )
-    step, meta_batch = start, int(meta_batch)
+    step = start
     for i in range(start.done, outer_steps):
         with _quiet():
             task = partial(_task, model, step.phi, episodes, meta_gradient, inner, keep, i)
@@ -157,7 +159,10 @@ def _task(
     with _quiet():
         t = adapt(model, inner, phi, episodes(i, j), state, keep=keep)
         _check_losses(t.losses, i, j)
-        return _TaskResult(meta_gradient(t), t.losses[0], t.losses[-1], t.state)
+        direction = meta_gradient(t)
+        if np.shape(direction) != phi.shape:
+            raise UsageError(f"meta_gradient returned an array {np.shape(direction)}; φ is {phi.shape}")
+        return _TaskResult(direction, t.losses[0], t.losses[-1], t.state)
 
 
 def _outer_step(

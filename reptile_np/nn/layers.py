@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.nn.faces import Adjoints, Arrays, Bilinear, Layer, Shape
 from reptile_np.nn.ops import Array, Ops, Padding, resolve_padding
 
@@ -38,7 +38,8 @@ class Dense(Bilinear):
 
     `initializer` "glorot" is `Layer.init`; "normal" draws the kernel from N(0, 1), with the bias 0; "fan_in"
     draws kernel *and bias* from U(-r, r), ``r = 1 / √i``: the centres of the tanh units then lie at different
-    inputs, not all at 0.  `UsageError` if `units` is less than 1 or there is no such initializer.
+    inputs, not all at 0.  `UsageError` if `units` is not a whole number of at least 1, or there is no such
+    initializer.
     """
 
     units: int
@@ -46,8 +47,7 @@ class Dense(Bilinear):
     label: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
-        if self.units < 1:
-            raise UsageError(f"Dense: units is {self.units}; give at least 1")
+        whole("Dense: units", self.units, 1)
         if self.initializer not in ("glorot", "normal", "fan_in"):
             raise UsageError(
                 f'Dense: initializer is {self.initializer!r}; give "glorot", "normal" or "fan_in"'
@@ -156,8 +156,7 @@ class Conv2d(Windowed, Bilinear):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.filters < 1:
-            raise UsageError(f"Conv2d: filters is {self.filters}; give at least 1")
+        whole("Conv2d: filters", self.filters, 1)
 
     def shapes(self, size: Shape) -> dict[str, Shape]:
         """Kernel and bias."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+
 from reptile_np.errors import UsageError
 from reptile_np.nn.faces import Layer, Shape
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
@@ -55,10 +57,12 @@ def conv_cnn(shape: Shape, ways: int, filters: int = 64) -> Model:
         If `shape` is not three positive integers with at most 8 blocks (768 rows or columns), or `ways` or
         `filters` is not positive.
     """
-    if len(shape) != 3 or min(*shape, ways, filters) < 1 or max(shape[:2]) > 3 * 2**8:
+    numbers = (*shape, ways, filters) if np.shape(shape) == (3,) else ()
+    fit = all(isinstance(number, int | np.integer) and number >= 1 for number in numbers)
+    if not numbers or not fit or max(shape[:2]) > 3 * 2**8:
         raise UsageError(
             f"conv_cnn({shape}, ways={ways}, filters={filters}): needs (rows, cols, channels), rows and cols "
-            f"from 1 to {3 * 2**8}, and positive channels, ways and filters"
+            f"from 1 to {3 * 2**8}, and channels, ways and filters of at least 1, all whole numbers"
         )
     layers: list[Layer] = []
     size: Shape = shape

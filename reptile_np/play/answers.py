@@ -1,7 +1,8 @@
 """The requests of the page and the answers to them, both as plain JSON values.
 
-Every answer is computed by the package's own `Learner`, `adapt` and `move`.  A request that is not what
-the page sends raises `UsageError`.  Verified by ``tests/play/test_answers.py``.
+Every answer is computed by the package's own `Learner`, `adapt`, `annealed_path` and `nearest_by_descent`.
+A request of another form than the page's raises `UsageError`; a point outside of its drawing is moved to the
+edge.  Verified by ``tests/play/test_answers.py``.
 """
 
 from __future__ import annotations

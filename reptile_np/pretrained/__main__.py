@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, reason
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.settings import to_json
 from reptile_np.files import replacing
@@ -54,8 +54,8 @@ def release(run: Path, to: Path) -> None:
             file.flush()
             read(Path(file.name))  # before it takes the place of an earlier file
     except OSError as error:
-        reason = f"cannot be written ({error.strerror or error})"
-        raise UsageError(f"--to {to}: {reason}; give the name of a file that can be written") from None
+        why = f"cannot be written ({reason(error)})"
+        raise UsageError(f"--to {to}: {why}; give the name of a file that can be written") from None
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, reason
 from reptile_np.experiments.experiment import inner_optimizer, network, outer_optimizers
 from reptile_np.experiments.settings import from_json
 from reptile_np.experiments.specs import Preset
@@ -90,8 +90,7 @@ def read(path: Path) -> Pretrained:
     except MemoryError:  # of this machine, not of the file
         raise
     except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{path}: not whole weights ({reason}); install reptile_np again") from None
+        raise UsageError(f"{path}: not whole weights ({reason(error)}); install reptile_np again") from None
 
 
 def parts(preset: Preset) -> tuple[Model, Optimizer, Step]:

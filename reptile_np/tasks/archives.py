@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from reptile_np.errors import UsageError, printable
-from reptile_np.tasks.reports import NoteCallback, reason
+from reptile_np.errors import UsageError, printable, reason
+from reptile_np.tasks.reports import NoteCallback
 from reptile_np.tasks.xz import Xz
 
 __all__ = ["ARCHIVE_SUFFIXES", "PICKLE_SUFFIXES", "Limits", "read_file", "read_files", "refuse", "stem"]

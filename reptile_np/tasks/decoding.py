@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, reason
 from reptile_np.machine import cores
-from reptile_np.tasks.reports import reason
 
 __all__ = [
     "BATCH",

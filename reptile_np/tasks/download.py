@@ -10,8 +10,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from reptile_np.errors import UsageError, printable
-from reptile_np.tasks.reports import ProgressCallback, no_progress, reason
+from reptile_np.errors import UsageError, printable, reason
+from reptile_np.tasks.reports import ProgressCallback, no_progress
 
 __all__ = ["CHUNK", "TIMEOUT_SECONDS", "fetch"]
 

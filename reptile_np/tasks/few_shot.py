@@ -19,7 +19,9 @@ __all__ = ["Task", "minibatches", "minibatches_with_replacement", "sample_task",
 
 
 class Task(NamedTuple):
-    """Examples to learn from (support), and disjoint examples to measure the result with (query).
+    """Examples to learn from (support), and examples to measure the result with (query).
+
+    The two are disjoint, except for sine waves in training, whose query set is the support set.
 
     Both are batches: inputs (b, ...) and their labels (b,) or targets (b, outputs).
     """
@@ -61,8 +63,8 @@ def sample_task(
     Raises
     ------
     UsageError
-        Fewer classes than `ways`, a class with fewer images than `shots` + `queries`, or `turn` with images
-        that are not square.
+        `ways` or `shots` < 1, `queries` < 0, fewer classes than `ways`, a class with fewer images than
+        `shots` + `queries`, or `turn` with images that are not square.
 
     Notes
     -----
@@ -188,6 +190,8 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
 def _check_batches(rng: np.random.Generator, support: Batch, batch_size: int, steps: int) -> int:
     check_generator(rng)
     n = len(support[1])
+    if len(support[0]) != n:
+        raise UsageError(f"minibatches: {len(support[0])} examples and {n} labels; give as many of each")
     if n < 1 or batch_size < 1 or steps < 0:
         raise UsageError(
             f"minibatches: {steps} batches of {batch_size} from {n} examples; "

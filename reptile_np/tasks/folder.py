@@ -15,21 +15,21 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable, quoted, whole
+from reptile_np.errors import UsageError, printable, quoted, reason, whole
 from reptile_np.files import expanded
 from reptile_np.tasks import decoding, image_cache, importing
 from reptile_np.tasks.archives import Limits, read_file, read_files
 from reptile_np.tasks.decoding import Conversion, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
-from reptile_np.tasks.importing import Plan, PlannedClass, read_table
+from reptile_np.tasks.importing import Plan, PlannedClass
 from reptile_np.tasks.reports import (
     NoteCallback,
     ProgressCallback,
     import_place,
     no_notes,
     no_progress,
-    reason,
 )
+from reptile_np.tasks.split_lists import read_table
 
 __all__ = [
     "LARGEST_SIDE",
@@ -130,12 +130,10 @@ def import_folder(
     UsageError
         No classes there, a list of splits that does not fit, values out of range.
     """
-    size, seed = whole("size", size), whole("seed", seed)  # numbers of NumPy cannot be written as JSON
-    least_images = whole("least_images", least_images)
-    if not 1 <= size <= LARGEST_SIDE:
-        raise UsageError(f"size {size}: give 1 to {LARGEST_SIDE}")
-    if least_images < 2 or seed < 0:
-        raise UsageError(f"least_images {least_images}, seed {seed}: give at least 2, and at least 0")
+    size, seed = whole("size", size, 1), whole("seed", seed, 0)
+    least_images = whole("least_images", least_images, 2)
+    if size > LARGEST_SIDE:
+        raise UsageError(f"size is {size}; give 1 to {LARGEST_SIDE}")
     source = expanded(source)
     how = Conversion(size, size, 1 if grey else 3, "bicubic", crop=True, upright=True)
     formats = decoding.formats()

@@ -22,12 +22,11 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, reason
 from reptile_np.files import cache_directory, expanded
 from reptile_np.meta.inner_loop import Array
 from reptile_np.tasks.decoding import Conversion, Filter, Pixels
 from reptile_np.tasks.image_classes import Float32Images, Indices, Splits, selected
-from reptile_np.tasks.reports import reason
 
 __all__ = [
     "CHUNK",

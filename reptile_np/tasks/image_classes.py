@@ -233,8 +233,8 @@ class _Inverted(Float32Images):
 
 
 def turned(images: Array, quarters: int) -> Array:
-    """Return a view of images (b, h, w, channels) turned by 0 to 3 times 90 degrees, as `np.rot90` turns."""
-    match quarters:  # np.rot90 does the same with five times the overhead
+    """Return a view of images (b, h, w, channels), turned `quarters` times as `np.rot90` turns."""
+    match quarters % 4:  # np.rot90 does the same with five times the overhead
         case 1:
             return images.swapaxes(1, 2)[:, ::-1]
         case 2:

@@ -8,9 +8,7 @@ Verified by ``tests/tasks/test_importing.py``.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import itertools
 import json
 import time
@@ -21,14 +19,14 @@ from pathlib import Path
 
 import reptile_np
 from reptile_np import files
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, reason
 from reptile_np.tasks import decoding, image_cache
 from reptile_np.tasks.decoding import BadImage, Conversion, Pixels
 from reptile_np.tasks.image_cache import CachedClass, Manifest, Split
-from reptile_np.tasks.partial_import import Files, PartialImport, Reader, delete_rest
-from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress, reason
+from reptile_np.tasks.partial_import import Files, PartialImport, Reader, delete_unfinished
+from reptile_np.tasks.reports import NoteCallback, ProgressCallback, no_notes, no_progress
 
-__all__ = ["Plan", "PlannedClass", "locked", "read_table", "survey", "target_folder", "write"]
+__all__ = ["Plan", "PlannedClass", "locked", "survey", "target_folder", "write"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,13 @@ def survey(source: Files, progress: ProgressCallback = no_progress) -> dict[str,
 
 
 def target_folder(to: str | Path | None) -> Path:
-    """Return the folder to import into, made if it is missing; None: the user's cache folder."""
+    """Return the folder to import into, made if it is missing; None: the user's cache folder.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be made.
+    """
     folder = files.cache_directory() if to is None else files.expanded(to)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,26 +147,26 @@ def write(
         have enough images.  An earlier cache is then as it was.
     """
     _kept(plan, {})  # too few classes are refused before minutes of decoding
-    rest = folder / f".{plan.name}.partial"
-    if not rest.is_dir() and (finished := _finished(plan, folder, note)):
+    unfinished = folder / f".{plan.name}.partial"
+    if not unfinished.is_dir() and (finished := _finished(plan, folder, note)):
         return finished
     try:
         with locked(folder, plan.name, progress):
-            for unfinished in folder.glob(f".{plan.name}*.tmp"):  # a kill while the final files were written
-                unfinished.unlink()
+            for names in (f"{plan.name}.json", f"{plan.name}-*.npy"):  # of an import killed as it wrote them
+                files.remove_partial_files(folder, names)
             # finished by the import that was waited for, or by one that was killed
             if finished := _finished(plan, folder, note):
-                delete_rest(rest)
+                delete_unfinished(unfinished)
                 return finished
             keys = [key for c in plan.classes for key in c.keys]
             mark = f"{plan.sha256} {decoding.pillow_version()}"  # another decoder may round differently
-            partial = PartialImport(rest, mark, keys, plan.conversion)
+            partial = PartialImport(unfinished, mark, keys, plan.conversion)
             bad = partial.fill(lambda wanted: _unchanged(plan, read(wanted)), decode, progress)
             if bad and not plan.skip_bad:
                 more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
                 raise BadImage(next(iter(bad.values())) + more)
             manifest = _commit(plan, partial, folder, bad, note)
-            delete_rest(rest)
+            delete_unfinished(unfinished)
             return manifest
     except OSError as error:
         raise UsageError(
@@ -170,30 +174,15 @@ def write(
         ) from error
 
 
-def read_table(content: bytes, *columns: str) -> list[list[str]]:
-    """Return the rows below the heading of a CSV file in UTF-8; empty lines do not count.
+@contextmanager
+def locked(folder: Path, name: str, progress: ProgressCallback) -> Iterator[None]:
+    """Wait for the lock file of imports of `name` into `folder`, then hold it.
 
     Raises
     ------
-    ValueError
-        If the heading is not `columns`, or a row has another number of fields.
+    OSError
+        If the lock file cannot be created.
     """
-    reader = csv.reader(io.StringIO(content.decode("utf-8-sig")))
-    try:
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise ValueError(str(error)) from error
-    if not rows or tuple(rows[0][1]) != columns:
-        raise ValueError(f"the first line is not {','.join(columns)} (with commas); begin the list with it")
-    for line, row in rows:
-        if len(row) != len(columns):
-            raise ValueError(f"line {line} has {len(row)} fields instead of {len(columns)}")
-    return [row for _, row in rows[1:]]
-
-
-@contextmanager
-def locked(folder: Path, name: str, progress: ProgressCallback) -> Iterator[None]:
-    """Hold the lock of imports of `name` into `folder`, after waiting for it; raises OSError without one."""
     with ExitStack() as stack:
         for seconds in itertools.count():
             try:

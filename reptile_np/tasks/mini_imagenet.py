@@ -24,8 +24,9 @@ from reptile_np.tasks import image_cache, importing
 from reptile_np.tasks.archives import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, Limits, read_file, read_files, stem
 from reptile_np.tasks.decoding import BadImage, Conversion, Filter, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
-from reptile_np.tasks.importing import Plan, PlannedClass, read_table
+from reptile_np.tasks.importing import Plan, PlannedClass
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, import_place, no_notes, no_progress
+from reptile_np.tasks.split_lists import read_table
 
 __all__ = ["NAME", "import_mini_imagenet", "load"]
 NAME = "mini-imagenet"
@@ -197,8 +198,7 @@ def _add_list(lists: dict[Split, dict[str, str]], name: str, content: bytes) -> 
     """Parse a list: the label of each filename."""
     try:
         rows = read_table(content, "filename", "label")
-        labels = {filename: label for filename, label in rows}
-        if len(labels) != len(rows):
+        if len(labels := {filename: label for filename, label in rows}) != len(rows):
             raise ValueError("a filename comes twice")
     except ValueError as error:
         raise UsageError(

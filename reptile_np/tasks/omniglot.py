@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, reason
 from reptile_np.files import expanded
 from reptile_np.tasks import image_cache, importing, omniglot_files
 from reptile_np.tasks.decoding import Conversion
@@ -22,7 +22,7 @@ from reptile_np.tasks.image_cache import CachedImages
 from reptile_np.tasks.image_classes import ImageClasses, Splits, split_classes
 from reptile_np.tasks.importing import Plan, PlannedClass
 from reptile_np.tasks.omniglot_files import SETS, SIDE
-from reptile_np.tasks.reports import ProgressCallback, no_progress, reason
+from reptile_np.tasks.reports import ProgressCallback, no_progress
 
 __all__ = [
     "ADDRESS",

@@ -17,7 +17,7 @@ from reptile_np.errors import UsageError, printable
 from reptile_np.tasks.decoding import BadImage, Conversion, Pixels, decode_all
 from reptile_np.tasks.reports import ProgressCallback
 
-__all__ = ["SYNC_EVERY", "Files", "PartialImport", "Reader", "delete_rest"]
+__all__ = ["SYNC_EVERY", "Files", "PartialImport", "Reader", "delete_unfinished"]
 
 SYNC_EVERY = 16  # batches; a power cut loses at most as many
 
@@ -50,7 +50,7 @@ class PartialImport:
         self._size = conversion.height * conversion.width * conversion.channels
         mark = folder / "plan"
         if not mark.is_file() or mark.read_text(errors="replace") != plan:
-            delete_rest(folder)
+            delete_unfinished(folder)
             folder.mkdir()
             for name, size in (("pixels", len(keys) * self._size), ("done", len(keys))):
                 with (folder / name).open("wb") as file:
@@ -99,7 +99,7 @@ class PartialImport:
                 yield file.read(self._size)
 
 
-def delete_rest(folder: Path) -> None:
+def delete_unfinished(folder: Path) -> None:
     """Remove the folder of an import that was not finished, if there is one."""
     if folder.is_dir():
         # First, so that what a kill leaves is not taken for a folder to continue.

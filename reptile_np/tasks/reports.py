@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reptile_np.errors import printable, quoted
 
-__all__ = ["NoteCallback", "ProgressCallback", "import_place", "no_notes", "no_progress", "reason"]
+__all__ = ["NoteCallback", "ProgressCallback", "import_place", "no_notes", "no_progress"]
 
 ProgressCallback = Callable[[str, int, int | None], None]
 """Called with the job's name, the amount done, and the total (None: not known)."""
@@ -30,12 +30,3 @@ def import_place(source: str | Path | None) -> tuple[str, str]:
         return "on this machine", ""
     folder = Path(source).parent if str(source).endswith(".json") else source  # of a manifest
     return f"in {printable(source)}", f" --to {quoted([printable(folder)])}"
-
-
-def reason(error: BaseException) -> str:
-    """Return in one line why an operation failed: the system's message, else the error's, else its type.
-
-    Verified by ``tests/tasks/test_reports.py``.
-    """
-    text = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return printable(" ".join(str(text).split())) or type(error).__name__

@@ -120,12 +120,26 @@ class TaskFamily:
     sampler: Sampler = distinct
 
     def mean(self, f: Callable[..., Array], k: int) -> Array:
-        """Return ``E[f(batch_1, …, batch_k)]`` over tasks and the k-tuples of each; 0 if there are none."""
-        total, zero = [], 0 * self.phi
-        for task in self.tasks:
-            values = [f(*batches) for batches in self.sampler(task, k)]
-            total.append(sum(values, 0 * values[0]) / len(values) if values else zero)
-        return sum(total, 0 * total[0]) / len(total)
+        """Return ``E[f(batch_1, …, batch_k)]`` over the tasks and the k-tuples of each.
+
+        0 if no task has a k-tuple: a term of three different minibatches, for tasks of two.
+
+        Raises
+        ------
+        UsageError
+            If there is no task, or only some of the tasks have a k-tuple.
+        """
+        drawn = [list(self.sampler(task, k)) for task in self.tasks]
+        if not drawn or len({len(tuples) > 0 for tuples in drawn}) > 1:
+            counts = ", ".join(str(len(task)) for task in self.tasks) or "no tasks"
+            raise UsageError(f"minibatches per task: {counts}; give every task at least {k}")
+        if not drawn[0]:
+            return 0 * self.phi
+        means = []
+        for tuples in drawn:
+            values = [f(*batches) for batches in tuples]
+            means.append(sum(values, 0 * values[0]) / len(values))
+        return sum(means, 0 * means[0]) / len(means)
 
     def grad(self, batch: Batch) -> Array:
         """Return ``L'(φ)`` (n,) of a minibatch."""
@@ -144,7 +158,9 @@ class TaskFamily:
         return self.mean(lambda one, two: self.hvp(one, self.grad(two)), 2)
 
     def terms(self, order: int) -> Array:
-        """Return the vectors (terms, n) of that order of α, in the order of `TERMS`."""
+        """Return the vectors (terms, n) of order α⁰, α¹ or α², in the order of `TERMS`."""
+        if order not in range(len(TERMS)):
+            raise UsageError(f"order {order!r} of α: the terms are known for 0, 1 and 2")
         if order == 0:
             return np.stack([self.avg_grad()])
         if order == 1:
@@ -208,7 +224,9 @@ def stated_sum(w: Sequence[Any]) -> Coefficients:
 
 
 def stated(method: str, k: int) -> Coefficients:
-    """Return the coefficients of a method of `METHODS` after k inner steps, up to α²."""
+    """Return the coefficients of a method of `METHODS` after k ≥ 1 inner steps, up to α²."""
+    if k < 1:
+        raise UsageError(f"stated: {k} inner steps; give at least 1")
     if method == "Reptile":
         return stated_sum([1] * k)
     if method == "FOMAML":

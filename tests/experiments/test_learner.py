@@ -132,8 +132,8 @@ def test_an_initialisation_that_is_not_finite_is_named(rng, learner):
         ({}, (0.5, "a") * 4, "labels are of different kinds"),
         ({}, ["a", b"b"] * 4, r"labels are of different kinds \(bytes, str\); use one kind"),
         ({}, [[1], [1, 2]] * 4, "labels differ in length; give one label for each of 8 images"),
-        ({"steps": 2.5}, [5, 6] * 4, r"steps=2\.5; it must be a whole number"),
-        ({"batch": 0}, [5, 6] * 4, "batch=0; it must be"),
+        ({"steps": 2.5}, [5, 6] * 4, r"steps is 2\.5; give a whole number of at least 1"),
+        ({"batch": 0}, [5, 6] * 4, "batch is 0; give"),
         ({"seed": -1}, [5, 6] * 4, "seed=-1"),
     ],
 )
@@ -242,7 +242,7 @@ def test_what_does_not_fit_is_refused_in_one_line(learner, x, y, message):
 
 @pytest.mark.parametrize("values", [{"steps": 0}, {"batch": 0}])
 def test_no_step_and_no_example_are_refused(rng, learner, values):
-    with pytest.raises(UsageError, match="must be a whole number of at least 1"):
+    with pytest.raises(UsageError, match="give a whole number of at least 1"):
         learner.set_params(**values).fit(images(rng, 8), np.arange(8) % WAYS)
 
 
@@ -268,6 +268,12 @@ def test_the_mode_is_the_learner_s_unless_another_is_asked_for(rng, learner, ask
         learner.set_params(transductive=own)
         expected = answers[own if asked is None else asked]
         np.testing.assert_array_equal(learner.predict_proba(new, transductive=asked), expected)
+
+
+def test_a_mode_that_is_a_word_is_refused(rng, learner):
+    learner.fit(images(rng, 8), np.arange(8) % WAYS)
+    with pytest.raises(UsageError, match=r"^transductive is 'non_transductive'; give True or False$"):
+        learner.predict(images(rng, 4), transductive="non_transductive")
 
 
 def test_predict_before_fit_says_so(learner):

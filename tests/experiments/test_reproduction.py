@@ -230,7 +230,7 @@ def test_another_run_in_the_directory_is_refused_before_anything_starts(undistur
         (["table2", "--seeds", "-1"], "write seeds as 0,1,2"),
         (["table2", "--only", "sine*"], "table2 has omniglot-5way"),
         (["table2", "--executor", "ray:x"], "write dask:ADDRESS"),
-        (["figure1", "--set", "filters=3"], "does nothing for sine-reptile"),
+        (["figure1", "--set", "filters=3"], "cannot be set for sine-reptile"),
     ],
 )
 def test_what_cannot_be_reproduced_is_said_in_one_line(arguments, says, tmp_path, capsys):

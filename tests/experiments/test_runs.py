@@ -363,3 +363,24 @@ def test_the_untrained_initialisation_is_evaluated_before_the_training(tmp_path,
         runs.train(small("sine-reptile"), 0, NUMPY, out=tmp_path / "run", quiet=True)
     assert asked == [0]
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True])
+def test_a_seed_that_cannot_be_is_refused_before_anything_is_written(tmp_path, seed):
+    with pytest.raises(UsageError, match=f"^seed is {seed}; give a whole number of at least 0$"):
+        runs.train(small("glyphs-5way"), seed, NUMPY, out=tmp_path / "run", quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_may_be_named_by_text(tmp_path):
+    out = str(tmp_path / "run")
+    runs.train(small("glyphs-5way"), 0, NUMPY, out=out, quiet=True)
+    assert runs.evaluate(out, NUMPY, tasks=1, quiet=True)["tasks"] == 1
+
+
+def test_a_new_run_keeps_the_users_own_hidden_files(tmp_path):
+    own = tmp_path / ".notes.tmp"
+    own.write_text("x")
+    with pytest.raises(UsageError, match="exists; choose another"):
+        runs.train(small("glyphs-5way"), 0, NUMPY, out=tmp_path, quiet=True)
+    assert own.read_text() == "x"

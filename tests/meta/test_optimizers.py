@@ -179,6 +179,17 @@ def test_a_clipped_optimiser_is_given_each_entry_cut_to_the_bound():
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("bound", [0, -1.0, math.nan])
+def test_a_bound_that_clips_nothing_or_turns_gradients_round_is_refused(bound):
+    with pytest.raises(UsageError, match=rf"^Clipped: bound is {bound}; it must be greater than 0$"):
+        Clipped(Sgd(0.1), bound)
+
+
+def test_an_annealing_over_no_step_is_refused():
+    with pytest.raises(UsageError, match=r"^linear_annealing: 0 steps; give at least 1$"):
+        linear_annealing(1.0, 0.0, 0)
+
+
 def test_the_adjoint_of_adam_has_no_term_through_a_root_of_zero():
     """Written out for v = 0 before and after the step, and m = 0.9 before it."""
     optimizer = Adam(1.0, beta1=0.9, beta2=0.75, epsilon=0.25)

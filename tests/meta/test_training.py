@@ -1,6 +1,7 @@
 """The outer loop is Algorithms 1 and 2, can be resumed bitwise after any step, and names a bad loss."""
 
 import gc
+import re
 import weakref
 from concurrent.futures import (
     BrokenExecutor,
@@ -352,9 +353,23 @@ def test_the_error_of_the_first_task_is_raised_whichever_task_fails_first(first_
         train(INNERS[0], meta_batch=5, episodes=bad, executor=executor)
 
 
+@pytest.mark.parametrize("direction", [np.array(1.0), np.zeros(4), np.zeros((13, 1)), 0.0])
+def test_a_direction_of_another_shape_is_refused(direction):
+    said = re.escape(f"meta_gradient returned an array {np.shape(direction)}; φ is {phi_0().shape}")
+    with pytest.raises(UsageError, match=f"^{said}$"):
+        train(meta_gradient=lambda t: direction)
+
+
+def test_an_optimiser_in_place_of_a_schedule_of_optimisers_is_named():
+    start = begin(np.zeros(3), Sgd(1.0), Sgd(1.0))
+    options = {"meta_gradient": reptile, "inner": Sgd(1.0), "outer": Sgd(1.0), "outer_steps": 1}
+    with pytest.raises(UsageError, match=r"^meta_train: outer is Sgd.*; give a function, such as lambda i:"):
+        next(meta_train(None, start, None, **options))
+
+
 @pytest.mark.parametrize("wrong", [0, 2, 4])
 @pytest.mark.parametrize("workers", [1, 5])
-def test_a_direction_of_another_shape_is_an_error_with_an_executor_too(wrong, workers):
+def test_a_direction_that_cannot_be_added_is_an_error_with_an_executor_too(wrong, workers):
     """With five workers the first task ends last, so its worker is the one that adds the wrong direction."""
     others = Semaphore(0)
 
@@ -371,11 +386,11 @@ def test_a_direction_of_another_shape_is_an_error_with_an_executor_too(wrong, wo
         (j,) = t.batches[0][0]
         if j > 0:
             others.release()
-        return np.zeros(t.phis[0].size + (j == wrong))
+        return np.zeros(t.phis[0].size, complex if j == wrong else float)
 
     start = begin(np.zeros(3), Sgd(1.0), Sgd(1.0))
     options = {"inner": Sgd(1.0), "outer": lambda i: Sgd(1.0), "outer_steps": 1, "meta_batch": 5}
-    with ThreadPoolExecutor(workers) as executor, pytest.raises(ValueError, match="broadcast"):
+    with ThreadPoolExecutor(workers) as executor, pytest.raises(TypeError, match="Cannot cast"):
         list(meta_train(Linear(), start, in_order, meta_gradient=direction, executor=executor, **options))
 
 

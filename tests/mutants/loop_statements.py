@@ -239,8 +239,8 @@ def a_stream_is_a_leaf_of_the_seeds_tree():
         np.testing.assert_array_equal(ours, np.random.default_rng(leaf).integers(2**63, size=3))
 
 
-class Ones:
-    """A generator of 1 for the upper end of every interval."""
+class Ones(np.random.Generator):
+    """A generator of the upper end of every interval."""
 
     def uniform(self, low, high, size):
         return np.full(size, high)
@@ -250,6 +250,6 @@ def the_sine_network_is_1_64_64_1_and_starts_within_one_over_root_fan_in():
     model = sine_mlp()
     shapes = list(model.layout.shapes.values())
     assert shapes == [(1, 64), (64,), (64, 64), (64,), (64, 1), (1,)]
-    phi = model.init(Ones(), np.float64)
+    phi = model.init(Ones(np.random.PCG64()), np.float64)
     expected = [np.full(shape, 1.0 if i < 2 else 0.125).ravel() for i, shape in enumerate(shapes)]
     np.testing.assert_array_equal(phi, np.concatenate(expected))

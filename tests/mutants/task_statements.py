@@ -103,10 +103,11 @@ def a_separate_tail_keeps_back_its_share_of_every_class():
             separate_tail(np.random.default_rng(0), (x, y), shots)
 
 
-class Highest:
+class Highest(np.random.Generator):
     """A generator of the upper end of every interval, or of its lower end."""
 
     def __init__(self, highest=True):
+        super().__init__(np.random.PCG64())
         self.highest = highest
 
     def uniform(self, low, high, size=()):

@@ -11,7 +11,6 @@ import pytest
 from tests.experiments import test_presets as presets
 from tests.experiments import test_streams as streams
 from tests.experiments import test_wiring as wiring
-from tests.experiments.test_wiring import drawings, omniglot_data  # noqa: F401  (fixtures of its tests)
 from tests.mutants.planting import assert_refuted, mutants, plant
 from tests.theory import test_claims as claims
 

@@ -181,10 +181,11 @@ def test_an_initializer_that_there_is_not_is_refused():
         Dense(5, "he")
 
 
-@pytest.mark.parametrize("make", [partial(Conv2d, filters=0), partial(Dense, 0)])
-def test_a_layer_without_outputs_is_refused(make):
-    with pytest.raises(UsageError, match=r"is 0; give at least 1$"):
-        make()
+@pytest.mark.parametrize("outputs", [0, -1, 2.5, 8.0, True])
+def test_a_number_of_outputs_that_cannot_be_is_refused(outputs):
+    for make in (lambda n: Conv2d(filters=n), Dense):
+        with pytest.raises(UsageError, match=f"is {outputs}; give a whole number of at least 1$"):
+            make(outputs)
 
 
 @pytest.mark.parametrize("epsilon", [-1e-3, math.nan])

@@ -275,12 +275,15 @@ def test_the_omniglot_network_is_the_one_for_images_of_28_x_28():
     assert omniglot_cnn(5) == conv_cnn((28, 28, 1), 5) == conv_cnn((28, 28, 1), ways=5, filters=64)
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (8, 8, 1, 1), (0, 28, 1), (28, 28, 0), (769, 8, 1), (8, 769, 3)])
+@pytest.mark.parametrize(
+    "shape", [(28, 28), (8, 8, 1, 1), (0, 28, 1), (28, 28, 0), (769, 8, 1), (8, 769, 3), 28, (28.5, 28, 1)]
+)
 def test_an_image_that_cannot_be_is_refused_in_one_line(shape):
     with pytest.raises(UsageError, match=r": needs \(rows, cols, channels\), rows and cols from 1"):
         conv_cnn(shape, 5)
-    with pytest.raises(UsageError, match=r"positive channels, ways and filters$"):
-        conv_cnn((28, 28, 1), 0)
+    for ways in (0, 5.0):
+        with pytest.raises(UsageError, match=r"channels, ways and filters of at least 1, all whole numbers$"):
+            conv_cnn((28, 28, 1), ways)
 
 
 def test_init_is_a_function_of_the_generator():

@@ -240,10 +240,10 @@ def test_what_was_imported_is_the_default(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"size": 0}, "size 0: give 1 to 768"),
-        ({"size": 769}, "size 769: give 1 to 768"),
-        ({"seed": -1}, "seed -1: give at least 2, and at least 0"),
-        ({"least_images": 1}, "least_images 1, seed 0: give at least 2"),
+        ({"size": 0}, "size is 0; give a whole number of at least 1"),
+        ({"size": 769}, "size is 769; give 1 to 768"),
+        ({"seed": -1}, "seed is -1; give a whole number of at least 0"),
+        ({"least_images": 1}, "least_images is 1; give a whole number of at least 2"),
     ],
 )
 def test_values_out_of_range_are_refused(tmp_path, values, says):

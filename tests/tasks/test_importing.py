@@ -310,6 +310,18 @@ def test_what_a_kill_leaves_of_the_decoded_images_is_removed_by_the_next_import(
     assert everything(tmp_path / "to") == everything(tmp_path / "afresh")
 
 
+def test_unfinished_files_of_a_killed_import_are_removed_and_no_others(tmp_path):
+    to = tmp_path / "to"
+    to.mkdir()
+    unfinished = [to / ".set.json.123.tmp", to / ".set-0123456789ab.npy.123.tmp"]
+    others = [to / ".set-notes.tmp", to / ".set.json.old.tmp", to / ".other.json.123.tmp"]
+    for path in unfinished + others:
+        path.write_text("x")
+    write(to)
+    assert not any(path.exists() for path in unfinished)
+    assert all(path.read_text() == "x" for path in others)
+
+
 @pytest.mark.parametrize("removed_first", ["pixels", "done"])
 def test_a_kill_while_the_decoded_images_are_removed_does_not_block_the_next_import(
     tmp_path, monkeypatch, removed_first

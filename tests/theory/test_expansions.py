@@ -55,6 +55,27 @@ def test_an_expectation_over_no_tuples_is_zero():
     assert (family.mean(lambda *batches: family.phi, 3) == 0).all()
 
 
+@pytest.mark.parametrize("lengths", [[], [3, 1], [1, 3]])
+def test_tasks_that_are_missing_or_too_short_are_named(lengths):
+    family = example()
+    short = replace(family, tasks=[family.tasks[0][:length] for length in lengths])
+    said = ", ".join(map(str, lengths)) or "no tasks"
+    with pytest.raises(UsageError, match=f"^minibatches per task: {said}; give every task at least 2$"):
+        short.avg_grad_inner()
+
+
+@pytest.mark.parametrize("order", [-1, 3, 1.5])
+def test_an_order_whose_terms_are_not_known_is_refused(order):
+    with pytest.raises(UsageError, match=rf"^order {order} of α: the terms are known for 0, 1 and 2$"):
+        example().terms(order)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_inner_loop_without_a_step_has_no_coefficients(method):
+    with pytest.raises(UsageError, match=r"^stated: 0 inner steps; give at least 1$"):
+        stated(method, 0)
+
+
 def test_exact_and_float_expectations_agree():
     family = example()
     as_float = replace(

@@ -1,4 +1,4 @@
-"""One visual language for every figure: colours, line styles, sizes, and how a figure is saved.
+"""What all figures share: colours, settings of matplotlib, and how a figure is saved.
 
 The colours are Okabe and Ito's (2008), which people with red-green or blue-yellow colour blindness can tell
 apart, and a grey.  Some lines differ in colour alone.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, reason
 from reptile_np.files import replacing
 
 __all__ = ["THEMES", "Draw", "Table", "check_installed", "save", "to_csv"]
@@ -95,7 +95,7 @@ def save(table: Table, draw: Draw, path: Path, size: tuple[float, float]) -> lis
                     with replacing(files[-1]) as file:
                         figure.savefig(file, format=kind, dpi=160, facecolor=theme["page"], metadata=metadata)
     except OSError as error:
-        raise UsageError(f"{files[-1]}: cannot be written ({error.strerror}); choose another --out") from None
+        raise UsageError(f"{files[-1]}: cannot be written ({reason(error)}); choose another --out") from None
     return files
 
 
@@ -111,7 +111,7 @@ def to_csv(table: Table) -> str:
 
 @contextmanager
 def _themed(theme: dict[str, str]) -> Iterator[Callable[[tuple[float, float]], Any]]:
-    """Lend a function that makes an empty figure in a theme; matplotlib is imported here only."""
+    """Yield a function that makes an empty figure in a theme; matplotlib is imported here only."""
     check_installed()
     from matplotlib import rc_context
     from matplotlib.figure import Figure

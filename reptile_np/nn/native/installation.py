@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
+from reptile_np.errors import reason
+
 __all__ = ["HERE", "PACKAGE", "copy_with_kernels", "explain_absence", "has_kernels"]
 
 HERE = Path(__file__).resolve().parent
@@ -25,8 +27,7 @@ def explain_absence() -> str:
         try:
             import_module(f"{__package__}._kernels")
         except ImportError as error:
-            reason = " ".join(str(error).split())
-            return f"native kernels do not load ({reason}): reinstall {PACKAGE}, or use --ops numpy"
+            return f"native kernels do not load ({reason(error)}): reinstall {PACKAGE}, or use --ops numpy"
     copy = copy_with_kernels(sys.path)
     if copy is not None:
         root = HERE.parents[2]

@@ -66,6 +66,8 @@ class NativeNetwork(Model, _Calls):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.ops, NativeOps):
+            raise UsageError(f"NativeNetwork: ops are {self.ops.name}; use Model, or ops of native.load()")
         object.__setattr__(self, "_made", [])
         try:
             object.__setattr__(self, "_most_examples", LARGEST // match(self).largest_image)

@@ -1,4 +1,4 @@
-"""How many threads share a native call: the most that are allowed, and whether more than one pays.
+"""How many threads share a native call: the most that are allowed, and whether several are faster than one.
 
 The members of a team meet some twenty times in a training step.  If another process occupies one of the
 cores, all members wait each time for the one that is not running, and two threads are slower than one.  So

@@ -223,6 +223,13 @@ def test_subclasses_of_arrays_get_the_answer_of_the_plain_array(table):
     assert type(model.predict(masked[0], masked[1])) is np.ndarray
 
 
+@built
+def test_a_native_network_without_native_kernels_is_refused():
+    network = network_of(sine_mlp((4,)), native.load(threads=1))
+    with pytest.raises(UsageError, match=r"^NativeNetwork: ops are numpy; use Model, or ops of native\.load"):
+        replace(network, ops=NUMPY)
+
+
 def network_of(model, kernels):
     network = model.with_ops(kernels)
     assert isinstance(network, NativeNetwork)
