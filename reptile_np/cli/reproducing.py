@@ -231,11 +231,11 @@ def _address(args: argparse.Namespace) -> str | None:
 
 
 def _executor(args: argparse.Namespace, runs: int, address: str | None) -> AbstractContextManager[Executor]:
-    from reptile_np.experiments import parallel
+    from reptile_np.experiments import cluster, parallel
 
     if address is None:
         return parallel.worker_processes(_jobs(args, runs))
-    return parallel.dask_executor(address)
+    return cluster.dask_executor(address)
 
 
 def _show_table(args: argparse.Namespace, table: Iterable[str], planned: Sequence[PlannedRun]) -> None:

@@ -6,19 +6,19 @@
     results = run_all(work, items, executors)         # survives the loss of worker processes
 
 `evaluate` takes any `concurrent.futures.Executor`, `run_all` a function that makes one; the results do not
-depend on it.  `dask_executor` makes that of a Dask cluster, ``mpi4py.futures.MPIPoolExecutor`` that of a
-program started by ``mpiexec``.
+depend on it.  `reptile_np.experiments.cluster` makes that of a Dask cluster,
+``mpi4py.futures.MPIPoolExecutor`` that of a program started by ``mpiexec``.
 Verified by ``tests/experiments/test_parallel.py``.
 """
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
@@ -26,7 +26,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError
 from reptile_np.machine import BLAS_THREADS, cores
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "WORTH_A_PROCESS",
     "Executors",
     "Item",
-    "dask_executor",
     "job_count",
     "processes",
     "run_all",
@@ -51,8 +50,8 @@ Executors = Callable[[], AbstractContextManager[Executor]]
 WORTH_A_PROCESS = 50  # tasks per worker below which starting a process costs more than it saves
 MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows cannot wait for more
 LOSSES = 10  # of worker processes, after which `run_all` gives up what is left
+STOP_SECONDS = 1.0  # in which a pool ends that is told to stop
 STOPPED = 130  # exit code of a worker process that was told to stop
-NO_CLUSTER = "its cluster was shut down or is out of reach; start it, and give the same command again"
 
 
 @contextmanager
@@ -106,14 +105,11 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
     try:
         context = multiprocessing.get_context("spawn")
         most = min(jobs, MOST_PROCESSES)
-        with ProcessPoolExecutor(most, mp_context=context, initializer=_prepare_worker) as executor:
+        with _Processes(most, mp_context=context, initializer=_prepare_worker) as executor:
             try:
                 yield executor
             except KeyboardInterrupt:
-                calls = executor._call_queue  # type: ignore[attr-defined]
-                executor.shutdown(wait=False, cancel_futures=True)
-                _stop_workers(others)
-                calls._reader.close()  # a thread may be writing to the workers, and would wait for ever
+                executor.stop(others)
                 raise
     finally:
         for name, value in before.items():
@@ -123,63 +119,39 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
                 os.environ[name] = value
 
 
-class _DaskExecutor(Executor):
-    """Like Dask's own executor, whose futures can wait for ever if the scheduler is lost."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
+class _Processes(ProcessPoolExecutor):
+    """A pool whose processes do not receive Ctrl-C, and that can be stopped."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        theirs = self._client.submit(function, *args, pure=False, **options)
-        ours: Future[Any] = Future()
+        """Begin the work; a process that is started for it inherits that SIGINT is blocked.
 
-        def cancel(_: Future[Any]) -> None:
-            if ours.cancelled():
-                theirs.cancel()
+        Ctrl-C is sent to all processes of a terminal; one that is starting would end, and break the pool.
+        """
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().submit(function, *args, **options)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            return super().submit(function, *args, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-        def finish(_: object) -> None:
-            if not ours.set_running_or_notify_cancel():
-                return
-            try:
-                ours.set_result(theirs.result())
-            except BaseException as error:  # Dask's CancelledError is no Exception
-                ours.set_exception(error if theirs.status == "error" else UsageError(NO_CLUSTER))
+    def stop(self, others: set[BaseProcess]) -> None:
+        """Cancel what has not begun, then stop the processes (all child processes but `others`).
 
-        ours.add_done_callback(cancel)
-        theirs.add_done_callback(finish)
-        return ours
-
-
-@contextmanager
-def dask_executor(address: str) -> Iterator[Executor]:
-    """Yield the executor of the Dask cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
-
-    Its workers must see the same files under the same paths.  Work whose worker is lost is given to another
-    one by Dask, three times; then its future raises Dask's `KilledWorker`.  If the scheduler is lost, every
-    future raises a `UsageError`.  A future that is cancelled is not begun; what a worker has begun goes on.
-
-    Raises
-    ------
-    UsageError
-        If dask and distributed are not installed, or no scheduler answers.
-    """
-    try:
-        from distributed import Client
-    except ImportError:
-        raise UsageError("--executor dask needs Dask; run: pip install dask distributed") from None
-    make: Any = Client
-    try:
-        client = make(address, timeout=10)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--executor dask:{printable(address)}: no scheduler answers ({error})") from None
-    log = logging.getLogger("distributed.client")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # of a lost scheduler it writes a traceback; the futures say enough
-    try:
-        with client:
-            yield _DaskExecutor(client)
-    finally:
-        log.setLevel(level)
+        In this order: if a process ends while the pool has cancelled futures, the pool's own thread raises
+        InvalidStateError, and Python prints it.
+        """
+        pool: Any = self
+        calls, thread = pool._call_queue, pool._executor_manager_thread
+        pool.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + STOP_SECONDS
+        while pool._cancel_pending_futures and thread is not None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        _stop_workers(others)
+        if thread is not None:
+            thread.join(STOP_SECONDS)
+            if thread.is_alive():  # Python 3.11.4 and older: another thread may wait until its work is read
+                calls._reader.close()
 
 
 def run_all(
@@ -229,8 +201,7 @@ def run_all(
             except KeyboardInterrupt:
                 for future in futures:
                     future.cancel()
-                _stop_workers(others)
-                raise
+                raise  # `worker_processes` stops its processes
             else:
                 if any(map(_lost, futures)):
                     _stop_workers(others)

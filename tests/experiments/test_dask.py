@@ -10,7 +10,8 @@ import pytest
 from reptile_np.cli import main, status
 from reptile_np.errors import UsageError
 from reptile_np.experiments import parallel
-from reptile_np.experiments.parallel import dask_executor, run_all
+from reptile_np.experiments.cluster import dask_executor
+from reptile_np.experiments.parallel import run_all
 from reptile_np.experiments.reproduction import plan, work
 from reptile_np.experiments.targets import TARGETS
 

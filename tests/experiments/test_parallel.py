@@ -12,7 +12,7 @@ from multiprocessing import get_context
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import parallel, runs
+from reptile_np.experiments import cluster, parallel, runs
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.parallel import (
     job_count,
@@ -81,6 +81,41 @@ def test_ctrl_c_while_work_is_being_sent_to_workers_that_start_does_not_hang(tmp
             [sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=60, check=False
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
+
+
+STARTING = """
+import multiprocessing, os, signal, sys, time
+from reptile_np.experiments.parallel import worker_processes
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with worker_processes(2) as executor:
+            futures = [executor.submit(time.sleep, 60.0) for _ in range(20)]
+            time.sleep(float(sys.argv[1]))
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGINT)
+            for future in futures:
+                future.cancel()
+            time.sleep(1)
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.2])
+def test_ctrl_c_which_reaches_all_processes_of_a_terminal_does_not_end_workers_that_are_starting(
+    tmp_path, after
+):
+    """They printed a traceback; and the pool, which had cancelled its futures, another one."""
+    (tmp_path / "program.py").write_text(STARTING)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program.py", str(after)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
 
 
 def blas_threads(i):
@@ -262,7 +297,7 @@ class LostInTheEnd:
 
 
 def test_a_result_that_a_dask_cluster_cannot_hand_over_is_not_waited_for():
-    (lost,) = run_all(print, [1], lambda: nullcontext(parallel._DaskExecutor(LostInTheEnd())))
+    (lost,) = run_all(print, [1], lambda: nullcontext(cluster._DaskExecutor(LostInTheEnd())))
     assert isinstance(lost, UsageError)
     assert "out of reach" in str(lost)
 
