@@ -160,7 +160,7 @@ def path(text: str) -> Path:
 
 def source(text: str) -> str:
     """Return an address as it is, a path with ~ replaced."""
-    return text if text.startswith(("http://", "https://")) else str(path(text))
+    return text if "://" in text else str(path(text))
 
 
 def json_file(text: str) -> str:

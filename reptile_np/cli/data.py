@@ -15,7 +15,12 @@ from reptile_np.errors import UsageError
 
 __all__ = ["OPTIONS", "add_to"]
 
-FIVE = 5  # classes in a task of the presets
+WAYS = 5  # of the tasks of the presets
+MISSING = {
+    "mini-imagenet": "--from is missing: there is no official address, for the images are ImageNet's; give "
+    "a copy that you have, or the URL of one",
+    "folder": "--from is missing: give a folder with a folder of images for each class",
+}
 
 OPTIONS = {
     "omniglot": (),
@@ -41,8 +46,8 @@ def add_to(commands: Commands) -> None:
         dest="source",
         type=source,
         metavar="DIR|ZIP|TAR|URL",
-        help="omniglot: a DIR, ZIP, TAR or URL (a TAR must have all drawings; default: the official one); "
-        "the other data sets: a DIR, ZIP or TAR",
+        help="where the images are; an archive at a URL is fetched and kept (omniglot: a TAR must have all "
+        "drawings; default: the official address)",
     )
     data.add_argument(
         "--to",
@@ -92,8 +97,8 @@ def _data(args: argparse.Namespace) -> int:
     split = f" ({', '.join(f'{part} {name}' for name, part in parts.items())})" if parts else ""
     show(f"{len(images):,} {what}{split}, {count:,} images{size}, verified, in {manifest}")
     for name in ("train", "test"):
-        if parts.get(name, FIVE) < FIVE:
-            note(f"{name} classes: only {parts[name]}; the presets of {FIVE}-way tasks need {FIVE}")
+        if parts.get(name, WAYS) < WAYS:
+            note(f"{name} classes: only {parts[name]}; the presets of {WAYS}-way tasks need {WAYS}")
     return 0
 
 
@@ -131,9 +136,7 @@ def _needed_source(args: argparse.Namespace) -> str:
     """Return the place of a data set that has no official address."""
     place: str | None = args.source
     if place is None:
-        raise UsageError(f"data {args.dataset}: --from is missing (see: reptile-np data --help)")
-    if place.startswith(("http://", "https://")):
-        raise UsageError(f"data {args.dataset} --from {place}: give a folder or an archive on this machine")
+        raise UsageError(f"data {args.dataset}: {MISSING[args.dataset]} (see: reptile-np data --help)")
     return place
 
 

@@ -35,7 +35,8 @@ def as_inputs(
         Cut the largest centred rectangle of the network's proportions from each image and resize it by
         Pillow's bicubic filter, as an imported folder of images is; False: refuse images of another size.
     recolour
-        Convert colour to grey (ITU-R 601 luma), or grey to three equal channels; False: refuse such images.
+        Convert colour to grey (ITU-R 601 luma), or grey to three equal channels; with a channel of opacity (2
+        or 4 channels), put the image on white first.  False: refuse such images.
 
     Raises
     ------
@@ -70,6 +71,8 @@ def as_inputs(
             f"images have shape {x.shape}, as one image in colour has; give (images, height, width, "
             "channels); for one image x that is x[None]"
         )
+    if not isinstance(images, list | tuple) and x.shape == shape:
+        raise UsageError(f"images have shape {x.shape}, as one image has; for one image x give x[None]")
     if x.ndim == 3:
         x = x[..., np.newaxis]
     if x.ndim != 4 or 0 in x.shape:
@@ -79,14 +82,16 @@ def as_inputs(
         )
     _check_pixels(x)
     if x.shape[3] != shape[2]:
-        convertible = {x.shape[3], shape[2]} == {1, 3}
-        if not (recolour and convertible):
+        if x.shape[3] > 4 or not recolour:
             raise UsageError(
                 f"images have {x.shape[3]} channels, this model reads {shape[2]} "
-                "(1: grey, 3: red, green, blue); convert them"
-                + (", or set recolour=True" if convertible else ": a PIL image x with x.convert('RGB')")
+                "(1: grey, 3: red, green, blue; 2 or 4: with opacity); convert them"
+                + (", or set recolour=True" if x.shape[3] <= 4 else "")
             )
-        x = _grey(x) if shape[2] == 1 else np.repeat(x, 3, axis=3)
+        if x.shape[3] in (2, 4):
+            x = _on_white(x)
+        if x.shape[3] != shape[2]:
+            x = _grey(x) if shape[2] == 1 else np.repeat(x, 3, axis=3)
     if x.shape[1:3] != shape[:2]:
         if not resize:
             raise UsageError(
@@ -110,6 +115,17 @@ def _check_pixels(x: Array) -> None:
     low, high = x.min(), x.max()
     if low < 0 or high > 1:
         raise UsageError(f"images: floats from {low!s} to {high!s}; scale them to 0 … 1, or give uint8")
+
+
+def _on_white(x: Array) -> Array:
+    """Return the images without their last channel, the opacity, on a white ground; bytes are rounded."""
+    colours, opacity = x[..., :-1], x[..., -1:]
+    if x.dtype == np.uint8:
+        total = colours.astype(np.uint32) * opacity + 255 * (255 - opacity.astype(np.uint32))
+        return ((total + 127) // 255).astype(np.uint8)
+    if x.dtype == bool:
+        return colours | ~opacity
+    return 1 - opacity * (1 - colours)
 
 
 def _grey(x: Array) -> Array:

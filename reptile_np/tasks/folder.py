@@ -22,6 +22,7 @@ from reptile_np.tasks.archives import Limits, read_file, read_files
 from reptile_np.tasks.decoding import Conversion, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
 from reptile_np.tasks.importing import Plan, PlannedClass
+from reptile_np.tasks.remote import local
 from reptile_np.tasks.reports import (
     NoteCallback,
     ProgressCallback,
@@ -104,7 +105,7 @@ def import_folder(
     Parameters
     ----------
     source : path
-        The folder, or a zip or tar file of it.
+        The folder, a zip or tar file of it, or the http(s) address of such a file, which is kept in `to`.
     to : path, optional
         Folder for the result, which replaces images imported there before; by default the user's cache
         folder.
@@ -134,7 +135,7 @@ def import_folder(
     least_images = whole("least_images", least_images, 2)
     if size > LARGEST_SIDE:
         raise UsageError(f"size is {size}; give 1 to {LARGEST_SIDE}")
-    source = expanded(source)
+    source = local(source, to, NAME, progress)
     how = Conversion(size, size, 1 if grey else 3, "bicubic", crop=True, upright=True)
     formats = decoding.formats()
     lines: list[str] = []

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from reptile_np.errors import UsageError, printable
-from reptile_np.files import expanded
 from reptile_np.tasks import image_cache, importing
 from reptile_np.tasks.archives import ARCHIVE_SUFFIXES, PICKLE_SUFFIXES, Limits, read_file, read_files, stem
 from reptile_np.tasks.decoding import BadImage, Conversion, Filter, Pixels, convert
 from reptile_np.tasks.image_cache import SPLITS, CachedImages, Split
 from reptile_np.tasks.importing import Plan, PlannedClass
+from reptile_np.tasks.remote import local
 from reptile_np.tasks.reports import NoteCallback, ProgressCallback, import_place, no_notes, no_progress
 from reptile_np.tasks.split_lists import read_table
 
@@ -85,7 +85,7 @@ def import_mini_imagenet(
     Parameters
     ----------
     source : path
-        A folder with one of the three forms, an archive in it, or an archive of such a folder.
+        A folder with one of the three forms, an archive of it, or the http(s) address of one (kept in `to`).
     to : path, optional
         Folder for the result, 1.3 GB (2.6 GB during the import); by default the user's cache folder.
     progress : callable
@@ -106,7 +106,7 @@ def import_mini_imagenet(
     """
     if filter not in get_args(Filter):
         raise UsageError(f"filter {printable(filter)}: give {', '.join(get_args(Filter))}")
-    source = expanded(source)
+    source = local(source, to, NAME, progress)
     parts, folder = _find(source), importing.target_folder(to)
     lists: dict[Split, dict[str, str]] = {}
     digests = importing.survey(_files(parts, lambda _: True, lists), progress)

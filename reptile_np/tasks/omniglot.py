@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable, reason
+from reptile_np.errors import UsageError, printable
 from reptile_np.files import expanded
 from reptile_np.tasks import image_cache, importing, omniglot_files
 from reptile_np.tasks.decoding import Conversion
-from reptile_np.tasks.download import fetch
 from reptile_np.tasks.image_cache import CachedImages
 from reptile_np.tasks.image_classes import ImageClasses, Splits, split_classes
 from reptile_np.tasks.importing import Plan, PlannedClass
 from reptile_np.tasks.omniglot_files import SETS, SIDE
+from reptile_np.tasks.remote import fetch_once, is_address
 from reptile_np.tasks.reports import ProgressCallback, no_progress
 
 __all__ = [
@@ -132,7 +132,7 @@ def import_omniglot(
         Anything that is not Omniglot, whole.  An earlier cache is then as it was.
     """
     place = ADDRESS if source is None else str(source)
-    if place.startswith(("http://", "https://")):
+    if is_address(place):
         folder = importing.target_folder(to)
         parts = _download(place, folder, progress)
     else:
@@ -185,7 +185,7 @@ def _download(place: str, folder: Path, progress: ProgressCallback) -> list[Path
     paths = [folder / address.rpartition("/")[2] for address in addresses]
     for address, path in zip(addresses, paths, strict=True):
         if not path.exists():
-            _fetch(address, path, progress)
+            fetch_once(address, path, NAME, omniglot_files.check_zip, progress)
             continue
         try:
             omniglot_files.check_zip(path)
@@ -193,15 +193,3 @@ def _download(place: str, folder: Path, progress: ProgressCallback) -> list[Path
             why = "not a whole zip with Omniglot drawings; remove it and run this again"
             raise UsageError(f"{printable(path)}: {why}") from error
     return paths
-
-
-def _fetch(address: str, path: Path, progress: ProgressCallback) -> None:
-    """Download a zip file, unless an import that was waited for has done so."""
-    try:
-        with importing.locked(path.parent, NAME, progress):
-            if not path.exists():
-                fetch(address, path, omniglot_files.check_zip, progress)
-    except OSError as error:
-        raise UsageError(
-            f"{printable(path.parent)}: cannot be written ({reason(error)}); choose another --to"
-        ) from error

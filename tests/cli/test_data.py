@@ -124,7 +124,12 @@ def test_mini_imagenet_is_imported_and_a_bad_image_is_left_out_if_asked(tmp_path
         (["folder", "x", "--splits", "s.csv", "--seed", "0"], "--seed and --splits"),
         (["mini-imagenet"], "--from is missing"),
         (["folder"], "--from is missing"),
-        (["mini-imagenet", "--from", "https://example.org/x"], "on this machine"),
+        (
+            ["mini-imagenet", "--from", "https://example.org/x"],
+            "x: give the address of an archive (.zip, .tar,",
+        ),
+        (["folder", "--from", "ftp://example.org/x.zip"], "x.zip: only http and https addresses are read"),
+        (["omniglot", "--from", "file:///x.zip"], "x.zip: only http and https addresses are read"),
     ],
 )
 def test_what_a_data_set_does_not_take_or_needs_is_said_in_one_line(arguments, says, capsys):
