@@ -1,4 +1,4 @@
-"""The processor that this program runs on: how many cores it may use, and what Linux says of it.
+"""What this program runs on: how many cores it may use, what Linux says of them, and a terminal's signals.
 
 Verified by ``tests/test_cores.py``.
 """
@@ -6,11 +6,16 @@ Verified by ``tests/test_cores.py``.
 from __future__ import annotations
 
 import os
+import signal
 
-__all__ = ["BLAS_THREADS", "cores", "processor_facts"]
+__all__ = ["BLAS_THREADS", "TERMINAL_SIGNALS", "cores", "processor_facts"]
 
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Environment variables from which BLAS libraries read how many threads to use, when they are loaded."""
+TERMINAL_SIGNALS = (
+    (signal.SIGINT, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGINT,)  # Windows has no SIGHUP
+)
+"""What Ctrl-C sends, and what closing a terminal sends, to all processes of the terminal."""
 
 
 def cores() -> int:

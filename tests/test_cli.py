@@ -87,7 +87,7 @@ def test_evaluate_prints_means_intervals_and_errors(monkeypatch, capsys):
         "non-transductive: 80.00% ± 3.00%",
     ]
     errors = {"error_before": 4.0, "error": 0.25}
-    assert show(errors) == ["squared error 4.000, after fine-tuning 0.250"]
+    assert show(errors) == ["squared error 4.000, after fine-tuning 0.250 (7 tasks, 1 points each)"]
     curve = {"curve": {"transductive": [{"mean": 0.2, "ci95": 0.1}, {"mean": 0.9, "ci95": 0.02}]}}
     assert show({"accuracy": SCORES, **curve}, "--curve")[-1] == "    transductive: 20.0% 90.0%"
 
@@ -158,10 +158,29 @@ def test_list_names_every_preset_once_and_the_kernels_in_80_columns(capsys):
         heading = [line for line in above if line and not line.startswith(" ")][-1]
         (target,) = [t for t in targets.TARGETS.values() if name in t.presets] or [None]
         assert heading == (f"{target.title} (reptile-np reproduce {target.name})" if target else OURS)
+    shown = " ".join(" ".join(lines).split())
+    for name, preset in presets.PRESETS.items():  # alone, or after the names of those that share the source
+        assert re.search(rf"source( of [^:]*\b{re.escape(name)}\b[^:]*)?: {re.escape(preset.source)}", shown)
     assert any(line.startswith("  same-k-glyphs-maml-k1…8 ") for line in lines)
     assert any(line.startswith("kernels: numpy") for line in lines)
     assert main(["list", "--json"]) == 0
     assert len(last_json(capsys)["presets"]) == len(presets.PRESETS)
+
+
+def test_a_second_setting_without_an_option_of_its_own_is_explained(capsys):
+    words = ["glyphs-5way", "--set", "outer.steps=5", "evaluation.tasks=2"]
+    assert main(["train", *words]) == 2
+    said = capsys.readouterr().err
+    assert "unrecognized arguments: evaluation.tasks=2; give each setting a --set of its own" in said
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x.JPG"])
+def test_a_figure_of_another_format_is_refused_before_it_is_drawn(tmp_path, capsys, name):
+    assert main(["figure", "2", "--out", str(tmp_path / name)]) == 2
+    assert (
+        f"{name}: a figure is written as .csv, .png, .svg; leave out .{name[2:]}" in capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_show_prints_every_value_of_a_preset_in_80_columns(capsys):

@@ -21,7 +21,7 @@ from reptile_np.bench.machine import load, machine, why_busy
 from reptile_np.bench.measurement import Row, measure_all, our_variants
 from reptile_np.bench.workloads import Workload
 from reptile_np.errors import UsageError
-from reptile_np.experiments.backend import kernels_missing
+from reptile_np.experiments.backend import choose_ops, kernels_missing
 from reptile_np.machine import BLAS_THREADS, cores
 from reptile_np.nn.native.threads import MOST_THREADS
 
@@ -89,7 +89,8 @@ def run(
         raise UsageError(
             f"--threads {' '.join(map(str, threads))}: give 1 to {most} (the cores, at most {MOST_THREADS})"
         )
-    chosen(works)  # a mistake in a pattern is found before anything is measured
+    chosen(works)  # a mistake in a pattern, or in the environment, is found before anything is measured
+    choose_ops()
     before = load()
     result: Measurements = {
         "peak_gflops": None,

@@ -62,7 +62,9 @@ class Parser(argparse.ArgumentParser):
         """Parse arguments; an unknown one is an error of the command that it was given to."""
         values, rest = self.parse_known_args(args, namespace)
         if rest:
-            getattr(values, "parser", self).error(f"unrecognized arguments: {' '.join(rest)}")
+            setting = any("=" in word and not word.startswith("-") for word in rest)
+            hint = "; give each setting a --set of its own" if setting and hasattr(values, "set") else ""
+            getattr(values, "parser", self).error(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return values
 
     def error(self, message: str) -> NoReturn:

@@ -33,8 +33,9 @@ def add_to(commands: Commands) -> None:
     classify.add_argument("images", type=path, nargs="+", metavar="IMAGE")
     add_json(classify)
     classify.more = lambda: (
-        "Each image gets its most probable class in two modes: non-transductive (in a batch with the\n"
-        "examples, independent of the other images) and transductive (all given images in one batch)."
+        "Each image gets its most probable class in two modes: non-transductive (in a\n"
+        "batch with the examples, independent of the other images) and transductive\n"
+        "(all given images in one batch)."
     )
 
 

@@ -73,6 +73,12 @@ def _list(args: argparse.Namespace) -> int:
         show(paint(heading, BOLD))
         for name in group:
             row(name, PRESETS[name].about, PRESETS[name].cost)
+        for line in _sources(group):
+            show(
+                textwrap.fill(
+                    line, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+                )
+            )
     show(paint("Methods at the same k (reptile-np reproduce same-k, same-k-omniglot)", BOLD))
     for name, family in _families().items():
         row(name, f"{family[0].algorithm}, {len(family)} preset{'s' * (len(family) > 1)}", family[-1].cost)
@@ -97,6 +103,18 @@ def _groups() -> Iterator[tuple[str, list[str]]]:
             yield "Figure 2: alternating projections (reptile-np figure 2, without training)", []
         others = [name for name in others if name not in group]
     yield "Not in the paper", others
+
+
+def _sources(group: Sequence[str]) -> list[str]:
+    """Return lines that say where the values of some presets come from."""
+    from reptile_np.experiments.presets import PRESETS
+
+    sources: dict[str, list[str]] = {}
+    for name in group:
+        sources.setdefault(PRESETS[name].source, []).append(name)
+    if len(sources) == 1:
+        return [f"source: {source}" for source in sources]
+    return [f"source of {', '.join(names)}: {source}" for source, names in sources.items()]
 
 
 def _families() -> dict[str, list[Preset]]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and ``kill``: the program ends at once, or with a KeyboardInterrupt if a command has work to save.
+"""Ctrl-C, ``kill``, a closed terminal: the program ends at once, or a command saves its work and ends.
 
 At once is the rule, because an exception that is raised inside an import is lost, or becomes another one:
 NumPy turns it into its advice on broken installations.
@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from reptile_np.machine import TERMINAL_SIGNALS
+
 __all__ = ["EXIT_CODE", "IGNORE_SECONDS", "STOPS", "end_at_once", "ignore", "raise_instead"]
 
 EXIT_CODE = 130
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (*TERMINAL_SIGNALS, signal.SIGTERM)
 
 
 def _nothing_had_begun() -> object:

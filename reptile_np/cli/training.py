@@ -199,7 +199,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.json:
         show_json(result)
     elif "error" in result:
-        show(f"squared error {result['error_before']:.3f}, after fine-tuning {result['error']:.3f}")
+        before, after = f"{result['error_before']:.3f}", f"{result['error']:.3f}"
+        about = f"{_tasks(result)}, {result['shots']} points each"
+        show(f"squared error {before}, after fine-tuning {after} ({about})")
     else:
         show(_what_was_evaluated(result, args.split))
         for mode, accuracy in result["accuracy"].items():
@@ -234,8 +236,11 @@ def _compare(args: argparse.Namespace, ops: Ops, options: Mapping[str, Any]) -> 
 
 
 def _what_was_evaluated(result: Mapping[str, Any], split: str) -> str:
-    tasks = f"{result['tasks']} task{'s' * (result['tasks'] != 1)}"
-    return f"{result['shots']}-shot {result['ways']}-way, {tasks} of the {split} set"
+    return f"{result['shots']}-shot {result['ways']}-way, {_tasks(result)} of the {split} set"
+
+
+def _tasks(result: Mapping[str, Any]) -> str:
+    return f"{result['tasks']} task{'s' * (result['tasks'] != 1)}"
 
 
 def interval(mean: float, half: float, digits: int) -> str:

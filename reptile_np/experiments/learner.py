@@ -272,12 +272,16 @@ def _labels(method: str, y: Any, count: int) -> Array:
         kinds = ", ".join(sorted({type(value).__name__ for value in y}))
         raise UsageError(f"{method}: labels are of different kinds ({kinds}); use one kind")
     if _missing(labels):
-        raise UsageError(f"{method}: some images have no label (NaN, NaT); label them, or leave them out")
+        raise UsageError(
+            f"{method}: some images have no label (None, NaN, NaT); label them, or leave them out"
+        )
     return labels
 
 
 def _missing(labels: Array) -> bool:
-    """Return whether a label is NaN, NaT or pandas.NA: they do not equal themselves."""
+    """Return whether a label is None, or NaN, NaT or pandas.NA: they do not equal themselves."""
+    if any(label is None for label in labels):
+        return True
     try:
         return bool((labels != labels).any())
     except TypeError:  # pandas.NA does not say whether it does

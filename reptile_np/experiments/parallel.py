@@ -27,7 +27,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from reptile_np.errors import UsageError
-from reptile_np.machine import BLAS_THREADS, cores
+from reptile_np.machine import BLAS_THREADS, TERMINAL_SIGNALS, cores
 
 __all__ = [
     "LOSSES",
@@ -120,16 +120,16 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
 
 
 class _Processes(ProcessPoolExecutor):
-    """A pool whose processes do not receive Ctrl-C, and that can be stopped."""
+    """A pool whose processes do not receive the terminal's signals, and that can be stopped."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        """Begin the work; a process that is started for it inherits that SIGINT is blocked.
+        """Begin the work; a process that is started for it inherits that the terminal's signals are blocked.
 
-        Ctrl-C is sent to all processes of a terminal; one that is starting would end, and break the pool.
+        They are sent to all processes of a terminal; one that is starting would end, and break the pool.
         """
         if not hasattr(signal, "pthread_sigmask"):  # Windows
             return super().submit(function, *args, **options)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
         try:
             return super().submit(function, *args, **options)
         finally:
@@ -236,8 +236,9 @@ def saves_when_told_to_stop() -> Iterator[None]:
 
 
 def _prepare_worker() -> None:
-    """Leave Ctrl-C to the parent process, and stop if that one is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave the signals of the terminal to the parent process, and stop if that one is killed."""
+    for number in TERMINAL_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
 
 

@@ -16,6 +16,7 @@ from reptile_np.files import replacing
 __all__ = ["CHECKPOINT_BYTES", "export"]
 
 CHECKPOINT_BYTES = 1_000_000  # of an unfinished run's checkpoint, which is copied so that it can be continued
+ANOTHER = "choose another --export"
 
 
 def export(run: Path, to: Path) -> Path:
@@ -35,11 +36,11 @@ def export(run: Path, to: Path) -> Path:
     preset, seed = source.config()
     copy = RunDirectory(to / f"{preset.name}-seed{seed}")
     if copy.path.resolve() == run.resolve():
-        raise UsageError(f"{run}: is the copy itself; choose another --export")
+        raise UsageError(f"{run}: is the copy itself; {ANOTHER}")
     if (copy.path / LOCK).exists() and (copy.path / CONFIG).is_file():
-        raise UsageError(f"{copy.path}: is a run, not a copy of one; choose another --export")
+        raise UsageError(f"{copy.path}: is a run, not a copy of one; {ANOTHER}")
     if (copy.path / CONFIG).is_file() and copy.config() != (preset, seed):
-        raise UsageError(f"{copy.path}: has another run; choose another --export")
+        raise UsageError(f"{copy.path}: has another run; {ANOTHER}")
     result = source.result()
     saved = [run / name for name in (checkpoints.NEWEST, checkpoints.BEFORE) if (run / name).is_file()]
     content = saved[0].read_bytes() if result is None and saved else b""
@@ -54,18 +55,17 @@ def export(run: Path, to: Path) -> Path:
         ):
             if not written:  # it is of another state than the records
                 (copy.path / name).unlink(missing_ok=True)
-        copy.write_config(preset, seed)
+        copy.write_config(preset, seed, ANOTHER)
         here = {"data": None}  # the folder of the images is a place of this machine
-        copy.write_json(ENVIRONMENT, {"sittings": [{**sitting, **here} for sitting in source.sittings()]})
+        sittings = [{**sitting, **here} for sitting in source.sittings()]
+        copy.write_json(ENVIRONMENT, {"sittings": sittings}, ANOTHER)
         with replacing(copy.path / RECORDS) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
         if result is not None:
-            copy.write_json(RESULT, result)
+            copy.write_json(RESULT, result, ANOTHER)
         if kept:
             with replacing(copy.path / checkpoints.NEWEST) as file:
                 file.write(content)
     except OSError as error:
-        raise UsageError(
-            f"{copy.path}: cannot be written ({reason(error)}); choose another --export"
-        ) from None
+        raise UsageError(f"{copy.path}: cannot be written ({reason(error)}); {ANOTHER}") from None
     return copy.path

@@ -118,7 +118,7 @@ class RunDirectory:
         """
         path, content = self.path / CONFIG, self._content(CONFIG)
         if content is None:
-            raise UsageError(f"{path}: no run here (no {CONFIG}); train with --out first")
+            raise UsageError(f"{path}: no run here; give the directory of a run, which has a {CONFIG}")
         try:
             return _read_config(json.loads(content))
         except UsageError as error:
@@ -126,10 +126,10 @@ class RunDirectory:
         except (ValueError, RecursionError):
             raise UsageError(f"{path}: not whole JSON; restore it, or start again in a new --out") from None
 
-    def write_config(self, preset: Preset, seed: int) -> None:
-        """Write what runs in the directory."""
+    def write_config(self, preset: Preset, seed: int, advice: str = CHOOSE_ANOTHER) -> None:
+        """Write what runs in the directory; `advice` is what to do if it cannot be written."""
         run = {"preset": to_json(preset), "seed": seed}
-        self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, CHOOSE_ANOTHER)
+        self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, advice)
 
     def save(self, step: Step, sittings: list[dict[str, Any]]) -> None:
         """Save the records, which a resumed run does not make again, then a state, then the sittings."""
@@ -262,7 +262,7 @@ class RunDirectory:
 
 def _read_config(values: Any) -> tuple[Preset, int]:
     if not isinstance(values, dict):
-        raise UsageError("not an object")
+        raise UsageError("not a JSON object; restore it, or start again in a new --out")
     version = values.get("format", FORMAT)
     if version != FORMAT or isinstance(version, bool):
         raise UsageError(

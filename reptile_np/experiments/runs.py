@@ -167,8 +167,8 @@ def evaluate(
     Returns
     -------
     dict
-        ``preset``, ``seed``, ``outer_steps``, ``split``, ``tasks``, ``shots``, ``ways``; ``other_images``,
-        true, if the images are not those of the training; and what `Scores.to_json` returns.
+        ``preset``, ``seed``, ``outer_steps``, ``split``, ``tasks``, ``shots``, ``ways`` (of images);
+        ``other_images``, true, if they are not those of the training; and what `Scores.to_json` returns.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def evaluate(
         "split": split,
         "tasks": tasks,
         "shots": spec.shots,
-        "ways": preset.tasks.ways,
+        **({} if trained_on == "sine" else {"ways": preset.tasks.ways}),
         **({"other_images": True} if others or asked_for_others else {}),
         **scores.to_json(),
     }

@@ -142,7 +142,7 @@ def accuracy(model: Predictor, phi: Array, episode: Episode) -> dict[str, float]
     Raises
     ------
     UsageError
-        If the labels are not one class number for each query.
+        If the labels are not one class number for each query, from 0 to ways - 1.
     """
     x, y = episode.query
     labels = np.asarray(y)
@@ -153,6 +153,10 @@ def accuracy(model: Predictor, phi: Array, episode: Episode) -> dict[str, float]
     fractions = {}
     for mode, logits in MODES.items():
         z = logits(model, phi, episode.support[0], x)
+        if labels.min() < 0 or labels.max() >= z.shape[1]:
+            raise UsageError(
+                f"query labels from {labels.min()} to {labels.max()}; give 0 to {z.shape[1] - 1}"
+            )
         fractions[mode] = math.nan if np.isnan(z).any() else int((z.argmax(1) == y).sum()) / len(y)
     return fractions
 

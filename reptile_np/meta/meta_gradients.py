@@ -108,8 +108,11 @@ def maml(
     Raises
     ------
     UsageError
-        If the trajectory kept only its ends, or has not as many steps as there are weights.
+        If `alpha` is text or a list.  When called: if the trajectory kept only its ends, or has not as many
+        steps as there are weights.
     """
+    if isinstance(alpha, Sequence):
+        raise UsageError(f"maml: alpha is {alpha!r}; give a number, an array, or the inner optimiser")
     optimizer = Sgd(alpha) if isinstance(alpha, Number | np.ndarray) else alpha
     numbers = None if weights is None else tuple(map(python_number, weights))
     return partial(_through_the_loop, model, optimizer, numbers)

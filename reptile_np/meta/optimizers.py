@@ -83,8 +83,10 @@ class Sgd:
 def python_number(value: Any) -> Any:
     """Return a number of NumPy as Python's: a `numpy.float64` would turn a float32 φ into float64.
 
-    A vector stays what it is.  Verified by ``tests/meta/test_optimizers.py``.
+    A vector stays what it is; text raises `UsageError`.  Verified by ``tests/meta/test_optimizers.py``.
     """
+    if isinstance(value, str | bytes):
+        raise UsageError(f"{value!r} is text; give a number")
     return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
 
 

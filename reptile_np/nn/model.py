@@ -55,7 +55,8 @@ class Model(RunsInnerLoops):
     Raises
     ------
     UsageError
-        If a batch does not fit: wrong shape, integer pixels, wider floats than φ's, labels out of range.
+        If the first layer is neither dense nor a convolution.  In calls, if a batch does not fit: wrong
+        shape, integer pixels, wider floats than φ's, labels out of range.
     """
 
     layers: tuple[Layer, ...]
@@ -82,7 +83,11 @@ class Model(RunsInnerLoops):
         return size
 
     def with_ops(self, ops: Ops) -> Model:
-        """Return the same function computed by another table of kernels."""
+        """Return the same function computed by another table of kernels; `UsageError` if `ops` is none."""
+        if not isinstance(ops, Ops):
+            raise UsageError(
+                f'with_ops({ops!r}): give a table of kernels, such as native.load("avx2") or NUMPY'
+            )
         return ops.specialize(replace(self, ops=ops))
 
     @property
@@ -91,8 +96,16 @@ class Model(RunsInnerLoops):
         return self.ops.describe(self)
 
     def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> Array:
-        """Return an initial φ (n,): each layer's `init`, in the order of `layout`."""
+        """Return an initial φ (n,): each layer's `init`, in the order of `layout`.
+
+        Raises
+        ------
+        UsageError
+            If `rng` is no generator, or `dtype` cannot hold fractions.
+        """
         check_generator(rng)
+        if np.dtype(dtype).kind in "biu":
+            raise UsageError(f"init: dtype {np.dtype(dtype)} holds no fractions; give float32, float64, …")
         sizes = [self.input_shape]
         for layer in self.layers:
             sizes.append(layer.out_size(sizes[-1]))

@@ -61,8 +61,8 @@ def conv_cnn(shape: Shape, ways: int, filters: int = 64) -> Model:
     fit = all(isinstance(number, int | np.integer) and number >= 1 for number in numbers)
     if not numbers or not fit or max(shape[:2]) > 3 * 2**8:
         raise UsageError(
-            f"conv_cnn({shape}, ways={ways}, filters={filters}): needs (rows, cols, channels), rows and cols "
-            f"from 1 to {3 * 2**8}, and channels, ways and filters of at least 1, all whole numbers"
+            f"conv_cnn({shape!r}, ways={ways!r}, filters={filters!r}): needs (rows, cols, channels), rows "
+            f"and cols from 1 to {3 * 2**8}, and channels, ways and filters of at least 1, all whole numbers"
         )
     layers: list[Layer] = []
     size: Shape = shape
@@ -90,7 +90,8 @@ def mini_imagenet_cnn(
     """Return the released Mini-ImageNet network on (84, 84, 3): 34,661 parameters at 5-way.
 
     4 × [conv 3×3 SAME → batch norm → max-pool 2×2 SAME → ReLU] → flatten 6·6·filters → dense.
-    Version 1 of the paper pooled before normalising: ``order="conv-pool-norm"``.
+    Version 1 of the paper pooled before normalising: ``order="conv-pool-norm"``.  `UsageError` for another
+    order.
     """
     if order not in ("conv-norm-pool", "conv-pool-norm"):
         raise UsageError(f'order {order!r} is unknown; use "conv-norm-pool" or "conv-pool-norm"')

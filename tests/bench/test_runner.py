@@ -334,6 +334,14 @@ def test_an_installed_program_started_in_the_clone_times_the_installed_kernels(i
 
 
 @built
+def test_kernels_in_the_environment_that_are_not_here_are_one_line(monkeypatch, capfd):
+    monkeypatch.setenv("REPTILE_NP_OPS", "mmx")
+    assert cli.main(["bench", "--seconds", "0.1", "--threads", "1", "--works", "sine dense2 input"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("reptile-np: REPTILE_NP_OPS is 'mmx'; choose one of")
+
+
+@built
 def test_python_started_in_the_clone_says_where_the_kernels_are(installed_and_clone):
     says = ("another folder", str(installed_and_clone / "site"))
     train = ["train", "sine-joint", "--set", "outer.steps=1", "--set", "evaluation.tasks=1", "--quiet"]

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from reptile_np.files import locked
+from reptile_np.machine import TERMINAL_SIGNALS
 from tests.tasks import image_sets
 from tests.tasks.image_sets import jpeg
 from tests.test_cli import GLYPHS
@@ -159,7 +160,8 @@ def test_the_bar_fits_80_columns_and_is_wider_than_ten():
 def interrupted(args, wait, stop=signal.SIGINT, program=PROGRAM, again=(), **options):
     """Start a program of its own session, send a signal to all of it as a terminal does, return its end.
 
-    The signal is sent again after each number of seconds of `again`.
+    The signal is sent again after each number of seconds of `again`.  The program does not ignore the signals
+    of a terminal, though this process may.
     """
     with subprocess.Popen(
         [*program, *args],
@@ -167,7 +169,7 @@ def interrupted(args, wait, stop=signal.SIGINT, program=PROGRAM, again=(), **opt
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # though this process may ignore it
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in TERMINAL_SIGNALS],
         **options,
     ) as process:
         try:
@@ -323,7 +325,7 @@ def test_the_command_that_continues_a_run_in_a_folder_that_begins_with_a_dash_is
     assert run(*command.split(), cwd=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
+@pytest.mark.parametrize("stop", [*TERMINAL_SIGNALS, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_on(tmp_path, stop):
     records = tmp_path / "a run" / "records.jsonl"
 

@@ -92,6 +92,23 @@ def test_the_largest_pixel_is_said_with_all_its_digits():
         as_inputs(np.array([[[[0.0], [1 + 2**-23]]]], np.float32), GREY)
 
 
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("kind", [np.uint8, bool, np.float32])
+def test_transparent_parts_become_white_as_in_an_imported_folder(rng, shape, channels, kind):
+    image_module = pytest.importorskip("PIL.Image")
+    steps = {np.uint8: 255, bool: 1, np.float32: 15}[kind]
+    levels = rng.integers(0, steps + 1, (3, 28, 28, channels))
+    x = (levels / steps).astype(kind) if kind is np.float32 else levels.astype(kind)
+    got = as_inputs(x, shape, recolour=True)
+    how = Conversion(*shape, "bicubic", crop=True, upright=True)
+    for image, of_image in zip(levels * (255 // steps), got, strict=True):
+        file = io.BytesIO()
+        image_module.fromarray(image.astype(np.uint8)).save(file, "PNG")
+        expected = convert("x.png", file.getvalue(), how, ["PNG"]) / 255
+        np.testing.assert_allclose(of_image, expected, atol=1e-7 if kind is np.uint8 else 1 / 255)
+
+
 def test_grey_becomes_three_equal_channels_and_colour_becomes_its_luma(rng):
     grey = rng.random((2, *GREY), np.float32)
     colour = as_inputs(grey, COLOUR, recolour=True)
@@ -110,10 +127,9 @@ def test_grey_becomes_three_equal_channels_and_colour_becomes_its_luma(rng):
             "27 x 28 pixels, this model reads 28 x 28; resize them, or set resize=True",
         ),
         (np.zeros((2, 28, 28, 3)), "3 channels, this model reads 1 .*set recolour=True"),
-        (
-            np.zeros((2, 28, 28, 4)),
-            r"4 channels, this model reads 1 .*; convert them: a PIL image x with x\.conv",
-        ),
+        (np.zeros((2, 28, 28, 4)), "4 channels, this model reads 1 .* with opacity.*set recolour=True"),
+        (np.zeros((2, 28, 28, 5)), r"5 channels, this model reads 1 .*\); convert them$"),
+        (np.zeros((28, 28, 1)), r"shape \(28, 28, 1\), as one image has; for one image x give x\[None\]$"),
         (np.zeros((0, 28, 28, 1)), r"shape \(0, 28, 28, 1\); give"),
         (np.zeros((28, 28)), r"shape \(28, 28\); give"),
         (np.zeros((2, 28, 28, 1), np.int64), "dtype int64; give uint8"),
@@ -128,7 +144,7 @@ def test_what_does_not_fit_is_refused_in_one_line(x, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("bad", [np.full((28, 28), np.nan), np.zeros((28, 28, 4)), None])
+@pytest.mark.parametrize("bad", [np.full((28, 28), np.nan), np.zeros((28, 28, 5)), None])
 @pytest.mark.parametrize("size", [28, 30])
 def test_an_image_of_a_list_that_does_not_fit_is_named_by_its_index(bad, size):
     others = [np.zeros((size, size))] * 20

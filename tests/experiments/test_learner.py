@@ -73,11 +73,15 @@ class NotAvailable:
         np.array([1, "NaT"] * 4, "m8[s]"),
         np.array([0, np.nan] * 4, object),
         np.array(["a", NotAvailable()] * 4, object),
+        [0, None] * 4,
+        ["a", None] * 4,
     ],
 )
 def test_an_image_whose_label_is_missing_is_refused(rng, learner, labels):
     x = images(rng, 8)
-    with pytest.raises(UsageError, match=r"^fit: some images have no label \(NaN, NaT\); label them, or"):
+    with pytest.raises(
+        UsageError, match=r"^fit: some images have no label \(None, NaN, NaT\); label them, or"
+    ):
         learner.fit(x, labels)
     with pytest.raises(UsageError, match=r"^score: some images have no label"):
         learner.fit(x, np.arange(8) % WAYS).score(x, labels)
@@ -127,7 +131,8 @@ def test_an_initialisation_that_is_not_finite_is_named(rng, learner):
     ("change", "labels", "message"),
     [
         ({"optimizer": Sgd(1e30), "state": ()}, [5, 6] * 4, "fine-tuning diverged"),
-        ({}, [None, 1] * 4, "cannot be sorted"),
+        ({}, [None, 1] * 4, "some images have no label"),
+        ({}, np.array([(), 1] * 4, object), "cannot be sorted"),
         ({}, [1, "a"] * 4, r"labels are of different kinds \(int, str\); use one kind"),
         ({}, (0.5, "a") * 4, "labels are of different kinds"),
         ({}, ["a", b"b"] * 4, r"labels are of different kinds \(bytes, str\); use one kind"),

@@ -330,6 +330,14 @@ def test_labels_that_are_not_one_number_per_query_are_refused(trained, labels):
         accuracy(MODEL, trained[0], episode(0)._replace(query=(episode(0).query[0], labels)))
 
 
+@pytest.mark.parametrize("labels", [[0, 1, 3], [-1, 0, 1]])
+def test_labels_of_classes_that_the_model_does_not_have_are_refused(trained, labels):
+    """No answer equals them, so they would count as wrong answers."""
+    low, high = min(labels), max(labels)
+    with pytest.raises(UsageError, match=f"^query labels from {low} to {high}; give 0 to 2$"):
+        accuracy(MODEL, trained[0], episode(0)._replace(query=(episode(0).query[0], np.array(labels))))
+
+
 def test_targets_of_another_shape_than_the_predictions_are_refused():
     model, one = sine_mlp((5,)), wave(0, 0)
     flat = one._replace(query=(one.query[0], one.query[1][:, 0]))

@@ -204,6 +204,12 @@ def test_the_adjoint_of_adam_has_no_term_through_a_root_of_zero():
     np.testing.assert_allclose([grad_bar[0], m_bar[0]], [0.1 * through_m, 0.9 * through_m], rtol=1e-12)
 
 
+@pytest.mark.parametrize("make", [Sgd, HeavyBall, Adam, lambda rate: Adam(0.1, epsilon=rate)])
+def test_a_number_given_as_text_is_refused(make):
+    with pytest.raises(UsageError, match=r"^'0\.1' is text; give a number$"):
+        make("0.1")
+
+
 @pytest.mark.parametrize("number", [np.float64, np.float32, np.int64, lambda x: np.array(float(x))])
 def test_numbers_of_numpy_do_not_change_phi_s_dtype(number):
     phi = grad = np.ones(3, np.float32)

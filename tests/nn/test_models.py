@@ -286,6 +286,19 @@ def test_an_image_that_cannot_be_is_refused_in_one_line(shape):
             conv_cnn((28, 28, 1), ways)
 
 
+@pytest.mark.parametrize("dtype", [int, np.uint8, bool])
+def test_initial_values_are_not_cut_to_whole_numbers(dtype):
+    with pytest.raises(UsageError, match=r"^init: dtype .* holds no fractions; give float32"):
+        omniglot_cnn(5, filters=4).init(np.random.default_rng(0), dtype)
+
+
+def test_a_name_in_place_of_a_table_of_kernels_is_refused():
+    with pytest.raises(
+        UsageError, match=r"^with_ops\('avx2'\): give a table of kernels, such as native\.load"
+    ):
+        omniglot_cnn(5, filters=4).with_ops("avx2")
+
+
 def test_init_is_a_function_of_the_generator():
     model = omniglot_cnn(5, filters=4)
     phi, again, other = (model.init(np.random.default_rng(seed)) for seed in (0, 0, 1))

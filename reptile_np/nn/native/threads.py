@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median_low
 
+import numpy as np
+
 from reptile_np.errors import UsageError
 from reptile_np.machine import cores
 
@@ -134,10 +136,15 @@ def thread_count(threads: int | None) -> int:
     UsageError
         If it is not a whole number from 1 to 64.
     """
-    given = os.environ.get("REPTILE_NP_THREADS", "") if threads is None else str(threads)
-    if not given:
-        return min(cores(), MOST_THREADS)
-    if not given.isdecimal() or not 1 <= int(given) <= MOST_THREADS:
-        what = "REPTILE_NP_THREADS" if threads is None else "threads"
-        raise UsageError(f"{what} is {given}; give a whole number from 1 to {MOST_THREADS}")
-    return int(given)
+    if threads is None:
+        name, text = "REPTILE_NP_THREADS", os.environ.get("REPTILE_NP_THREADS", "")
+        if not text:
+            return min(cores(), MOST_THREADS)
+        count = int(text) if text.isdecimal() else 0
+    else:
+        name, text = "threads", repr(threads)
+        whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+        count = int(threads) if whole else 0
+    if not 1 <= count <= MOST_THREADS:
+        raise UsageError(f"{name} is {text}; give a whole number from 1 to {MOST_THREADS}")
+    return count

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.errors import UsageError
 from reptile_np.nn import native
 from reptile_np.nn.native.threads import HOLD, LONG, MOST_THREADS, TRIAL, Pace, Team, thread_count
 
@@ -44,6 +45,12 @@ def test_by_default_all_cores_work_but_64_at_most(monkeypatch):
     for available, used in ((3, 3), (200, MOST_THREADS)):
         monkeypatch.setattr("reptile_np.nn.native.threads.cores", lambda n=available: n)
         assert thread_count(None) == used
+
+
+@pytest.mark.parametrize("threads", [0, MOST_THREADS + 1, -1, 1.5, "2", True])
+def test_a_number_of_threads_that_cannot_be_is_refused(threads):
+    with pytest.raises(UsageError, match=f"^threads is {threads!r}; give a whole number from 1 to 64$"):
+        thread_count(threads)
 
 
 @given(works=works, alone=short, ratio=ratios)
