@@ -35,6 +35,8 @@ def export(run: Path, to: Path) -> Path:
     source = RunDirectory(run)
     preset, seed = source.config()
     copy = RunDirectory(to / f"{preset.name}-seed{seed}")
+    if to.resolve().is_relative_to(run.resolve()):
+        raise UsageError(f"{to}: is in the run itself; {ANOTHER}")
     if copy.path.resolve() == run.resolve():
         raise UsageError(f"{run}: is the copy itself; {ANOTHER}")
     if (copy.path / LOCK).exists() and (copy.path / CONFIG).is_file():

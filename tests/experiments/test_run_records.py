@@ -92,6 +92,12 @@ def test_a_copy_of_an_unfinished_run_keeps_nothing_of_an_earlier_copy(run, tmp_p
     assert {path.name for path in copy.iterdir()} == names
 
 
+@pytest.mark.parametrize("inside", ["", "kept"])
+def test_a_run_is_not_exported_into_itself(run, inside):
+    with pytest.raises(UsageError, match="is in the run itself; choose another --export"):
+        export(run, run / inside)
+
+
 def test_a_copy_does_not_replace_another_run_or_itself(run, tmp_path):
     copy = export(run, tmp_path / "kept")
     with pytest.raises(UsageError, match="is the copy itself"):

@@ -18,7 +18,7 @@ from reptile_np.nn.native.memory import SINGLE, contiguous
 __all__ = ["LAST_STEP", "in_c"]
 
 LAST_STEP = 2**31 - 1
-"""C counts Adam's steps in 32 bits; later steps are left to Python."""
+"""C counts Adam's steps in 32 bits; later steps, and counts below 0, are left to Python."""
 
 
 def in_c(
@@ -30,7 +30,9 @@ def in_c(
     """
     if type(optimizer) is Sgd:
         return _sgd(optimizer.learning_rate, state, steps, calls)
-    if type(optimizer) is not Adam or not _is_number(optimizer.learning_rate) or state.t + steps > LAST_STEP:
+    if type(optimizer) is not Adam or not _is_number(optimizer.learning_rate):
+        return None
+    if not 0 <= state.t <= LAST_STEP - steps:
         return None
     moments = [state.v, state.m] if optimizer.beta1 else [state.v]
     moments = [np.asarray(moment) for moment in moments]
