@@ -40,12 +40,12 @@ def quoted(words: Sequence[str]) -> str:
 
 
 def whole(name: str, value: object, least: int) -> int:
-    """Return an argument that must be a whole number, of Python or NumPy, of at least `least`.
+    """Return a whole number of Python or NumPy as Python's, which can be written as JSON.
 
     Raises
     ------
     UsageError
-        If it is not; so that NumPy's numbers can be written as JSON, the result is Python's.
+        If it is no whole number, or less than `least`; `name` says which argument it is.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise UsageError(f"{name} is {value!r}; give a whole number of at least {least}")

@@ -35,8 +35,8 @@ def as_inputs(
         Cut the largest centred rectangle of the network's proportions from each image and resize it by
         Pillow's bicubic filter, as an imported folder of images is; False: refuse images of another size.
     recolour
-        Convert colour to grey (ITU-R 601 luma), or grey to three equal channels; with a channel of opacity (2
-        or 4 channels), put the image on white first.  False: refuse such images.
+        Convert colour to grey (ITU-R 601 luma), or grey to three equal channels.  Images of 2 or 4 channels,
+        the last one opacity, are put on white first.  False: refuse such images.
 
     Raises
     ------

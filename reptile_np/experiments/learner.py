@@ -279,7 +279,7 @@ def _labels(method: str, y: Any, count: int) -> Array:
 
 
 def _missing(labels: Array) -> bool:
-    """Return whether a label is None, or NaN, NaT or pandas.NA: they do not equal themselves."""
+    """Return whether a label is None, or NaN, NaT or pandas.NA, which do not equal themselves."""
     if any(label is None for label in labels):
         return True
     try:

@@ -50,7 +50,7 @@ Executors = Callable[[], AbstractContextManager[Executor]]
 WORTH_A_PROCESS = 50  # tasks per worker below which starting a process costs more than it saves
 MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows cannot wait for more
 LOSSES = 10  # of worker processes, after which `run_all` gives up what is left
-STOP_SECONDS = 1.0  # in which a pool ends that is told to stop
+STOP_SECONDS = 1.0  # to wait for a pool that was told to stop
 STOPPED = 130  # exit code of a worker process that was told to stop
 
 
