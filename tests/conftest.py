@@ -90,7 +90,7 @@ def ops(request):
 
 @pytest.fixture(scope="session", params=tables()[:2], ids=lambda table: table.name)
 def default_ops(request):
-    """The tables that users get unasked, NUMPY and the best native one: for whole runs."""
+    """The tables that are chosen if the user names none, NUMPY and the best native one: for whole runs."""
     return request.param
 
 

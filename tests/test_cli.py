@@ -70,6 +70,9 @@ EVALUATE = ["evaluate", "pretrained:glyphs-5way", "--ops", "numpy"]
 SCORES = {"transductive": {"mean": 0.9, "ci95": 0.02}, "non_transductive": {"mean": 0.8, "ci95": 0.03}}
 
 
+TOO_LARGE = [f"--set={x}" for x in ("outer.steps=1000000", "tasks.replacement=true", "inner.batch=1000")]
+
+
 def shown_by_evaluate(monkeypatch, capsys, result, *more):
     """What `evaluate` prints of a result."""
     about = {"shots": 1, "ways": 5, "tasks": 7}
@@ -333,7 +336,8 @@ def test_more_threads_than_any_table_takes_are_refused(capsys):
         (["runs", "/nowhere"], "/nowhere"),
         (["runs", ".", "--compare", "nowhere", "nobody"], "nowhere"),
         (["runs", ".", "--compare", "nowhere", ""], "--compare: is empty; is a shell"),
-        (["bench", "--json", "/nowhere/bench.json"], "/nowhere"),
+        (["bench", "--json", "/dev/null/bench.json"], "/dev/null"),
+        (["train", "glyphs-5way", *TOO_LARGE], "inner.batch=1000: at most 50"),  # and no note before it
         (["bench", "--json", "/dev"], "/dev: is not a regular file"),
         (["bench", "--json", "/dev/null"], "/dev/null: is not a regular file"),
         (["bench", "--works", "no such work"], "matches no workload"),

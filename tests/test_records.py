@@ -101,7 +101,7 @@ def test_the_accuracies_after_500_outer_steps_are_those_of_the_short_runs():
             assert f"| {100 * other['mean']:.1f} ± {100 * other['ci95']:.1f} |" in shown
 
 
-def test_runs_trained_with_direct_convolutions_are_as_accurate_as_those_of_the_short_runs_say():
+def test_the_short_runs_with_direct_convolutions_have_the_documented_accuracy_within_twice_its_interval():
     """Within twice the intervals over tasks, which do not know of the chance in the training."""
     lines = (ROOT / "benchmarks/results/short_runs.jsonl").read_text().splitlines()
     pairs = [pair for pair in map(json.loads, filter(None, lines)) if "difference" in pair]

@@ -13,6 +13,7 @@ def test_the_uncertainty_of_a_slope_is_small_and_its_value_right(x, y):
     measured = slope(lambda t: np.array([np.exp(x + t), np.sin(y - 2 * t)]))
     error = np.linalg.norm(measured.value - [np.exp(x), -2 * np.cos(y)])
     assert error <= 1e-10 * np.exp(3)
+    assert error <= measured.uncertainty + measured.rounding
     assert measured.uncertainty <= 1e-9 * np.exp(3)
     assert measured.jump <= 1e-8 * np.exp(3)
 

@@ -275,6 +275,19 @@ def test_the_mode_is_the_learner_s_unless_another_is_asked_for(rng, learner, ask
         np.testing.assert_array_equal(learner.predict_proba(new, transductive=asked), expected)
 
 
+@pytest.mark.parametrize("scale", [1e3, -1e3])
+def test_large_logits_give_probabilities_and_no_overflow(rng, learner, scale):
+    """The exponential of 88.8 overflows in float32."""
+    learner.fit(images(rng, 8), np.arange(8) % WAYS)
+    layout, phi = learner.model.layout, learner.phi_.copy()
+    layout.views(phi)["dense/kernel"][:] *= np.float32(scale)
+    learner.phi_ = phi
+    for transductive in (True, False):
+        p = learner.predict_proba(images(rng, 4), transductive=transductive)
+        np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+        assert p.max() > 0.99
+
+
 def test_a_mode_that_is_a_word_is_refused(rng, learner):
     learner.fit(images(rng, 8), np.arange(8) % WAYS)
     with pytest.raises(UsageError, match=r"^transductive is 'non_transductive'; give True or False$"):

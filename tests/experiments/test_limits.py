@@ -86,7 +86,7 @@ def test_the_memory_of_this_machine_is_asked_for(monkeypatch):
     assert limits.memory() == limits.UNKNOWN_MEMORY
 
 
-def test_every_count_among_the_settings_is_held_by_one_of_these_tests():
+def test_every_setting_that_counts_something_is_tested_here():
     counted = {key for key in setting_keys() if type(_value(small("glyphs-5way"), key)) is int}
     elsewhere = {"tasks.tail_shots", "evaluation.one_shot_batch", "tasks.side", "tasks.channels"}
     elsewhere |= {"tasks.queries", "tasks.train_classes"}  # 0 is allowed: none, and the source's own

@@ -384,3 +384,10 @@ def test_a_new_run_keeps_the_users_own_hidden_files(tmp_path):
     with pytest.raises(UsageError, match="exists; choose another"):
         runs.train(small("glyphs-5way"), 0, NUMPY, out=tmp_path, quiet=True)
     assert own.read_text() == "x"
+
+
+def test_a_run_that_cannot_be_trained_is_refused_before_anything_is_drawn_or_written(tmp_path):
+    preset = small("glyphs-5way", "inner.batch=1000", "tasks.replacement=true")
+    with pytest.raises(UsageError, match=r"^inner\.batch=1000: at most 50, the examples"):
+        runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()

@@ -96,7 +96,7 @@ def test_work_that_is_shared_by_an_executor_has_kernels_of_one_thread(monkeypatc
             works[what]()
 
 
-def test_sine_waves_are_too_small_for_it():
+def test_tasks_of_sine_waves_run_one_after_another():
     preset = small("sine-maml", "outer.meta_batch=4")
     assert make_experiment(preset, 0, dataclasses.replace(NUMPY, threads=4), None).task_threads == 1
 

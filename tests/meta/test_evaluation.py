@@ -330,6 +330,12 @@ def test_labels_that_are_not_one_number_per_query_are_refused(trained, labels):
         accuracy(MODEL, trained[0], episode(0)._replace(query=(episode(0).query[0], labels)))
 
 
+@pytest.mark.parametrize("tasks", [0, -1, 2.5])
+def test_an_evaluation_needs_a_whole_number_of_tasks(trained, tasks):
+    with pytest.raises(UsageError, match=f"^tasks is {tasks}; give a whole number of at least 1$"):
+        evaluate(MODEL, Sgd(0.1), *trained[:1], (), episode, tasks)
+
+
 @pytest.mark.parametrize("labels", [[0, 1, 3], [-1, 0, 1]])
 def test_labels_of_classes_that_the_model_does_not_have_are_refused(trained, labels):
     """No answer equals them, so they would count as wrong answers."""

@@ -152,7 +152,7 @@ def test_a_step_already_yielded_is_a_value_that_later_steps_leave_alone():
     assert [step.done for step, _ in steps] == [1, 2, 3, 4]
 
 
-def test_asking_for_episodes_in_any_other_order_is_never_needed():
+def test_the_tasks_are_asked_for_once_and_in_order():
     asked = []
 
     def watched(i, j):

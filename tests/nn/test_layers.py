@@ -210,7 +210,7 @@ def test_batch_norm_gives_each_channel_mean_beta_and_nearly_deviation_gamma():
     np.testing.assert_allclose(y.std((0, 1, 2)), expected, rtol=1e-13)
 
 
-def test_batch_norm_does_not_see_a_shift_and_an_image_does_not_see_only_itself():
+def test_batch_norm_ignores_a_shift_and_an_image_s_output_depends_on_the_other_images():
     x = np.random.default_rng(0).normal(size=(3, 2, 2, 2))
     np.testing.assert_allclose(
         forward(BatchNorm(), GAMMA_BETA, x + 7), forward(BatchNorm(), GAMMA_BETA, x), atol=1e-13
@@ -253,6 +253,12 @@ def test_the_last_tap_of_a_window_of_any_size_can_win(size):
     y, at = pool.forward((), x, NUMPY)
     assert y.item() == size**2 - 1
     np.testing.assert_array_equal(pool.backward(at, y, NUMPY)[0], np.where(x == y, y, 0))
+
+
+def test_a_nan_is_the_maximum_only_if_it_is_the_first_entry_of_its_window():
+    x = np.array([[np.nan, 1.0], [2.0, np.nan]])[np.newaxis, :, :, np.newaxis]
+    np.testing.assert_array_equal(forward(MaxPool(), (), x), np.full((1, 1, 1, 1), np.nan))
+    np.testing.assert_array_equal(forward(MaxPool(), (), x[:, :, ::-1]), np.full((1, 1, 1, 1), 2.0))
 
 
 def test_padding_never_wins_a_maximum():

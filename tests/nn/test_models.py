@@ -271,6 +271,12 @@ def test_a_network_for_own_images_halves_them_until_no_side_exceeds_3(shape, sid
     assert (model.input_shape, model.loss) == (shape, SoftmaxCrossEntropy("sum"))
 
 
+@pytest.mark.parametrize("shape", [(768, 1, 1), (1, 768, 1)])
+def test_the_largest_images_have_eight_blocks(shape):
+    layers = conv_cnn(shape, 2, filters=1).layers
+    assert sum(isinstance(layer, Relu) for layer in layers) == 8
+
+
 def test_the_omniglot_network_is_the_one_for_images_of_28_x_28():
     assert omniglot_cnn(5) == conv_cnn((28, 28, 1), 5) == conv_cnn((28, 28, 1), ways=5, filters=64)
 

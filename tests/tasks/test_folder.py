@@ -6,7 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from image_sets import jpeg, write
 
@@ -254,6 +254,8 @@ def test_values_out_of_range_are_refused(tmp_path, values, says):
 
 
 @given(st.integers(0, 2**32), st.integers(2, 200))
+@example(0, 14)
+@example(0, 15)
 def test_every_class_is_in_one_split_and_every_split_has_its_share(seed, count):
     classes = [str(c) for c in range(count)]
     split_of = folder._drawn(classes, seed)

@@ -53,8 +53,8 @@ INK = bytes.fromhex(
 """Two drawings of two characters of seed 0, 28 x 28 bits each: 1 is ink."""
 
 
-def test_the_drawings_of_a_seed_never_change():
-    """The records and the released weights of glyphs were made with them.  Rounding may change a pixel."""
+def test_the_drawings_of_a_seed_stay_the_same_up_to_rounding():
+    """Records and released weights were made with them.  Rounding may change a pixel of each of the four."""
     ink = np.unpackbits(np.frombuffer(INK, np.uint8)).reshape(2, 2, 28, 28)
     assert (drawn(2, 2) != 1 - ink).sum() <= 4
 
