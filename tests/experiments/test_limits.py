@@ -1,7 +1,9 @@
 """Limits: settings that cannot work are refused in one line, before anything is allocated."""
 
 import time
+import tracemalloc
 
+import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
@@ -9,6 +11,8 @@ from reptile_np.experiments import limits
 from reptile_np.experiments.experiment import network
 from reptile_np.experiments.presets import PRESETS, get
 from reptile_np.experiments.settings import setting_keys
+from reptile_np.meta.evaluation import Episode, evaluate
+from reptile_np.meta.optimizers import Sgd
 from tests.experiments.small import experiment, small
 
 POSITIVE = [
@@ -71,6 +75,43 @@ def test_sizes_that_cannot_be_are_refused_at_once_with_what_they_would_take(name
     ):
         experiment(name, f"{key}={size}")
     assert time.process_time() - began < 1
+
+
+def needed(*settings):
+    """The estimates for a small run, by the keys of settings."""
+    preset = small("glyphs-5way", *settings)
+    model, _ = network(preset)
+    return limits.memory_needed(preset, preset.evaluation, model), model.layout.size
+
+
+@pytest.mark.parametrize(("optimizer", "vectors"), [("sgd", 2), ("adam", 3)])
+def test_exact_maml_keeps_phi_the_gradient_and_under_adam_a_moment_of_every_step(optimizer, vectors):
+    settings = (f"inner.optimizer={optimizer}", "inner.steps=1000", "inner.batch=4")
+    maml, size = needed("algorithm=maml", *settings)
+    reptile, _ = needed(*settings)
+    (key,) = [key for key in maml if key.startswith("inner.batch") and "inner.steps" in key]
+    assert maml[key] - reptile[key] == vectors * 1000 * 4 * size
+
+
+class Linear:
+    def loss_and_grad(self, phi, batch):
+        return 0.0, phi
+
+
+def test_the_estimate_for_the_scores_of_an_evaluation_is_a_lower_bound_within_a_factor_of_six():
+    """The scores of all tasks are kept as Python's numbers until the end."""
+    tasks, phi, rng = 3000, np.zeros(1), np.random.default_rng(0)
+    episode = Episode((None, None), (None, None), [None])
+
+    def score(model, phi, episode):
+        return {"transductive": rng.random(), "non_transductive": rng.random()}
+
+    tracemalloc.start()
+    evaluate(Linear(), Sgd(0.1), phi, (), lambda i: episode, tasks, score=score)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    (estimate,) = {needed(f"evaluation.tasks={tasks}")[0][f"evaluation.tasks={tasks}"]}
+    assert estimate < peak < 6 * estimate
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -1,5 +1,6 @@
 """A model is a pure function of φ whose gradient and Hessian product are exact, for every table of ops."""
 
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 
@@ -20,6 +21,7 @@ from reptile_np.nn.models import (
     omniglot_cnn,
     sine_mlp,
 )
+from reptile_np.nn.ops import NUMPY
 from reptile_np.nn.parameter_free import MaxPool, Relu, SpatialMean
 from tests.oracles import (
     assert_close,
@@ -303,6 +305,35 @@ def test_a_name_in_place_of_a_table_of_kernels_is_refused():
         UsageError, match=r"^with_ops\('avx2'\): give a table of kernels, such as native\.load"
     ):
         omniglot_cnn(5, filters=4).with_ops("avx2")
+
+
+def counting(counts):
+    """NumPy's table, whose products of a layer are counted by their names."""
+
+    def counted(name):
+        def product(*arguments, **options):
+            counts[name] += 1
+            return getattr(NUMPY, name)(*arguments, **options)
+
+        return product
+
+    names = ("matmul", "matmul_input", "matmul_weight", "conv2d", "conv2d_input", "conv2d_weight")
+    return replace(NUMPY, **{name: counted(name) for name in names})
+
+
+def test_a_hessian_product_at_saved_activations_takes_six_products_of_a_layer_and_two_of_the_first():
+    counts = Counter()
+    model = omniglot_cnn(5, filters=4).with_ops(counting(counts))
+    phi, batch = model.init(np.random.default_rng(0)), (X, Y)
+    layers = 5  # four convolutions, one dense
+    at = model.linearize(phi, batch)
+    assert (
+        sum(counts.values()) == 3 * layers - 1
+    )  # forward; backward by weights and, but for the first, inputs
+    for _ in range(2):
+        counts.clear()
+        at.hvp(phi)
+        assert sum(counts.values()) == 6 * (layers - 1) + 2
 
 
 def test_init_is_a_function_of_the_generator():
