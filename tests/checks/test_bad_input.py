@@ -16,6 +16,7 @@ from reptile_np.checks import (
     meta_gradient_expansion,
 )
 from reptile_np.errors import UsageError
+from tests.refusal import refusal
 
 PHI = np.array([1.0, -2.0, 0.5])
 
@@ -26,14 +27,6 @@ def right(phi, batch):
 
 def right_hvp(phi, batch, v):
     return 12 * phi**2 * v
-
-
-def refusal(check, *args, **kwargs):
-    """The one line."""
-    with pytest.raises(UsageError) as refused:
-        check(*args, **kwargs)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
 
 
 class Tensor:

@@ -19,6 +19,7 @@ from image_sets import write, zipped
 from reptile_np.errors import UsageError
 from reptile_np.tasks import archives
 from reptile_np.tasks.archives import Limits, read_file, read_files, stem
+from tests.refusal import refusal as one_line
 
 LIMITS = Limits(file_bytes=1 << 20, files=100, total_bytes=1 << 22)
 FILES = {
@@ -64,11 +65,9 @@ def contents(path, wanted=lambda name: True, limits=LIMITS, **more):
 
 
 def refusal(path, wanted=lambda name: True, limits=LIMITS):
-    with pytest.raises(UsageError) as caught:
-        contents(path, wanted, limits)
-    assert "\n" not in str(caught.value)
-    assert str(path) in str(caught.value)
-    return str(caught.value)
+    said = one_line(contents, path, wanted, limits)
+    assert str(path) in said
+    return said
 
 
 every_form = pytest.mark.parametrize("form", ["folder", *FORMS])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from reptile_np.tasks import decoding
 from reptile_np.tasks.decoding import BadImage, Conversion, convert, decode_all, formats, suffixes
+from tests.refusal import refusal as one_line
 
 Image = pytest.importorskip("PIL.Image", reason="decoding needs the extra images")
 
@@ -28,11 +29,9 @@ def encoded(image, format="PNG", **more):
 
 
 def refusal(content, how=COLOUR, allowed=None):
-    with pytest.raises(BadImage) as caught:
-        convert("a/name.png", content, how, allowed or formats())
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith("a/name.png: ")
-    return str(caught.value)
+    said = one_line(convert, "a/name.png", content, how, allowed or formats())
+    assert said.startswith("a/name.png: ")
+    return said
 
 
 # Values

@@ -3,6 +3,7 @@
 import io
 import os
 import unicodedata
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from image_sets import jpeg, write
 from reptile_np.errors import UsageError
 from reptile_np.tasks import folder
 from reptile_np.tasks.folder import import_folder
+from tests.refusal import refusal as one_line
 
 Image = pytest.importorskip("PIL.Image", reason="decoding needs the extra images")
 
@@ -50,11 +52,7 @@ def split_names(images):
     return [names(part) if part is not None else [] for part in images.splits()]
 
 
-def refusal(*args, **more):
-    with pytest.raises(UsageError) as caught:
-        import_folder(*args, **more)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+refusal = partial(one_line, import_folder)
 
 
 # Images

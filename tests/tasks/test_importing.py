@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from reptile_np.errors import UsageError
 from reptile_np.tasks import decoding, image_cache, importing, partial_import
 from reptile_np.tasks.decoding import BATCH, BadImage, Conversion
 from reptile_np.tasks.importing import Plan, PlannedClass
+from tests.refusal import refusal
 
 pytest.importorskip("PIL.Image", reason="importing needs the extra images")
 
@@ -54,13 +54,6 @@ def write(folder, files=FILES, order=None, read=None, note=lambda line: None, **
 def everything(folder):
     """Every file of a finished import by name; the lock is empty and stays."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def refusal(function, *args, **more):
-    with pytest.raises(UsageError) as caught:
-        function(*args, **more)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # The result

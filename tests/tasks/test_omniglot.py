@@ -27,6 +27,7 @@ from reptile_np.errors import UsageError
 from reptile_np.tasks import omniglot, omniglot_files
 from reptile_np.tasks.image_classes import ArrayClasses
 from reptile_np.tasks.omniglot_files import SETS
+from tests.refusal import refusal
 
 Image = pytest.importorskip("PIL.Image", reason="decoding Omniglot needs the extra images")
 
@@ -149,14 +150,6 @@ def assert_is_the_miniature(classes):
     for c in range(len(classes)):
         images = classes.images(c, np.arange(classes.count(c)))
         np.testing.assert_array_equal(images[..., 0], expected_pixels(classes.name(c)))
-
-
-def refusal(function, *args):
-    """The one line with which `function` refuses its arguments."""
-    with pytest.raises(UsageError) as caught:
-        function(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # What is loaded

@@ -34,15 +34,16 @@ def pillow():
 @pytest.mark.parametrize("name", IMPORTS)
 def test_an_archive_at_an_address_is_imported_as_the_file_and_fetched_once(tmp_path, name):
     imported, files = IMPORTS[name]
-    (tmp_path / "a.zip").write_bytes(zipped(files))
+    archive = zipped(files)
+    (tmp_path / "a.zip").write_bytes(archive)
     expected = pixels(imported(tmp_path / "a.zip", tmp_path / "local"))
-    behaviour = Behaviour({"/x/some%20photos.zip?download=1": zipped(files)})
+    behaviour = Behaviour({"/x/some%20photos.zip?download=1": archive})
     with serving(behaviour) as address:
         for _ in range(2):
             made = imported(address + "x/some%20photos.zip?download=1#top", tmp_path / "to")
             assert pixels(made) == expected
     assert [path for path, _ in behaviour.requests] == ["/x/some%20photos.zip?download=1"]
-    assert (tmp_path / "to" / "some photos.zip").read_bytes() == zipped(files)
+    assert (tmp_path / "to" / "some photos.zip").read_bytes() == archive
 
 
 def test_a_connection_that_is_cut_is_continued(tmp_path, monkeypatch):
