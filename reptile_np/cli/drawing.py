@@ -14,7 +14,7 @@ __all__ = ["NAMES", "SUFFIXES", "add_to"]
 
 NAMES = ("1", "2", "3", "curve", "same-k", "same-k-omniglot")
 SUFFIXES = (".csv", ".png", ".svg")
-OTHERS = (".pdf", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".gif")
+OTHERS = (".pdf", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".gif")  # not written
 
 
 def add_to(commands: Commands) -> None:
