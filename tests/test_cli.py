@@ -90,7 +90,7 @@ def test_evaluate_prints_means_intervals_and_errors(monkeypatch, capsys):
         "non-transductive: 80.00% ± 3.00%",
     ]
     errors = {"error_before": 4.0, "error": 0.25}
-    assert show(errors) == ["squared error 4.000, after fine-tuning 0.250 (7 tasks, 1 points each)"]
+    assert show(errors) == ["squared error 4.000, after fine-tuning 0.250 (7 tasks, 1 point each)"]
     curve = {"curve": {"transductive": [{"mean": 0.2, "ci95": 0.1}, {"mean": 0.9, "ci95": 0.02}]}}
     assert show({"accuracy": SCORES, **curve}, "--curve")[-1] == "    transductive: 20.0% 90.0%"
 

@@ -14,7 +14,7 @@ __all__ = ["NAMES", "SUFFIXES", "add_to"]
 
 NAMES = ("1", "2", "3", "curve", "same-k", "same-k-omniglot")
 SUFFIXES = (".csv", ".png", ".svg")
-OTHERS = (".pdf", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".gif")  # not written
+NOT_WRITTEN = (".pdf", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".gif")
 
 
 def add_to(commands: Commands) -> None:
@@ -54,7 +54,7 @@ def _figure(args: argparse.Namespace) -> int:
         raise UsageError(f"--out {out}: is a folder; give the name of a file in it, without an ending")
     if out.suffix in SUFFIXES:
         out = out.with_suffix("")
-    elif out.suffix.lower() in OTHERS:
+    elif out.suffix.lower() in NOT_WRITTEN:
         raise UsageError(f"--out {out}: a figure is written as {', '.join(SUFFIXES)}; leave out {out.suffix}")
     module = sources.FIGURES[args.name]
     table = sources.table(args.name, args.runs, choose_ops(args.ops, 1), args.quiet)

@@ -200,7 +200,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         show_json(result)
     elif "error" in result:
         before, after = f"{result['error_before']:.3f}", f"{result['error']:.3f}"
-        about = f"{_tasks(result)}, {result['shots']} points each"
+        points = f"{result['shots']} point{'s' * (result['shots'] != 1)}"
+        about = f"{_tasks(result)}, {points} each"
         show(f"squared error {before}, after fine-tuning {after} ({about})")
     else:
         show(_what_was_evaluated(result, args.split))
