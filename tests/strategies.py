@@ -109,7 +109,7 @@ def filtered_convolutions(draw, numbers=integers_as, widths=(32, 64, 96)):
     padding = tuple(draw(st.tuples(st.integers(0, 2), st.integers(0, 2))) for _ in size)
     stride, rng = draw(st.integers(1, 2)), draw(rngs)
     out = [(n + sum(p) - 3) // stride + 1 for n, p in zip(size, padding, strict=True)]
-    enough = -(-320 // (out[0] * out[1]))  # for tiles at stride 2, with 16 lanes
+    enough = -(-192 // (out[0] * out[1]))  # for tiles at stride 2, with 16 lanes
     batch = draw(
         st.integers(1, 5) if stride == 1 else st.sampled_from([1, 2, 5, enough, enough + 1, enough + 2])
     )

@@ -50,7 +50,7 @@ INLINE int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL;
 /* Rows of a packed panel for `channels` inputs, and floats of all panels. */
 INLINE int32_t packed_rows(const conv_t *c, int32_t channels)
 {
-    return (c->winograd ? plan_points(&c->forward) : c->y.taps * c->x.taps) * channels;
+    return c->winograd ? plan_points(&c->forward) * packed_point(channels) : c->y.taps * c->x.taps * channels;
 }
 INLINE size_t packed_size(const conv_t *c, int32_t channels, int32_t columns)
 {
@@ -60,7 +60,10 @@ INLINE size_t conv_packed(const conv_t *c) { return packed_size(c, c->in, c->out
 INLINE size_t conv_packed_back(const conv_t *c) { return packed_size(c, c->out, c->in); }
 
 /* Floats of one partial sum of the weight adjoint. */
-INLINE ptrdiff_t partial_size(const conv_t *c) { return (ptrdiff_t)packed_rows(c, c->in) * c->out; }
+INLINE ptrdiff_t partial_size(const conv_t *c)
+{
+    return c->winograd ? plan_points(&c->forward) * adjoint_point(c->in, c->out) : (ptrdiff_t)packed_rows(c, c->in) * c->out;
+}
 
 /* Plan a convolution of `batch` images whose stored channels are `in` and `out`, x's images `gap` floats apart; back: the
    input adjoint is wanted; halved: a large batch is planned in two halves. */
@@ -143,12 +146,9 @@ LOCAL void weight_partial(const conv_t *c, int32_t i, int32_t low, int32_t high,
     const plan_t *p = &c->forward;
     const int32_t all = c->winograd ? p->tiles : p->chunks;
     const int32_t from = split_start(all, i, c->splits), end = split_start(all, i + 1, c->splits);
-    const ptrdiff_t point = (ptrdiff_t)c->in * c->out;
     float *w_bar = c->partials + i * partial_size(c);
     if (c->winograd) {
-        for (int32_t t = 0; !add && t < plan_points(p); t++) /* w_bar[t, low:high, :] */
-            memset(w_bar + t * point + (ptrdiff_t)low * c->out, 0, sizeof(float) * (high - low) * c->out);
-        winograd_weight(p, from, end, low, high, x, y_bar, c->out, w_bar);
+        winograd_weight(p, from, end, low, high, x, y_bar, c->out, add, w_bar);
         return;
     }
     if (!add) memset(w_bar, 0, sizeof(float) * partial_size(c));
@@ -187,6 +187,17 @@ INLINE vec sum_partials(const conv_t *c, ptrdiff_t i)
     return sum;
 }
 
+/* LANES elements of w_bar (3, 3, in, out) = G' u_bar G, u_bar being the sum of all partial sums. */
+INLINE void finish_tiles(const scheme_t f, const conv_t *c, ptrdiff_t i, float *w_bar)
+{
+    const int points = TRANSFORMS[f].points;
+    vec u_bar[MOST][MOST];
+    RK_UNROLL
+    for (int t = 0; t < points * points; t++)
+        u_bar[t / points][t % points] = sum_partials(c, t * adjoint_point(c->in, c->out) + i);
+    filter_transform_transpose(f, u_bar, w_bar + i, (ptrdiff_t)c->in * c->out);
+}
+
 /* Add up the partial sums of LANES input channels: item i of pack_items. */
 INLINE int32_t pack_items(const conv_t *c) { return ceil_div(c->in, LANES); }
 LOCAL void conv_weight_finish(const conv_t *c, int32_t item, float *w_bar)
@@ -195,13 +206,10 @@ LOCAL void conv_weight_finish(const conv_t *c, int32_t item, float *w_bar)
     const ptrdiff_t from = (ptrdiff_t)item * LANES * c->out, end = (ptrdiff_t)min_i(item * LANES + LANES, c->in) * c->out;
     for (ptrdiff_t i = from; i < end; i += LANES) {
         if (c->winograd) {
-            const int32_t points = TRANSFORMS[c->forward.scheme].points;
-            vec u_bar[MOST][MOST];
-            for (int32_t t = 0; t < points * points; t++) u_bar[t / points][t % points] = sum_partials(c, t * tap + i);
-            winograd_filter_transpose(c->forward.scheme, u_bar, w_bar + i, tap);
-        } else {
-            for (int32_t t = 0; t < c->y.taps * c->x.taps; t++) store(w_bar + t * tap + i, sum_partials(c, t * tap + i));
+            RK_FORWARD(finish_tiles, c->forward.scheme, c, i, w_bar);
+            continue;
         }
+        for (int32_t t = 0; t < c->y.taps * c->x.taps; t++) store(w_bar + t * tap + i, sum_partials(c, t * tap + i));
     }
 }
 

@@ -39,13 +39,19 @@ INLINE void transposed(const float *w, ptrdiff_t stride, int32_t rows, int32_t c
     for (int k = 0; k < LANES; k++) square[k] = load(whole[k]);
 }
 
+/* Floats from one tap, or point, of a packed panel to the next, for `channels` inputs. */
+INLINE ptrdiff_t packed_distance(const conv_t *c, int32_t channels)
+{
+    return (ptrdiff_t)(c->winograd ? packed_point(channels) : channels) * PANEL;
+}
+
 /* Pack an item of packing, LANES input channels of all taps and filters, for the forward map; for Winograd tiles the filter's
    transform. */
 LOCAL void conv_pack(const conv_t *c, const float *w, int32_t item, float *packed)
 {
     const int32_t from = item * LANES, rows = min_i(LANES, c->in - from), given = min_i(rows, c->shape.channels - from);
     const int32_t filters = c->shape.filters;
-    const ptrdiff_t tap = (ptrdiff_t)c->shape.channels * filters, distance = (ptrdiff_t)c->in * PANEL; /* of taps in w, in packed */
+    const ptrdiff_t tap = (ptrdiff_t)c->shape.channels * filters, distance = packed_distance(c, c->in);
     const int whole = given == rows && filters == c->out;
     float of_taps[9 * LANES * PANEL];
     w += (ptrdiff_t)from * filters; /* w[0, from, :] */
@@ -64,7 +70,7 @@ LOCAL void conv_pack(const conv_t *c, const float *w, int32_t item, float *packe
 LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *packed)
 {
     const int32_t i = item * LANES, channels = c->shape.channels, filters = c->shape.filters;
-    const ptrdiff_t distance = (ptrdiff_t)c->out * PANEL; /* of taps, or points, in packed */
+    const ptrdiff_t distance = packed_distance(c, c->out);
     float *const panel = packed + (ptrdiff_t)(i / PANEL) * packed_rows(c, c->out) * PANEL + i % PANEL; /* packed[panel, 0, 0, i:] */
     const float *of_tap[9];
     float of_taps[9 * LANES * LANES];

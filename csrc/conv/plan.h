@@ -22,9 +22,10 @@ enum {
     MANY = 8,         /* it is split if there are at least this many times as many positions as weight rows */
     HALVED = 256,     /* positions of a batch that is planned in two halves, at least */
     /* With fewer positions, transforming the filter takes more time than Winograd tiles save.  At stride 2 tiles save fewer
-       products: with 16 lanes on a Zen 5, Omniglot's second layer was slower with tiles at 245 positions, and faster at 490. */
+       products: with 16 lanes on a Zen 5, Omniglot's step was slower with tiles at 147 positions of its second layer, and
+       faster at 196. */
     TILED = 64,
-    TILED_STRIDE_2 = LANES < 16 ? 64 : 320,
+    TILED_STRIDE_2 = LANES < 16 ? 64 : 192,
     LARGE_POSITIONS = 512 /* a network's layers of fewer positions keep the tiles of 2 x 2 outputs */
 };
 

@@ -7,7 +7,8 @@
    that it meets.  For each of these products the channels form a matrix product: core/gemm.h again.
 
    Transformed inputs V and sums M of a chunk are (points, panels, CHUNK_TILES, PANEL), on the stack.  A filter's transform U
-   is (panels of outputs, points, input channels, PANEL) when packed.  */
+   is (panels of outputs, points, input channels + 1, PANEL) when packed; its adjoint u_bar is (points, input channels, out), its
+   points CACHE_LINE floats further apart.  Nothing reads the additional row, or floats.  */
 
 #ifndef RK_WINOGRAD_H
 #define RK_WINOGRAD_H
@@ -16,7 +17,7 @@
 
 enum {
     CHANNELS = 64,  /* channels transformed at a time */
-    CACHE_LINE = 16 /* floats between two points: without them all points of a tile fall into the same two sets of L1 */
+    CACHE_LINE = 16 /* floats between two points: without them all points of a tile, or a filter, fall into the same sets of L1 */
 };
 
 /* V or M, for up to CHANNELS channels.  One point of it fits in L1 while it is multiplied. */
@@ -33,13 +34,13 @@ INLINE ptrdiff_t point_stride(int32_t channels) { return (ptrdiff_t)channels * C
 /* Points of a transformed filter, along both axes. */
 INLINE int32_t plan_points(const plan_t *p) { return TRANSFORMS[p->scheme].points * TRANSFORMS[p->scheme].points; }
 
+/* From one point of a filter to the next: rows of a packed panel, and floats of the adjoint. */
+INLINE int32_t packed_point(int32_t channels) { return channels + 1; }
+INLINE ptrdiff_t adjoint_point(int32_t channels, int32_t out) { return (ptrdiff_t)channels * out + CACHE_LINE; }
+
 LOCAL void winograd_filter(scheme_t f, const float *w, ptrdiff_t taps, int32_t n, float *u, ptrdiff_t points)
 {
     RK_ANY(filter_transform, f, w, taps, n, u, points);
-}
-LOCAL void winograd_filter_transpose(scheme_t f, vec u_bar[MOST][MOST], float *w_bar, ptrdiff_t size)
-{
-    RK_FORWARD(filter_transform_transpose, f, u_bar, w_bar, size);
 }
 
 /* The inputs d of a tile at LANES channels, zeros outside the image; whole (a constant): all of it is inside. */
@@ -198,7 +199,7 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
             int runs = 0, copies = 0;
             for (; i < class->products && class->by_sum[i].sum == s; i++) {
                 const product_t *product = class->by_sum + i;
-                const int32_t k = product->filter * channels + channel;
+                const int32_t k = product->filter * packed_point(channels) + channel;
                 if (product->copy >= 0)
                     copy[copies++] = (run_t){product->copy + channel, k, depth};
                 else
@@ -207,7 +208,7 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
             }
             for (int32_t j = 0; j < columns; j += PANEL) {
                 float *mj = m + s * point_stride(columns) + j * CHUNK_TILES; /* m[s, j] */
-                const float *uj = u + (ptrdiff_t)j * plan_points(p) * channels;
+                const float *uj = u + (ptrdiff_t)j * plan_points(p) * packed_point(channels);
                 for (int32_t b = 0, row = 0, end; b < blocks; b++, row = end) {
                     end = tiles * (b + 1) / blocks;
                     if (runs || !copies)
@@ -222,11 +223,12 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
     winograd_output(p, tile, tiles, m, columns, from, bias, out);
 }
 
-/* u_bar (points, channels, out) += the products of tiles from .. last - 1, for the input channels low .. high - 1. */
+/* u_bar = the products of tiles from .. last - 1, for the input channels low .. high - 1; add: they are added to u_bar. */
 LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t low, int32_t high, const float *x,
-                           const float *y_bar, int32_t out, float *u_bar)
+                           const float *y_bar, int32_t out, int add, float *u_bar)
 {
     transformed_t v, m;
+    uint64_t begun = add ? UINT64_MAX : 0; /* the set of points, of at most 36, that already hold sums */
     /* at most two products of each axis use one filter point */
     int32_t base[CHUNK_TILES], input[4 * CHUNK_TILES], sum[4 * CHUNK_TILES];
     const int32_t channels = p->pixel;
@@ -236,6 +238,7 @@ LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t 
             if (p->tile[end].class != tile->class) break;
         const int32_t tiles = end - first;
         const class_t *class = p->class + tile->class;
+        const uint64_t begun_before = begun;
         for (int32_t k = 0; k < tiles; k++) base[k] = tile[k].base;
         for (int32_t column = 0; column < out; column += CHANNELS) {
             const int32_t columns = min_i(CHANNELS, out - column);
@@ -258,17 +261,22 @@ LOCAL void winograd_weight(const plan_t *p, int32_t from, int32_t last, int32_t 
                         }
                         n += tiles;
                     }
-                    float *sums = u_bar + ((ptrdiff_t)product->filter * channels + channel) * out + column;
+                    float *sums = u_bar + product->filter * adjoint_point(channels, out) + (ptrdiff_t)channel * out + column;
+                    const from_t start = begun_before >> product->filter & 1 ? FROM_OUT : FROM_ZERO;
+                    begun |= (uint64_t)1 << product->filter;
                     for (int32_t i = 0; i < depth; i += PANEL) {
                         const float *in = copies ? x + channel + i : v + i * CHUNK_TILES;
                         for (int32_t j = 0; j < columns; j += PANEL)
-                            gemm_transpose(PANEL, in, input, m + j * CHUNK_TILES, PANEL, sum, n, FROM_OUT,
+                            gemm_transpose(PANEL, in, input, m + j * CHUNK_TILES, PANEL, sum, n, start,
                                            sums + (ptrdiff_t)i * out + j, out);
                     }
                 }
             }
         }
     }
+    for (int32_t point = 0; point < plan_points(p); point++)
+        if (!(begun >> point & 1)) /* u_bar[point, low:high, :] */
+            memset(u_bar + point * adjoint_point(channels, out) + (ptrdiff_t)low * out, 0, sizeof(float) * (high - low) * out);
 }
 
 #endif

@@ -211,12 +211,12 @@ INLINE void filter_transform(const scheme_t f, const float *w, ptrdiff_t taps, i
     const int points = TRANSFORMS[f].points;
     for (int32_t k = 0; k < n; k += LANES) {
         vec half_way[3][MOST];
-        RK_ROLLED
+        RK_UNROLL
         for (int i = 0; i < 3; i++) {
             const vec row[3] = {load(w + 3 * i * taps + k), load(w + (3 * i + 1) * taps + k), load(w + (3 * i + 2) * taps + k)};
             filter_transform_1d(f, row, half_way[i]);
         }
-        RK_ROLLED
+        RK_UNROLL
         for (int j = 0; j < points; j++) {
             const vec column[3] = {half_way[0][j], half_way[1][j], half_way[2][j]};
             vec to[MOST];

@@ -44,7 +44,6 @@
 
 /* conv/winograd.h */
 #define winograd_filter ISA(winograd_filter)
-#define winograd_filter_transpose ISA(winograd_filter_transpose)
 #define winograd_input ISA(winograd_input)
 #define winograd_output ISA(winograd_output)
 #define winograd_output_transpose ISA(winograd_output_transpose)

@@ -1,9 +1,9 @@
 /* A team: the threads that share one call.
 
    Every member of a team runs the same body.  Work comes in phases: members claim items until none is left, then meet at a
-   barrier.  A member claims the items of its own share first, the same in every phase and every step, because their data are in
-   its cache; then what is left of the others' shares.  Which thread runs an item is not fixed, but what the item computes is, so
-   results are bitwise identical for any number of members.
+   barrier.  A member claims the items of its own share first, then what is left of the others' shares.  The shares are the same in
+   every phase and every step, so that the data of a share stay in the cache of one core.  Which thread runs an item is not fixed,
+   but what the item computes is, so results are bitwise identical for any number of members.
 
    The calling thread is a member; the others are helpers, threads that are started once, wait between calls, and are shared by
    all calls of the process (team.c).  A waiting thread spins for some tens of microseconds and then sleeps; a helper that waits for
