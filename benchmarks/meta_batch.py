@@ -11,7 +11,7 @@ counts:
     kernel threads    one task after another, N threads inside the kernels
     executor alone    the tasks in one thread of an executor: what the executor itself costs
 
-All ways must give bitwise the same parameters.  "Python" is the share of the time on one core that is spent
+All ways must give bitwise identical parameters.  "Python" is the share of the time on one core that is spent
 outside of the methods that call C (`NetworkCalls`); the true share is a little larger.  Only one thread at a
 time can run Python, so N threads cannot be faster than 1 / Python times one core.  "Separate processes": N
 processes that share nothing do all of the tasks each, at the same time.  The number is their work per second,

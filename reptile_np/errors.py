@@ -35,7 +35,10 @@ def reason(error: BaseException) -> str:
 
 
 def quoted(words: Sequence[str]) -> str:
-    """Return words of a command as the shell of this system reads them; ``tests/test_errors.py``."""
+    """Return words of a command as the shell of this system reads them.
+
+    Verified by ``tests/test_errors.py``.
+    """
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 

@@ -1,6 +1,7 @@
 """Verify and time the contenders for each workload, in this process.
 
-* **Verified** first: losses and result within 1e-4 of the same workload in float64 NumPy.
+* **Verified** first: losses and result within 1e-4, and each piece of the result within 1e-3, of the same
+  workload in float64 NumPy.
 * Timed in turns of 10 ms (with several threads 40 ms) until the workload's time is used up: other programs
   then slow every contender alike.  The minimum is closest to the time of the code alone; the median shows how
   busy the machine was.
@@ -87,7 +88,7 @@ class Times(TypedDict):
 
 
 class Row(Times):
-    """The same, with what it is compared with."""
+    """`Times`, with the share of the peak and the ratio to NumPy."""
 
     peak_share: float | None
     """Of the best instruction set's peak at as many threads; None without kernels."""

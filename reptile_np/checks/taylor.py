@@ -33,7 +33,7 @@ def check_taylor_order(
     tolerance: float = 0.1,
     seed: int = 0,
 ) -> Report:
-    """Check that the remainder of the Taylor polynomial is of order t², with an `hvp` of order t³.
+    """Check that the remainder of the Taylor polynomial is of order t², or of order t³ if `hvp` is given.
 
     With R(t) the root mean square, over ±v for each direction v, of
     ``L(φ + tv) - L - t g·v (- t² v·Hv / 2)``, a right derivative keeps ``R / t^order`` bounded; a wrong

@@ -1,8 +1,9 @@
 """The command line: `main` is the program ``reptile-np``, and ``python -m reptile_np``.
 
 Exit codes: 0 done, 1 a claim or check does not hold or a run of ``reproduce`` failed, 2 unusable arguments
-or data (one line that says what, where and what to do), 130 stopped by Ctrl-C or ``kill``.  ``--json`` puts
-one JSON object on the last line of standard output; progress, notes and errors go to standard error.
+or data (one line that says what, where and what to do), 130 stopped by Ctrl-C, by ``kill`` or because the
+terminal was closed.  ``--json`` puts one JSON object on the last line of standard output; progress, notes and
+errors go to standard error.
 
     program.py      from the arguments to a command, and from every error to one line
     arguments.py    options that several commands share, and their types

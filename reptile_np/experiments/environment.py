@@ -58,7 +58,7 @@ def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     if before["kernels"] != now["kernels"]:
         return (
             f"ran with {before['kernels']} kernels until now and continues with {now['kernels']}, "
-            f"which round differently; for bitwise the same result use --ops {before['kernels']}"
+            f"which round differently; for a bitwise identical result use --ops {before['kernels']}"
         )
     changed = [
         f"{name} {now[name]} instead of {before[name]}"

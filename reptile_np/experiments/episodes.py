@@ -1,4 +1,4 @@
-"""Which data a run sees: the minibatches of each training task, and the tasks of each evaluation.
+"""The data of a run: the minibatches of each training task, and the tasks of each evaluation.
 
 Everything is a pure function of a place, (outer step, task) in training and a task's number in evaluation,
 and each place has random streams of its own:
@@ -42,10 +42,10 @@ class Episodes(Protocol):
         """Return evaluation task i; `at` is the outer step of an evaluation while training."""
 
     def check_training(self) -> None:
-        """Raise `UsageError` if the training classes cannot give the tasks that the preset asks for."""
+        """Raise `UsageError` if the training classes do not suffice for the tasks of the preset."""
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
-        """Raise `UsageError` if the data cannot give the tasks that `spec` asks for."""
+        """Raise `UsageError` if the data do not suffice for the tasks of `spec`."""
 
     @property
     def images_sha256(self) -> str | None:

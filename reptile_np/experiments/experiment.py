@@ -80,7 +80,7 @@ class Experiment:
         """Yield the states after each outer step from `start` on: `meta_train` with the preset's values.
 
         With `task_threads` > 1 the tasks of a meta-batch run in as many Python threads, each with kernels of
-        one thread.  The states are bitwise the same for any number of threads.
+        one thread.  The states are bitwise identical for any number of threads.
         """
         model, meta_gradient, threads = self.model, self.meta_gradient, self.task_threads
         with ExitStack() as stack:
@@ -240,7 +240,7 @@ def outer_optimizers(outer: OuterSpec) -> Callable[[int], Optimizer]:
 
 
 def inner_optimizer(inner: InnerSpec, model: Model) -> Optimizer:
-    """Return the inner optimiser; SGD with a rate per parameter if some parameters are fixed."""
+    """Return the inner optimiser; with fixed parameters (`UsageError` if none match) SGD with rates."""
     if not inner.fixed:
         return OPTIMIZERS[inner.optimizer](inner.learning_rate)
     try:

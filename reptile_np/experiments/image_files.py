@@ -28,8 +28,9 @@ def read_images(paths: Sequence[Path], source: Source, shape: tuple[int, ...]) -
     """Return image files as pixels (n, *shape), uint8 from 0 to 255.
 
     The largest centred square is resized by Pillow's bicubic filter, as `reptile_np.tasks.folder` does.
-    Characters (of Omniglot and glyphs) are grey images on a canvas of 105 x 105, of which every pixel is
-    made paper (255) or ink (0), and are then reduced by nearest neighbour, as Omniglot's drawings are.
+    For a network of characters (Omniglot and glyphs) this square is grey and has 105 x 105 pixels; every
+    pixel is made paper (255) or ink (0), and the result is reduced by nearest neighbour, as Omniglot's
+    drawings are.
 
     Parameters
     ----------

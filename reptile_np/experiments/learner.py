@@ -62,8 +62,9 @@ class Learner:
         the batch, so the answer for one image then depends on the others.  False: each image is
         classified with the support set, and its answer does not depend on the other images.
     resize, recolour
-        Whether images of another size, or grey ones for colour and the reverse, are converted
-        (`reptile_np.experiments.image_arrays.as_inputs`) or refused.
+        Whether images of another size are resized, and whether grey images are converted for a network of
+        colour images and the reverse (`reptile_np.experiments.image_arrays.as_inputs`).  False: they are
+        refused.
     invert
         Whether the model was trained on 1 - x in place of images x in [0, 1].
 

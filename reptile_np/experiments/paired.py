@@ -59,8 +59,8 @@ def compare(
         s (1 + |d|).  Here d is the median difference, and s = 1 - 0.05^(1 / tasks): if a share s of all tasks
         had a difference other than d, the probability that none of them is drawn would be 5 %. Any difference
         is at most 1 + |d| away from d.  (If all tasks that were drawn have the difference d, the normal
-        interval has the width 0.)  If a few tasks differ, all by nearly 1 and in one direction, it covers
-        less than 95 %: 88 % if 5 of 100 are expected.
+        interval has the width 0.)  If few tasks have a difference, each of nearly 1 and of the same sign,
+        ``ci95`` covers less than 95 %: 88 % if 5 tasks of 100 are expected to differ.
 
     Raises
     ------

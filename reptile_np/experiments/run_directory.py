@@ -173,7 +173,7 @@ class RunDirectory:
             return []
 
     def append(self, record: dict[str, Any], advice: str = "") -> None:
-        """Append one line to the records; an evaluation, which no later save writes to disk, at once."""
+        """Append one line to the records; an evaluation's is on disk afterwards: no save follows it."""
         line = json.dumps(record, allow_nan=False).encode()
         with self._writing(advice):
             files.append_line(self.path / RECORDS, line)
@@ -186,7 +186,7 @@ class RunDirectory:
         return [json.loads(line) for line in lines if _outer_step(line) < float("inf")]
 
     def result(self) -> dict[str, Any] | None:
-        """Return the scores of a run that is done; None before."""
+        """Return the scores of a run that is done, None before; a damaged file raises `UsageError`."""
         content = self._content(RESULT)
         if content is None:
             return None

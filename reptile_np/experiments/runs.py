@@ -1,7 +1,9 @@
 """Runs: train a preset, stop and resume, evaluate.
 
-A run that was stopped or killed continues from its checkpoint and ends with bitwise the same φ as one that
-was not.  Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments/test_reliability.py``.
+A run that was stopped or killed continues from its checkpoint, and ends with a φ that is bitwise identical to
+that of an undisturbed run.
+
+Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments/test_reliability.py``.
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ def train(
     preset, seed, ops
         What runs, the seed of all its random streams, and the table of kernels.
     data
-        Folder of the images, for presets that read images (default: that of the run in `out`, of a new run
-        the imported cache).
+        Folder of the images, for presets that read images (default: the folder that the run in `out` used;
+        for a new run the imported cache).
     out
         The run's directory; None keeps nothing, not even the trained parameters.
     quiet
@@ -150,7 +152,8 @@ def evaluate(
     data
         The folder of the images (default: that of the run's training).
     tasks, shots, split
-        How many tasks, examples per class (default: the preset's), and whose classes.
+        The number of tasks, the examples per class (default: the preset's), and the split whose classes are
+        used.
     settings
         "tasks.source=folder", to evaluate on a folder of other images, `data`; nothing else can be changed.
     curve
@@ -216,7 +219,12 @@ def reopened(
 ) -> tuple[Experiment, bool]:
     """Return the experiment of a run that has these sittings, and whether it was trained on other images.
 
-    `data` is the folder that was asked for; without it, the images are read where the last sitting read them.
+    `data` is a given folder; without it, the images are read where the last sitting read them.
+
+    Raises
+    ------
+    UsageError
+        As `make_experiment`; if the images are not where the run read them, the message says so.
     """
     folder = environment.data_folder(data, sittings)
     try:

@@ -37,7 +37,9 @@ LATER = {"later": True}
 class TaskSpec:
     """Where tasks come from.
 
-    `shots` are training shots: examples per class in the support set of a *training* task.
+    `ways` is the number of classes of a task.  `shots` are training shots: examples per class in the support
+    set of a *training* task.  With `replacement` every minibatch is drawn anew, its examples all different;
+    without, minibatches are cut from shuffled epochs.
     `tail_shots` of them are kept back for the last inner step (0: the last minibatch is drawn like the
     others).  `classes` and `images` say how many glyphs are drawn.  Images are `side` x `side` pixels of
     `channels` colours.  Sine waves use `source` only.
@@ -119,8 +121,8 @@ class EvaluationSpec:
     def gradients(self, ways: int) -> int:
         """Return what a task costs, in gradients of the loss of one example.
 
-        A forward pass is a third of a gradient: non-transductive, each query is classified with the support
-        set.
+        A forward pass counts as a third of a gradient.  Only the non-transductive mode is counted, in which
+        each query is classified with the support set.
         """
         passes = ways * self.queries * (ways * self.shots + 1)
         return self.steps * self.minibatch + passes // 3

@@ -32,7 +32,7 @@ MOST_TASKS = 200
 
 
 def watch(preset: Preset) -> Watch | None:
-    """Return how a run is watched: as its preset says, else as often as costs little; None if not at all.
+    """Return how a run is watched: as its preset says, else `POINTS` times; None if it is not watched.
 
     A preset whose number of outer steps was changed is watched as many times as the preset itself.
     """

@@ -12,8 +12,9 @@ answer.  `accuracy` therefore gives two numbers from one fine-tuning, as the rel
   does not depend on the other queries; it depends on the support set, even without fine-tuning.
 
 Fine-tuning is coupled in the same way: the loss of one support example depends on the other examples of its
-minibatch, so the gradient of a batch is not the sum of the gradients of its parts.  So is the outer loss of
-MAML, the loss of a whole query batch.  There are no running statistics: predicting changes nothing.
+minibatch, so the gradient of a batch is not the sum of the gradients of its parts.  The outer loss of MAML is
+coupled too: it is the loss of a whole query batch.  There are no running statistics: predicting changes
+nothing.
 
 Query data is never passed to `adapt`.
 
@@ -114,12 +115,12 @@ class Accuracy:
 
 
 def transductive_logits(model: Predictor, phi: Array, support: Array, query: Array) -> Array:
-    """Return logits (N, ways) of the queries (N, …), classified in one batch."""
+    """Return logits (N, ways) of the queries (N, …), classified in one batch; `support` is not used."""
     return model.predict(phi, query)
 
 
 def non_transductive_logits(model: Predictor, phi: Array, support: Array, query: Array) -> Array:
-    """Return logits (N, ways): query i is the last row of a batch of the support set and itself."""
+    """Return logits (N, ways) of the queries (N, …): each is classified with the support set (s, …)."""
     batch = np.concatenate([support, query[:1]])
     rows = []
     for image in query:
@@ -216,7 +217,8 @@ def evaluate(
     Raises
     ------
     UsageError
-        If φ, a task's fine-tuning or a score is not finite, there is no task, or `after` is no step of it.
+        If φ, the fine-tuning of a task or a score is not finite, `tasks` is less than 1, or `after` is empty
+        or names a step that a task does not have.
     """
     tasks = whole("tasks", tasks, 1)
     if not np.isfinite(phi).all():

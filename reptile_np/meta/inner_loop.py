@@ -149,7 +149,7 @@ def adapt(
     batches
         The k ≥ 1 minibatches of one task, in order.
     keep
-        For every choice, points and meta-gradients are bitwise the same.
+        For every choice, points and meta-gradients are bitwise identical.
 
         * "ends" keeps what Reptile and FOMAML need: O(n) memory.
         * "sqrt" keeps every ⌈√k⌉-th point, and the optimiser's state there: O(√k n).  Exact MAML runs each of

@@ -83,7 +83,9 @@ def fomaml(t: Trajectory) -> Array:
 def maml(
     model: TwiceDifferentiable, alpha: Any | DifferentiableOptimizer, weights: Sequence[Any] | None = None
 ) -> MetaGradient:
-    """Return the exact gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))`` at φ_1.
+    """Return the function from a trajectory to the exact gradient (n,) of the loss after the inner loop.
+
+    The gradient is that of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))`` at φ_1, where U_i is step i.
 
     The Jacobian of one step of SGD, ``φ_{i+1} = φ_i - α L_i'(φ_i)``, is ``I - α H_i``, symmetric if α is a
     number; so the chain rule gives, from the last step back, ``u ← u - α H_i u`` from ``u = g_k``: the
@@ -92,7 +94,7 @@ def maml(
     state and φ_i; g_i depends on φ_i too, through H_i: ``u ← phi_bar + H_i grad_bar``.  The optimiser's state
     before the loop is a constant.
 
-    The direction is bitwise the same for every `keep` of `reptile_np.meta.inner_loop.adapt` but "ends".
+    The direction is bitwise identical for every `keep` of `reptile_np.meta.inner_loop.adapt` but "ends".
 
     Parameters
     ----------
@@ -108,8 +110,8 @@ def maml(
     Raises
     ------
     UsageError
-        If `alpha` is text or a list.  When called: if the trajectory kept only its ends, or has not as many
-        steps as there are weights.
+        If `alpha` is text or a list.  The returned function raises it if the trajectory kept only its ends,
+        or has not as many steps as there are weights.
     """
     if isinstance(alpha, Sequence):
         raise UsageError(f"maml: alpha is {alpha!r}; give a number, an array, or the inner optimiser")
@@ -165,12 +167,13 @@ def _steps_backwards(model: TwiceDifferentiable, optimizer: Any, t: Trajectory) 
 
 
 def gradient_sum(w: Sequence[Any]) -> MetaGradient:
-    """Return ``Σ_i w_i g_i`` for weights w of length k (section 5.2).
+    """Return the function from a trajectory to ``Σ_i w_i g_i`` (n,), for k weights w (section 5.2).
 
     Raises
     ------
     UsageError
-        If the trajectory kept no gradients ("ends" and "sqrt" keep none), or is not of length k.
+        If a weight is text.  The returned function raises it if the trajectory kept no gradients ("ends" and
+        "sqrt" keep none), or has not k steps.
     """
     return partial(_weighted_sum, tuple(map(python_number, w)))
 

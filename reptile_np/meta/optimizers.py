@@ -76,7 +76,7 @@ class Sgd:
     def update_bar(
         self, phi_bar: Array, state_bar: tuple[()], grad: Array, state: tuple[()], phi: Array
     ) -> tuple[Array, tuple[()], Array]:
-        """Return (grad_bar, state_bar, phi_bar): ``grad_bar = -α phi_bar``; phi_bar as it is."""
+        """Return (grad_bar (n,), state_bar, phi_bar (n,)): ``grad_bar = -α phi_bar``, phi_bar unchanged."""
         return -self.learning_rate * phi_bar, state_bar, phi_bar
 
 
@@ -137,9 +137,9 @@ class HeavyBall:
     def update_bar(
         self, phi_bar: Array, state_bar: HeavyBallState, grad: Array, state: HeavyBallState, phi: Array
     ) -> tuple[Array, HeavyBallState, Array]:
-        """Return (grad_bar, state_bar, phi_bar): ``grad_bar = velocity_bar - α phi_bar``, phi_bar as it is.
+        """Return (grad_bar (n,), state_bar, phi_bar (n,)): ``grad_bar = velocity_bar - α phi_bar``.
 
-        The velocity's adjoint becomes ``μ grad_bar``.
+        The velocity's adjoint becomes ``μ grad_bar``; phi_bar is returned unchanged.
         """
         grad_bar = state_bar.velocity - self.learning_rate * phi_bar
         return grad_bar, HeavyBallState(self.momentum * grad_bar), phi_bar
@@ -200,12 +200,13 @@ class Adam:
     def update_bar(
         self, phi_bar: Array, state_bar: AdamState, grad: Array, state: AdamState, phi: Array
     ) -> tuple[Array, AdamState, Array]:
-        """Differentiate ``-r m / (√v + ε)`` with respect to m and v, and these with respect to g.
+        """Return (grad_bar (n,), state_bar, phi_bar (n,)) of the step ``-r m / (√v + ε)``.
 
-        φ̄ is returned unchanged.  √v has no derivative at v = 0.  The term through v is taken to be 0 there.
-        If β2 > 0 and the moments began at 0, then v = 0 means that every gradient of that entry was 0 until
-        now, so m = 0 too: m and √v are both of the first order in the gradients, the step is ``-r m / ε`` up
-        to the second order, and its derivative is the term through m alone.
+        r is the rate ``α √(1 - β2ᵗ) / (1 - β1ᵗ)``; phi_bar is returned unchanged.  √v has no derivative at
+        v = 0.  The term through v is taken to be 0 there.  If β2 > 0 and the moments began at 0, then v = 0
+        means that every gradient of that entry was 0 until now, so m = 0 too: m and √v are both of the first
+        order in the gradients, the step is ``-r m / ε`` up to the second order, and its derivative is the
+        term through m alone.
         (The step ``-r g / (√(1 - β2) |g| + ε)`` has the slope -r / ε at g = 0.)
         """
         m, v, t = self._moments(grad, state)

@@ -142,7 +142,7 @@ def _pairs(padding: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Windowed, Bilinear):
-    """Convolution: x (b, h, w, c), kernel (size, size, c, filters) HWIO, bias (filters,).
+    """Convolution: x (b, h, w, c), kernel (size, size, c, filters) HWIO, bias (filters,), y (b, …, filters).
 
     ``before_batch_norm=True`` states that a batch norm follows; it is not checked.  A batch norm subtracts
     each channel's mean, so the loss does not depend on the bias: the bias's gradient is exactly zero, and
@@ -190,7 +190,8 @@ class Conv2d(Windowed, Bilinear):
 class BatchNorm(Layer):
     """Normalise each channel by the statistics of the current batch, always; there are no running ones.
 
-    Over the p positions (batch, and rows and columns where there are any) of a channel::
+    x is (b, c) or (b, h, w, c), and y has the same shape.  Over the p positions (batch, and rows and columns
+    where there are any) of a channel::
 
         x̂ = (x - mean) r,    r = 1 / √(mean((x - mean)²) + epsilon),    y = γ x̂ + β
 

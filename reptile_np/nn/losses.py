@@ -40,7 +40,7 @@ class Loss(Protocol):
 
 
 def reduce(loss: Loss, per_example: Array) -> Array:
-    """Return the minibatch's loss: the sum or the mean of the examples'."""
+    """Return the minibatch's loss: the sum or the mean of the losses of its examples."""
     total = per_example.sum()
     return total if loss.reduction == "sum" else total / len(per_example)
 

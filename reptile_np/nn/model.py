@@ -38,14 +38,14 @@ class Model(RunsInnerLoops):
     """A stack of layers and a loss; a pure function of φ (n,).
 
     Shapes: φ, its gradient, v and H v are (n,); a batch is (x, y) with x (b, *input_shape) and y (b,)
-    integer labels or (b, o) targets.  Results have φ's dtype.  The first layer is dense or a convolution.
+    integer labels or (b, o) targets.  Logits and gradients have φ's dtype, the loss is a number of Python or
+    NumPy.  The first layer is dense or a convolution.
 
     A `Model` computes layer by layer, with the maps of `ops`.  ``model.with_ops(native.load())`` computes two
     kinds of networks whole, in C, at φ of dtype float32 (other dtypes always use the layers):
 
     * blocks of convolution (``before_batch_norm=True``), batch norm, optional max-pool and ReLU, then
-      `Flatten` or `SpatialMean` and `Dense`, with softmax cross-entropy: 2 to 11 times as fast as NumPy
-      on one core (``benchmarks/speed.md``);
+      `Flatten` or `SpatialMean` and `Dense`, with softmax cross-entropy (how fast: ``benchmarks/speed.md``);
     * dense layers with tanh between them, with the squared error.
 
     Of any other network only the convolutions are computed in C, layer by layer: three networks without batch

@@ -55,7 +55,7 @@ def conv_cnn(shape: Shape, ways: int, filters: int = 64) -> Model:
     ------
     UsageError
         If `shape` is not three positive integers with at most 8 blocks (768 rows or columns), or `ways` or
-        `filters` is not positive.
+        `filters` is not a whole number of at least 1.
     """
     numbers = (*shape, ways, filters) if np.shape(shape) == (3,) else ()
     fit = all(isinstance(number, int | np.integer) and number >= 1 for number in numbers)

@@ -72,17 +72,17 @@ class Ops:
 
 
 def matmul(x: Array, w: Array) -> Array:
-    """Return ``y = x w``."""
+    """Return ``y = x w``: x (p, i), w (i, o) → (p, o)."""
     return x @ w
 
 
 def matmul_input(y_bar: Array, w: Array) -> Array:
-    """Return ``x_bar = y_bar wᵀ``."""
+    """Return ``x_bar = y_bar wᵀ``: y_bar (p, o), w (i, o) → (p, i)."""
     return y_bar @ w.T
 
 
 def matmul_weight(x: Array, y_bar: Array) -> Array:
-    """Return ``w_bar = xᵀ y_bar``."""
+    """Return ``w_bar = xᵀ y_bar``: x (p, i), y_bar (p, o) → (i, o)."""
     return x.T @ y_bar
 
 

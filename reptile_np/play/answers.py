@@ -127,6 +127,11 @@ def waves(model: Model, initialisations: Mapping[str, Array], request: Any) -> A
 
     `request` is ``{"points": [[x, y], …]}`` with x in [-5, 5]; the answer ``{"x": […], "predictions":
     {name: [step][point]}}``.  A step is one of gradient descent on all points.
+
+    Raises
+    ------
+    UsageError
+        If `request` has another form. A point outside the plane that is drawn is moved to its border.
     """
     points = _list(_fields(request, ("points",))["points"], "points", 1, MOST_WAVE_POINTS)
     xy = np.array([_point(point, *INTERVAL, -10, 10) for point in points], np.float32)
@@ -145,6 +150,12 @@ def moves(request: Any) -> Answer:
 
     `request` is ``{"circles": [[x, y, radius], [x, y, radius]], "start": [x, y], "epsilon": e, "moves":
     n}``; ε is annealed linearly to 0.  The answer is ``{"path": [[x, y], …], "limit": [x, y]}``.
+
+    Raises
+    ------
+    UsageError
+        If `request` has another form, a number is outside its limits, or the start is the centre of a
+        circle.
     """
     fields = _fields(request, ("circles", "start", "epsilon", "moves"))
     circles = []

@@ -22,7 +22,13 @@ PREFIX = "pretrained:"
 
 
 def saved_run(source: str | os.PathLike[str]) -> SavedRun:
-    """Return a run directory, or released weights for "pretrained:NAME"; reads nothing yet."""
+    """Return a run directory, or released weights for "pretrained:NAME"; reads nothing yet.
+
+    Raises
+    ------
+    UsageError
+        If `source` is no path, empty, or the name of released weights without "pretrained:".
+    """
     if not isinstance(source, str | os.PathLike):
         raise UsageError(
             f"{source!r} is not a path; give a run's directory as text or a path, or {PREFIX}NAME"

@@ -43,6 +43,10 @@ def sample_task(
 
     Parameters
     ----------
+    rng : numpy.random.Generator
+        Draws the classes, the images and the turns.
+    classes : sequence
+        The images of each class.
     ways : int
         N: classes drawn without replacement, labelled 0 ... N-1 in the order in which they are drawn.
     shots, queries : int
@@ -51,14 +55,15 @@ def sample_task(
         Turn all images of a class by the same random multiple of 90 degrees, drawn for this task.  Finn's
         program does so, for the tasks of training and of test; the images must be square.
     as_kept : bool
-        Leave the support set as the classes keep it, bits or bytes: `minibatches` makes float32 of it.  This
-        saves a copy of a task of large images; the minibatches are bitwise the same.
+        Leave the support set as the classes keep it, bool or uint8: `minibatches` makes float32 of it.  This
+        saves a copy of a task of large images; the minibatches are bitwise identical.
 
     Returns
     -------
     Task
-        Support x (ways * shots, h, w, channels) float32 and y (ways * shots,) int64; query likewise.  The
-        examples are grouped by class, in the order of the labels.
+        Support x (ways * shots, h, w, channels), float32 unless `as_kept`, and y (ways * shots,) int64; query
+        x (ways * queries, h, w, channels), always float32, and y.  The examples are grouped by class, in the
+        order of the labels.
 
     Raises
     ------

@@ -90,7 +90,7 @@ def load(source: str | Path | None = None) -> CachedImages:
     ----------
     source : path, optional
         A folder or manifest made by `import_omniglot`, or Omniglot in any form that `omniglot_files.find`
-        knows, which is then imported into the user's cache folder, once.  Default: what is in that folder.
+        accepts, which is then imported into the user's cache folder, once.  Default: what is in that folder.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def import_omniglot(
     Parameters
     ----------
     source : path or address, optional
-        Any form that `omniglot_files.find` knows, or the http(s) address of a zip file or of a folder with
+        Any form that `omniglot_files.find` accepts, or the http(s) address of a zip file or of a folder with
         the two official ones; by default the official address.  Downloaded zips stay in `to`.
     to : path, optional
         Folder for the result; by default the user's cache folder.

@@ -38,6 +38,11 @@ def find(source: Path) -> list[Path]:
     `source` is one of the two official zip files (the other is in the same folder), a zip file with all
     drawings, or a folder that has in it, or in its ``omniglot/`` or ``python/``: the official zips, the
     folders they contain, or the alphabets of both sets together.
+
+    Raises
+    ------
+    UsageError
+        If `source` does not exist, has none of these forms, or has only one of the two sets.
     """
     if source.is_file():
         return _both_sets(source.parent) if source.name in {f"{name}.zip" for name in SETS} else [source]

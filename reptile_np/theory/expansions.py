@@ -122,7 +122,7 @@ class TaskFamily:
     def mean(self, f: Callable[..., Array], k: int) -> Array:
         """Return ``E[f(batch_1, …, batch_k)]`` over the tasks and the k-tuples of each.
 
-        0 if no task has a k-tuple: a term of three different minibatches, for tasks of two.
+        The result is 0 if no task has a k-tuple, for example for k = 3 if every task has two minibatches.
 
         Raises
         ------
@@ -158,7 +158,13 @@ class TaskFamily:
         return self.mean(lambda one, two: self.hvp(one, self.grad(two)), 2)
 
     def terms(self, order: int) -> Array:
-        """Return the vectors (terms, n) of order α⁰, α¹ or α², in the order of `TERMS`."""
+        """Return the vectors (terms, n) of order α⁰, α¹ or α², in the order of `TERMS`.
+
+        Raises
+        ------
+        UsageError
+            If `order` is none of 0, 1 and 2, or `mean` raises it.
+        """
         if order not in range(len(TERMS)):
             raise UsageError(f"order {order!r} of α: the terms are known for 0, 1 and 2")
         if order == 0:
@@ -224,7 +230,13 @@ def stated_sum(w: Sequence[Any]) -> Coefficients:
 
 
 def stated(method: str, k: int) -> Coefficients:
-    """Return the coefficients of a method of `METHODS` after k ≥ 1 inner steps, up to α²."""
+    """Return the coefficients of a method of `METHODS` after k ≥ 1 inner steps, up to α².
+
+    Raises
+    ------
+    UsageError
+        If k < 1, or `method` is none of `METHODS`.
+    """
     if k < 1:
         raise UsageError(f"stated: {k} inner steps; give at least 1")
     if method == "Reptile":

@@ -195,7 +195,7 @@ class NetworkCalls:
 
 
 def _checked(size: int, batch: int) -> int:
-    """Return the bytes that C asks for: 0 if an offset would not fit in 32 bits, or the size in size_t."""
+    """Return the bytes that C computed: 0 if an offset would not fit in 32 bits, or the size in size_t."""
     if size == 0:
         raise UsageError(too_large(batch))
     return size

@@ -120,7 +120,7 @@ class NativeNetwork(Model, _Calls):
     def adapt(
         self, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any, keep: Keep
     ) -> Trajectory | None:
-        """Run the whole inner loop in C, if φ is float32 and the optimiser is `Sgd` or `Adam`.
+        """Run the whole inner loop in C, if φ is float32 and the optimiser is `Sgd`, or `Adam` with one rate.
 
         Consecutive minibatches of the same size take one call of C.
         """
@@ -148,7 +148,7 @@ class NativeNetwork(Model, _Calls):
         )
 
     def update(self, optimizer: Optimizer, grad: Array, state: Any, phi: Array) -> tuple[Array, Any] | None:
-        """Take one optimiser step in one pass over memory, if all is float32 and it is `Sgd` or `Adam`."""
+        """Take one step in one pass over memory: float32 only, of `Sgd`, or of `Adam` with one rate."""
         grad, phi = np.asarray(grad), np.asarray(phi)
         if not phi.dtype == grad.dtype == SINGLE:
             return None

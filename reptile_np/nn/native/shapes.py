@@ -1,7 +1,7 @@
 """The shapes that kernels are given, field by field as in ``csrc/interface.h``, and their limits.
 
-These limits are checked in Python's integers before C sees a shape. C then says whether all offsets fit,
-with the padding of its instruction set: the memory that it asks for is 0 bytes if they do not.
+These limits are checked in Python's integers before a shape is passed to C.  C then computes whether all
+offsets fit, with the padding of its instruction set: if they do not, it returns 0 as the size of the memory.
 
 Verified by ``tests/nn/native/test_argument_checks.py`` and ``test_matching.py``.
 """
@@ -42,7 +42,7 @@ class Conv(NamedTuple):
 
     @property
     def multiply_adds(self) -> int:
-        """Those of one image, padding's included."""
+        """Multiply-adds for one image, those with padding included."""
         return self.out_height * self.out_width * self.taps * self.channels * self.filters
 
     @property
@@ -154,7 +154,8 @@ class ConvNetwork:
 
     @property
     def multiply_adds(self) -> int:
-        """Those of a forward pass over one example, padding's included; the dense layer's on the mean."""
+        """Multiply-adds of a forward pass of one example, those with padding included."""
+        # with `spatial_mean` the dense layer's input is the mean, one pixel
         dense = self.dense.multiply_adds // (self.dense.taps if self.spatial_mean else 1)
         return sum(block.conv.multiply_adds for block in self.block) + dense
 
@@ -200,7 +201,7 @@ class TanhNetwork:
 
     @property
     def multiply_adds(self) -> int:
-        """Those of a forward pass over one example."""
+        """Multiply-adds of a forward pass of one example."""
         return sum(math.prod(pair) for pair in pairwise(self.units))
 
     @property

@@ -47,7 +47,7 @@ class Team:
     Parameters
     ----------
     threads
-        The most.
+        The largest number of threads of a call.
     least_work
         Calls of fewer multiply-adds run on one thread.
     trials

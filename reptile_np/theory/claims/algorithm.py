@@ -114,7 +114,7 @@ def one_step() -> list[Claim]:
 
 
 def outer_loop() -> list[Claim]:
-    """Return Algorithms 1 and 2 and the moving average, run by `meta_train` itself."""
+    """Return the claims about Algorithms 1 and 2 and the moving average, run by `meta_train` itself."""
     family, alpha, epsilon = example(), Fraction(1, 5), Fraction(1, 3)
     phi, (first, second) = family.phi, family.tasks
 

@@ -3,9 +3,9 @@
 The expansions are averages over *exchangeable* minibatches, for *smooth* losses and *plain SGD*.  `cycling`,
 `fixed_roles`, `overlapping`, `adam_inside` and `kinks` each drop one of these conditions.  Minibatches are
 exchangeable if their joint distribution does not change when they are permuted.  If the loss of a minibatch
-is the mean of its examples' losses, ``E[H_i g_j] = E[H_j g_i]`` needs less: that the joint weights with which
-examples enter the two are symmetric; they need not be disjoint.  `batch_norm` shows that AvgGrad is not the
-gradient of the task's loss; `architectures` has errata 3 and 5.
+is the mean of its examples' losses, ``E[H_i g_j] = E[H_j g_i]`` holds under a weaker condition: the joint
+weights with which examples enter minibatches i and j are symmetric.  The two minibatches may overlap.
+`batch_norm` shows that AvgGrad is not the gradient of the task's loss; `architectures` has errata 3 and 5.
 
 Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
 """
@@ -95,7 +95,7 @@ def cycling() -> list[Claim]:
 
 
 def fixed_roles() -> list[Claim]:
-    """Return a task whose first minibatch is always the same and so is its last."""
+    """Return the claims about a task whose first and last minibatch are always the same ones."""
     family = replace(example(), sampler=first_roles)
     inner, exchanged = _both_orders(family)
     maml = family.expansion({"MAML": METHODS["MAML"]}, 2, 2)[1, 0]
@@ -109,10 +109,10 @@ def fixed_roles() -> list[Claim]:
 
 
 def overlapping() -> list[Claim]:
-    """Return minibatches {i} and {i, j} of examples: they overlap, and differ in size.
+    """Return the claims about minibatches {i} and {i, j} of examples: they overlap, and differ in size.
 
-    If the loss of a minibatch is the mean of its examples', E[H_1 g_0] = E[H_0 g_1] still holds: i and j
-    enter symmetrically.  With batch norm the loss is no such mean.
+    If the loss of a minibatch is the mean of its examples' losses, E[H_1 g_0] = E[H_0 g_1] still holds:
+    i and j enter symmetrically.  With batch norm the loss is no such mean.
     """
     what = "{i} and {i, j} overlap: relative distance of E[H_1 g_0] from E[H_0 g_1]"
     finding = "beyond the paper"
@@ -142,7 +142,7 @@ def _both_orders(family: TaskFamily) -> tuple[Array, Array]:
 
 
 def adam_inside() -> list[Claim]:
-    """Return Reptile with Adam inside: its first step is α sign(g), not α g."""
+    """Return the claims about Reptile with Adam inside: its first step is α sign(g), not α g."""
     family, alpha = sine_waves(), 1e-6
 
     def direction(*batches: Batch) -> Array:

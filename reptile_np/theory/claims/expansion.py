@@ -219,7 +219,7 @@ def measured_coefficients(
 
 
 def general_weights() -> list[Claim]:
-    """Return ``E[Σ w_i g_i]`` for weights of any kind, and the two ratios of erratum 4."""
+    """Return the claims about ``E[Σ w_i g_i]`` for weights of any kind, and the two ratios of erratum 4."""
     weights = [Fraction(2, 3), Fraction(-1), Fraction(5, 2)]
     family = example()
     row = measured_coefficients(family, {"w": weighted_gradient(weights)}, 3)["w"]

@@ -75,7 +75,7 @@ def projection_gradient() -> list[Claim]:
 
 
 def figure_2() -> list[Claim]:
-    """Return the alternating moves towards two lines that cross, at an angle of cosine 3/5."""
+    """Return the claims about alternating moves towards two lines that cross, at an angle of cosine 3/5."""
     lines = [line([0, 1], 2), line([4, -3], -2)]
     crossing = nearest_point(lines)
     away = rationals([3, 4])  # along the second line
@@ -103,7 +103,7 @@ def figure_2() -> list[Claim]:
 
 
 def without_common_point() -> list[Claim]:
-    """Return what happens if no φ solves all tasks: three lines that form a triangle."""
+    """Return the claims for the case that no φ solves all tasks: three lines that form a triangle."""
     lines = [line([1, 0], 0), line([0, 1], 0), line([1, 1], 3)]
     nearest = nearest_point(lines)
     mean_step = sum(distance_gradient(m, nearest) for m in lines)
