@@ -196,7 +196,7 @@ static void ISA(update)(const rk_optimizer *optimizer, const float *phi_in, floa
 }
 
 const rk_table ISA(rk_table) = {
-    .name = RK_STRING(RK_NAME), .lanes = LANES, .rows = ROWS,
+    .name = RK_STRING(RK_NAME),
     .conv_size = single_size, .conv = single_forward, .conv_input = single_input, .conv_weight = single_weight,
     .network = {
         .parameters = ISA(network_parameters), .plan_size = ISA(network_plan_size), .saved_size = ISA(network_saved_size),

@@ -4,10 +4,11 @@
    functions per instruction set; all tables have the same signatures and the same meaning; rk_dispatch finds one by name.
 
    What the caller guarantees (Python checks it, the kernels do not): arrays are C-contiguous float32 (labels int32), the
-   shapes are those of the arrays, labels lie in 0..ways-1, outputs do not overlap inputs.
+   shapes are those of the arrays, labels lie in 0..ways-1, outputs do not overlap inputs (where a comment allows it, an output
+   may be an input, but not overlap it partly).
    Kernels never allocate: `memory` belongs to the caller, is 64-byte aligned, has the size that the matching *_size
-   function returns, and is used by one call at a time.  A size of 0 means that an offset does not fit in int32, or the
-   size in size_t: do not call then.
+   function returns, and is used by one call at a time.  The calling thread needs 1 MB of stack.
+   A size of 0 means that an offset does not fit in int32, or the size in size_t: do not call then.
    `threads` >= 1; results are bitwise identical for any number.
    An infinite input may give NaN in its neighbourhood: sums are formed in other orders, and with the padding's zeros.
 
@@ -116,8 +117,6 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    int32_t lanes, rows; /* floats in a register; rows of the micro-kernel (its columns are 2 lanes) */
-
     /* One convolution, its input adjoint x_bar and its weight adjoint w_bar; conv_size: bytes of memory for any of the three. */
     size_t (*conv_size)(const rk_conv *shape, int32_t batch);
     void (*conv)(const rk_conv *shape, int32_t batch, const float *x, const float *w, float *y, void *memory, int32_t threads);

@@ -3,7 +3,7 @@
    Forward, destinations are outputs and sources are inputs.  For the input adjoint it is the other way round: destinations
    are inputs, sources are output adjoints.  Destination d reads the sources first + t for a range of taps t, those inside
    the image.  Destinations with the same range of taps form a class; a position of the image belongs to a class of rows and
-   to a class of columns, so no product with padding is ever formed.
+   to a class of columns, so a direct convolution forms no product with padding.
 
    The input adjoint's taps are renumbered, stride phase by stride phase, in falling order so that sources rise: `tap_of`
    gives the kernel's own number.  Every function below takes constant time, but `class_size`, which counts.  */

@@ -26,9 +26,11 @@ typedef struct {
     float *packed_back;    /* the same for the input adjoint: (panels of in, taps or points, out, PANEL) */
 } conv_t;
 
-/* Whether all offsets fit in int32 with `batch` images: of stored x, with what a kernel reaches above an image, or with the rows
-   down to its last position if these are more, and with the columns to its right; of stored y, with what a kernel reaches above
-   an image; of packed weights. */
+/* Whether all offsets fit in int32 with `batch` images: those into
+   - stored x: all images, the columns to the right of one, and the rows that a kernel reaches above it, or the rows down to its
+     last position if these are more;
+   - stored y: all images, and the rows that a kernel reaches above one;
+   - packed weights. */
 LOCAL int conv_fits(const rk_conv *s, int32_t batch)
 {
     const double in = 1.0 * s->channels + PANEL, out = 1.0 * s->filters + PANEL, gap = 64.0, largest = INT32_MAX;
@@ -84,7 +86,7 @@ LOCAL conv_t conv_build(arena_t *arena, rk_conv s, int32_t batch, int32_t in, in
     c.packed = take_floats(arena, conv_packed(&c));
     if (c.winograd)
         c.splits = max_i(1, c.y.large ? min_i(SPLITS / 4, c.forward.tiles / (2 * CHUNK_TILES)) /* each has 36 points to add up */
-                                      : min_i(SPLITS / 2, c.forward.tiles / CHUNK));
+                                      : min_i(SPLITS / 2, c.forward.tiles / (4 * CHUNK_TILES)));
     else if (conv_gathers(&c) || c.forward.positions >= MANY * c.depth)
         c.splits = min_i(SPLITS, max_i(1, c.forward.chunks));
     c.partials = take(arena, (size_t)partial_size(&c), (size_t)c.splits * sizeof(float));
@@ -145,7 +147,7 @@ LOCAL void weight_partial(const conv_t *c, int32_t i, int32_t low, int32_t high,
 {
     const plan_t *p = &c->forward;
     const int32_t all = c->winograd ? p->tiles : p->chunks;
-    const int32_t from = split_start(all, i, c->splits), end = split_start(all, i + 1, c->splits);
+    const int32_t from = piece_start(all, i, c->splits), end = piece_start(all, i + 1, c->splits);
     float *w_bar = c->partials + i * partial_size(c);
     if (c->winograd) {
         winograd_weight(p, from, end, low, high, x, y_bar, c->out, add, w_bar);

@@ -14,14 +14,14 @@ LOCAL void direct_chunk(const plan_t *p, const chunk_t *chunk, const float *in, 
 {
     const int32_t pieces = ceil_div(chunk->positions, ROWS);
     for (int32_t b = 0, row = 0; b < pieces; b++) {
-        const int32_t end = chunk->positions * (b + 1) / pieces, position = chunk->position + row;
+        const int32_t end = piece_start(chunk->positions, b + 1, pieces), position = chunk->position + row;
         gemm(end - row, in, p->base + position, p->run + chunk->first, chunk->count, w, from, bias, out, p->to + position);
         row = end;
     }
 }
 
 /* Copy n floats, four at a time; the last four may overlap the four before.  Fewer than four one by one: written as a loop
-   to 3, which the compiler does not turn into a vector loop with its own beginning and end. */
+   to 3, which the compiler does not turn into a vector loop with code before and after it. */
 INLINE void copy_run(float *to, const float *from, int32_t n)
 {
     if (n < 4) {

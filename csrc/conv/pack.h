@@ -33,7 +33,7 @@ INLINE void transposed(const float *w, ptrdiff_t stride, int32_t rows, int32_t c
         transpose(square);
         return;
     }
-    float whole[LANES][LANES] = {{0}}; /* read only when full: a load waits for stores to its bytes */
+    float whole[LANES][LANES] = {{0}}; /* first written completely: a vector load soon after smaller stores to its bytes is slow */
     for (int32_t k = 0; k < min_i(LANES, rows); k++)
         for (int32_t j = 0; j < min_i(LANES, columns); j++) whole[j][k] = w[k * stride + j];
     for (int k = 0; k < LANES; k++) square[k] = load(whole[k]);

@@ -72,15 +72,12 @@ INLINE int32_t even_piece(int32_t n, int32_t limit)
     return min_i(limit, ceil_div(piece, ROWS) * ROWS);
 }
 
-/* Where split i of `splits` of n begins. */
-INLINE int32_t split_start(int32_t n, int32_t i, int32_t splits) { return (int32_t)((int64_t)n * i / splits); }
-
 /* Images first .. first + count - 1 of a batch: all, or one of its parts. */
 typedef struct { int32_t first, count; } images_t;
 INLINE images_t batch_part(int32_t batch, int32_t parts, int32_t i)
 {
-    const int32_t first = split_start(batch, i, parts);
-    return (images_t){first, split_start(batch, i + 1, parts) - first};
+    const int32_t first = piece_start(batch, i, parts);
+    return (images_t){first, piece_start(batch, i + 1, parts) - first};
 }
 
 /* The strips of kernel row ty.  In each part of the batch, positions are sorted by column class, then by row.  So the positions

@@ -6,9 +6,10 @@
    with the matrices of winograd_transforms.h; ' transposes, and . multiplies each transformed input by the transformed filter
    that it meets.  For each of these products the channels form a matrix product: core/gemm.h again.
 
-   Transformed inputs V and sums M of a chunk are (points, panels, CHUNK_TILES, PANEL), on the stack.  A filter's transform U
-   is (panels of outputs, points, input channels + 1, PANEL) when packed; its adjoint u_bar is (points, input channels, out), its
-   points CACHE_LINE floats further apart.  Nothing reads the additional row, or floats.  */
+   A tile has transformed^2 numbers in V, sums^2 in M and points^2 in U, for each channel (transforms_t).  For the tiles of a chunk
+   V is (transformed^2, panels, CHUNK_TILES, PANEL) and M (sums^2, panels, CHUNK_TILES, PANEL), on the stack.  U is (panels of
+   outputs, points^2, input channels + 1, PANEL) when packed; its adjoint u_bar is (points^2, input channels, out), its points
+   CACHE_LINE floats further apart.  Nothing reads the additional row, or floats.  */
 
 #ifndef RK_WINOGRAD_H
 #define RK_WINOGRAD_H
@@ -31,7 +32,7 @@ INLINE ptrdiff_t point_stride(int32_t channels) { return (ptrdiff_t)channels * C
 #define RK_ANY(f, scheme, ...) \
     ((scheme) == STRIDE_2_ADJOINT ? f(STRIDE_2_ADJOINT, __VA_ARGS__) : RK_FORWARD(f, scheme, __VA_ARGS__))
 
-/* Points of a transformed filter, along both axes. */
+/* Points of a transformed filter: points^2. */
 INLINE int32_t plan_points(const plan_t *p) { return TRANSFORMS[p->scheme].points * TRANSFORMS[p->scheme].points; }
 
 /* From one point of a filter to the next: rows of a packed panel, and floats of the adjoint. */
@@ -210,7 +211,7 @@ LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in
                 float *mj = m + s * point_stride(columns) + j * CHUNK_TILES; /* m[s, j] */
                 const float *uj = u + (ptrdiff_t)j * plan_points(p) * packed_point(channels);
                 for (int32_t b = 0, row = 0, end; b < blocks; b++, row = end) {
-                    end = tiles * (b + 1) / blocks;
+                    end = piece_start(tiles, b + 1, blocks);
                     if (runs || !copies)
                         gemm(end - row, v, to + row, run, runs, uj, channel ? FROM_OUT : FROM_ZERO, NULL, mj, to + row);
                     if (copies)

@@ -68,7 +68,7 @@ LOCAL int large_pays(const axis_t *y, const axis_t *x)
            4 * (int64_t)products_from(y, first_tile(y)) * products_from(x, first_tile(x));
 }
 
-/* The products of both axes that tiles y and x need, ordered by key[i] key[j] of the products i and j of the two axes. */
+/* The products of both axes that tiles y and x need, ordered by (key[i], key[j]) of the products i and j of the two axes. */
 LOCAL int32_t class_products(const plan_t *p, const tile_axis_t *y, const tile_axis_t *x, const int32_t *key, product_t *product)
 {
     const transforms_t *f = TRANSFORMS + p->scheme;

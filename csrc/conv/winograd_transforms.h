@@ -3,7 +3,7 @@
    An input tile d makes an output tile y with fewer products than one per tap:
 
      v = B' d     transformed input
-     u = G w      transformed filter: four numbers made from the three taps
+     u = G w      transformed filter: four or six numbers made from the three taps
      m            sums of products v u: products that are always added together share one sum
      y = A' m     output transform
 

@@ -5,10 +5,10 @@
 
 #include "core/vec.h"
 
-/* Keep every multiply-add unit busy: 12 independent sums (24 if there are 32 registers).  Returns the operations done. */
+/* Keep every multiply-add unit busy with as many independent sums as the micro-kernel has.  Returns the operations done. */
 LOCAL double multiply_adds(int64_t rounds, float *sink)
 {
-    enum { SUMS = 2 * RK_ROWS < 24 ? 12 : 24 };
+    enum { SUMS = 2 * RK_ROWS };
     vec sum[SUMS];
     const vec a = splat(0.999f), b = splat(1e-3f);
     RK_UNROLL

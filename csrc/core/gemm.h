@@ -143,7 +143,7 @@ LOCAL void gemm_transpose(int32_t width, const float *x, const int32_t *base, co
 {
     const int32_t pieces = ceil_div(width, ROWS);
     for (int32_t b = 0, row = 0, end; b < pieces; b++, row = end) {
-        end = (int32_t)((int64_t)width * (b + 1) / pieces);
+        end = piece_start(width, b + 1, pieces);
         gemm_transpose_panels(end - row, x + row, base, y_bar, columns, to, n, from, w_bar + row * stride, stride);
     }
 }

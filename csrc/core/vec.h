@@ -1,4 +1,4 @@
-/* Vectors: the only file that depends on the width of a register.
+/* Vectors.  Other files do not depend on the width of a register, except for one constant of conv/plan.h.
 
    The files in variants define RK_LANES (floats in a register: 4, 8 or 16) and RK_ROWS (rows of the micro-kernel, core/gemm.h).
    All kernels are written in terms of
@@ -63,6 +63,7 @@ INLINE vec zero(void) { return splat(0.0f); }
 
 /* mask ? a : b, lane by lane; mask is all ones or all zeros in each lane. */
 INLINE vec choose(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
+/* a where mask is all ones, 0 elsewhere. */
 INLINE vec keep(ivec mask, vec a) { return (vec)(mask & (ivec)a); }
 
 /* The LANES floats of v, added from the first to the last. */
@@ -92,6 +93,8 @@ INLINE void transpose(vec *rows)
 INLINE int32_t min_i(int32_t a, int32_t b) { return a < b ? a : b; }
 INLINE int32_t max_i(int32_t a, int32_t b) { return a > b ? a : b; }
 INLINE int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
+/* Where piece i begins if n is cut into `pieces` as evenly as possible. */
+INLINE int32_t piece_start(int32_t n, int32_t i, int32_t pieces) { return (int32_t)((int64_t)n * i / pieces); }
 /* Channels as stored: padded to whole panels. */
 INLINE int32_t padded(int32_t channels) { return ceil_div(channels, PANEL) * PANEL; }
 

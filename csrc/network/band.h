@@ -36,6 +36,7 @@ LOCAL int banded(const block_t *k)
    runs of all positions.  Only `in` differs from band to band. */
 typedef struct { float in[BAND_X]; int32_t base[BAND_POSITIONS], to[BAND_POSITIONS]; run_t run[BAND_RUNS]; } band_inputs_t;
 
+/* Fill in all but the inputs. */
 LOCAL void band_layout(const block_t *k, band_inputs_t *to)
 {
     const conv_t *c = &k->conv;
@@ -47,6 +48,7 @@ LOCAL void band_layout(const block_t *k, band_inputs_t *to)
     for (int32_t i = 0; i < c->y.taps; i++) to->run[i] = (run_t){i * pitch, i * c->x.taps * in, c->x.taps * in};
 }
 
+/* Copy the inputs of band b. */
 LOCAL void band_inputs(const block_t *k, band_t b, const float *x, band_inputs_t *to)
 {
     const conv_t *c = &k->conv;
@@ -64,21 +66,21 @@ LOCAL void band_inputs(const block_t *k, band_t b, const float *x, band_inputs_t
     }
 }
 
-/* Item i of the forward pass, which is the bands from BANDS i on: their z, u, argmax and partial moments.  The next band's z is
-   fetched before it is written. */
-enum { BANDS = 7 };
-INLINE int32_t band_items(const block_t *k) { return ceil_div(bands(k), BANDS); }
+/* Item i of the forward pass, which is the bands from BANDS_OF_ITEM i on: their z, u, argmax and partial moments.  The next band's
+   z is fetched before it is written. */
+enum { BANDS_OF_ITEM = 7 };
+INLINE int32_t band_items(const block_t *k) { return ceil_div(bands(k), BANDS_OF_ITEM); }
 LOCAL void band_forward(const block_t *k, int32_t i, const float *x)
 {
     band_inputs_t from;
     band_layout(k, &from);
-    for (int32_t band = i * BANDS; band < min_i((i + 1) * BANDS, bands(k)); band++) {
+    for (int32_t band = i * BANDS_OF_ITEM; band < min_i((i + 1) * BANDS_OF_ITEM, bands(k)); band++) {
         const band_t b = band_at(k, band), next = band_at(k, min_i(band + 1, bands(k) - 1));
         const int32_t pieces = ceil_div(b.positions, ROWS);
         band_inputs(k, b, x, &from);
         for (int32_t c = 0; c < k->channels; c += PANEL) {
             for (int32_t piece = 0, row = 0, end; piece < pieces; piece++, row = end) {
-                end = b.positions * (piece + 1) / pieces;
+                end = piece_start(b.positions, piece + 1, pieces);
                 for (int32_t q = row; q < min_i(end, next.positions); q++)
                     __builtin_prefetch(k->z + next.z + (ptrdiff_t)q * k->channels + c, 1, 2);
                 gemm(end - row, from.in, from.base + row, from.run, k->conv.y.taps, k->conv.packed + (ptrdiff_t)c * k->conv.depth,
@@ -111,7 +113,7 @@ LOCAL void band_weight(const block_t *k, int32_t i, const float *x)
     band_inputs_t from;
     memset(w_bar, 0, sizeof(float) * partial_size(c));
     band_layout(k, &from);
-    for (int32_t j = split_start(bands(k), i, c->splits); j < split_start(bands(k), i + 1, c->splits); j++) {
+    for (int32_t j = piece_start(bands(k), i, c->splits); j < piece_start(bands(k), i + 1, c->splits); j++) {
         const band_t b = band_at(k, j), next = band_at(k, min_i(j + 1, bands(k) - 1));
         band_inputs(k, b, x, &from);
         block_back_pooled(k, b.row, b.row + k->shape.pool_width, b.z, z_bar);

@@ -183,6 +183,7 @@ LOCAL void block_back_pooled_dot(const block_t *k, int32_t from, int32_t to)
     }
 }
 
+/* The tangent of block_back. */
 LOCAL void block_back_dot(const block_t *k, int32_t from, int32_t to)
 {
     if (pools(k))

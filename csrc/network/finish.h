@@ -60,7 +60,7 @@ LOCAL void dense_gradient(const network_t *n, float *w_bar, const float *y_bar, 
         for (int32_t j = 0; j < outputs; j++) bias_bar[j] += y_bar[(ptrdiff_t)b * c->out + j]; /* y_bar[b, j] */
 }
 
-/* Whether a layer is finished as one item: its gradient's storage is padded. */
+/* Whether a layer is finished as one item: the dense layer, and a block whose w_bar is padded. */
 LOCAL int finished_whole(const network_t *n, int32_t l) { return l == n->shape.blocks || n->block[l].w_bar; }
 
 /* Update the kernel of layer l: LANES input channels of every tap that phi has. */

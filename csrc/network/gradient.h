@@ -49,8 +49,9 @@ LOCAL void network_forward(network_t *n, const float *x, team_t *team, void (*fi
     barrier_then(team, finish, argument);
 }
 
-/* For barrier_then: the loss, and delta = softmax - one-hot, its gradient by the logits. */
 typedef struct { network_t *network; const int32_t *labels; } loss_task_t;
+
+/* For barrier_then: the loss, and delta = softmax - one-hot, its gradient by the logits. */
 LOCAL void network_loss(void *task)
 {
     network_t *n = ((loss_task_t *)task)->network;
@@ -80,8 +81,9 @@ LOCAL void block_below_item(const block_t *k, const conv_t *above, int32_t i, co
         block_sums(k, above->back.to + chunk->position, chunk->positions, c, k->partials + (ptrdiff_t)item.chunk * 2 * k->channels);
 }
 
-/* For barrier_then: merge block k's partial sums, `chunks` of them, into `to`. */
 typedef struct { const block_t *block; int32_t chunks; float *to[2]; } merge_task_t;
+
+/* For barrier_then: merge block k's partial sums, `chunks` of them, into `to`. */
 LOCAL void finish_merge(void *task)
 {
     const merge_task_t *t = task;

@@ -44,6 +44,7 @@ LOCAL void network_inner_loop(network_t *n, const rk_optimizer *optimizer, const
     }
 }
 
+/* The same for dense layers, on one thread. */
 LOCAL void mlp_inner_loop(mlp_t *m, const rk_optimizer *optimizer, const rk_loop *loop)
 {
     mlp_use_saved(m, NULL);

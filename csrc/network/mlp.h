@@ -18,10 +18,11 @@ typedef struct {
     ptrdiff_t offset;         /* of the kernel in phi */
     int32_t *base, *to;       /* (B,) first float of each example's row in x and in y */
     float *copy, *copy_dot;   /* kernel and bias if their rows are no whole registers, else NULL */
-    float *packed_back, *packed_back_dot; /* NULL for the first layer */
+    int in_a_row;             /* one output, and rows of x are whole registers: the kernel's gradient is summed as one row */
+    float *packed_back, *packed_back_dot; /* NULL for the first layer and for one output */
     weights_t weights;
     float *y, *y_bar;         /* (B, out) y: after tanh; y_bar: after the backward pass z_bar, the adjoint of z */
-    float *w_bar;             /* (in, out_stored) like copy, else NULL: the gradient itself is written */
+    float *w_bar;             /* (in, out_stored), or (in_stored,) in a row, like copy; else NULL: the gradient itself is written */
     float *z_dot, *y_dot, *y_bar_dot; /* tangents; z is what tanh is applied to */
 } dense_t;
 
@@ -34,8 +35,8 @@ typedef struct {
     double loss;
 } mlp_t;
 
-/* tanh x = -e / (2 + e) with e = exp(-2 |x|) - 1, and the sign of x.  exp by 2^k exp(r), |r| <= ln 2 / 2; e^r - 1 by its
-   Taylor polynomial of degree 7 (truncation below 2^-25 relative).  Within 4 units in the last place of tanh
+/* tanh x = -e / (2 + e) with e = exp(-2 |x|) - 1, and the sign of x (0 gives -0).  exp by 2^k exp(r), |r| <= ln 2 / 2; e^r - 1 by
+   its Taylor polynomial of degree 7 (truncation below 2^-25 relative).  Within 4 units in the last place of tanh
    (tests/nn/native/test_networks.py). */
 INLINE vec tanh_lanes(vec x)
 {
@@ -105,6 +106,7 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
         k->out = shape->units[l + 1];
         k->in_stored = l ? m->layer[l - 1].out_stored : k->in;
         k->out_stored = whole_registers(k->out);
+        k->in_a_row = l > 0 && k->out == 1;
         k->offset = m->parameters;
         m->parameters += (ptrdiff_t)k->in * k->out + k->out;
         k->base = take(arena, batch, sizeof *k->base);
@@ -115,15 +117,15 @@ LOCAL mlp_t *mlp_build(arena_t *arena, mlp_t *m, const rk_mlp *shape, int32_t ba
         }
         if (k->out < k->out_stored) {
             k->copy = take_floats(arena, copy_size(k));
-            k->w_bar = take_floats(arena, (size_t)k->in * k->out_stored);
+            k->w_bar = take_floats(arena, k->in_a_row ? (size_t)k->in_stored : (size_t)k->in * k->out_stored);
         }
-        if (l > 0) k->packed_back = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
+        if (l > 0 && k->out > 1) k->packed_back = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
         if (!hessian) continue;
         k->z_dot = take_floats(arena, (size_t)batch * k->out_stored);
         k->y_dot = take_floats(arena, (size_t)batch * k->out_stored);
         k->y_bar_dot = take_floats(arena, (size_t)batch * k->out_stored);
         if (k->out < k->out_stored) k->copy_dot = take_floats(arena, copy_size(k));
-        if (l > 0) k->packed_back_dot = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
+        if (l > 0 && k->out > 1) k->packed_back_dot = take_floats(arena, (size_t)padded(k->in) * k->out_stored);
     }
     m->saved = take_floats(arena, 0);
     mlp_layout_saved(m, arena);
@@ -140,7 +142,7 @@ LOCAL weights_t dense_weights(const dense_t *k, const float *phi, float *copy, f
         memcpy(copy, w, sizeof(float) * (size + k->out));
         w = copy;
     }
-    for (int32_t i = 0; packed_back && k->out > 1 && i < k->in; i += LANES) {
+    for (int32_t i = 0; packed_back && i < k->in; i += LANES) {
         float *panel = packed_back + i / PANEL * back_panel + i % PANEL; /* back[panel, 0, i] */
         for (int32_t o = 0; o < k->out; o += LANES) {
             vec square[LANES];
@@ -151,6 +153,7 @@ LOCAL weights_t dense_weights(const dense_t *k, const float *phi, float *copy, f
     }
     return (weights_t){w, w + size, k->out == 1 ? w : packed_back, back_panel};
 }
+/* The weights of all layers. */
 LOCAL void mlp_pack(mlp_t *m, const float *phi)
 {
     for (int32_t l = 0; l < m->shape.layers; l++) {
@@ -166,10 +169,11 @@ LOCAL void dense_rows(int32_t batch, const float *x, const int32_t *base, int32_
     const int32_t pieces = ceil_div(batch, ROWS);
     for (int32_t j = 0; j < columns; j += PANEL, w += panel, y += PANEL)
         for (int32_t i = 0, b = 0, end; i < pieces; i++, b = end) {
-            end = (int32_t)((int64_t)batch * (i + 1) / pieces);
+            end = piece_start(batch, i + 1, pieces);
             gemm_dense(end - b, columns - j > LANES, x, base + b, depth, w, row, from, bias ? bias + j : NULL, y, to + b);
         }
 }
+/* y (B, out) = initial value + x w, and x_bar (B, in) = initial value + y_bar w'. */
 LOCAL void dense_product(const dense_t *k, int32_t batch, const float *x, const weights_t *w, from_t from, float *y)
 {
     dense_rows(batch, x, k->base, k->in, w->w, k->out, PANEL, from, w->bias, y, k->to, k->out);
@@ -179,12 +183,10 @@ LOCAL void dense_input(const dense_t *k, int32_t batch, const float *y_bar, cons
     dense_rows(batch, y_bar, k->to, k->out, w->back, PANEL, w->back_panel, from, NULL, x_bar, k->base, k->in);
 }
 
-/* sums (in, out_stored) = initial value + x' y_bar; one output: (in,), with the factors exchanged, if rows of x are whole
-   registers. */
-INLINE int in_a_row(const dense_t *k) { return k->out == 1 && k->packed_back != NULL; }
+/* sums (in, out_stored) = initial value + x' y_bar; in a row: (in_stored,), with the factors exchanged. */
 LOCAL void dense_sums(const dense_t *k, int32_t batch, const float *x, const float *y_bar, from_t from, float *sums)
 {
-    if (in_a_row(k))
+    if (k->in_a_row)
         gemm_transpose(1, y_bar, k->to, x, k->in_stored, k->base, batch, from, sums, 0);
     else
         gemm_transpose(k->in, x, k->base, y_bar, k->out_stored, k->to, batch, from, sums, k->out_stored);
@@ -198,7 +200,7 @@ LOCAL void dense_gradients(const dense_t *k, int32_t batch, const float *x, cons
     const ptrdiff_t size = (ptrdiff_t)k->in * k->out;
     dense_sums(k, batch, x, y_bar, FROM_ZERO, sums);
     if (x2) dense_sums(k, batch, x2, y_bar2, FROM_OUT, sums);
-    if (in_a_row(k))
+    if (k->in_a_row)
         memcpy(grad, sums, sizeof(float) * size);
     else if (k->w_bar)
         restride(sums, k->out_stored, grad, k->out, k->in);

@@ -129,7 +129,8 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     n->logits = take_floats(arena, (size_t)batch * ways);
     const size_t inputs = (size_t)shape->dense.height * shape->dense.width * in;
     n->dense_w_bar = take_floats(arena, inputs * ways);
-    for (int32_t l = 0; l < shape->blocks; l++) { /* two sums per forward chunk, or per chunk that writes a_bar */
+    for (int32_t l = 0; l < shape->blocks; l++) {
+        /* two sums per chunk: of the forward map, of rows, of moments, or of the input adjoint that writes a_bar */
         block_t *k = &n->block[l];
         const int32_t forward = max_i(k->conv.forward.chunks, row_chunks(k->rows)), back = conv_above(n, l)->back.chunks;
         k->partials = take_floats(arena, (size_t)max_i(max_i(forward, back), moment_chunks(k)) * 2 * k->channels);

@@ -25,7 +25,8 @@ INLINE window_t window_of(const block_t *k, int32_t row, const int rest)
                       bottom - top, right - left, (top - y) * 2 * s->pool + left - x, 2 * s->pool,
                       k->channels, s->conv.out_width * k->channels};
 }
-/* body at every pixel of a window, with `at` (z[image, wy, wx, c]) and its `index`; a whole 2 x 2 window is unrolled */
+/* body at every pixel of a window, for the channels from `c` on (a variable of the caller), with `at` (z[image, wy, wx, c]) and its
+   `index`; a whole 2 x 2 window is unrolled */
 #define RK_EACH_IN(w, body)                                      \
     if ((w).rows == 2 && (w).cols == 2) RK_EACH_INDEX(w, 2, 2, body) \
     else RK_EACH_INDEX(w, (w).rows, (w).cols, body)
@@ -144,6 +145,7 @@ LOCAL void block_back_pooled(const block_t *k, int32_t from, int32_t to, ptrdiff
         RK_EACH_WINDOW(back_windows, k, from, to, 1, 0, origin, z_bar)
 }
 
+/* z_bar of rows from .. to - 1 after pool and norm: pooled rows if there is a pool. */
 LOCAL void block_back(const block_t *k, int32_t from, int32_t to)
 {
     if (pools(k))

@@ -31,6 +31,10 @@ static float uniform(void) { return (float)(below(2001) - 1000) / 1000.0f; }
 static void *zeros(size_t bytes)
 {
     void *block = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
+    if (!block) {
+        fprintf(stderr, "compare_tables: no memory for %zu bytes\n", bytes);
+        exit(2);
+    }
     return memset(block, 0, (bytes + 63) / 64 * 64 + 64);
 }
 static float *integers(int n)

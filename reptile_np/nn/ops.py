@@ -27,6 +27,7 @@ from reptile_np.meta.inner_loop import Array
 
 __all__ = [
     "NUMPY",
+    "AModel",
     "Array",
     "Ops",
     "Padding",
@@ -42,6 +43,7 @@ __all__ = [
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Rows and columns of zeros around an image: ((top, bottom), (left, right))."""
 AModel = TypeVar("AModel")
+"""`Model`, or a class of the caller's."""
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,8 @@ class Relu(LocallyLinear):
 class MaxPool(Windowed, LocallyLinear):
     """The maximum of each window; padding never counts; of equal entries the first (row, column) counts.
 
-    x (b, h, w, c) → (b, rows, cols, c).
-    A NaN is the result only if it is the first entry of its window: every comparison with NaN is false.
+    x (b, h, w, c) → (b, rows, cols, c).  A NaN is the result only if it is the first entry of its window,
+    because every comparison with NaN is false.  In NumPy padding, -∞, may be that first entry, in C not.
     """
 
     size: int = 2

@@ -1,4 +1,4 @@
-"""The C extension: the only file that imports it, and the only one that names the entries of its tables.
+"""The C extension: the only file that imports it, and its tables of kernels.
 
 Verified by ``tests/nn/native/test_loading.py``.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from reptile_np.errors import UsageError
+from reptile_np.nn.native.installation import explain_absence
 
 __all__ = ["VARIANTS", "available", "entries_of", "ffi", "lib", "table_of"]
 
@@ -34,8 +35,10 @@ def table_of(name: str) -> Any:
     Raises
     ------
     UsageError
-        If this machine cannot run it.
+        If this machine cannot run it, or there are no kernels.
     """
+    if not available():
+        raise UsageError(explain_absence())
     if name not in available():
         raise UsageError(
             f"native kernels {name!r} are not available here; choose one of {', '.join(available())}"

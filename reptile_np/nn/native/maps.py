@@ -115,12 +115,21 @@ def _checked(
     op: str, batch: int, image: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: Padding
 ) -> Conv:
     """Return the shape of a convolution of `batch` images (h, w, c) with a kernel (kh, kw, c, f), checked."""
-    (top, bottom), (left, right) = padding
-    height, width, channels = image
-    taps_y, taps_x, _, filters = kernel
-    numbers = (stride, top, bottom, left, right, height, width, taps_y, taps_x)
-    if any(n != int(n) for n in numbers) or min(stride, height, width, taps_y, taps_x) < 1:
-        raise UsageError(f"{op}: stride {stride}, image {image}, kernel {kernel} must be whole and positive")
+    try:
+        (top, bottom), (left, right) = padding
+        height, width, channels = image
+        taps_y, taps_x, _, filters = kernel
+        numbers = (stride, top, bottom, left, right, height, width, taps_y, taps_x)
+        whole = all(n == int(n) for n in numbers)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(
+            f"{op}: stride {stride!r}, padding {padding!r}, image {image!r}, kernel {kernel!r}; give whole "
+            "numbers, padding as ((top, bottom), (left, right)), and two numbers as size or taps"
+        ) from None
+    if not whole or min(stride, height, width, taps_y, taps_x) < 1:
+        raise UsageError(
+            f"{op}: stride {stride!r}, image {image}, kernel {kernel} must be whole and positive"
+        )
     if min(top, bottom, left, right) < 0:
         raise UsageError(f"{op}: padding {padding} must not be negative")
     if height + top + bottom < taps_y or width + left + right < taps_x:

@@ -31,7 +31,9 @@ TINY = np.finfo(np.float32).tiny
 LARGEST_POOL = 2**14
 """A window of the kernels can have 2 p rows of 2 p indices (`pool.h`), which must fit in 32 bits."""
 MOST_BLOCKS = 8
+"""Blocks of a network in C: RK_MAX_BLOCKS of ``csrc/interface.h``."""
 MOST_DENSE = 8
+"""Dense layers of a network in C: RK_MAX_DENSE."""
 
 
 class NotMatched(Exception):
@@ -121,8 +123,13 @@ def _block(layers: list[Layer], image: tuple[int, ...]) -> tuple[Block, int, tup
         return Block(shape, norm.scale, 0, False, 0, 0, 0, 0, norm.epsilon), length, image
     (top, _), (left, _) = pool.pad(*image[:2])
     rows, cols = pool.counts(*image[:2])
-    if min(rows, cols) < 1 or not LARGEST_POOL >= pool.size == pool.stride > 1:
-        raise NotMatched("the windows of a MaxPool overlap, are very large, or there are none")
+    if min(rows, cols) < 1:
+        raise NotMatched("a MaxPool has no window")
+    if not LARGEST_POOL >= pool.size == pool.stride > 1:
+        raise NotMatched(
+            f"a MaxPool has size {pool.size} and stride {pool.stride}; the C kernels support equal ones, "
+            f"from 2 to {LARGEST_POOL}"
+        )
     first = rest[0] is pool
     block = Block(shape, norm.scale, pool.size, first, top, left, rows, cols, norm.epsilon)
     return block, length, pool.out_size(image)
@@ -146,7 +153,10 @@ def _tanh_network(model: Model) -> TanhNetwork:
             f"its layers are {_names(model.layers)}; the C kernels support Dense, Tanh, Dense, ..., Dense"
         )
     if len(model.layers) % 2 == 0 or len(dense) > MOST_DENSE:
-        raise NotMatched(f"it does not have 1 to {MOST_DENSE} dense layers, with a Tanh between each two")
+        raise NotMatched(
+            f"it has {len(dense)} dense and {len(tanh)} Tanh layers; the C kernels support 1 to {MOST_DENSE} "
+            "dense layers, with a Tanh between each two"
+        )
     units = [layer.units for layer in dense if isinstance(layer, Dense)]
     return TanhNetwork(model.loss.reduction == "mean", (*model.input_shape, *units))
 

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from reptile_np.meta.inner_loop import (
     Trajectory,
 )
 from reptile_np.nn.faces import Layer
+from reptile_np.nn.layers import Conv2d
 from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy
 from reptile_np.nn.models import Model
 from reptile_np.nn.native.calls import NetworkCalls, too_large
@@ -39,12 +40,10 @@ from reptile_np.nn.native.memory import LABEL, SINGLE, contiguous
 from reptile_np.nn.native.optimizers import in_c
 from reptile_np.nn.native.shapes import LARGEST
 from reptile_np.nn.native.threads import Team
-from reptile_np.nn.ops import NUMPY, Ops
+from reptile_np.nn.ops import NUMPY, AModel, Ops
 from reptile_np.nn.validation import checked_inputs, checked_labels, checked_targets
 
-__all__ = ["AModel", "NativeNetwork", "NativeOps", "native_ops", "restored_ops"]
-
-AModel = TypeVar("AModel")
+__all__ = ["NativeNetwork", "NativeOps", "native_ops", "restored_ops"]
 
 
 class _Calls:
@@ -234,7 +233,9 @@ class NativeOps(Ops):
         try:
             match(model)
         except NotMatched as reason:
-            return f"{self.name}: convolutions in C, the rest in NumPy, because {reason}"
+            convolutions = any(isinstance(layer, Conv2d) for layer in model.layers)
+            in_c = "convolutions in C, the rest" if convolutions else "every layer"
+            return f"{self.name}: {in_c} in NumPy, because {reason}"
         return f"{self.name}: convolutions in C, the rest in NumPy, because it is not from Model.with_ops"
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ class Conv(NamedTuple):
 
     @property
     def largest_offset(self) -> int:
-        """Elements, channels padded, that a kernel may reach above and below an image."""
+        """Elements, channels padded, that a kernel may reach above an image."""
         x_row, y_row = self.width * _padded(self.channels), self.out_width * _padded(self.filters)
         return (self.kernel_height + self.pad_top) * max(x_row, y_row)
 

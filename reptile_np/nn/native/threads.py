@@ -27,6 +27,7 @@ from reptile_np.machine import cores
 __all__ = ["HOLD", "LEAST_WORK", "LONG", "MOST_THREADS", "TRIAL", "Pace", "Team", "thread_count"]
 
 MOST_THREADS = 64
+"""Threads of a call at most: RK_MAX_THREADS of ``csrc/interface.h``."""
 LEAST_WORK = 30_000_000
 """Multiply-adds of a call, below which waking a second thread may cost as much time as it saves; they take
 half a millisecond on Zen 4, a fifth of one on Zen 5."""

@@ -120,6 +120,13 @@ EVERY, BY_INPUTS, BY_OUTPUTS = ("", "_input", "_weight"), ("", "_weight"), ("_in
 WRONG = {
     "stride of 0": ({"stride": 0}, EVERY, "must be whole and positive"),
     "stride of 1.5": ({"stride": 1.5}, EVERY, "must be whole and positive"),
+    "stride of NaN": ({"stride": math.nan}, EVERY, "give whole numbers"),
+    "infinite stride": ({"stride": math.inf}, EVERY, "give whole numbers"),
+    "no stride": ({"stride": None}, EVERY, "give whole numbers"),
+    "stride as text": ({"stride": "2"}, EVERY, "stride '2', .* must be whole and positive"),
+    "padding by name": ({"padding": "SAME"}, EVERY, "padding as "),
+    "a size of one number": ({"size": (6,)}, ("_input",), "two numbers as size"),
+    "taps of one number": ({"taps": (3,)}, ("_weight",), "two numbers as size or taps"),
     "negative padding above": ({"padding": ((-1, 0), (0, 1))}, EVERY, "must not be negative"),
     "negative padding at the right": ({"padding": ((1, 0), (0, -1))}, EVERY, "must not be negative"),
     "kernel too high": ({"kernel": (8, 2, 3, 4), "taps": (8, 2)}, EVERY, "does not fit"),

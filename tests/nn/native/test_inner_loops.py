@@ -211,6 +211,13 @@ def test_the_steps_of_any_other_optimiser_run_in_python(variant, keep, rule):
     assert len(t.hessians) == (3 if keep == "hessians" else 0)
 
 
+def test_a_step_with_a_complex_rate_is_taken_in_python(variant):
+    network = sine_mlp().with_ops(native_kernels.load(variant, 1))
+    phi = network.init(np.random.default_rng(0))
+    end, _ = inner_loop.optimizer_step(network, optimizers.Sgd(1j), phi, (), phi)
+    np.testing.assert_array_equal(end, phi - 1j * phi)
+
+
 @pytest.mark.parametrize("keep", IN_C)
 def test_one_step_of_any_optimiser_gives_three_points_if_the_ends_are_kept(variant, keep):
     network, rng = sine_mlp().with_ops(native_kernels.load(variant, 1)), np.random.default_rng(0)

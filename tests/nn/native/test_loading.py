@@ -75,9 +75,10 @@ def test_the_environment_decides_what_the_caller_does_not(monkeypatch):
 def test_without_the_extension_there_is_no_variant_and_load_says_what_to_do(monkeypatch):
     monkeypatch.setattr(extension, "lib", None)
     assert native.available() == ()
-    with pytest.raises(UsageError, match="install a C compiler") as error:
-        native.load()
-    assert one_line(error)
+    for call in (native.load, lambda: native.fma_gflops("avx2")):
+        with pytest.raises(UsageError, match="install a C compiler") as error:
+            call()
+        assert one_line(error)
 
 
 MODELS = {"whole in C": omniglot_cnn(3, filters=4), "tanh": sine_mlp((4,))}

@@ -8,8 +8,10 @@ from reptile_np.nn import native
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
 from reptile_np.nn.models import Model, conv_cnn, omniglot_cnn, sine_mlp
-from reptile_np.nn.native.matching import NotMatched, match
+from reptile_np.nn.native.extension import lib
+from reptile_np.nn.native.matching import MOST_BLOCKS, MOST_DENSE, NotMatched, match
 from reptile_np.nn.native.networks import NativeNetwork
+from reptile_np.nn.native.threads import MOST_THREADS
 from reptile_np.nn.ops import NUMPY
 from reptile_np.nn.parameter_free import Flatten, MaxPool, Relu, Tanh
 from tests import native_kernels
@@ -28,11 +30,11 @@ NOT_WHOLE = {
     ),
     "overlapping pool": (
         (CENTRED, BatchNorm(), MaxPool(size=3, stride=2), Relu(), Flatten(), Dense(2)),
-        "the windows of a MaxPool overlap, are very large, or there are none",
+        "a MaxPool has size 3 and stride 2; the C kernels support equal ones, from 2 to 16384",
     ),
     "pool that skips rows between its windows": (
         (CENTRED, BatchNorm(), MaxPool(size=2, stride=3), Relu(), Flatten(), Dense(2)),
-        "the windows of a MaxPool overlap, are very large, or there are none",
+        "a MaxPool has size 2 and stride 3; the C kernels support equal ones, from 2 to 16384",
     ),
     "epsilon of 0": (
         (CENTRED, BatchNorm(0.0), Relu(), Flatten(), Dense(2)),
@@ -66,7 +68,7 @@ def test_a_stride_beyond_32_bits_does_not_reach_c(variant):
 @pytest.mark.parametrize("size", [2**14 + 1, 2**15, 2**25, 2**30, 2**31])
 def test_a_pool_so_large_that_indices_of_its_rows_would_overflow_does_not_reach_c(size):
     layers = (CENTRED, BatchNorm(), MaxPool(size=size, stride=size), Relu(), Flatten(), Dense(2))
-    with pytest.raises(NotMatched, match="the windows of a MaxPool overlap, are very large"):
+    with pytest.raises(NotMatched, match=f"a MaxPool has size {size} and stride {size}; "):
         match(Model(layers, (7, 7, 1), CLASSIFY))
 
 
@@ -108,8 +110,11 @@ NO_SHAPE = {
         Model((Dense(3), Relu(), Dense(1)), (1,), REGRESS),
         "its layers are Dense, Relu, Dense",
     ),
-    "tanh at the end": (Model((Dense(3), Tanh()), (1,), REGRESS), "it does not have 1 to 8"),
-    "nine dense layers": (sine_mlp((2,) * 8), "it does not have 1 to 8"),
+    "tanh at the end": (Model((Dense(3), Tanh()), (1,), REGRESS), "it has 1 dense and 1 Tanh layers"),
+    "nine dense layers": (
+        sine_mlp((2,) * 8),
+        "it has 9 dense and 8 Tanh layers; the C kernels support 1 to 8",
+    ),
     "a kernel as large as a large image": (
         Model((*BLOCK, Flatten(), Dense(2)), (150, 150, 1), CLASSIFY),
         "a kernel, stride or padding",
@@ -132,6 +137,16 @@ def test_a_network_that_does_not_match_is_found_out_before_c_sees_it(name):
     with pytest.raises(NotMatched, match=reason) as error:
         match(model)
     assert "\n" not in str(error.value)
+
+
+def test_of_a_network_without_convolutions_that_c_does_not_have_nothing_is_in_c(variant):
+    ops = native_kernels.load(variant)
+    assert ops.describe(sine_mlp((2,) * 8)).startswith(f"native-{variant}: every layer in NumPy, because ")
+
+
+def test_the_limits_are_those_of_c(variant):
+    limits = MOST_BLOCKS, MOST_DENSE, MOST_THREADS
+    assert limits == (lib.RK_MAX_BLOCKS, lib.RK_MAX_DENSE, lib.RK_MAX_THREADS)
 
 
 def test_a_subclass_of_model_keeps_its_own_methods():
