@@ -64,7 +64,10 @@ class Optimizer(Protocol):
 
 
 class Linearization(NamedTuple):
-    """A minibatch's loss at φ, its gradient g (n,), and the gradient's derivative v ↦ H(φ) v."""
+    """A minibatch's loss at φ, its gradient g (n,), and the gradient's derivative v ↦ H(φ) v.
+
+    `hvp` reads φ and the minibatch again: they must not be changed before.
+    """
 
     loss: Any
     grad: Array
