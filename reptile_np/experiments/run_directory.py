@@ -173,7 +173,7 @@ class RunDirectory:
             return []
 
     def append(self, record: dict[str, Any], advice: str = "") -> None:
-        """Append one line to the records; an evaluation's is on disk afterwards: no save follows it."""
+        """Append one line to the records; an evaluation also to disk, because no later save does this."""
         line = json.dumps(record, allow_nan=False).encode()
         with self._writing(advice):
             files.append_line(self.path / RECORDS, line)
