@@ -49,10 +49,11 @@ INLINE int conv_gathers(const conv_t *c) { return 2 * c->x.taps * c->in <= ROWS 
 INLINE int32_t conv_panels(const conv_t *c) { return padded(c->out) / PANEL; }
 INLINE int32_t conv_back_panels(const conv_t *c) { return padded(c->in) / PANEL; }
 
-/* Rows of a packed panel for `channels` inputs, and floats of all panels. */
+/* For `channels` inputs: rows of one tap, or point, of a packed panel; rows of the panel; and floats of all panels. */
+INLINE int32_t tap_rows(const conv_t *c, int32_t channels) { return c->winograd ? packed_point(channels) : channels; }
 INLINE int32_t packed_rows(const conv_t *c, int32_t channels)
 {
-    return c->winograd ? plan_points(&c->forward) * packed_point(channels) : c->y.taps * c->x.taps * channels;
+    return (c->winograd ? plan_points(&c->forward) : c->y.taps * c->x.taps) * tap_rows(c, channels);
 }
 INLINE size_t packed_size(const conv_t *c, int32_t channels, int32_t columns)
 {

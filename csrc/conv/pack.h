@@ -39,30 +39,25 @@ INLINE void transposed(const float *w, ptrdiff_t stride, int32_t rows, int32_t c
     for (int k = 0; k < LANES; k++) square[k] = load(whole[k]);
 }
 
-/* Floats from one tap, or point, of a packed panel to the next, for `channels` inputs. */
-INLINE ptrdiff_t packed_distance(const conv_t *c, int32_t channels)
-{
-    return (ptrdiff_t)(c->winograd ? packed_point(channels) : channels) * PANEL;
-}
-
 /* Pack an item of packing, LANES input channels of all taps and filters, for the forward map; for Winograd tiles the filter's
    transform. */
 LOCAL void conv_pack(const conv_t *c, const float *w, int32_t item, float *packed)
 {
     const int32_t from = item * LANES, rows = min_i(LANES, c->in - from), given = min_i(rows, c->shape.channels - from);
     const int32_t filters = c->shape.filters;
-    const ptrdiff_t tap = (ptrdiff_t)c->shape.channels * filters, distance = packed_distance(c, c->in);
+    const ptrdiff_t tap = (ptrdiff_t)c->shape.channels * filters;       /* floats of one tap of w, */
+    const ptrdiff_t packed_tap = (ptrdiff_t)tap_rows(c, c->in) * PANEL; /* and of one tap, or point, of a packed panel */
     const int whole = given == rows && filters == c->out;
     float of_taps[9 * LANES * PANEL];
     w += (ptrdiff_t)from * filters; /* w[0, from, :] */
     for (int32_t panel = 0; panel < conv_panels(c); panel++) {
         float *to = packed + ((ptrdiff_t)panel * packed_rows(c, c->in) + from) * PANEL; /* packed[panel, 0, from, :] */
         for (int32_t i = 0; c->winograd && whole && i < rows; i++)
-            winograd_filter(c->forward.scheme, w + (ptrdiff_t)i * filters + panel * PANEL, tap, PANEL, to + i * PANEL, distance);
+            winograd_filter(c->forward.scheme, w + (ptrdiff_t)i * filters + panel * PANEL, tap, PANEL, to + i * PANEL, packed_tap);
         if (c->winograd && whole) continue;
         for (int32_t t = 0; t < c->y.taps * c->x.taps; t++)
-            pack_rows(w + t * tap, filters, panel, rows, given, c->winograd ? of_taps + t * LANES * PANEL : to + t * distance);
-        if (c->winograd) winograd_filter(c->forward.scheme, of_taps, LANES * PANEL, LANES * PANEL, to, distance);
+            pack_rows(w + t * tap, filters, panel, rows, given, c->winograd ? of_taps + t * LANES * PANEL : to + t * packed_tap);
+        if (c->winograd) winograd_filter(c->forward.scheme, of_taps, LANES * PANEL, LANES * PANEL, to, packed_tap);
     }
 }
 
@@ -70,7 +65,7 @@ LOCAL void conv_pack(const conv_t *c, const float *w, int32_t item, float *packe
 LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *packed)
 {
     const int32_t i = item * LANES, channels = c->shape.channels, filters = c->shape.filters;
-    const ptrdiff_t distance = packed_distance(c, c->out);
+    const ptrdiff_t packed_tap = (ptrdiff_t)tap_rows(c, c->out) * PANEL; /* floats of one tap, or point, of a packed panel */
     float *const panel = packed + (ptrdiff_t)(i / PANEL) * packed_rows(c, c->out) * PANEL + i % PANEL; /* packed[panel, 0, 0, i:] */
     const float *of_tap[9];
     float of_taps[9 * LANES * LANES];
@@ -82,7 +77,7 @@ LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *
             continue;
         }
         for (int32_t o = 0; o < c->out; o += LANES) {
-            float *to = panel + t * distance + (ptrdiff_t)o * PANEL; /* packed[panel, t, o:, i:] */
+            float *to = panel + t * packed_tap + (ptrdiff_t)o * PANEL; /* packed[panel, t, o:, i:] */
             vec square[LANES];
             transposed(from + o, filters, channels - i, filters - o, square);
             RK_UNROLL
@@ -98,7 +93,7 @@ LOCAL void conv_pack_back(const conv_t *c, const float *w, int32_t item, float *
         }
         for (int k = 0; k < LANES; k++)
             winograd_filter(c->back.scheme, of_taps + k * LANES, LANES * LANES, LANES, panel + (ptrdiff_t)(o + k) * PANEL,
-                            distance);
+                            packed_tap);
     }
 }
 

@@ -5,8 +5,8 @@
 
 #include "core/vec.h"
 
-/* With AddressSanitizer a gap lies behind every piece; an access to it ends the program.  Otherwise the sanitizer could not see that
-   one piece is written beyond its end into the next.  (NumPy uses smaller blocks than LEAST_BYTES again without telling the
+/* With AddressSanitizer a gap lies behind every piece; an access to it ends the program.  Otherwise the sanitizer would not see
+   that one piece is written beyond its end into the next.  (NumPy uses smaller blocks than LEAST_BYTES again without telling the
    sanitizer.) */
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>

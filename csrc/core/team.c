@@ -10,7 +10,6 @@
 #define _GNU_SOURCE /* Linux: affinity */
 #include "core/team.h"
 
-#ifdef RK_THREADS
 #include <sched.h>
 #include <signal.h>
 #include <time.h>
@@ -283,13 +282,3 @@ void rk_team_run(int threads, body_t *body, void *task)
     atomic_fetch_sub_explicit(&at_work, 1, memory_order_relaxed);
     bell_destroy(&shared.bell);
 }
-#else
-void rk_team_run(int threads, body_t *body, void *task)
-{
-    shared_t shared = {.members = 1};
-    team_t team = {.shared = &shared};
-    (void)threads;
-    body(task, &team);
-}
-void rk_team_close(void) {}
-#endif

@@ -17,8 +17,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if !defined(_WIN32)
-#define RK_THREADS 1
 #include <fenv.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -33,21 +31,18 @@ typedef struct {
 /* Wait while *number is `old`: spin, then sleep (team.c).  Whoever changes the number rings the bell afterwards. */
 void rk_wait_while(atomic_int *number, int old, int spins, bell_t *bell);
 void rk_ring(bell_t *bell);
-#endif
 
 enum { LISTS = 2 }; /* lists of items in a phase */
 
 /* What all members share. */
 typedef struct {
     int members;
-#ifdef RK_THREADS
     int spins;                       /* how often a waiting member looks before it sleeps */
     fenv_t environment;              /* the caller's floating-point environment: helpers round as it does */
     _Alignas(64) atomic_int waiting; /* members at the barrier */
     _Alignas(64) atomic_int phase;
     bell_t bell;                     /* for a new phase */
     struct { _Alignas(64) atomic_int claimed[LISTS]; } share[RK_MAX_THREADS]; /* items claimed of each member's share */
-#endif
 } shared_t;
 
 /* One member's view: its own number, and for a team of one the items claimed. */
@@ -70,7 +65,6 @@ void rk_team_run(int threads, body_t *body, void *task);
 /* An item of a list that nobody has claimed, or -1. */
 static inline int32_t claim(team_t *t, int list, int32_t items)
 {
-#ifdef RK_THREADS
     shared_t *s = t->shared;
     for (int k = 0; s->members > 1 && k < s->members; k++) {
         const int owner = (t->member + k) % s->members;
@@ -82,7 +76,6 @@ static inline int32_t claim(team_t *t, int list, int32_t items)
         if (item < end) return item;
     }
     if (s->members > 1) return -1;
-#endif
     return t->claimed[list] < items ? t->claimed[list]++ : -1;
 }
 
@@ -90,7 +83,6 @@ static inline int32_t claim(team_t *t, int list, int32_t items)
    that any of them wrote before is then seen by all, and no item of the next phase is claimed. */
 static inline void barrier_then(team_t *t, void (*finish)(void *argument), void *argument)
 {
-#ifdef RK_THREADS
     shared_t *s = t->shared;
     if (s->members > 1) {
         const int phase = atomic_load_explicit(&s->phase, memory_order_relaxed);
@@ -106,7 +98,6 @@ static inline void barrier_then(team_t *t, void (*finish)(void *argument), void 
         rk_ring(&s->bell);
         return;
     }
-#endif
     for (int i = 0; i < LISTS; i++) t->claimed[i] = 0;
     if (finish) finish(argument);
 }

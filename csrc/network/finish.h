@@ -1,6 +1,6 @@
 /* The end of a layer's gradient: partial sums are added and padding is dropped.  In an inner loop the layer's parameters are then
-   updated and packed for the next step, while they are in the cache.  Shapes as in conv_t; layers are numbered from 0, and number `blocks` is the
-   dense layer.  */
+   updated and packed for the next step, while they are in the cache.  Shapes as in conv_t; layers are numbered from 0, and number
+   `blocks` is the dense layer.  */
 
 #ifndef RK_FINISH_H
 #define RK_FINISH_H

@@ -147,7 +147,8 @@ LOCAL network_t *network_build(arena_t *arena, network_t *n, const rk_network *s
     return stored;
 }
 
-/* Layer l, from 0; number `blocks` is the dense layer: its convolution, the place of its kernel in phi, and the kernel's length there. */
+/* Layer l, from 0; number `blocks` is the dense layer: its convolution, the place of its kernel in phi, and the kernel's length
+   there. */
 INLINE const conv_t *layer_conv(const network_t *n, int32_t l) { return l < n->shape.blocks ? &n->block[l].conv : &n->dense; }
 INLINE ptrdiff_t layer_offset(const network_t *n, int32_t l) { return l < n->shape.blocks ? n->block[l].offset : n->dense_offset; }
 INLINE ptrdiff_t layer_kernel_size(const network_t *n, int32_t l)
