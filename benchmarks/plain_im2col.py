@@ -45,7 +45,7 @@ class PlainStep:
             z = cols @ w
             z += bias
             centred = z - z.mean(0)
-            r = 1 / np.sqrt(np.einsum("pc,pc->c", centred, centred) / len(z) + np.float32(1e-3))
+            r = 1 / np.sqrt(np.einsum("pc,pc->c", centred, centred) / len(z) + 1e-3)
             xhat = centred * r
             out = xhat * gamma
             out += beta

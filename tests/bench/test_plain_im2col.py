@@ -1,0 +1,18 @@
+"""``benchmarks/plain_im2col.py``, which shares no code with the package, computes the same training steps."""
+
+import numpy as np
+
+from benchmarks.plain_im2col import PlainStep
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.optimizers import Adam
+from reptile_np.nn.models import omniglot_cnn
+
+
+def test_its_losses_and_parameters_are_the_packages():
+    rng, model = np.random.default_rng(0), omniglot_cnn(5)
+    phi = model.init(rng).astype(float)
+    batches = [(rng.random((4, 28, 28, 1)), rng.integers(0, 5, 4)) for _ in range(3)]
+    ours = adapt(model, Adam(1e-3), phi, batches)
+    step = PlainStep(phi, ways=5)
+    np.testing.assert_allclose([step(*batch) for batch in batches], ours.losses, rtol=1e-9)
+    np.testing.assert_allclose(step.phi, ours.phis[-1], rtol=1e-9, atol=1e-9)
