@@ -162,8 +162,8 @@ def test_the_table_at_the_same_k_has_the_accuracies_of_its_rows():
         Row("same-k-glyphs-maml-k4", "1-shot transductive", ()),
     ]
     assert same_k.table(rows).rows == (
-        ("maml", 3, "transductive", 2, 91.5, 0.25),
-        ("joint", 1, "transductive", 1, 60.0, 0.0),
+        ("glyphs", "maml", 3, "transductive", 2, 91.5, 0.25),
+        ("glyphs", "joint", 1, "transductive", 1, 60.0, 0.0),
     )
 
 
@@ -354,9 +354,12 @@ def test_the_inner_curve_s_band_is_the_interval_in_per_cent():
 
 
 def test_the_bars_at_the_same_k_are_one_standard_deviation_to_each_side():
-    columns = ("method", "k", "mode", "seeds", "accuracy", "deviation")
-    rows = (("maml", 2, "transductive", 2, 91.5, 0.25), ("joint", 1, "transductive", 1, 60.0, 0.0))
-    ((axes),) = axes_of(same_k, Table(columns, rows))
+    rows = [
+        Row("same-k-glyphs-maml-k2", "1-shot transductive", (0, 1), 91.5, 0.25),
+        Row("same-k-glyphs-joint-k1", "1-shot transductive", (0,), 60.0),
+    ]
+    (axes,) = axes_of(same_k, same_k.table(rows))
+    assert axes.figure.get_suptitle().startswith("Glyphs: ")
     (bar,) = axes.containers[0][2][0].get_segments()
     assert bar.tolist() == [[2, 91.25], [2, 91.75]]
     assert set(axes.lines[-1].get_ydata()) == {60.0}
@@ -443,7 +446,7 @@ def test_the_figure_at_the_same_k_is_drawn_from_the_records_of_the_study(tmp_pat
             directory.append({"outer_step": preset.outer.steps, "evaluation": evaluation})
             directory.write_json("result.json", {"outer_steps": preset.outer.steps, "seconds": 1.0})
     table = from_csv(made(name, tmp_path, "--runs", tmp_path).with_suffix(".csv"))
-    drawn = {(row[0], row[1]): row[4] / 100 for row in table.where(mode="transductive")}
+    drawn = {(row[1], row[2]): row[5] / 100 for row in table.where(mode="transductive", images=source)}
     assert drawn == means
 
 

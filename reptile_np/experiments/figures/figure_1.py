@@ -78,6 +78,10 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
                 line, colour = LINES[step]
                 axes.plot(x, y, line, color=colour, label=f"after {step} step{'s' * (step != 1)}")
         axes.set(title=name, ylim=(-6, 6), xlim=INTERVAL)
+    for axes in grid[-1]:
+        axes.set_xlabel("$x$")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("$y$")
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
     figure.suptitle("Figure 1: one wave learned from 10 points", fontsize=10)

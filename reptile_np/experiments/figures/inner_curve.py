@@ -66,6 +66,8 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     for axes in (whole, upper):
         axes.set(xlabel="inner steps at test", xlim=(0, None))
     figure.suptitle(
-        "Accuracy while an initialisation is fine-tuned to new classes", fontsize=10, color=theme["ink"]
+        "Accuracy while an initialisation is fine-tuned to new classes, with 95 % intervals over tasks",
+        fontsize=10,
+        color=theme["ink"],
     )
     whole.legend(fontsize=8)

@@ -1,7 +1,8 @@
 """Accuracy of Reptile, first-order MAML, MAML and joint training at the same number k of inner steps.
 
-Every run took the same number of inner gradients.  A point is the mean over seeds, its bar one standard
-deviation; joint training has k = 1 only, and is drawn as a line across.
+Every run of a figure learned the same images (glyphs or Omniglot) with the same number of inner gradients.  A
+point is the mean over seeds, its bar one standard deviation; joint training has k = 1 only, and is drawn as a
+line across.
 
 Verified by ``tests/experiments/test_figures.py``.
 """
@@ -29,7 +30,7 @@ METHODS = {
 
 
 def table(rows: Iterable[Row]) -> Table:
-    """Return rows (method, k, mode, seeds, accuracy, deviation) from the rows of ``reproduce same-k``.
+    """Return rows (images, method, k, mode, seeds, accuracy, deviation) from those of ``reproduce same-k``.
 
     Accuracies are in per cent; the deviation of a single seed is 0.
     """
@@ -37,10 +38,11 @@ def table(rows: Iterable[Row]) -> Table:
     for row in rows:
         if row.mean is None:
             continue
-        *_, method, k = row.preset.split("-")
+        *_, images, method, k = row.preset.split("-")
         mode = row.what.partition(" ")[2]
-        points.append((method, int(k[1:]), mode, len(row.seeds), float(row.mean), float(row.spread or 0)))
-    return Table(("method", "k", "mode", "seeds", "accuracy", "deviation"), tuple(points))
+        accuracy = float(row.mean), float(row.spread or 0)
+        points.append((images, method, int(k[1:]), mode, len(row.seeds), *accuracy))
+    return Table(("images", "method", "k", "mode", "seeds", "accuracy", "deviation"), tuple(points))
 
 
 def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
@@ -50,7 +52,7 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     for axes, mode in zip(panels[0], modes, strict=True):
         for method in table.distinct("method"):
             label, colour, line = METHODS[method]
-            _, k, _, _, accuracy, deviation = map(
+            _, _, k, _, _, accuracy, deviation = map(
                 np.array, zip(*sorted(table.where(method=method, mode=mode)), strict=True)
             )
             if method == "joint":
@@ -61,3 +63,8 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     panels[0][0].set_ylabel("test accuracy (%), 1-shot 5-way")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+    (images,) = table.distinct("images")
+    figure.suptitle(
+        f"{images.capitalize()}: accuracy with k inner steps (bars: standard deviation over the seeds)",
+        fontsize=10,
+    )
