@@ -19,6 +19,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,17 @@ from reptile_np.files import replacing
 from reptile_np.meta.inner_loop import Array
 from reptile_np.meta.training import Step
 
-__all__ = ["FORMAT", "has_checkpoint", "load_newest", "load_step", "save_step", "set_damaged_aside"]
+__all__ = [
+    "FORMAT",
+    "check",
+    "has_checkpoint",
+    "load_newest",
+    "load_step",
+    "optimizer_state",
+    "save_step",
+    "set_damaged_aside",
+    "state_arrays",
+]
 
 FORMAT = 1
 NEWEST, BEFORE, DAMAGED = "checkpoint.npz", "checkpoint-before.npz", "checkpoint-damaged.npz"
@@ -42,8 +53,7 @@ def save_step(folder: Path, step: Step) -> None:
         If the file cannot be written; the newest whole state is then in checkpoint.npz or
         checkpoint-before.npz.
     """
-    arrays = {"done": np.array(step.done), "phi": step.phi, **_state_arrays(step)}
-    arrays = {name: array for name, array in arrays.items() if array.size}
+    arrays = _step_arrays(step)
     newest = folder / NEWEST
     with replacing(newest) as file:
         np.savez(file, format=np.array(FORMAT), sha256=np.array(_checksum(arrays)), **arrays)  # type: ignore[arg-type]
@@ -147,19 +157,42 @@ def _checksum(arrays: Mapping[str, Array]) -> str:
     return digest.hexdigest()
 
 
-def _state_arrays(step: Step) -> dict[str, Array]:
-    """Return name → array for every field of both optimisers' states, empty ones included."""
-    return {
-        f"{loop}_{field}": np.asarray(value)
-        for loop, state in (("inner", step.inner_state), ("outer", step.outer_state))
-        for field, value in zip(getattr(state, "_fields", ()), state, strict=True)
-    }
+def _step_arrays(step: Step) -> dict[str, Array]:
+    inner, outer = state_arrays("inner", step.inner_state), state_arrays("outer", step.outer_state)
+    return {"done": np.array(step.done), "phi": step.phi, **inner, **outer}
 
 
 def _step(arrays: dict[str, Array], template: Step) -> Step:
-    """Return the step in `arrays`, each checked: shape, dtype, sign, finite; nothing missing or left over."""
-    expected = {"done": np.array(0), "phi": template.phi, **_state_arrays(template)}
-    expected = {name: like for name, like in expected.items() if like.size}
+    check(arrays, _step_arrays(template))
+    inner = optimizer_state("inner", arrays, template.inner_state)
+    outer = optimizer_state("outer", arrays, template.outer_state)
+    return Step(int(arrays["done"]), arrays["phi"], inner, outer)
+
+
+def state_arrays(prefix: str, state: Any) -> dict[str, Array]:
+    """Return ``PREFIX_FIELD`` → array for every field of an optimiser's state, without empty arrays."""
+    fields = zip(getattr(state, "_fields", ()), state, strict=True)
+    arrays = {f"{prefix}_{field}": np.asarray(value) for field, value in fields}
+    return {name: array for name, array in arrays.items() if array.size}
+
+
+def optimizer_state(prefix: str, arrays: Mapping[str, Array], template: Any) -> Any:
+    """Return the optimiser's state of these arrays, in the form of `template`."""
+    values = {}
+    for field, like in zip(getattr(template, "_fields", ()), template, strict=True):
+        value = arrays.get(f"{prefix}_{field}", like)
+        values[field] = int(value) if isinstance(like, int) else value
+    return type(template)(**values)
+
+
+def check(arrays: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
+    """Check that arrays have the names, shapes and dtypes of `expected`, are finite, and v ≥ 0.
+
+    Raises
+    ------
+    ValueError
+        Says which array is wrong, missing or left over.
+    """
     if arrays.keys() != expected.keys():
         difference = ", ".join(sorted(arrays.keys() ^ expected.keys()))
         raise ValueError(f"another optimiser's state: {difference}")
@@ -171,11 +204,3 @@ def _step(arrays: dict[str, Array], template: Step) -> Step:
             raise ValueError(f"{name} is not finite")
         if name.endswith(("_v", "_t", "done")) and (array < 0).any():
             raise ValueError(f"{name} is negative")
-    states = []
-    for loop, state in (("inner", template.inner_state), ("outer", template.outer_state)):
-        values = {}
-        for field, like in zip(getattr(state, "_fields", ()), state, strict=True):
-            value = arrays.get(f"{loop}_{field}", like)
-            values[field] = int(value) if isinstance(like, int) else value
-        states.append(type(state)(**values))
-    return Step(int(arrays["done"]), arrays["phi"], *states)

@@ -270,7 +270,7 @@ def _meta_gradient(preset: Preset, model: Model, inner: Any) -> MetaGradient:
 
 @dataclass(frozen=True)
 class _Given:
-    """Returns the experiment, which a worker makes at the first call: an error in unpickling would end it."""
+    """Returns the experiment, which is made at the first call: an error in unpickling would end a worker."""
 
     experiment: Experiment
 

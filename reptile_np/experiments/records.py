@@ -44,8 +44,7 @@ def export(run: Path, to: Path) -> Path:
     if (copy.path / CONFIG).is_file() and copy.config() != (preset, seed):
         raise UsageError(f"{copy.path}: has another run; {ANOTHER}")
     result = source.result()
-    saved = [run / name for name in (checkpoints.NEWEST, checkpoints.BEFORE) if (run / name).is_file()]
-    content = saved[0].read_bytes() if result is None and saved else b""
+    content = _newest_checkpoint(run) if result is None else b""
     kept = 0 < len(content) < CHECKPOINT_BYTES
     lines = [json.dumps(record) for record in source.records()]
     try:
@@ -71,3 +70,17 @@ def export(run: Path, to: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{copy.path}: cannot be written ({reason(error)}); {ANOTHER}") from None
     return copy.path
+
+
+def _newest_checkpoint(run: Path) -> bytes:
+    """Return the content of a run's newest checkpoint; b"" if there is none."""
+    for name in (checkpoints.NEWEST, checkpoints.BEFORE):
+        if not (run / name).is_file():
+            continue
+        try:
+            return (run / name).read_bytes()
+        except FileNotFoundError:  # the run has just renamed it to the one before
+            continue
+        except OSError as error:
+            raise UsageError(f"{run / name}: cannot be read ({reason(error)})") from None
+    return b""

@@ -16,7 +16,6 @@ Verified by ``tests/experiments/test_run_directory.py``.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -26,19 +25,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from reptile_np import files
-from reptile_np.errors import UsageError, printable, reason
+from reptile_np.errors import UsageError, reason
 from reptile_np.experiments import checkpoints
 from reptile_np.experiments.progress import notice
-from reptile_np.experiments.settings import from_json, to_json
+from reptile_np.experiments.run_json import (
+    DAMAGED,
+    config_values,
+    outer_step,
+    read_config,
+    read_result,
+    read_sittings,
+)
 from reptile_np.experiments.specs import Preset
 from reptile_np.meta.training import Step
 
-__all__ = ["AGAIN", "CHOOSE_ANOTHER", "FORMAT", "GO_ON", "RunDirectory", "RunIsBusy", "SavedRun"]
+__all__ = ["AGAIN", "CHOOSE_ANOTHER", "GO_ON", "RunDirectory", "RunIsBusy", "SavedRun"]
 
-FORMAT = 1
 LOCK, CONFIG, ENVIRONMENT = "lock", "config.json", "environment.json"
 RECORDS, RESULT = "records.jsonl", "result.json"
-DAMAGED = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 CHOOSE_ANOTHER, RESUME = "choose another --out", ", or continue with --resume"
 GO_ON = "the files saved before are intact: remove the cause, then continue with --resume"
 AGAIN = "nothing was saved before: remove the cause, then give the same command again"
@@ -120,16 +124,13 @@ class RunDirectory:
         if content is None:
             raise UsageError(f"{path}: no run here; give the directory of a run, which has a {CONFIG}")
         try:
-            return _read_config(json.loads(content))
+            return read_config(content)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
-        except (ValueError, RecursionError):
-            raise UsageError(f"{path}: not whole JSON; restore it, or start again in a new --out") from None
 
     def write_config(self, preset: Preset, seed: int, advice: str = CHOOSE_ANOTHER) -> None:
         """Write what runs in the directory; `advice` is what to do if it cannot be written."""
-        run = {"preset": to_json(preset), "seed": seed}
-        self.write_json(CONFIG, {"format": FORMAT, "sha256": _checksum(run), **run}, advice)
+        self.write_json(CONFIG, config_values(preset, seed), advice)
 
     def save(self, step: Step, sittings: list[dict[str, Any]]) -> None:
         """Save the records, which a resumed run does not make again, then a state, then the sittings."""
@@ -165,9 +166,7 @@ class RunDirectory:
         """Return the environments of the run's sittings until now; [] if they were not recorded."""
         path, content = self.path / ENVIRONMENT, self._content(ENVIRONMENT)
         try:
-            sittings = [] if content is None else list(json.loads(content)["sittings"])
-            _ = [(float(s["seconds"]), str(s["kernels"]), Path(s.get("data") or "")) for s in sittings]
-            return sittings
+            return [] if content is None else read_sittings(content)
         except DAMAGED:
             notice(f"{path}: damaged; the seconds of earlier sittings are not counted")
             return []
@@ -183,31 +182,32 @@ class RunDirectory:
     def records(self) -> list[dict[str, Any]]:
         """Return the records, without lines that a kill cut short."""
         lines = (self._content(RECORDS) or b"").split(b"\n")
-        return [json.loads(line) for line in lines if _outer_step(line) < float("inf")]
+        return [json.loads(line) for line in lines if outer_step(line) < float("inf")]
 
     def result(self) -> dict[str, Any] | None:
         """Return the scores of a run that is done, None before; a damaged file raises `UsageError`."""
         content = self._content(RESULT)
-        if content is None:
-            return None
         try:
-            result = dict(json.loads(content))
-            _ = int(result["outer_steps"]), float(result["seconds"])
-            return result
+            return None if content is None else read_result(content)
         except DAMAGED:
             raise UsageError(f"{self.path / RESULT}: damaged; remove it and resume the run") from None
 
     def forget_after(self, done: int, *, evaluations: bool = False) -> None:
-        """Drop damaged lines, records after `done`, and evaluations after it if `evaluations` is true."""
+        """Drop damaged lines, records after `done`, and evaluations after it if `evaluations` is true.
+
+        If there are such lines, an evaluation that another process appends meanwhile may be lost.
+        """
         content = self._content(RECORDS)
         if content is None:
             return
         with self._writing():
             last_evaluation = done if evaluations else sys.maxsize
             last = {True: last_evaluation, False: done}  # by whether the record is of an evaluation
-            kept = [x for x in content.split(b"\n") if _outer_step(x) <= last[b'"evaluation"' in x]]
-            with files.replacing(self.path / RECORDS) as file:
-                file.writelines(line + b"\n" for line in kept)
+            kept = [x for x in content.split(b"\n") if outer_step(x) <= last[b'"evaluation"' in x]]
+            whole = b"".join(line + b"\n" for line in kept)
+            if whole != content:
+                with files.replacing(self.path / RECORDS) as file:
+                    file.write(whole)
 
     def write_json(self, name: str, values: dict[str, Any], advice: str = "") -> None:
         """Write one JSON file, whole or not at all."""
@@ -258,42 +258,3 @@ class RunDirectory:
         except OSError as error:
             advice = advice or (GO_ON if self.has_checkpoint() else AGAIN)
             raise UsageError(f"{self.path}: cannot be written ({reason(error)}); {advice}") from None
-
-
-def _read_config(values: Any) -> tuple[Preset, int]:
-    if not isinstance(values, dict):
-        raise UsageError("not a JSON object; restore it, or start again in a new --out")
-    version = values.get("format", FORMAT)
-    if version != FORMAT or isinstance(version, bool):
-        raise UsageError(
-            f"format {printable(version)} is not known to this version of reptile_np; use a newer one"
-        )
-    keys = {"format", "sha256", "preset", "seed"}
-    if difference := keys ^ values.keys():
-        key = sorted(difference)[0]
-        raise UsageError(f'"{printable(key)}" is {"missing" if key in keys else "not a key of it"}')
-    preset, seed = values["preset"], values["seed"]
-    if values["sha256"] != _checksum({"preset": preset, "seed": seed}):
-        raise UsageError(
-            "altered since it was written: its sha256 is not that of its preset and seed; "
-            "restore it, or start again in a new --out"
-        )
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UsageError("seed must be an integer that is not negative")
-    return from_json(preset), seed
-
-
-def _checksum(run: dict[str, Any]) -> str:
-    """Return the SHA-256 of a run's preset and seed, as JSON with sorted keys and no spaces."""
-    text = json.dumps(run, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _outer_step(line: bytes) -> float:
-    """Return the outer step of a record; a damaged line belongs to none."""
-    try:
-        record = json.loads(line)
-        whole = isinstance(record.get("evaluation", {}), dict)
-        return float(record["outer_step"]) if whole else float("inf")
-    except (*DAMAGED, AttributeError):
-        return float("inf")

@@ -72,9 +72,9 @@ def read(run: Path, root: Path) -> RunSummary:
         If its config.json is not that of a run, or its result or records are damaged.
     """
     name = str(run.relative_to(root)) if run.is_relative_to(root) and run != root else str(run)
+    if (run / "config.json").exists() and not (run / "config.json").is_file():  # a pipe would wait
+        raise UsageError(f"{run / 'config.json'}: is not a file")
     try:
-        if (run / "config.json").exists() and not (run / "config.json").is_file():  # a pipe would wait
-            raise UsageError(f"{run / 'config.json'}: is not a file")
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         settings = config["preset"]
         about = str(settings["name"]), int(config["seed"]), int(settings["outer"]["steps"])

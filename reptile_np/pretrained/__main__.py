@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from reptile_np.errors import UsageError, printable, reason
+from reptile_np.experiments.checkpoints import state_arrays
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.settings import to_json
 from reptile_np.files import replacing
@@ -45,9 +46,7 @@ def release(run: Path, to: Path) -> None:
         "result": result,
         "evaluations": [line["evaluation"] for line in directory.records() if "evaluation" in line],
     }
-    names = getattr(step.inner_state, "_fields", ())
-    state = {f"state_{name}": np.asarray(v) for name, v in zip(names, step.inner_state, strict=True)}
-    arrays = {"phi": step.phi, **{name: value for name, value in state.items() if value.size}}
+    arrays = {"phi": step.phi, **state_arrays("state", step.inner_state)}
     try:
         with replacing(to) as file:
             np.savez_compressed(file, record=np.array(json.dumps(record, sort_keys=True)), **arrays)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reptile_np.errors import UsageError, printable, reason
+from reptile_np.experiments import checkpoints
 from reptile_np.experiments.experiment import inner_optimizer, network, outer_optimizers
 from reptile_np.experiments.settings import from_json
 from reptile_np.experiments.specs import Preset
@@ -83,10 +84,10 @@ def read(path: Path) -> Pretrained:
         record = json.loads(arrays.pop("record").item())
         preset = from_json(record["preset"])
         model, optimizer, untrained = parts(preset)
-        phi = arrays.pop("phi")
-        if phi.shape != (model.layout.size,) or phi.dtype != np.float32 or not np.isfinite(phi).all():
-            raise ValueError(f"phi is {phi.dtype} {phi.shape}, not {model.layout.size} finite float32")
-        return Pretrained(model, phi, optimizer, _state(untrained.inner_state, arrays), record)
+        state = untrained.inner_state
+        checkpoints.check(arrays, {"phi": untrained.phi, **checkpoints.state_arrays("state", state)})
+        state = checkpoints.optimizer_state("state", arrays, state)
+        return Pretrained(model, arrays["phi"], optimizer, state, record)
     except MemoryError:  # of this machine, not of the file
         raise
     except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
@@ -99,19 +100,6 @@ def parts(preset: Preset) -> tuple[Model, Optimizer, Step]:
     inner = inner_optimizer(preset.inner, model)
     phi = model.init(np.random.default_rng(0))
     return model, inner, begin(phi, inner, outer_optimizers(preset.outer)(0))
-
-
-def _state(template: Any, arrays: dict[str, Array]) -> Any:
-    """Return the optimiser's state of the arrays, in the form of `template`."""
-    values = {}
-    for field, like in zip(getattr(template, "_fields", ()), template, strict=True):
-        value = arrays.pop(f"state_{field}", like)
-        if np.shape(value) != np.shape(like) or not np.isfinite(value).all():
-            raise ValueError(f"state_{field} does not belong to this optimiser")
-        values[field] = int(value) if isinstance(like, int) else value
-    if arrays:
-        raise ValueError(f"unknown arrays: {', '.join(arrays)}")
-    return type(template)(**values)
 
 
 @dataclass(frozen=True)

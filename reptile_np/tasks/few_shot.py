@@ -45,7 +45,7 @@ def sample_task(
     ----------
     rng : numpy.random.Generator
         Draws the classes, the images and the turns.
-    classes : sequence
+    classes : ImageClasses
         The images of each class.
     ways : int
         N: classes drawn without replacement, labelled 0 ... N-1 in the order in which they are drawn.

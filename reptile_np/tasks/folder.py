@@ -211,7 +211,7 @@ def _list(
 
     def wanted(name: str) -> bool:
         path = PurePosixPath(name)
-        if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+        if any(part.startswith(".") for part in path.parts):
             skipped["hidden files"].append(name)
         elif path.suffix.lower() not in suffixes:
             other.append(name)

@@ -85,7 +85,7 @@ class Splits(NamedTuple):
 
 
 class ArrayClasses(Float32Images):
-    """Labelled images held in one array in memory (images in files: see `folder`).
+    """Labelled images held in one array in memory (images in files: see `image_cache.CachedImages`).
 
     Parameters
     ----------

@@ -8,8 +8,9 @@ from __future__ import annotations
 import tarfile
 import zipfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urldefrag, urlsplit
 
 from reptile_np.errors import UsageError, printable, reason
 from reptile_np.files import expanded
@@ -53,7 +54,8 @@ def local(source: str | Path, to: str | Path | None, name: str, progress: Progre
     if not file.lower().endswith(ARCHIVE_SUFFIXES):
         kinds = ", ".join(ARCHIVE_SUFFIXES)
         raise UsageError(f"{printable(source)}: give the address of an archive ({kinds})")
-    path = importing.target_folder(to) / file
+    address = urldefrag(str(source)).url  # archives of two addresses may have the same name
+    path = importing.target_folder(to) / f"{sha256(address.encode()).hexdigest()[:8]}-{file}"
     fetch_once(str(source), path, name, _check_archive, progress)
     return path
 

@@ -10,6 +10,7 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments import presets
 from reptile_np.experiments.presets import PRESETS, SAME_K, get
 from reptile_np.experiments.presets_finn import FINN
+from reptile_np.experiments.settings import from_json
 
 # The hyper-parameter tables, typed from the paper and the authors' command lines, in the paper's order:
 # Adam's rate, inner batch, inner steps, training shots, outer rate, outer steps, meta-batch,
@@ -211,7 +212,7 @@ def test_a_description_holds_everything_as_plain_json():
         values = json.loads(json.dumps(presets.describe(preset)))
         assert values["source"] == preset.source
         assert len(values["published"]) == len(preset.published)
-        assert presets.from_json({key: values[key] for key in presets.to_json(preset)}) == preset
+        assert from_json({key: values[key] for key in presets.to_json(preset)}) == preset
 
 
 def test_the_cost_is_written_in_the_unit_that_suits_it():

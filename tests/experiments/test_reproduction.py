@@ -347,7 +347,7 @@ def test_records_of_another_evaluation_do_not_count(undisturbed):
     (run, *_) = plan(targets.get("same-k").only(ONLY), (0,), undisturbed, settings=SETTINGS, ops="numpy")
     (spec,) = run.evaluations
     assert run.evaluation(spec) is not None
-    assert run.evaluation(reproduction.replace(spec, tasks=4)) is None
+    assert run.evaluation(replace(spec, tasks=4)) is None
     assert RunDirectory(run.path).records()[-1]["evaluation"]["tasks"] == 3
 
 

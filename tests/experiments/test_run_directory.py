@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import presets, run_directory
+from reptile_np.experiments import presets, run_json
 from reptile_np.experiments.presets import get, to_json
 from reptile_np.experiments.run_directory import RunDirectory
 from tests.experiments.small import experiment
 from tests.refusal import refusal as one_line
 
 PRESET = get("glyphs-5way")
+
+NO_SECONDS = (b'"3"', b"NaN", b"Infinity", b"-1", b"true", b"null")
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_a_config_of_another_format_or_with_other_keys_is_refused(directory, cha
 def test_with_the_right_hash_the_values_are_checked_all_the_same(tmp_path, change, says):
     run = {"preset": to_json(PRESET), "seed": 3}
     change(run)
-    config = {"format": 1, "sha256": run_directory._checksum(run), **run}
+    config = {"format": 1, "sha256": run_json._checksum(run), **run}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert says in refusal(RunDirectory(tmp_path))
 
@@ -216,13 +218,21 @@ def test_later_and_damaged_records_are_dropped(directory):
         b"\xff\xfe",
         b"[]",
         b"[" * 100_000,
-        b'{"outer_step": "x"}',
+        *(b'{"outer_step": %s}' % step for step in (b'"x"', b'"7.5"', b"2.5", b"true", b"-1", b"-Infinity")),
         b'{"outer_step": 3, "evaluation": 1}',
     ]
     lines = whole + b'{"outer_step": 4}\n' + b"\n".join(damaged) + b'\n{"outer_st'
     (directory.path / "records.jsonl").write_bytes(lines)
     directory.forget_after(3)
     assert records(directory) == whole
+
+
+def test_records_that_are_all_kept_are_not_written_again(directory):
+    """So that an evaluation which another process appends at that moment is not lost."""
+    directory.append({"outer_step": 3, "loss": 1.0})
+    before = (directory.path / "records.jsonl").stat().st_ino
+    directory.forget_after(3)
+    assert (directory.path / "records.jsonl").stat().st_ino == before
 
 
 def test_records_are_on_disk_before_the_state_after_them_and_evaluations_at_once(directory, monkeypatch):
@@ -253,12 +263,29 @@ def test_nan_is_never_written(directory):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b'{"sittings": 3}', b'{"sittings": [{}]}', b"\xff", b"[" * 100_000]
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"sittings": 3}',
+        b'{"sittings": [{}]}',
+        b"\xff",
+        b"[" * 100_000,
+        *(b'{"sittings": [{"kernels": "numpy", "seconds": %s}]}' % x for x in NO_SECONDS),
+    ],
 )
 def test_a_damaged_environment_is_said_and_does_not_end_the_run(directory, capsys, content):
     (directory.path / "environment.json").write_bytes(content)
     assert directory.sittings() == []
     assert "environment.json: damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", NO_SECONDS)
+def test_a_result_without_a_finite_time_is_damaged(directory, seconds):
+    (directory.path / "result.json").write_bytes(b'{"outer_steps": 3, "seconds": %s}' % seconds)
+    with pytest.raises(UsageError, match=r"result\.json: damaged; remove it and resume the run"):
+        directory.result()
 
 
 def test_a_directory_that_cannot_be_made_is_one_line(tmp_path):

@@ -1,6 +1,7 @@
 """Exported records: the same facts, without the large files."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +50,39 @@ def test_the_earlier_checkpoint_is_copied_if_a_kill_left_no_newest_one(run, tmp_
     (run / "checkpoint.npz").rename(run / "checkpoint-before.npz")
     copy = export(run, tmp_path / "kept")
     assert (copy / "checkpoint.npz").read_bytes() == (run / "checkpoint-before.npz").read_bytes()
+
+
+def test_a_checkpoint_that_the_run_renames_while_it_is_read_is_copied(run, tmp_path, monkeypatch):
+    (run / "result.json").unlink()
+    newest, content, read_bytes = (
+        run / "checkpoint.npz",
+        (run / "checkpoint.npz").read_bytes(),
+        Path.read_bytes,
+    )
+
+    def renamed_first(path):
+        if path == newest:
+            newest.rename(run / "checkpoint-before.npz")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", renamed_first)
+    copy = export(run, tmp_path / "kept")
+    monkeypatch.undo()
+    assert (copy / "checkpoint.npz").read_bytes() == content
+
+
+def test_a_checkpoint_that_cannot_be_read_is_one_line(run, tmp_path, monkeypatch):
+    (run / "result.json").unlink()
+    read_bytes = Path.read_bytes
+
+    def refused(path):
+        if path.name == "checkpoint.npz":
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(UsageError, match=r"checkpoint\.npz: cannot be read \(Permission denied\)$"):
+        export(run, tmp_path / "kept")
 
 
 @pytest.mark.parametrize("to", ["", "."])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
 from reptile_np.experiments.limits import check_settings
-from reptile_np.experiments.presets import PRESETS, from_json, get, setting_keys, to_json, with_settings
+from reptile_np.experiments.presets import PRESETS, get, setting_keys, to_json, with_settings
+from reptile_np.experiments.settings import from_json
 
 
 def value_at(preset, key):

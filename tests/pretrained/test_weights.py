@@ -15,6 +15,7 @@ from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs
 from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.settings import from_json
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import NUMPY
 from reptile_np.pretrained import __main__, weights
@@ -38,7 +39,7 @@ def test_the_files_are_small():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_record_says_which_whole_run_gave_the_weights(name):
     trained = pretrained.load(name)
-    preset = presets.from_json(trained.record["preset"])
+    preset = from_json(trained.record["preset"])
     assert preset == presets.get(name)
     assert trained.record["outer_steps"] == preset.outer.steps == trained.record["result"]["outer_steps"]
     assert trained.phi.shape == (trained.model.layout.size,)
@@ -48,7 +49,7 @@ def test_the_record_says_which_whole_run_gave_the_weights(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("sine")])
 def test_the_moments_of_adam_go_on_from_training(name):
     trained = pretrained.load(name)
-    preset = presets.from_json(trained.record["preset"])
+    preset = from_json(trained.record["preset"])
     assert trained.state.t == preset.inner_steps
     assert trained.state.v.shape == trained.phi.shape
     assert trained.state.v.max() > 0
@@ -164,6 +165,11 @@ ARRAYS = {
     "infinite": lambda arrays: arrays["phi"].__setitem__(3, np.inf),
     "a short moment": lambda arrays: arrays.update(state_v=arrays["state_v"][:-1]),
     "a moment that is not a number": lambda arrays: arrays["state_v"].__setitem__(3, np.nan),
+    "a moment in float64": lambda arrays: arrays.update(state_v=arrays["state_v"].astype(float)),
+    "a negative moment": lambda arrays: arrays["state_v"].__setitem__(3, -1.0),
+    "a negative number of steps": lambda arrays: arrays.update(state_t=np.array(-5)),
+    "a number of steps that is not whole": lambda arrays: arrays.update(state_t=np.array(3.7)),
+    "parameters in float64": lambda arrays: arrays.update(phi=arrays["phi"].astype(float)),
     "an unknown array": lambda arrays: arrays.update(state_w=arrays["phi"]),
 }
 

@@ -43,7 +43,16 @@ def test_an_archive_at_an_address_is_imported_as_the_file_and_fetched_once(tmp_p
             made = imported(address + "x/some%20photos.zip?download=1#top", tmp_path / "to")
             assert pixels(made) == expected
     assert [path for path, _ in behaviour.requests] == ["/x/some%20photos.zip?download=1"]
-    assert (tmp_path / "to" / "some photos.zip").read_bytes() == archive
+    (kept,) = (tmp_path / "to").glob("*-some photos.zip")
+    assert kept.read_bytes() == archive
+
+
+def test_archives_of_the_same_name_at_two_addresses_are_two_archives(tmp_path):
+    others = {name.replace("class", "other"): content for name, content in PHOTOS.items()}
+    with serving(Behaviour({"/a/train.zip": zipped(PHOTOS), "/b/train.zip": zipped(others)})) as address:
+        for folder, first in (("a", "class 00"), ("b", "other 00")):
+            manifest = import_folder(f"{address}{folder}/train.zip", tmp_path)
+            assert json.loads(manifest.read_text())["classes"][0]["name"] == first
 
 
 def test_a_connection_that_is_cut_is_continued(tmp_path, monkeypatch):
@@ -63,7 +72,7 @@ def test_a_page_in_place_of_the_archive_is_refused_and_not_kept(tmp_path):
         pytest.raises(UsageError, match="the server sent no archive; give the address of the file itself"),
     ):
         import_folder(address + "a.zip", tmp_path)
-    assert not list(tmp_path.glob("a.zip*"))
+    assert not list(tmp_path.glob("*a.zip*"))
 
 
 @pytest.mark.parametrize(
