@@ -29,7 +29,15 @@ from reptile_np.theory.claims.algorithm import (
 )
 from reptile_np.theory.claims.network import complex_step_error
 from reptile_np.theory.expansions import METHODS, distinct, independent, stated, stated_sum, weighted_gradient
-from reptile_np.theory.manifolds import Affine, alternate, cycle_limit, distance_gradient, move, nearest_point
+from reptile_np.theory.manifolds import (
+    Affine,
+    alternate,
+    cycle_limit,
+    distance_gradient,
+    half_squared_distance,
+    move,
+    nearest_point,
+)
 from reptile_np.theory.rational import exact_gradient, rationals
 from tests.theory.exact import combination
 from tests.theory.measured import rows
@@ -348,6 +356,15 @@ def test_eqs_18_to_20_hold_on_a_curved_manifold_by_the_envelope_theorem():
 def test_eqs_21_to_23_the_update_is_an_interpolation(plane, phi, epsilon):
     moved, _ = Sgd(epsilon).update(distance_gradient(plane, phi), (), phi)
     assert (moved == move(plane, phi, epsilon)).all()
+
+
+@given(planes(3), rational_vectors(3), small_fractions())
+def test_erratum_7_the_move_of_eq_22_as_printed_increases_the_distance(plane, phi, epsilon):
+    """By the factor 1 + ε; equation (23) multiplies it by 1 - ε."""
+    printed = phi - epsilon * (plane.project(phi) - phi)
+    before = half_squared_distance(plane, phi)
+    assert half_squared_distance(plane, printed) == (1 + epsilon) ** 2 * before
+    assert half_squared_distance(plane, move(plane, phi, epsilon)) == (1 - epsilon) ** 2 * before
 
 
 @given(rational_vectors(2), st.lists(rational_vectors(2), min_size=1, max_size=4), small_fractions())

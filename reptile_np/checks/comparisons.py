@@ -64,8 +64,9 @@ class Judge:
 
     If the derivative in a piece of φ is smaller than the rounding error of its measurement, the piece is not
     judged.  It is then reported as not measured, unless the derivative to be checked is exactly zero there,
-    as that of a bias before batch norm.  Such a small derivative over all of φ is accepted in float64 only
-    (at a minimum every slope is zero).
+    as the gradient of a bias before batch norm is.  (A Hessian product is not exactly zero there, only
+    rounding; `check_hvp` reports such a bias.)  Such a small derivative over all of φ is accepted in float64
+    only (at a minimum every slope is zero).
     """
 
     check: str
@@ -100,10 +101,12 @@ class Judge:
         def kinked(c: Comparison) -> bool:
             return c.measured.jump > max(self.tolerance * own(c), 4 * ROUNDINGS * c.measured.rounding)
 
-        worst = max(comparisons, key=relative)
-        unseen = tuple(c.direction for c in comparisons if own(c) <= hidden(c) and c.stated.any())
+        wrong = [c for c in comparisons if not relative(c) <= self.tolerance]
+        unseen = [c for c in comparisons if own(c) <= hidden(c) and c.stated.any()]
+        seen = [c for c in comparisons if c not in unseen]
+        worst = max(wrong or seen or comparisons, key=relative)
         kinks = [c for c in comparisons if kinked(c)]
-        if kinks and relative(worst) <= self.tolerance:
+        if kinks and not wrong:
             worst = max(kinks, key=lambda c: c.measured.jump / max(own(c), 1e-300))
             error = worst.measured.jump / max(own(worst), 1e-300)
             suspect = (
@@ -113,11 +116,11 @@ class Judge:
         suspect, reached = "", self.tolerance
         if own(worst) > hidden(worst):  # a tolerance that rounding allows
             reached = max(reached, hidden(worst) / own(worst))
-        if not relative(worst) <= self.tolerance:
-            wrong = [c.direction for c in comparisons if not relative(c) <= self.tolerance]
-            suspect = self._explanation(comparisons, wrong) or hint
+        if wrong:
+            suspect = self._explanation(comparisons, [c.direction for c in wrong]) or hint
         error = relative(worst) / self.tolerance * reached
-        return passed(Report(self.check, worst.direction, error, reached, suspect, unseen))
+        not_measured = tuple(c.direction for c in unseen)
+        return passed(Report(self.check, worst.direction, error, reached, suspect, not_measured))
 
     def _explanation(self, comparisons: Sequence[Comparison], wrong: list[str]) -> str:
         """Return the first explanation that fits all comparisons, or nothing."""

@@ -238,8 +238,9 @@ def _directions(phi: Array, pieces: dict[str, slice], count: int, seed: int) -> 
 def _unit(rng: np.random.Generator, size: int) -> Array:
     """Return a random unit vector; no entry is more than three times as large as another.
 
-    Entries of one size would be worse: a softmax of two classes does not change if the biases of both, or all
-    pairs of their weights, change equally, and this would be one direction in 2, or in 2ⁿ.
+    Entries of one size would be worse: a softmax of two classes does not change if the biases of both, or
+    the two weights of every input, change equally.  One of 2 random directions of the two biases would do
+    this, and one of 2ⁿ random directions of the weights of n inputs.
     """
     v = rng.choice([-1.0, 1.0], size) * rng.uniform(0.5, 1.5, size)
     return v / norm(v)

@@ -5,7 +5,7 @@ where the nearest point is unique, although P_τ moves with φ as well: by the e
 does not contribute.
 
 Affine manifolds run in exact arithmetic; their limits have closed forms.  Verified by
-``tests/test_paper.py`` and ``tests/theory/test_manifolds.py``.
+``tests/test_paper.py``, ``tests/theory/test_manifolds.py`` and ``tests/play/test_answers.py`` (the descent).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def cycle_limit(manifolds: Sequence[Affine], epsilon: Any) -> Array:
 def annealed_path(manifolds: Sequence[Manifold], start: Array, moves: int, epsilon: float) -> list[Array]:
     """Return `start` and the points (n,) after each of `moves` moves towards the manifolds in turn.
 
-    ε falls linearly from `epsilon` to 0.
+    Move i = 0 … moves - 1 has ε = epsilon (1 - i / moves).
     """
     points = [start]
     for i in range(moves):
@@ -136,7 +136,7 @@ def annealed_path(manifolds: Sequence[Manifold], start: Array, moves: int, epsil
 
 
 def nearest_by_descent(manifolds: Sequence[Manifold], start: Array, steps: int) -> Array:
-    """Return φ (n,) after `steps` of gradient descent on equation (18), the mean of ½ D², from `start`.
+    """Return φ (n,) after `steps` steps of size ½ of gradient descent on equation (18), the mean of ½ D².
 
     The limit is a local minimum; for affine manifolds it is the point of least mean squared distance.
     """

@@ -45,8 +45,11 @@ def test_a_right_model_passes_every_check(batch, phi):
 @pytest.mark.parametrize("family", [sine_waves(), small_images()], ids=["sine MLP", "conv + batch norm"])
 def test_the_networks_of_the_claims_pass(family):
     model, batch = family.model, family.tasks[0][0]
-    assert check_grad(model.loss_and_grad, family.phi, batch, shapes=model.layout.shapes).holds
-    assert check_hvp(model.loss_and_grad, model.hvp, family.phi, batch, shapes=model.layout.shapes).holds
+    gradient = check_grad(model.loss_and_grad, family.phi, batch, shapes=model.layout.shapes)
+    product = check_hvp(model.loss_and_grad, model.hvp, family.phi, batch, shapes=model.layout.shapes)
+    assert (gradient.holds, gradient.unmeasured) == (True, ())
+    assert product.holds
+    assert "nothing found" not in f"{gradient} {product}"
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -76,13 +79,19 @@ def test_at_a_minimum_the_vanishing_gradient_passes():
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_remainder_whose_orders_cancel_at_one_step_passes(sign):
-    """t³ and t⁴ / 0.06 cancel at t = 0.06, where R is seen; below t = 0.005 it is lost in the 10⁴."""
+    """t³ and t⁴ / 0.06 cancel at t = 0.06, where R is seen; below t = 0.005 it is lost in the 10⁴.
+
+    In one direction, -v shows what v does not.
+    """
 
     def loss_and_grad(phi, batch):
         x = phi[0]
         return 1e4 + x**3 + sign * x**4 / 0.06, np.array([3 * x**2 + sign * 4 * x**3 / 0.06])
 
-    assert check_taylor_order(loss_and_grad, np.zeros(1), None, hvp=lambda phi, batch, v: 0 * v).holds
+    def no_product(phi, batch, v):
+        return 0 * v
+
+    assert check_taylor_order(loss_and_grad, np.zeros(1), None, hvp=no_product, directions=1).holds
 
 
 @given(st.integers(1, 3), st.integers(1, 4))
@@ -546,3 +555,27 @@ class LikeTorch:
 
 def test_a_loss_that_only_python_can_convert_is_a_number():
     assert check_grad(lambda phi, batch: (LikeTorch(float(phi @ phi)), 2 * phi), TARGET, None).holds
+
+
+def test_an_error_in_a_piece_of_phi_that_is_zero_is_seen():
+    """As in the biases of a network that was not trained."""
+
+    def f(phi, batch):
+        grad = np.r_[np.cos(phi[:2]), (1 + 1e-5) * np.exp(phi[2:])]
+        return float(np.sin(phi[:2]).sum() + np.exp(phi[2:]).sum()), grad
+
+    with pytest.raises(CheckFailure, match="only piece b"):
+        check_grad(f, np.array([0.3, 0.5, 0.0, 0.0]), None, shapes={"a": (2,), "b": (2,)})
+
+
+def test_a_map_or_an_adjoint_may_write_on_its_argument():
+    def forward(x):
+        x += 1
+        return x - 1
+
+    def adjoint(y):
+        y *= 2
+        return y / 2
+
+    assert check_adjoint(forward, lambda y: y, np.empty(3)).holds
+    assert check_adjoint(lambda x: x.copy(), adjoint, np.empty(3)).holds

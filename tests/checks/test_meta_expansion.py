@@ -324,3 +324,27 @@ def test_a_direction_with_a_term_that_no_method_has_is_none_of_them():
         return lambda t: (1 + 50 * alpha) * maml(FAMILY.model, alpha)(t)
 
     assert expansion_of(direction).method == "none of them"
+
+
+def test_the_directions_are_measured_at_the_given_alpha_of_both_signs():
+    seen = set()
+
+    def direction(alpha):
+        seen.add(alpha)
+        return exact_maml(alpha)
+
+    expansion_of(direction, alpha=3e-6)
+    assert {3e-6, -3e-6} <= seen
+
+
+def test_the_tolerance_is_that_of_the_ratio():
+    """Five per cent of α Σ H_i g_k are missing: the ratio is about 2.5 % wrong."""
+
+    def meta_gradient(phi, batches, alpha):
+        t = adapt(FAMILY.model, Sgd(alpha), phi, batches)
+        first = sum(FAMILY.model.hvp(phi, batch, t.grads[-1]) for batch in batches[:-1])
+        return exact_maml(alpha)(t) - 0.05 * alpha * first
+
+    arguments = meta_gradient, FAMILY.model.loss_and_grad, FAMILY.model.hvp, FAMILY.phi, FAMILY.tasks, 3
+    assert meta_gradient_expansion(*arguments).method == "none of them"
+    assert meta_gradient_expansion(*arguments, tolerance=0.1).method == "MAML"

@@ -413,3 +413,24 @@ def test_a_score_after_steps_that_there_are_not_is_refused(trained):
         run(after=())
     for name, scores in run(after=2).items():
         np.testing.assert_array_equal(run(after=np.int64(2))[name], scores)
+
+
+def test_one_logit_that_is_nan_makes_the_accuracy_nan():
+    class OneNaN:
+        def predict(self, phi, x):
+            z = np.eye(3)[np.arange(len(x)) % 3]
+            z[-1, 2] = np.nan
+            return z
+
+    batch = np.zeros((3, 1)), np.arange(3)
+    assert math.isnan(accuracy(OneNaN(), None, Episode(batch, batch, []))["transductive"])
+
+
+def test_a_loss_that_is_not_finite_is_refused_though_the_parameters_are_finite():
+    class LossOnly:
+        def loss_and_grad(self, phi, batch):
+            return batch, 0 * phi
+
+    task = Episode((None, None), (None, None), [1.0, np.inf, 1.0])
+    with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged"):
+        evaluate(LossOnly(), Sgd(0.1), np.ones(2), (), lambda i: task, 1, score=lambda *_: {"error": 0.0})

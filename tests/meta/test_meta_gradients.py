@@ -136,3 +136,11 @@ def test_a_wrong_number_of_weights_is_refused():
     t = adapt(model, Sgd(0.1), model.init(rng), [random_batch(model, rng, 3, np.float32)] * 2)
     with pytest.raises(UsageError, match=r"^3 weights for 2 inner steps$"):
         gradient_sum([1, 1, 1])(t)
+
+
+@pytest.mark.parametrize("alpha", [[0.1, 0.2], "0.1"])
+def test_a_rate_that_is_no_number_or_array_is_refused(alpha):
+    with pytest.raises(
+        UsageError, match=r"^maml: alpha is .*; give a number, an array, or the inner optimiser"
+    ):
+        maml(None, alpha)

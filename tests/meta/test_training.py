@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
-from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.inner_loop import RunsInnerLoops, adapt
 from reptile_np.meta.meta_gradients import fomaml, gradient_sum, maml, reptile
 from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd, linear_annealing
 from reptile_np.meta.training import begin, meta_train
@@ -261,7 +261,7 @@ def test_a_meta_batch_without_tasks_is_refused(meta_batch):
 
 def test_an_outer_step_that_overflows_gives_one_line_and_no_warning():
     with pytest.raises(UsageError, match=r"^outer step 1: the parameters are not finite; lower the outer"):
-        train(Sgd(ALPHA), rate=lambda i: 1e308 * 1e3, steps=1)
+        train(Sgd(1e10), rate=lambda i: 1e300, steps=1)
 
 
 @pytest.mark.parametrize(
@@ -509,3 +509,16 @@ def test_after_an_error_nothing_is_held_by_a_cycle(fails):
         assert held() is None
     finally:
         gc.enable()
+
+
+def test_an_outer_step_is_the_model_s_own_if_it_has_one():
+    class Own(RunsInnerLoops):
+        def loss_and_grad(self, phi, batch):
+            return 0.0, 0 * phi
+
+        def update(self, optimizer, grad, state, phi):
+            return phi + 5, state
+
+    start = begin(np.zeros(2), Sgd(1.0), Sgd(1.0))
+    (step,) = training(Sgd(1.0), model=Own(), start=start, steps=1, episodes=lambda i, j: [None])
+    assert step.phi.tolist() == [5, 5]

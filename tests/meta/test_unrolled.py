@@ -1,7 +1,7 @@
 """MAML is the exact derivative of the inner loop, for every inner optimiser and every weighted query loss.
 
-The oracle is the complex step through the *whole* inner loop, the optimiser's state included, and for losses
-that are polynomials exact rational arithmetic.
+The reference is the complex step through the *whole* inner loop, the optimiser's state included, and for
+losses that are polynomials exact rational arithmetic.
 """
 
 import itertools

@@ -27,7 +27,15 @@ def test_every_claim_holds(claims):
 @pytest.mark.parametrize(
     "place",
     ["Algorithm 1", "Algorithm 2", "section 3", "section 5.2", "figure 2", "erratum 1", "erratum 2"]
-    + ["erratum 3", "erratum 4", "erratum 5", "remark 1", "breakdown: Adam", "breakdown: batch norm"]
+    + [
+        "erratum 3",
+        "erratum 4",
+        "erratum 5",
+        "erratum 7",
+        "remark 1",
+        "breakdown: Adam",
+        "breakdown: batch norm",
+    ]
     + ["breakdown: cycling", "breakdown: unequal", "beyond the paper", "section 4.2, end", "moving average"]
     + [f"eq. ({n})" for n in (1, 2, 4, 5, 6, 7, 11, 14, 15, 16, 17, 18, 23)]
     + ["eqs (7)-(8)", "eqs (9)-(10)", "eqs (11)-(13)", "eqs (18)-(20)", "eqs (21)-(23)"],

@@ -85,3 +85,10 @@ def test_exact_and_float_expectations_agree():
     )
     exact = family.expected(METHODS, 3, 1 / family.phi[0] / 8)
     assert np.allclose(as_float.expected(METHODS, 3, 0.125), exact.astype(float), rtol=1e-12)
+
+
+def test_tasks_have_equal_weight_whatever_the_number_of_their_minibatches():
+    family = example(batches=3)
+    uneven = replace(family, tasks=[family.tasks[0], family.tasks[1][:2]])
+    each = [replace(uneven, tasks=[task]).avg_grad_inner() for task in uneven.tasks]
+    assert (uneven.avg_grad_inner() == sum(each) / 2).all()

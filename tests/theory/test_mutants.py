@@ -1,4 +1,4 @@
-"""The exact checks notice every planted error: the oracle of the oracles.
+"""Every planted error makes an exact check fail.
 
 A mutant is the real function's source with one piece of text replaced, so it stays in step with the
 code; it takes the function's place wherever the exact checks use it.

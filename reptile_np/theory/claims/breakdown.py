@@ -3,8 +3,8 @@
 The expansions are averages over *exchangeable* minibatches, for *smooth* losses and *plain SGD*.  `cycling`,
 `fixed_roles`, `overlapping`, `adam_inside` and `kinks` each drop one of these conditions.  Minibatches are
 exchangeable if their joint distribution does not change when they are permuted.  If the loss of a minibatch
-is the mean of its examples' losses, ``E[H_i g_j] = E[H_j g_i]`` holds under a weaker condition: the joint
-weights with which examples enter minibatches i and j are symmetric.  The two minibatches may overlap.
+is the mean or the sum of its examples' losses, ``E[H_i g_j] = E[H_j g_i]`` holds under a weaker condition:
+the joint weights with which examples enter minibatches i and j are symmetric.  The two may overlap.
 `batch_norm` shows that AvgGrad is not the gradient of the task's loss; `architectures` has errata 3 and 5.
 
 Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
@@ -23,7 +23,7 @@ import numpy as np
 from reptile_np.meta.inner_loop import Array, Batch, adapt
 from reptile_np.meta.meta_gradients import reptile
 from reptile_np.meta.optimizers import Adam
-from reptile_np.nn.models import mini_imagenet_cnn, omniglot_cnn
+from reptile_np.nn.models import finn_omniglot_cnn, mini_imagenet_cnn, omniglot_cnn
 from reptile_np.theory.claims.claim import Claim, at_least, close, equal
 from reptile_np.theory.claims.shared import example, remainders
 from reptile_np.theory.expansions import METHODS, Minibatches, Sampler, TaskFamily, stated
@@ -111,8 +111,8 @@ def fixed_roles() -> list[Claim]:
 def overlapping() -> list[Claim]:
     """Return the claims about minibatches {i} and {i, j} of examples: they overlap, and differ in size.
 
-    If the loss of a minibatch is the mean of its examples' losses, E[H_1 g_0] = E[H_0 g_1] still holds:
-    i and j enter symmetrically.  With batch norm the loss is no such mean.
+    If the loss of a minibatch is the mean or the sum of its examples' losses, E[H_1 g_0] = E[H_0 g_1] still
+    holds: i and j enter symmetrically.  With batch norm the loss is neither.
     """
     what = "{i} and {i, j} overlap: relative distance of E[H_1 g_0] from E[H_0 g_1]"
     finding = "beyond the paper"
@@ -142,7 +142,7 @@ def _both_orders(family: TaskFamily) -> tuple[Array, Array]:
 
 
 def adam_inside() -> list[Claim]:
-    """Return the claims about Reptile with Adam inside: its first step is α sign(g), not α g."""
+    """Return the claim that with Adam inside E[(φ - W)/α] is outside the span of AvgGrad and AvgGradInner."""
     family, alpha = sine_waves(), 1e-6
 
     def direction(*batches: Batch) -> Array:
@@ -183,8 +183,14 @@ def kinks() -> list[Claim]:
 
 def architectures() -> list[Claim]:
     """Return errata 3 and 5: the released networks are not Finn's, and changed between versions."""
-    released = omniglot_cnn(5).layout
-    head = sum(math.prod(shape) for name, shape in released.shapes.items() if name.startswith("dense"))
+    released, finns = omniglot_cnn(5).layout, finn_omniglot_cnn(5).layout
+    sizes = [
+        (
+            layout.size,
+            sum(math.prod(shape) for name, shape in layout.shapes.items() if name.startswith("dense")),
+        )
+        for layout in (released, finns)
+    ]
     rng = np.random.default_rng(0)
     late = mini_imagenet_cnn(5, filters=4, order="conv-norm-pool")
     early = mini_imagenet_cnn(5, filters=4, order="conv-pool-norm")
@@ -192,10 +198,10 @@ def architectures() -> list[Claim]:
     x = rng.standard_normal((4, 84, 84, 3))
     return [
         equal(
-            "released Omniglot network: parameters, and those of its head (64·5 + 5 after a mean over space)",
+            "Omniglot networks, parameters and those of the head: released; Finn's, with a mean over space",
             'erratum 3: "same architecture as Finn et al."',
-            [113221, 256 * 5 + 5],
-            [released.size, head],
+            [113221, 256 * 5 + 5, 112005, 64 * 5 + 5],
+            [*sizes[0], *sizes[1]],
         ),
         at_least(
             "Mini-ImageNet, same φ: relative distance of pooling before from after normalising",

@@ -9,7 +9,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from reptile_np.meta.inner_loop import Array
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.theory import expansions
 from reptile_np.theory.claims.claim import Claim, at_least, close, equal
@@ -49,7 +48,7 @@ def line(normal: list[int | Fraction], offset: int | Fraction) -> Affine:
 
 
 def projection_gradient() -> list[Claim]:
-    """Return (19)-(23): the gradient of the distance, and the update."""
+    """Return (19)-(23): the gradient of the distance, and the update; erratum 7."""
     plane, phi, epsilon = line([1, 2, -2], 3), rationals([1, -2, 5]), Fraction(2, 7)
     gradient = distance_gradient(plane, phi)
     exact = exact_gradient(lambda p: half_squared_distance(plane, p), phi, degree=2)
@@ -70,6 +69,12 @@ def projection_gradient() -> list[Claim]:
             "eqs (21)-(23)",
             [0] * 3,
             stepped - move(plane, phi, epsilon),
+        ),
+        equal(
+            "φ - ε(P(φ) - φ), as printed, with ε = 2/7: ½D² there in units of ½D² at φ",
+            "erratum 7: the sign in eq. (22)",
+            [(1 + epsilon) ** 2],
+            [half_squared_distance(plane, phi + epsilon * gradient) / half_squared_distance(plane, phi)],
         ),
     ]
 
@@ -136,7 +141,7 @@ def partial_minimisation() -> list[Claim]:
     """Return the claims that k steps of gradient descent are a partial projection, for a task that is a line.
 
     For ``L = ½ (a·φ - b)²`` with |a| = 1, k steps of size α multiply the distance by ``(1-α)^k``.
-    Reptile with rate ε, its W computed by SGD, is therefore equation (22) with the rate ``ε (1 - (1-α)^k)``.
+    Reptile with rate ε, its W computed by SGD, is therefore equation (23) with the rate ``ε (1 - (1-α)^k)``.
     """
     a, b, alpha, k = rationals([Fraction(3, 5), Fraction(4, 5)]), Fraction(2), Fraction(1, 3), 4
     model = Polynomials(variables=2, degree=2)
@@ -164,17 +169,17 @@ def sine_waves() -> list[Claim]:
     x = np.linspace(-5, 5, 50)
     phases = np.arange(16) * 2 * np.pi / 16
     waves = np.sin(x + phases[:, None])
-    amplitude, square = (0.1 + 5.0) / 2, (5.0**3 - 0.1**3) / 3 / (5.0 - 0.1)  # E[a], E[a²]
+    mean_wave = (0.1 + 5.0) / 2 * waves.mean(0)  # E[a] E[sin(x + b)]
     f = np.cos(x) - 0.3 * x  # any other prediction
-
-    def expected_loss(prediction: Array) -> float:
-        cross = amplitude * waves.mean(0) * prediction
-        return float((prediction**2 - 2 * cross + square * (waves**2).mean(0)).mean())
-
-    excess = expected_loss(f) - expected_loss(0 * x)
-    mean_wave = float(np.abs(amplitude * waves.mean(0)).max())
+    excess = float((f**2 - 2 * f * mean_wave).mean())  # E[(f - f_τ)²] - E[(0 - f_τ)²]
     return [
-        close("E_τ[f_τ(x)] = 0: the largest on the 50 points", "section 3", 0.0, mean_wave, 1e-14),
+        close(
+            "E_τ[f_τ(x)] = 0: the largest on the 50 points",
+            "section 3",
+            0.0,
+            float(np.abs(mean_wave).max()),
+            1e-14,
+        ),
         close(
             "f = 0 is the best joint fit: E_τ[L_τ(f)] - E_τ[L_τ(0)] less mean f²",
             "section 3",

@@ -34,10 +34,10 @@ def directions(k: int) -> dict[str, Method]:
 
 
 def remainders(family: TaskFamily, k: int, steps: Array) -> Array:
-    """Return ``|E[g] - c_0 AvgGrad - α c_1 AvgGradInner| / |AvgGrad|``: (steps, methods)."""
+    """Return ``|E[g] - c_0 AvgGrad - α c_1 AvgGradInner|``: (steps, methods)."""
     methods = directions(k)
     unit = family.curvature()
     c = np.array([[float(x[0]) for x in stated(name, k)[:2]] for name in methods])
     grad, inner = family.avg_grad(), family.avg_grad_inner()
     left = [family.expected(methods, k, s / unit) - c @ np.stack([grad, s / unit * inner]) for s in steps]
-    return np.linalg.norm(left, axis=-1) / np.linalg.norm(grad)
+    return np.linalg.norm(left, axis=-1)
