@@ -54,6 +54,8 @@ def cache_directory() -> Path:
     if named := os.environ.get("XDG_CACHE_HOME"):
         return Path(named) / "reptile_np"
     try:
+        if os.environ.get("HOME") == "":
+            raise RuntimeError
         return Path.home() / ".cache" / "reptile_np"
     except RuntimeError:
         raise UsageError("no home folder is known here; set XDG_CACHE_HOME to a folder for data") from None
@@ -65,8 +67,10 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     UsageError
-        If there is no such user, or no home folder is known.
+        If the path is "", there is no such user, or no home folder is known.
     """
+    if path == "":
+        raise UsageError('a path is ""; give "." for the working directory')
     try:
         return Path(path).expanduser()
     except RuntimeError:

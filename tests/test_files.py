@@ -253,3 +253,15 @@ def test_without_any_home_folder_the_cache_is_asked_for_in_one_line(monkeypatch)
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(UsageError, match="XDG_CACHE_HOME"):
         cache_directory()
+
+
+def test_an_empty_path_is_refused():
+    with pytest.raises(UsageError, match=r'^a path is ""; give "\." for the working directory$'):
+        expanded("")
+
+
+def test_with_an_empty_home_there_is_no_cache_folder(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    with pytest.raises(UsageError, match="no home folder is known here; set XDG_CACHE_HOME"):
+        cache_directory()

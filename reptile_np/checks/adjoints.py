@@ -13,7 +13,7 @@ import numpy as np
 
 from reptile_np.checks.comparisons import Comparison, Judge
 from reptile_np.checks.differences import Slope
-from reptile_np.checks.functions import as_array, check_options
+from reptile_np.checks.functions import as_array, check_callable, check_options
 from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array
@@ -52,6 +52,7 @@ def check_adjoint(
         is not finite.
     """
     check_options(directions, tolerance, seed)
+    check_callable(forward=forward, adjoint=adjoint)
     rng = np.random.default_rng(seed)
     shape: tuple[int, ...] = _array(x, "x").shape
     comparisons = []
@@ -73,5 +74,6 @@ def check_adjoint(
 def _array(value: Any, what: str) -> Array:
     array = as_array(value)
     if array.dtype.kind not in "fiu":
-        raise UsageError(f"{what} is a {type(value).__name__}; it must be an array of real numbers")
+        kind = f"{type(value).__name__} of {array.dtype}" if hasattr(value, "dtype") else type(value).__name__
+        raise UsageError(f"{what} is a {kind}; it must be an array of real numbers")
     return array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 from collections.abc import Sequence
 
 from reptile_np import __version__
@@ -82,5 +83,10 @@ def _system_error(error: OSError | MemoryError) -> str:
     """Return what the system refused: the file and the reason."""
     if isinstance(error, MemoryError):
         return f"not enough memory ({str(error) or 'the system gave no more'}); choose smaller sizes"
-    where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{reason(error)}"
+    if error.filename is not None:
+        return f"{error.filename}: {reason(error)}"
+    advice = {
+        errno.ENOENT: "; the working directory may have been removed: cd into one that exists",
+        errno.EMFILE: "; allow more open files: ulimit -n",
+    }
+    return f"{reason(error)}{advice.get(error.errno or 0, '')}"

@@ -1,7 +1,8 @@
 """The state of a run in one file with its own checksum, and the file before it.
 
-    format        1
+    format        2 (1: the same without `run`)
     sha256        of the names, types, shapes and bytes of all other arrays
+    run           the SHA-256 in the run's config.json
     done          outer steps done
     phi           the parameters (n,), float32
     inner_…       the inner optimiser's state: inner_m, inner_v (n,) and inner_t for Adam
@@ -18,6 +19,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from reptile_np.meta.training import Step
 
 __all__ = [
     "FORMAT",
+    "Unreadable",
     "check",
     "has_checkpoint",
     "load_newest",
@@ -40,12 +43,18 @@ __all__ = [
     "state_arrays",
 ]
 
-FORMAT = 1
+FORMAT = 2
 NEWEST, BEFORE, DAMAGED = "checkpoint.npz", "checkpoint-before.npz", "checkpoint-damaged.npz"
 
 
-def save_step(folder: Path, step: Step) -> None:
+class Unreadable(UsageError):
+    """The system cannot read a checkpoint, which may be whole."""
+
+
+def save_step(folder: Path, step: Step, run: str) -> None:
     """Write a run's state; the newest checkpoint until now becomes the one before.
+
+    `run` is the SHA-256 in the run's config.json.
 
     Raises
     ------
@@ -53,7 +62,7 @@ def save_step(folder: Path, step: Step) -> None:
         If the file cannot be written; the newest whole state is then in checkpoint.npz or
         checkpoint-before.npz.
     """
-    arrays = _step_arrays(step)
+    arrays = {"run": np.array(run), **_step_arrays(step)}
     newest = folder / NEWEST
     with replacing(newest) as file:
         np.savez(file, format=np.array(FORMAT), sha256=np.array(_checksum(arrays)), **arrays)  # type: ignore[arg-type]
@@ -63,15 +72,17 @@ def save_step(folder: Path, step: Step) -> None:
             os.replace(newest, folder / BEFORE)
 
 
-def load_newest(folder: Path, template: Step, fallback: Callable[[str], None]) -> Step:
+def load_newest(folder: Path, template: Step, run: str, fallback: Callable[[str], None]) -> Step:
     """Return the newest state that is whole; a damaged newest file falls back to the one before.
 
-    `template` gives the kinds of optimiser states and the size of φ; `fallback` is told in one line.
+    `template` gives the kinds of optimiser states and the size of φ; `run` is as in `save_step`; `fallback`
+    is told in one line.
 
     Raises
     ------
     UsageError
-        If there is no checkpoint, or none that is whole and belongs to `template`.
+        If there is no checkpoint, none that is whole and belongs to `template` and to the run, or the
+        newest cannot be read.
     """
     newest, before = folder / NEWEST, folder / BEFORE
     if not os.path.lexists(newest) and not os.path.lexists(before):
@@ -80,10 +91,14 @@ def load_newest(folder: Path, template: Step, fallback: Callable[[str], None]) -
             f"with train --out {quoted([str(folder)])} --resume"
         )
     try:
-        return load_step(newest, template)
+        return load_step(newest, template, run)
+    except Unreadable:
+        raise
     except UsageError as error:
         try:
-            step = load_step(before, template)
+            step = load_step(before, template, run)
+        except Unreadable:
+            raise
         except UsageError as earlier:
             raise UsageError(f"{error}; {earlier}; start again in a new --out") from None
         fallback(f"{error}; using {BEFORE}, outer step {step.done}, instead")
@@ -110,43 +125,47 @@ def has_checkpoint(folder: Path) -> bool:
     return any(os.path.lexists(folder / name) for name in (NEWEST, BEFORE))
 
 
-def load_step(path: Path, template: Step) -> Step:
-    """Return what `save_step` wrote to one file; `template` as in `load_newest`.
+def load_step(path: Path, template: Step, run: str) -> Step:
+    """Return what `save_step` wrote to one file; `template` and `run` as in `load_newest`.
 
     Raises
     ------
     UsageError
-        If the file is missing, damaged, altered, or of another network or optimiser.
+        If the file is missing, damaged, altered, or of another network, optimiser or run.
+    Unreadable
+        If the system cannot read it.
     """
     if not os.path.lexists(path):
         raise UsageError(f"{path}: there is no such file")
     if not path.is_file():  # opening a pipe would wait for its writer
         raise UsageError(f"{path}: not a file")
     try:
-        arrays = _read(path)
-        if arrays["format"].item() != FORMAT:
-            raise ValueError(f"format {arrays['format'].item()} is not known to this version of reptile_np")
-        if arrays["sha256"].item() != _checksum(_content(arrays)):
+        content = path.read_bytes()
+    except OSError as error:
+        raise Unreadable(
+            f"{path}: cannot be read ({reason(error)}); remove the cause, then give the command again"
+        ) from None
+    try:
+        arrays = _arrays(content)
+        if (number := arrays.pop("format").item()) not in (1, FORMAT):
+            raise ValueError(f"format {number} is not known to this version of reptile_np")
+        if arrays.pop("sha256").item() != _checksum(arrays):
             raise ValueError("the checksum does not match the content")
-        return _step(_content(arrays), template)
+        if number == FORMAT and arrays.pop("run").item() != run:
+            raise ValueError("it was saved by another run")
+        return _step(arrays, template)
     except MemoryError:  # of this machine, not of the file
         raise
     except Exception as error:  # a damaged file makes zipfile and NumPy raise nearly anything
         raise UsageError(f"{path}: not a whole checkpoint of this run ({reason(error)})") from None
 
 
-def _read(path: Path) -> dict[str, Array]:
-    with path.open("rb") as file:
-        with zipfile.ZipFile(file) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise ValueError("it is compressed, and reptile_np does not compress checkpoints")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-
-
-def _content(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: array for name, array in arrays.items() if name not in ("format", "sha256")}
+def _arrays(content: bytes) -> dict[str, Array]:
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("it is compressed, and reptile_np does not compress checkpoints")
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _checksum(arrays: Mapping[str, Array]) -> str:

@@ -16,6 +16,8 @@ __all__ = ["as_inputs"]
 
 LUMA = np.array([19595, 38470, 7471], np.uint32)
 """Weights of red, green and blue in grey, in 1/65536: ITU-R 601, as in Pillow."""
+MODES = ("1", "L", "LA", "RGB", "RGBA", "F")
+"""Modes of PIL images that are read as they are; `F` has floats."""
 
 
 def as_inputs(
@@ -28,7 +30,7 @@ def as_inputs(
     images
         (b, h, w) or (b, h, w, channels): uint8 (divided by 255), bool, or floats in [0, 1].  Or a list of
         images (h, w) or (h, w, channels), which may differ in dtype, with `resize` in size, with `recolour`
-        in channels.
+        in channels; PIL images of one of `MODES` too.
     shape
         Height, width and channels (1 or 3) that the network reads.
     resize
@@ -53,6 +55,8 @@ def as_inputs(
                 raise UsageError(f"image {i} (the first is 0): {error}") from None
         return np.concatenate(inputs)
 
+    for i, image in enumerate(images if isinstance(images, list | tuple) else [images]):
+        _check_mode(i, image)
     if isinstance(images, list | tuple) and len({getattr(image, "dtype", None) for image in images}) > 1:
         return one_by_one()  # NumPy would merge bool and uint8 images into uint8, where True is 1 of 255
     try:
@@ -102,9 +106,22 @@ def as_inputs(
     return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
 
 
+def _check_mode(i: int, image: Any) -> None:
+    """Refuse a PIL image whose numbers are not grey values, colours and opacity."""
+    mode = getattr(image, "mode", None)
+    if isinstance(mode, str) and mode not in MODES:
+        raise UsageError(
+            f'image {i} (the first is 0) has the PIL mode {mode}; convert it: image.convert("RGBA")'
+        )
+
+
 def _check_pixels(x: Array) -> None:
     """Refuse dtypes and values of no agreed scale."""
-    if x.dtype in (np.uint8, bool):
+    if x.dtype == bool:
+        return
+    if x.dtype == np.uint8:
+        if x.max() == 1:
+            raise UsageError("images: uint8 from 0 to 1; give bool (x > 0), or uint8 from 0 to 255")
         return
     if x.dtype.kind != "f":
         raise UsageError(f"images have dtype {x.dtype}; give uint8 (0-255), bool, or floats from 0 to 1")

@@ -15,6 +15,7 @@ import numpy as np
 
 from reptile_np.errors import UsageError, whole
 from reptile_np.experiments.image_arrays import as_inputs
+from reptile_np.experiments.labels import check_same_kind, checked_labels, checked_weights
 from reptile_np.meta.evaluation import MODES
 from reptile_np.meta.inner_loop import Array, adapt
 from reptile_np.nn.models import Model
@@ -151,7 +152,7 @@ class Learner:
             fitted before is then as it was.
         """
         images = self._images(x)
-        labels = _labels("fit", y, len(images))
+        labels = checked_labels("fit", y, len(images))
         try:
             classes, numbers = np.unique(labels, return_inverse=True)
         except TypeError:
@@ -160,9 +161,10 @@ class Learner:
         if not 2 <= len(classes) <= ways:
             count = f"{len(classes)} class{'es' * (len(classes) != 1)}"
             raise UsageError(f"fit: {count}; this model distinguishes 2 to {ways} classes")
-        one_shot = self.one_shot_batch is not None and len(images) == len(classes)
-        batch: Any = self.one_shot_batch if one_shot else self.batch
-        steps, batch = whole("fit: steps", self.steps, 1), whole("fit: batch", batch, 1)
+        steps, batch = whole("fit: steps", self.steps, 1), whole("fit: batch", self.batch, 1)
+        if self.one_shot_batch is not None:
+            one_shot_batch = whole("fit: one_shot_batch", self.one_shot_batch, 1)
+            batch = one_shot_batch if len(images) == len(classes) else batch
         try:
             rng = np.random.default_rng(self.seed)
         except (TypeError, ValueError) as error:
@@ -219,8 +221,10 @@ class Learner:
         An image counts as often as `sample_weight` (b,) says.
         """
         predicted = self.predict(x)
-        right = predicted == _labels("score", y, len(predicted))
-        weights = np.ones(len(right)) if sample_weight is None else _weights(sample_weight, len(right))
+        labels = checked_labels("score", y, len(predicted))
+        check_same_kind(labels, self.classes_)
+        right = predicted == labels
+        weights = np.ones(len(right)) if sample_weight is None else checked_weights(sample_weight, len(right))
         return float(np.average(right, weights=weights))
 
     def _need_fit(self) -> None:
@@ -229,9 +233,7 @@ class Learner:
 
     def _probabilities(self, phi: Array, images: Array, transductive: bool | None) -> Array:
         """Return the softmax (b, c) over the outputs that have a class."""
-        together = self.transductive if transductive is None else transductive
-        if not isinstance(together, bool | np.bool_):
-            raise UsageError(f"transductive is {together!r}; give True or False")
+        together = _yes_or_no("transductive", self.transductive if transductive is None else transductive)
         logits = MODES["transductive" if together else "non_transductive"]
         z = logits(self.model, phi, self.support_, images)[:, : len(self.classes_)]
         odds = np.exp(z - z.max(axis=1, keepdims=True))
@@ -240,50 +242,13 @@ class Learner:
     def _images(self, x: Any) -> Array:
         """Return images as float32 (b, *input_shape)."""
         rows, columns, channels = self.model.input_shape
-        images = as_inputs(x, (rows, columns, channels), resize=self.resize, recolour=self.recolour)
-        return 1 - images if self.invert else images
+        resize, recolour = _yes_or_no("resize", self.resize), _yes_or_no("recolour", self.recolour)
+        invert = _yes_or_no("invert", self.invert)
+        images = as_inputs(x, (rows, columns, channels), resize=resize, recolour=recolour)
+        return 1 - images if invert else images
 
 
-def _weights(sample_weight: Any, count: int) -> Array:
-    """Return the weights (count,); a `UsageError` if they cannot weigh the images."""
-    try:
-        weights = np.asarray(sample_weight)
-        fit = weights.shape == (count,) and weights.dtype.kind in "buif" and weights.sum() > 0
-        if fit and np.isfinite(weights).all() and (weights >= 0).all():
-            return weights
-    except ValueError:  # rows of different lengths
-        pass
-    raise UsageError(f"score: sample_weight must be {count} finite numbers, none negative, not all 0")
-
-
-def _labels(method: str, y: Any, count: int) -> Array:
-    """Return the labels (count,); a `UsageError` for another shape, several kinds, or a missing label."""
-    try:
-        labels = np.asarray(y)
-    except ValueError:
-        raise UsageError(
-            f"{method}: labels differ in length; give one label for each of {count} images"
-        ) from None
-    if labels.shape != (count,):
-        raise UsageError(
-            f"{method}: labels have shape {labels.shape}; give one label for each of {count} images"
-        )
-    kind = {"U": str, "S": bytes}.get(labels.dtype.kind, object)
-    if isinstance(y, list | tuple) and not all(isinstance(value, kind) for value in y):
-        kinds = ", ".join(sorted({type(value).__name__ for value in y}))
-        raise UsageError(f"{method}: labels are of different kinds ({kinds}); use one kind")
-    if _missing(labels):
-        raise UsageError(
-            f"{method}: some images have no label (None, NaN, NaT); label them, or leave them out"
-        )
-    return labels
-
-
-def _missing(labels: Array) -> bool:
-    """Return whether a label is None, or NaN, NaT or pandas.NA, which do not equal themselves."""
-    if any(label is None for label in labels):
-        return True
-    try:
-        return bool((labels != labels).any())
-    except TypeError:  # pandas.NA does not say whether it does
-        return True
+def _yes_or_no(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise UsageError(f"{name} is {value!r}; give True or False")
+    return bool(value)

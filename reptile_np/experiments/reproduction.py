@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import presets, runs
+from reptile_np.experiments import presets, run_json, runs
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.environment import OTHER_IMAGES
 from reptile_np.experiments.parallel import saves_when_told_to_stop
@@ -103,7 +103,8 @@ class PlannedRun:
         for record in reversed(RunDirectory(self.path).records()):
             found = record.get("evaluation", {})
             whole = record["outer_step"] == self.preset.outer.steps and not found.get("other_images")
-            if whole and wanted.items() <= found.items() and _has_scores(found, waves):
+            own = run_json.is_own(found, self.preset.name, self.seed)
+            if own and whole and wanted.items() <= found.items() and _has_scores(found, waves):
                 return dict(found)
         return None
 

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,7 @@ from reptile_np.experiments.progress import notice
 from reptile_np.experiments.run_json import (
     DAMAGED,
     config_values,
+    identity,
     outer_step,
     read_config,
     read_result,
@@ -92,6 +94,7 @@ class RunDirectory:
         with self._locked():
             self._check_empty()
             self.write_config(preset, seed)
+            _ = self._identity
             try:
                 yield
             except UsageError:
@@ -136,7 +139,7 @@ class RunDirectory:
         """Save the records, which a resumed run does not make again, then a state, then the sittings."""
         with self._writing():
             files.synchronise(self.path / RECORDS)
-            checkpoints.save_step(self.path, step)
+            checkpoints.save_step(self.path, step, self._identity)
         self.write_json(ENVIRONMENT, {"sittings": sittings})
 
     def load(self, template: Step) -> Step:
@@ -146,7 +149,7 @@ class RunDirectory:
                 f"{self.path}: records of a finished run but no checkpoint (runs --export leaves it out); "
                 "give the run itself, or released weights, pretrained:NAME"
             )
-        return checkpoints.load_newest(self.path, template, notice)
+        return checkpoints.load_newest(self.path, template, self._identity, notice)
 
     def load_to_continue(self, template: Step) -> Step:
         """Return the newest whole checkpoint, and set a newer, damaged one aside."""
@@ -156,7 +159,7 @@ class RunDirectory:
             with self._writing():
                 checkpoints.set_damaged_aside(self.path)
 
-        return checkpoints.load_newest(self.path, template, fallback)
+        return checkpoints.load_newest(self.path, template, self._identity, fallback)
 
     def has_checkpoint(self) -> bool:
         """Return whether a state was saved."""
@@ -214,6 +217,14 @@ class RunDirectory:
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
         with self._writing(advice), files.replacing(self.path / name) as file:
             file.write(text.encode())
+
+    @cached_property
+    def _identity(self) -> str:
+        """The SHA-256 of the run's preset and seed, which its checkpoints name.
+
+        It is read once: a later change of config.json does not prevent a save.
+        """
+        return identity(*self.config())
 
     def _content(self, name: str) -> bytes | None:
         """Return the content of a file; None if there is none."""

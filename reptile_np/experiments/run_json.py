@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ from reptile_np.errors import UsageError, printable
 from reptile_np.experiments.settings import from_json, to_json
 from reptile_np.experiments.specs import Preset
 
-__all__ = ["DAMAGED", "FORMAT", "config_values", "outer_step", "read_config", "read_result", "read_sittings"]
+__all__ = [
+    "DAMAGED",
+    "FORMAT",
+    "config_values",
+    "identity",
+    "is_own",
+    "outer_step",
+    "read_config",
+    "read_result",
+    "read_sittings",
+]
 
 FORMAT = 1
 DAMAGED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
@@ -25,8 +36,12 @@ RESTORE = "restore it, or start again in a new --out"
 
 def config_values(preset: Preset, seed: int) -> dict[str, Any]:
     """Return the content of config.json."""
-    run = {"preset": to_json(preset), "seed": seed}
-    return {"format": FORMAT, "sha256": _checksum(run), **run}
+    return {"format": FORMAT, "sha256": identity(preset, seed), "preset": to_json(preset), "seed": seed}
+
+
+def identity(preset: Preset, seed: int) -> str:
+    """Return the SHA-256 of a run's preset and seed."""
+    return _checksum({"preset": to_json(preset), "seed": seed})
 
 
 def read_config(content: bytes) -> tuple[Preset, int]:
@@ -88,6 +103,11 @@ def outer_step(line: bytes) -> float:
         return step if whole else math.inf
     except DAMAGED:
         return math.inf
+
+
+def is_own(evaluation: Mapping[str, Any], preset: str, seed: int) -> bool:
+    """Return whether an evaluation names no other preset and seed: its record is not of another run."""
+    return bool(evaluation.get("preset", preset) == preset and evaluation.get("seed", seed) == seed)
 
 
 def _check_seconds(value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from reptile_np.errors import UsageError, reason
 from reptile_np.experiments.progress import notice
 from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.run_json import is_own
 
 __all__ = ["RunSummary", "find", "read", "test_evaluations"]
 
@@ -92,7 +93,7 @@ def read(run: Path, root: Path) -> RunSummary:
             done = int(result.get("outer_steps", 0))
         records = directory.records()
         done = max([done, *(int(record["outer_step"]) for record in records)])
-        if best := _best_known(test_evaluations(records, done), own_shots):
+        if best := _best_known(test_evaluations(records, done, preset, seed), own_shots):
             error_, tasks, shots = best.get("error"), int(best["tasks"]), int(best["shots"])
             modes = best.get("accuracy", {})
             accuracy = {mode: value["mean"] for mode, value in modes.items()} or None
@@ -103,14 +104,17 @@ def read(run: Path, root: Path) -> RunSummary:
     return RunSummary(name, run, preset, seed, done, planned, accuracy, error_, tasks, shots, settings)
 
 
-def test_evaluations(records: Sequence[dict[str, Any]], done: int) -> list[dict[str, Any]]:
-    """Return the evaluations after outer step `done` on the test classes of the run's own images."""
+def test_evaluations(
+    records: Sequence[dict[str, Any]], done: int, preset: str, seed: int
+) -> list[dict[str, Any]]:
+    """Return a run's evaluations after outer step `done` on the test classes of its own images."""
     return [
         evaluation
         for record in records
         if record["outer_step"] == done
         and (evaluation := record.get("evaluation", {})).get("split") == "test"
         and not evaluation.get("other_images")
+        and is_own(evaluation, preset, seed)
     ]
 
 

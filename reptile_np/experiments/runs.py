@@ -28,6 +28,7 @@ from reptile_np.experiments.settings import with_settings
 from reptile_np.experiments.sitting import Sitting
 from reptile_np.experiments.specs import Preset
 from reptile_np.experiments.watching import watcher
+from reptile_np.files import expanded
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 from reptile_np.tasks.image_cache import Split
@@ -89,7 +90,7 @@ def train(
         On Ctrl-C, after the state has been saved.
     """
     seed = whole("seed", seed, 0)
-    directory = RunDirectory(Path(out)) if out is not None else None
+    directory = RunDirectory(expanded(out)) if out is not None else None
     if resume:
         if directory is None:
             raise UsageError("--resume needs --out DIR, the directory of the run to continue")

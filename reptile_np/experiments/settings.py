@@ -66,6 +66,8 @@ def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
     UsageError
         For an unknown key, a key that this preset does not read, or a value of the wrong type or range.
     """
+    if isinstance(settings, str):
+        raise UsageError(f"settings is text; give a list: [{settings!r}]")
     for setting in sorted(settings, key=lambda setting: not setting.startswith("tasks.source=")):
         shown = f"--set {printable(setting)}"
         key, equals, text = setting.partition("=")

@@ -164,7 +164,8 @@ def adapt(
     Raises
     ------
     UsageError
-        If there is no minibatch, or `keep` is none of the four.
+        If there is no minibatch, `keep` is none of the four, the gradient has another shape than φ, or the
+        state is of another optimiser.
     """
     if keep not in _KEEPS:
         raise UsageError(f'keep is {keep!r}; give "ends", "sqrt", "all" or "hessians"')
@@ -192,6 +193,8 @@ def plain_loop(
     phis, grads, states, losses = deque([phi], points), deque[Array]([], steps), deque[Any]([], steps), []
     for batch in batches:
         loss, grad = model.loss_and_grad(phis[-1], batch)
+        if np.shape(grad) != np.shape(phi):  # NumPy would broadcast it
+            raise UsageError(f"loss_and_grad: the gradient has shape {np.shape(grad)}, phi {np.shape(phi)}")
         states.append(state)
         next_phi, state = optimizer.update(grad, state, phis[-1])
         phis.append(next_phi)

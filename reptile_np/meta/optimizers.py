@@ -71,6 +71,8 @@ class Sgd:
 
     def update(self, grad: Array, state: tuple[()], phi: Array) -> tuple[Array, tuple[()]]:
         """Return φ (n,) and the state after one step."""
+        if not isinstance(state, tuple) or state:
+            raise _another_state(self, state, phi)
         return phi - self.learning_rate * grad, state
 
     def update_bar(
@@ -88,6 +90,15 @@ def python_number(value: Any) -> Any:
     if isinstance(value, str | bytes):
         raise UsageError(f"{value!r} is text; give a number")
     return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
+
+
+def _another_state(optimizer: Any, state: Any, phi: Array) -> UsageError:
+    """Return the error of a state that `init` cannot have begun for this optimiser and φ."""
+    shapes = ", ".join(str(np.shape(value)) for value in state) if isinstance(state, tuple) else "no tuple"
+    return UsageError(
+        f"{type(optimizer).__name__}: the state ({type(state).__name__}: {shapes}) is of another optimiser "
+        f"or another phi {phi.shape}; give none, or the one that this optimiser returned"
+    )
 
 
 def _check_rates(optimizer: Any, phi: Array) -> None:
@@ -131,6 +142,8 @@ class HeavyBall:
 
     def update(self, grad: Array, state: HeavyBallState, phi: Array) -> tuple[Array, HeavyBallState]:
         """Return φ (n,) and the state after one step."""
+        if not isinstance(state, HeavyBallState) or state.velocity.shape != phi.shape:
+            raise _another_state(self, state, phi)
         velocity = self.momentum * state.velocity + grad
         return phi - self.learning_rate * velocity, HeavyBallState(velocity)
 
@@ -193,6 +206,8 @@ class Adam:
 
     def update(self, grad: Array, state: AdamState, phi: Array) -> tuple[Array, AdamState]:
         """Return φ (n,) and the state after one step."""
+        if not self.knows(state, phi.shape):
+            raise _another_state(self, state, phi)
         m, v, t = self._moments(grad, state)
         phi = phi - self._rate(t) * m / (np.sqrt(v) + self.epsilon)
         return phi, AdamState(m if self.beta1 else state.m, v, t)
@@ -218,6 +233,16 @@ class Adam:
         grad_bar = (1 - self.beta1) * m_bar + 2 * (1 - self.beta2) * grad * v_bar
         earlier = self.beta1 * m_bar if self.beta1 else state_bar.m
         return grad_bar, AdamState(earlier, self.beta2 * v_bar, state.t), phi_bar
+
+    def knows(self, state: Any, shape: tuple[int, ...]) -> bool:
+        """Return whether this optimiser can continue from `state`, for a φ of this shape."""
+        return (
+            isinstance(state, AdamState)
+            and isinstance(state.t, int | np.integer)
+            and state.t >= 0
+            and np.shape(state.v) == shape
+            and (not self.beta1 or np.shape(state.m) == shape)
+        )
 
     def _moments(self, grad: Array, state: AdamState) -> tuple[Array, Array, int]:
         """Return m, v and t after one more gradient."""

@@ -126,7 +126,9 @@ def _check_member(name: str, kind: int) -> None:
     if name.startswith(("/", "\\")) or _DRIVE.match(name) or ".." in re.split(r"[/\\]", name):
         raise _Refused(f"{printable(name)} is a path outside the archive; refused")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise _Refused(f"{printable(name)} is a link, a device or a sparse file; refused")
+        raise _Refused(
+            f"{printable(name)} is a link, a device or a sparse file; refused: give the folder itself"
+        )
 
 
 class _Budget:
@@ -273,7 +275,11 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def _walk(folder: Path, problem: NoteCallback) -> Iterator[Path]:
-    """Yield every file below `folder` in sorted order, through links, but through no folder twice."""
+    """Yield every file below `folder`, through links, but through no folder twice.
+
+    In each folder sorted, links last: a folder is read under its own name, not under that of a link beside
+    it.
+    """
     seen = set()
     stack = [folder]
     while stack:
@@ -287,6 +293,7 @@ def _walk(folder: Path, problem: NoteCallback) -> Iterator[Path]:
                 problem(f"{printable(path)}: a link to a folder that was already read; skipped")
                 continue
             seen.add((about.st_dev, about.st_ino))
-            stack += sorted((Path(entry.path) for entry in os.scandir(path)), reverse=True)
+            entries = sorted((entry.is_symlink(), Path(entry.path)) for entry in os.scandir(path))
+            stack += [entry for _, entry in reversed(entries)]
         except OSError as error:
             problem(f"{printable(path)}: {reason(error)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -68,7 +68,9 @@ def load(source: str | Path | None = None, full: bool = False) -> CachedImages:
     """
     manifest = image_cache.find(source, NAME)
     if manifest is None:
-        raise UsageError(f"your own images: {_not_imported(source)} (for images-5way with --size 28 --grey)")
+        other = ", or give --data DIR" if source is None else ""
+        size = "(for images-5way with --size 28 --grey)"
+        raise UsageError(f"your own images: {_not_imported(source)} {size}{other}")
     return image_cache.load(manifest, full)
 
 
@@ -150,7 +152,7 @@ def import_folder(
         "needed); left out"
         for name in sorted(small)
     ]
-    for line in lines:  # they say why there may be too few classes
+    for line in [*lines, *_identical(digests)]:  # they say why there may be too few classes
         note(line)
     names = [name for name in classes if name not in small]
     if not classes:
@@ -228,6 +230,26 @@ def _list(
         if names
     ]
     return digests, lines + ([decoding.not_read(other)] if other else [])
+
+
+def _identical(digests: Mapping[str, bytes]) -> list[str]:
+    """Return one line about files with the same bytes; a pair in two classes is named before others."""
+    first: dict[bytes, str] = {}
+    pairs = [
+        (first[digest], key)
+        for key, digest in sorted(digests.items())
+        if first.setdefault(digest, key) != key
+    ]
+    if not pairs:
+        return []
+
+    def classes(pair: tuple[str, str]) -> int:
+        return len({PurePosixPath(key).parent for key in pair})
+
+    pair = max(pairs, key=classes)
+    what = "; these are of different classes" if classes(pair) == 2 else ""
+    one, other = map(printable, pair)
+    return [f"{len(pairs):,} images are copies of others, such as {other} of {one}{what}; all are imported"]
 
 
 def _drawn(names: list[str], seed: int) -> dict[str, Split]:

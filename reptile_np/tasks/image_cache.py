@@ -139,6 +139,8 @@ def read_manifest(path: Path) -> Manifest:
         manifest = _checked(Manifest(**fields))
         if manifest_text(manifest) != text:
             raise ValueError("altered")
+    except PermissionError as error:
+        raise UsageError(f"{printable(path)}: cannot be read ({reason(error)})") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{printable(path)}: not a whole manifest ({reason(error)}); import the data set again"

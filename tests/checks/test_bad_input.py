@@ -368,3 +368,13 @@ def test_a_missing_product_a_ragged_gradient_and_a_complex_loss_are_named():
     ragged = refusal(check_grad, lambda phi, batch: (0.0, [[1.0], [1.0, 2.0], 3.0]), PHI, None)
     assert "the gradient is of type list" in ragged
     assert "one real number" in refusal(check_grad, lambda phi, batch: (1 + 2j, phi), PHI, None)
+
+
+def test_a_map_or_an_adjoint_that_is_no_function_is_refused():
+    assert refusal(check_adjoint, None, lambda y: y, np.zeros(3)).startswith("forward is ")
+    assert refusal(check_adjoint, lambda x: x, 3, np.zeros(3)).startswith("adjoint is ")
+
+
+def test_a_complex_result_of_a_map_is_refused_with_its_dtype():
+    says = "the result of forward is a ndarray of complex128; it must be an array of real numbers"
+    assert refusal(check_adjoint, lambda x: 1j * x, lambda y: y, np.zeros(3)) == says

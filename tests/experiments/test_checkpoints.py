@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from reptile_np.nn import models
 
 OPTIMIZERS = [Sgd(0.1), HeavyBall(0.1), Adam(0.1), Adam(0.1, beta1=0.9)]
 optimizers = st.sampled_from(OPTIMIZERS)
+RUN = "5" * 64
 
 
 def some_step(rng, inner, outer, n=50):
@@ -57,7 +59,7 @@ def assert_same(a, b):
 
 
 def saved(folder, step):
-    save_step(folder, step)
+    save_step(folder, step, RUN)
     return folder / NEWEST
 
 
@@ -65,8 +67,8 @@ def saved(folder, step):
 def test_a_state_comes_back_bit_for_bit(tmp_path_factory, inner, outer, seed):
     folder = tmp_path_factory.mktemp("run")
     step = some_step(np.random.default_rng(seed), inner, outer)
-    save_step(folder, step)
-    assert_same(load_step(folder / NEWEST, begin(step.phi, inner, outer)), step)
+    save_step(folder, step, RUN)
+    assert_same(load_step(folder / NEWEST, begin(step.phi, inner, outer), RUN), step)
 
 
 def test_the_arrays_have_names_and_empty_ones_are_not_stored(tmp_path, rng):
@@ -76,7 +78,7 @@ def test_the_arrays_have_names_and_empty_ones_are_not_stored(tmp_path, rng):
         (Sgd(0.1), set()),
     ):
         with np.load(saved(tmp_path, some_step(rng, inner, HeavyBall(0.1)))) as arrays:
-            assert set(arrays.files) == {"format", "sha256", "done", "phi", "outer_velocity"} | names
+            assert set(arrays.files) == {"format", "sha256", "run", "done", "phi", "outer_velocity"} | names
 
 
 def test_the_20_way_network_s_state_takes_less_than_a_megabyte(tmp_path, rng):
@@ -94,7 +96,7 @@ def test_a_file_cut_anywhere_is_refused_in_one_line(tmp_path, rng):
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
         with pytest.raises(UsageError, match=r"checkpoint\.npz: not a whole checkpoint") as error:
-            load_step(path, step)
+            load_step(path, step, RUN)
         assert str(error.value).isprintable()
 
 
@@ -107,7 +109,7 @@ def test_a_changed_byte_never_gives_another_state(tmp_path_factory, data):
     content[place] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
     try:
-        found = load_step(path, step)
+        found = load_step(path, step, RUN)
     except UsageError as error:
         refusal = str(error)
     else:
@@ -135,7 +137,7 @@ def test_a_checkpoint_whose_arrays_were_changed_is_refused_by_its_checksum(tmp_p
     path = saved(tmp_path, step)
     rewritten(path, phi=step.phi + 1)
     with pytest.raises(UsageError, match="the checksum does not match the content"):
-        load_step(path, step)
+        load_step(path, step, RUN)
 
 
 NAN = np.full(50, np.nan, np.float32)
@@ -158,7 +160,7 @@ NAN = np.full(50, np.nan, np.float32)
         ({"done": None}, "done"),
         ({"inner_m": np.ones(50, np.float32)}, "another optimiser's state: inner_m"),
         ({"inner_w": np.ones(50, np.float32)}, "another optimiser's state: inner_w"),
-        ({"format": np.array(2)}, "format 2 is not known"),
+        ({"format": np.array(3)}, "format 3 is not known"),
         ({"format": None}, "format"),
         ({"phi": np.array([None] * 50, object)}, "pickle|allow"),
     ],
@@ -169,7 +171,7 @@ def test_hand_made_arrays_are_refused_and_named(tmp_path, rng, changes, says):
     rewritten(path, **changes)
     with_its_checksum(path)
     with pytest.raises(UsageError, match=says) as error:
-        load_step(path, step)
+        load_step(path, step, RUN)
     assert str(error.value).isprintable()
 
 
@@ -191,7 +193,7 @@ def test_a_compressed_file_is_refused(tmp_path, rng, compression):
             for name, member in members.items():
                 file.writestr(name, member)
     with pytest.raises(UsageError, match=r"checkpoint\.npz: not a whole checkpoint"):
-        load_step(path, step)
+        load_step(path, step, RUN)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -201,15 +203,15 @@ def test_a_pipe_or_a_folder_in_place_of_a_checkpoint_is_refused_at_once(tmp_path
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
         with pytest.raises(UsageError, match="not a file"):
-            load_step(tmp_path / name, step)
+            load_step(tmp_path / name, step, RUN)
 
 
 def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path, rng):
     step = some_step(rng, Adam(0.1), Sgd(0.1))
     path = saved(tmp_path, step)
-    rewritten(path, format=np.array(2))
-    with pytest.raises(UsageError, match="format 2 is not known"):
-        load_step(path, step)
+    rewritten(path, format=np.array(3))
+    with pytest.raises(UsageError, match="format 3 is not known"):
+        load_step(path, step, RUN)
 
 
 @pytest.mark.parametrize(
@@ -218,21 +220,51 @@ def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path, rng):
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, rng, inner, size):
     path = saved(tmp_path, some_step(rng, Adam(0.1), Sgd(0.1)))
     with pytest.raises(UsageError, match=r"checkpoint\.npz"):
-        load_step(path, begin(np.zeros(size, np.float32), inner, Sgd(0.1)))
+        load_step(path, begin(np.zeros(size, np.float32), inner, Sgd(0.1)), RUN)
+
+
+def test_a_checkpoint_that_another_run_saved_is_refused_though_network_and_optimiser_are_the_same(
+    tmp_path, rng
+):
+    step = some_step(rng, Adam(0.1), Sgd(0.1))
+    save_step(tmp_path, step, RUN)
+    with pytest.raises(UsageError, match="it was saved by another run"):
+        load_step(tmp_path / NEWEST, step, "6" * 64)
+
+
+def test_a_checkpoint_of_format_1_which_does_not_name_its_run_is_read(tmp_path, rng):
+    step = some_step(rng, Adam(0.1), Sgd(0.1))
+    path = saved(tmp_path, step)
+    rewritten(path, format=np.array(1), run=None)
+    with_its_checksum(path)
+    assert_same(load_step(path, step, RUN), step)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_damaged_one(tmp_path, rng, monkeypatch):
+    step, _ = two_generations(tmp_path, rng)
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(
+        UsageError, match=r"checkpoint\.npz: cannot be read \(Permission denied\); remove the cause"
+    ):
+        load_newest(tmp_path, step, RUN, pytest.fail)
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path):
     with pytest.raises(
         UsageError, match="the run has not saved a state yet; if it is being trained, wait; else continue it"
     ):
-        load_newest(tmp_path, begin(np.zeros(3), Sgd(1), Sgd(1)), print)
+        load_newest(tmp_path, begin(np.zeros(3), Sgd(1), Sgd(1)), RUN, print)
 
 
 def two_generations(folder, rng):
     step = some_step(rng, Adam(0.1), Sgd(0.1))
     later = Step(step.done + 1, step.phi + 1, step.inner_state, step.outer_state)
-    save_step(folder, step)
-    save_step(folder, later)
+    save_step(folder, step, RUN)
+    save_step(folder, later, RUN)
     return step, later
 
 
@@ -240,26 +272,26 @@ def two_generations(folder, rng):
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_in_one_line(tmp_path, rng, damage):
     before, newest = two_generations(tmp_path, rng)
     said = []
-    assert_same(load_newest(tmp_path, before, said.append), newest)
+    assert_same(load_newest(tmp_path, before, RUN, said.append), newest)
     assert said == []
     if damage == "cut":
         (tmp_path / NEWEST).write_bytes((tmp_path / NEWEST).read_bytes()[:-100])
     else:
         (tmp_path / NEWEST).unlink()
-    assert_same(load_newest(tmp_path, before, said.append), before)
+    assert_same(load_newest(tmp_path, before, RUN, said.append), before)
     assert len(said) == 1
     assert said[0].isprintable()
     assert "outer step 3" in said[0]
     assert ("there is no such file" in said[0]) == (damage == "missing")
     set_damaged_aside(tmp_path)
     assert (tmp_path / DAMAGED).exists() == (damage == "cut")
-    save_step(tmp_path, newest)
-    assert_same(load_step(tmp_path / BEFORE, before), before)
+    save_step(tmp_path, newest, RUN)
+    assert_same(load_step(tmp_path / BEFORE, before, RUN), before)
 
 
 def test_a_save_that_fails_leaves_the_newest_checkpoint_as_it_was(tmp_path, rng, monkeypatch):
     step = some_step(rng, Adam(0.1), Sgd(0.1))
-    save_step(tmp_path, step)
+    save_step(tmp_path, step, RUN)
     content = (tmp_path / NEWEST).read_bytes()
 
     def full(descriptor):
@@ -267,7 +299,7 @@ def test_a_save_that_fails_leaves_the_newest_checkpoint_as_it_was(tmp_path, rng,
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        save_step(tmp_path, step)
+        save_step(tmp_path, step, RUN)
     assert (tmp_path / NEWEST).read_bytes() == content
     assert not (tmp_path / BEFORE).exists()
 
@@ -284,7 +316,7 @@ def test_two_damaged_checkpoints_are_refused(tmp_path, rng):
     for name in (NEWEST, BEFORE):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UsageError, match=r"checkpoint\.npz: not a whole checkpoint .* new --out"):
-        load_newest(tmp_path, step, print)
+        load_newest(tmp_path, step, RUN, print)
 
 
 WRITER = """
@@ -292,7 +324,7 @@ import sys, pathlib, numpy as np
 from reptile_np.experiments.checkpoints import save_step
 from reptile_np.meta.training import Step
 for done in range(1, 10**6):
-    save_step(pathlib.Path(sys.argv[1]), Step(done, np.full(200_000, done, np.float32), (), ()))
+    save_step(pathlib.Path(sys.argv[1]), Step(done, np.full(200_000, done, np.float32), (), ()), sys.argv[2])
     print(done, flush=True)
 """
 
@@ -301,12 +333,12 @@ for done in range(1, 10**6):
 def test_a_kill_in_the_middle_of_writing_leaves_a_whole_checkpoint(tmp_path):
     template = begin(np.zeros(200_000, np.float32), Sgd(1), Sgd(1))
     for pause in (0.0, 0.003, 0.011):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), RUN], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()  # one checkpoint is whole; the next is being written
         time.sleep(pause)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        step = load_newest(tmp_path, template, lambda message: None)
+        step = load_newest(tmp_path, template, RUN, lambda message: None)
         np.testing.assert_array_equal(step.phi, np.full(200_000, step.done, np.float32))

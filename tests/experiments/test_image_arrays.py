@@ -164,3 +164,26 @@ def test_nothing_given_is_changed(rng):
 def test_an_image_whose_rows_differ_in_length_is_refused(resize):
     with pytest.raises(UsageError, match="rows of an image differ in length"):
         as_inputs([[[1, 2], [3]]], (28, 28, 1), resize=resize)
+
+
+def test_bytes_of_0_and_1_are_refused_because_they_would_be_nearly_black():
+    with pytest.raises(UsageError, match=r"^images: uint8 from 0 to 1; give bool \(x > 0\)"):
+        as_inputs(np.ones((2, 5, 5), np.uint8), (5, 5, 1))
+    assert as_inputs(np.zeros((2, 5, 5), np.uint8), (5, 5, 1)).max() == 0
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "HSV", "YCbCr", "PA"])
+def test_pil_images_whose_numbers_are_no_colours_are_refused(mode):
+    Image = pytest.importorskip("PIL.Image")
+    grey = Image.new("L", (4, 4), 200)
+    image = Image.new("PA", (4, 4)) if mode == "PA" else grey.convert("RGB").convert(mode)
+    says = rf'image 1 \(the first is 0\) has the PIL mode {mode}; convert it: image.convert\("RGBA"\)'
+    with pytest.raises(UsageError, match=says):
+        as_inputs([grey, image], (4, 4, 1), recolour=True)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA"])
+def test_pil_images_of_grey_values_and_colours_are_read(mode):
+    Image = pytest.importorskip("PIL.Image")
+    white = as_inputs([Image.new("L", (4, 4), 255).convert(mode)], (4, 4, 1), recolour=True)
+    np.testing.assert_array_equal(white, np.ones((1, 4, 4, 1), np.float32))

@@ -297,3 +297,34 @@ def test_a_mode_that_is_a_word_is_refused(rng, learner):
 def test_predict_before_fit_says_so(learner):
     with pytest.raises(UsageError, match="call fit"):
         learner.predict(np.zeros((1, 28, 28, 1), np.float32))
+
+
+@pytest.mark.parametrize("name", ["resize", "recolour", "invert", "transductive"])
+@pytest.mark.parametrize("value", ["False", 3, None])
+def test_a_choice_that_is_not_true_or_false_is_refused(rng, learner, name, value):
+    if (name, value) == ("transductive", None):
+        return
+    learner.set_params(**{name: value})
+    with pytest.raises(UsageError, match=f"^{name} is {value!r}; give True or False$"):
+        learner.fit(images(rng, 4), [0, 0, 1, 1]).predict(images(rng, 2))
+
+
+@pytest.mark.parametrize("value", [0, "a", 1.5])
+def test_a_size_of_one_shot_minibatches_that_is_no_size_is_refused(rng, learner, value):
+    learner.set_params(one_shot_batch=value)
+    with pytest.raises(UsageError, match=r"^fit: one_shot_batch is "):
+        learner.fit(images(rng, 4), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("labels", [[2**63 + 1, 2**63 + 3, -5, -5], [2**53, 2**53 + 1, 0.5, 0.5]])
+def test_labels_that_numpy_rounds_to_the_same_number_are_refused(rng, learner, labels):
+    with pytest.raises(UsageError, match="rounds some of these numbers to the same float64; give strings"):
+        learner.fit(images(rng, 4), labels)
+
+
+@pytest.mark.parametrize(("labels", "what"), [([0, 0, 1, 1], "numbers"), ([b"a", b"a", b"b", b"b"], "bytes")])
+def test_a_score_with_labels_of_another_kind_than_those_of_fit_is_refused(rng, learner, labels, what):
+    x = images(rng, 4)
+    learner.fit(x, ["a", "a", "b", "b"])
+    with pytest.raises(UsageError, match=f"^score: the labels are {what}, those given to fit were text"):
+        learner.score(x, labels)

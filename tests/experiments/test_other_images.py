@@ -12,12 +12,14 @@ import pytest
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import records, run_list, runs
+from reptile_np.experiments.checkpoints import save_step
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.paired import compare
 from reptile_np.experiments.parallel import processes
 from reptile_np.experiments.presets import get
 from reptile_np.experiments.reproduction import PlannedRun, work
 from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.run_json import identity
 from reptile_np.nn.ops import NUMPY
 from reptile_np.tasks.folder import import_folder, load
 from tests.experiments.small import small
@@ -165,7 +167,10 @@ def test_released_weights_are_evaluated_on_a_folder_of_other_images(places, caps
 def test_other_images_that_were_asked_for_are_not_called_possible_training_classes(places, tmp_path, capsys):
     run = shutil.copytree(places / "run", tmp_path / "run")
     preset, seed = RunDirectory(run).config()
-    RunDirectory(run).write_config(replace(preset, tasks=replace(preset.tasks, source="omniglot")), seed)
+    drawn = replace(preset, tasks=replace(preset.tasks, source="omniglot"))
+    step = RunDirectory(run).load(make_experiment(preset, seed, NUMPY, places / "first").start())
+    RunDirectory(run).write_config(drawn, seed)
+    save_step(run, step, identity(drawn, seed))
     folder = {"settings": ["tasks.source=folder"], "data": places / "other"}
     result = runs.evaluate(run, NUMPY, **folder, tasks=1, jobs=1, quiet=True)
     assert result["other_images"] is True

@@ -14,6 +14,7 @@ from reptile_np.experiments.checkpoints import save_step
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.paired import compare
 from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.run_json import identity
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import experiment, small
 
@@ -146,7 +147,7 @@ def test_each_run_is_evaluated_as_evaluate_does_it_on_the_classes_that_are_asked
 def test_one_task_has_no_interval_and_the_outer_steps_are_those_of_the_state(pair, tmp_path):
     shutil.copytree(pair[0], tmp_path / "a")
     step = RunDirectory(tmp_path / "a").load(experiment("glyphs-5way", *SETTINGS, "outer.steps=30").start())
-    save_step(tmp_path / "a", replace(step, done=29))
+    save_step(tmp_path / "a", replace(step, done=29), identity(*RunDirectory(tmp_path / "a").config()))
     result = compare((tmp_path / "a", pair[1]), NUMPY, tasks=1, jobs=1, quiet=True)
     assert [difference["ci95"] for difference in result["difference"].values()] == [None, None]
     assert (result["a"]["outer_steps"], result["b"]["outer_steps"]) == (29, 1)

@@ -22,6 +22,7 @@ from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.presets import PRESETS, SAME_K, get, with_settings
 from reptile_np.experiments.reproduction import PlannedRun, plan
 from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
+from reptile_np.experiments.run_json import identity
 from reptile_np.experiments.targets import TARGETS
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import small
@@ -207,8 +208,9 @@ def test_a_damaged_checkpoint_of_a_finished_run_is_trained_again_before_it_is_ev
 ):
     shutil.copytree(undisturbed, tmp_path / "out")
     run = tmp_path / "out/same-k-glyphs-reptile-k2-seed0"
-    start = make_experiment(*RunDirectory(run).config(), NUMPY).start()
-    save_step(run, replace(load_step(run / "checkpoint.npz", start), done=49))
+    config = RunDirectory(run).config()
+    start, name = make_experiment(*config, NUMPY).start(), identity(*config)
+    save_step(run, replace(load_step(run / "checkpoint.npz", start, name), done=49), name)
     (run / "checkpoint.npz").replace(run / "checkpoint-before.npz")
     (run / "checkpoint.npz").write_bytes(b"not a checkpoint")
     assert main([*command(tmp_path / "out", "--tasks", "4"), "--quiet"]) == 0

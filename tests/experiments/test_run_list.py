@@ -188,3 +188,17 @@ def test_the_accuracy_is_that_of_the_preset_s_k_then_of_the_most_tasks_then_the_
 def test_only_one_of_compare_and_export_is_done(runs, capsys):
     assert main(["runs", str(runs), "--compare", "a", "deep/b", "--export", "x"]) == 2
     assert "--compare and --export: choose one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"preset": "sine-maml"}])
+def test_an_evaluation_of_another_run_is_not_the_run_s_accuracy(runs, tmp_path, change):
+    shutil.copytree(runs / "a", tmp_path / "a")
+    (before,) = run_list.find(tmp_path)
+    scores = {"transductive": {"mean": 2.0, "ci95": 0.1}, "non_transductive": {"mean": 2.0, "ci95": 0.1}}
+    evaluation = {"split": "test", "tasks": 10**6, "shots": before.shots, "accuracy": scores}
+    own = {"preset": before.preset, "seed": before.seed}
+    directory = RunDirectory(tmp_path / "a")
+    directory.append({"outer_step": before.outer_steps, "evaluation": {**evaluation, **own, **change}})
+    assert run_list.find(tmp_path)[0].accuracy == before.accuracy
+    directory.append({"outer_step": before.outer_steps, "evaluation": {**evaluation, **own}})
+    assert run_list.find(tmp_path)[0].accuracy == {"transductive": 2.0, "non_transductive": 2.0}

@@ -16,6 +16,7 @@ from reptile_np.experiments.checkpoints import save_step
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.paired import compare
 from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.run_json import identity
 from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import SMALL, experiment, small
@@ -145,7 +146,7 @@ def test_an_evaluation_of_a_later_state_is_kept_on_resume_if_that_state_is_made_
     preset, run = small("glyphs-5way"), tmp_path / "run"
     runs.train(preset, 0, NUMPY, out=run, quiet=True)
     runs.evaluate(run, NUMPY, tasks=2, jobs=1, quiet=True)
-    save_step(run, dataclasses.replace(final_step(run, "glyphs-5way"), done=3))
+    save_step(run, dataclasses.replace(final_step(run, "glyphs-5way"), done=3), identity(preset, 0))
     if not same:
         sittings = json.loads((run / "environment.json").read_text())
         sittings["sittings"][-1]["kernels"] = "others"

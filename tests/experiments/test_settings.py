@@ -208,3 +208,8 @@ def test_an_integer_in_json_serves_as_a_number():
     values["outer"]["rate"] = 1
     rate = from_json(values).outer.rate
     assert (rate, type(rate)) == (1.0, float)
+
+
+def test_settings_that_are_one_text_are_refused():
+    with pytest.raises(UsageError, match=r"^settings is text; give a list: \['outer.steps=3'\]$"):
+        with_settings(get("omniglot-5way"), "outer.steps=3")

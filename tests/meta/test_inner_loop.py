@@ -208,3 +208,21 @@ def test_what_is_kept_is_one_of_four(keep):
     model, rng = sine_mlp((4, 4)), np.random.default_rng(0)
     with pytest.raises(UsageError, match='give "ends", "sqrt", "all" or "hessians"'):
         adapt(model, Sgd(0.1), random_phi(model, rng), [random_batch(model, rng, 2)], keep=keep)
+
+
+WRONG_SHAPES = {
+    "swapped": lambda phi: (phi.copy(), 0.5),
+    "a number": lambda phi: (0.5, phi.sum()),
+    "a column": lambda phi: (0.5, phi[:, np.newaxis]),
+}
+
+
+@pytest.mark.parametrize("returned", WRONG_SHAPES)
+@pytest.mark.parametrize("keep", ["ends", "sqrt", "all", "hessians"])
+def test_a_gradient_of_another_shape_than_phi_is_refused(returned, keep):
+    class Wrong:
+        def loss_and_grad(self, phi, batch):
+            return WRONG_SHAPES[returned](phi)
+
+    with pytest.raises(UsageError, match=r"^loss_and_grad: the gradient has shape \(.*\), phi \(3,\)$"):
+        adapt(Wrong(), Sgd(0.1), np.arange(3.0), [None], keep=keep)

@@ -224,3 +224,25 @@ def test_numbers_of_numpy_do_not_change_phi_s_dtype(number):
             end, state = optimizer.update(grad, optimizer.init(phi), phi)
             assert end.dtype == np.float32
             assert all(np.asarray(part).dtype in (np.float32, np.int64) for part in state)
+
+
+STATES = {
+    "none of Adam's": (Adam(0.1), ()),
+    "of Adam, given to Sgd": (Sgd(0.1), Adam(0.1).init(np.zeros(3))),
+    "of Adam, given to momentum": (HeavyBall(0.1), Adam(0.1).init(np.zeros(3))),
+    "of momentum, given to Adam": (Adam(0.1), HeavyBall(0.1).init(np.zeros(3))),
+    "of another phi": (Adam(0.1), Adam(0.1).init(np.zeros(1))),
+    "of momentum for another phi": (HeavyBall(0.1), HeavyBall(0.1).init(np.zeros(1))),
+    "without the first moment": (Adam(0.1, beta1=0.9), Adam(0.1).init(np.zeros(3))),
+    "after -1 steps": (Adam(0.1), Adam(0.1).init(np.zeros(3))._replace(t=-1)),
+    "after 1.5 steps": (Adam(0.1), Adam(0.1).init(np.zeros(3))._replace(t=1.5)),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_of_another_optimiser_or_of_another_phi_is_refused(name):
+    optimizer, state = STATES[name]
+    with pytest.raises(
+        UsageError, match=rf"^{type(optimizer).__name__}: the state .* is of another optimiser"
+    ):
+        optimizer.update(np.ones(3), state, np.zeros(3))

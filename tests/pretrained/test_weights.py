@@ -14,7 +14,9 @@ from reptile_np import pretrained
 from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, runs
+from reptile_np.experiments.checkpoints import save_step
 from reptile_np.experiments.run_directory import RunDirectory
+from reptile_np.experiments.run_json import identity
 from reptile_np.experiments.settings import from_json
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import NUMPY
@@ -144,7 +146,9 @@ def test_a_checkpoint_of_an_earlier_step_is_not_released_and_a_file_is_replaced_
     config = RunDirectory(run).config
     copy = shutil.copytree(run, tmp_path / "run")
     longer = replace(config()[0], outer=replace(config()[0].outer, steps=config()[0].outer.steps + 1))
+    step = RunDirectory(copy).load(weights.parts(longer)[2])
     RunDirectory(copy).write_config(longer, 0)
+    save_step(copy, step, identity(longer, 0))
     with pytest.raises(UsageError, match="its checkpoint is of outer step"):
         __main__.release(copy, to)
     assert to.read_bytes() == released

@@ -314,7 +314,9 @@ def test_a_list_gives_the_splits_and_classes_it_does_not_name_are_left_out(tmp_p
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_a_list_may_write_an_accent_in_the_other_form(tmp_path, form):
-    files = {f"{unicodedata.normalize(form, name)}/{i}.png": jpeg(i) for name in "Äé" for i in range(6)}
+    files = {
+        f"{unicodedata.normalize(form, name)}/{i}.png": jpeg(ord(name) + i) for name in "Äé" for i in range(6)
+    }
     (tmp_path / "splits.csv").write_text("class,split\nÄ,train\ne\N{COMBINING ACUTE ACCENT}, test\n")
     images, _ = imported(tmp_path, files, splits=tmp_path / "splits.csv")
     found = [[unicodedata.normalize("NFC", name) for name in part] for part in split_names(images)]
@@ -354,3 +356,29 @@ def test_a_list_that_is_not_there_or_not_a_file_is_refused(tmp_path):
     (tmp_path / "latin.csv").write_bytes("class,split\nÄ,train\n".encode("latin-1"))
     said = refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path / "latin.csv")
     assert said == f"{tmp_path / 'latin.csv'}: not in UTF-8; save the list as CSV in UTF-8"
+
+
+@pytest.mark.parametrize(
+    "place", ["class 03/copy.png", "class 07/copy.png"], ids=["one class", "two classes"]
+)
+def test_images_that_are_copies_of_others_are_named_and_imported(tmp_path, place):
+    files = photos()
+    files[place] = files["class 03/image 0.png"]
+    lines = []
+    made = import_folder(write(tmp_path / "photos", files), tmp_path / "to", note=lines.append, size=8)
+    which = "; these are of different classes" if place.startswith("class 07") else ""
+    one, other = sorted([place, "class 03/image 0.png"])
+    assert lines == [f"1 images are copies of others, such as {other} of {one}{which}; all are imported"]
+    assert sum(folder.load(made).count(c) for c in range(20)) == len(files)
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
+def test_a_class_folder_keeps_its_own_name_beside_a_link_to_it(tmp_path):
+    root = write(tmp_path / "photos", photos())
+    os.symlink(root / "class 05", root / "another name")
+    import_folder(root, tmp_path / "to", size=8)
+    assert names(folder.load(tmp_path / "to")) == [f"class {c:02d}" for c in range(20)]
+
+
+def test_an_empty_source_is_refused(tmp_path):
+    assert one_line(import_folder, "", tmp_path) == 'a path is ""; give "." for the working directory'

@@ -115,7 +115,9 @@ def _curves(runs: Path) -> inner_curve.Curves:
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for summary in run_list.find(runs):
         records = RunDirectory(summary.path).records()
-        for evaluation in run_list.test_evaluations(records, summary.outer_steps):
+        for evaluation in run_list.test_evaluations(
+            records, summary.outer_steps, summary.preset, summary.seed
+        ):
             if "curve" in evaluation and "accuracy" in evaluation:
                 key = summary.name, evaluation["shots"]
                 if key not in found or evaluation["tasks"] >= found[key]["tasks"]:

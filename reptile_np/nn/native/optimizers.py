@@ -19,7 +19,7 @@ from reptile_np.nn.native.memory import SINGLE, contiguous
 __all__ = ["LAST_STEP", "in_c"]
 
 LAST_STEP = 2**31 - 1
-"""C counts Adam's steps in 32 bits; later steps, and counts below 0, are left to Python."""
+"""C counts Adam's steps in 32 bits; later steps are left to Python."""
 
 
 def in_c(
@@ -33,11 +33,11 @@ def in_c(
         return _sgd(optimizer.learning_rate, state, steps, calls)
     if type(optimizer) is not Adam or not _is_number(optimizer.learning_rate):
         return None
-    if not 0 <= state.t <= LAST_STEP - steps:
+    if not optimizer.knows(state, (calls.parameters,)) or state.t > LAST_STEP - steps:
         return None
     moments = [state.v, state.m] if optimizer.beta1 else [state.v]
     moments = [np.asarray(moment) for moment in moments]
-    if any(moment.dtype != SINGLE or moment.shape != (calls.parameters,) for moment in moments):
+    if any(moment.dtype != SINGLE for moment in moments):
         return None
     given = [contiguous(moment, SINGLE) for moment in moments]
     count = steps if every else 1
@@ -65,6 +65,8 @@ def in_c(
 
 def _sgd(rate: Any, state: Any, steps: int, calls: NetworkCalls) -> COptimizer | None:
     """Return the C form of `Sgd`, whose rate is a number or a float32 vector (n,)."""
+    if state != ():  # Python refuses it
+        return None
     states = [state] * steps
     if _is_number(rate):
         return COptimizer(ffi.new("rk_optimizer *", {"learning_rate": float(rate)}), states, [], [], [])

@@ -280,3 +280,16 @@ def test_adams_steps_beyond_32_bits_are_counted_in_python(variant, keep):
             expected, state = rule.update(network.loss_and_grad(expected, batch)[1], state, expected)
         assert trajectory.state.t == t + 2
         np.testing.assert_allclose(trajectory.phis[-1], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [optimizers.Sgd(0.1), optimizers.Adam(0.1), optimizers.Adam(0.1, beta1=0.9)]
+)
+def test_a_state_of_another_optimiser_or_of_another_phi_is_refused(optimizer):
+    network = sine_mlp((4,)).with_ops(native_kernels.load())
+    phi = network.init(np.random.default_rng(0))
+    x = np.ones((2, 1), np.float32)
+    others = [optimizers.HeavyBall(0.1).init(phi), optimizers.Adam(0.1, beta1=0.9).init(phi[:1])]
+    for state in others:
+        with pytest.raises(UsageError, match="is of another optimiser"):
+            inner_loop.adapt(network, optimizer, phi, [(x, x)], state)
