@@ -164,11 +164,15 @@ def adapt(
     Raises
     ------
     UsageError
-        If there is no minibatch, `keep` is none of the four, the gradient has another shape than φ, or the
-        state is of another optimiser.
+        If there is no minibatch, no optimiser, `keep` is none of the four, the gradient has another shape
+        than φ, or the state is of another optimiser.
     """
     if keep not in _KEEPS:
         raise UsageError(f'keep is {keep!r}; give "ends", "sqrt", "all" or "hessians"')
+    if optimizer is None or isinstance(optimizer, type | float | int):
+        raise UsageError(f"adapt: the optimizer is {optimizer!r}; give one, such as Sgd(0.1)")
+    if not isinstance(batches, Sequence):
+        raise UsageError(f"adapt: batches is a {type(batches).__name__}; give a list of minibatches")
     if len(batches) == 0:
         raise UsageError("adapt needs at least one minibatch")
     if state is None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from numbers import Number
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,6 +50,7 @@ __all__ = [
 MetaGradient = Callable[[Trajectory], Array]
 
 
+@runtime_checkable
 class DifferentiableOptimizer(Optimizer, Protocol):
     """An optimiser with the adjoint of its `update`; see `reptile_np.meta.optimizers`."""
 
@@ -110,12 +111,15 @@ def maml(
     Raises
     ------
     UsageError
-        If `alpha` is text or a list.  The returned function raises it if the trajectory kept only its ends,
+        If `alpha` is anything else.  The returned function raises it if the trajectory kept only its ends,
         or has not as many steps as there are weights.
     """
-    if isinstance(alpha, Sequence):
-        raise UsageError(f"maml: alpha is {alpha!r}; give a number, an array, or the inner optimiser")
-    optimizer = Sgd(alpha) if isinstance(alpha, Number | np.ndarray) else alpha
+    number = isinstance(alpha, Number | np.ndarray)
+    if not number and (isinstance(alpha, type) or not isinstance(alpha, DifferentiableOptimizer)):
+        raise UsageError(
+            f"maml: alpha is {alpha!r}; give a number, an array, or the inner optimiser, which has update_bar"
+        )
+    optimizer: Any = Sgd(alpha) if number else alpha
     numbers = None if weights is None else tuple(map(python_number, weights))
     return partial(_through_the_loop, model, optimizer, numbers)
 
@@ -172,9 +176,11 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
     Raises
     ------
     UsageError
-        If a weight is text.  The returned function raises it if the trajectory kept no gradients ("ends" and
-        "sqrt" keep none), or has not k steps.
+        If `w` is no list of numbers.  The returned function raises it if the trajectory kept no gradients
+        ("ends" and "sqrt" keep none), or has not k steps.
     """
+    if not isinstance(w, Sequence | np.ndarray):
+        raise UsageError(f"gradient_sum: w is {w!r}; give one number for each inner step")
     return partial(_weighted_sum, tuple(map(python_number, w)))
 
 

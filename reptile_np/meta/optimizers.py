@@ -85,19 +85,19 @@ class Sgd:
 def python_number(value: Any) -> Any:
     """Return a number of NumPy as Python's: a `numpy.float64` would turn a float32 φ into float64.
 
-    A vector stays what it is; text raises `UsageError`.  Verified by ``tests/meta/test_optimizers.py``.
+    A vector stays what it is; text and None raise `UsageError`.
+    Verified by ``tests/meta/test_optimizers.py``.
     """
-    if isinstance(value, str | bytes):
-        raise UsageError(f"{value!r} is text; give a number")
+    if value is None or isinstance(value, str | bytes):
+        raise UsageError(f"{value!r} is no number; give one")
     return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
 
 
 def _another_state(optimizer: Any, state: Any, phi: Array) -> UsageError:
     """Return the error of a state that `init` cannot have begun for this optimiser and φ."""
-    shapes = ", ".join(str(np.shape(value)) for value in state) if isinstance(state, tuple) else "no tuple"
     return UsageError(
-        f"{type(optimizer).__name__}: the state ({type(state).__name__}: {shapes}) is of another optimiser "
-        f"or another phi {phi.shape}; give none, or the one that this optimiser returned"
+        f"{type(optimizer).__name__}: the state, {type(state).__name__}, is of another optimiser or another "
+        f"phi than this one of shape {phi.shape}; give none, or one that this optimiser returned"
     )
 
 
@@ -206,8 +206,6 @@ class Adam:
 
     def update(self, grad: Array, state: AdamState, phi: Array) -> tuple[Array, AdamState]:
         """Return φ (n,) and the state after one step."""
-        if not self.knows(state, phi.shape):
-            raise _another_state(self, state, phi)
         m, v, t = self._moments(grad, state)
         phi = phi - self._rate(t) * m / (np.sqrt(v) + self.epsilon)
         return phi, AdamState(m if self.beta1 else state.m, v, t)
@@ -245,7 +243,9 @@ class Adam:
         )
 
     def _moments(self, grad: Array, state: AdamState) -> tuple[Array, Array, int]:
-        """Return m, v and t after one more gradient."""
+        """Return m, v and t after one more gradient, which has φ's shape."""
+        if not self.knows(state, grad.shape):
+            raise _another_state(self, state, grad)
         m = self.beta1 * state.m + (1 - self.beta1) * grad if self.beta1 else grad
         return m, self.beta2 * state.v + (1 - self.beta2) * grad**2, state.t + 1
 

@@ -111,13 +111,14 @@ def meta_train(
     Raises
     ------
     UsageError
-        At the first `next`: if `meta_batch` is not a whole number of at least 1, `outer` is not a function,
+        At the first `next`: if `meta_batch` or `outer_steps` is no whole number, `outer` is not a function,
         or there is an executor and the inner optimiser has a state.  Later: if a loss, or φ after an outer
         step, is not finite, or `meta_gradient` returns another shape than φ's.
     """
     if not callable(outer):
         raise UsageError(f"meta_train: outer is {outer!r}; give a function, such as lambda i: Sgd(0.1)")
     meta_batch = whole("meta_train: meta_batch", meta_batch, 1)
+    outer_steps = whole("meta_train: outer_steps", outer_steps, 0)
     has_state = not (isinstance(start.inner_state, tuple) and len(start.inner_state) == 0)
     if executor is not None and has_state:
         raise UsageError(

@@ -76,7 +76,10 @@ def sample_task(
     Verified by ``tests/tasks/test_few_shot.py``.
     """
     check_generator(rng)
-    if min(ways, shots) < 1 or queries < 0:
+    if (
+        not all(isinstance(n, int | np.integer) for n in (ways, shots, queries))
+        or min(ways, shots, queries + 1) < 1
+    ):
         raise UsageError(
             f"task: {ways} ways, {shots} shots, {queries} queries; give at least 1 way, 1 shot, 0 queries"
         )
@@ -197,7 +200,8 @@ def _check_batches(rng: np.random.Generator, support: Batch, batch_size: int, st
     n = len(support[1])
     if len(support[0]) != n:
         raise UsageError(f"minibatches: {len(support[0])} examples and {n} labels; give as many of each")
-    if n < 1 or batch_size < 1 or steps < 0:
+    whole_numbers = isinstance(batch_size, int | np.integer) and isinstance(steps, int | np.integer)
+    if not whole_numbers or n < 1 or batch_size < 1 or steps < 0:
         raise UsageError(
             f"minibatches: {steps} batches of {batch_size} from {n} examples; "
             "give at least 0 batches, 1 example in each, and 1 example to draw from"

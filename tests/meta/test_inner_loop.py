@@ -226,3 +226,14 @@ def test_a_gradient_of_another_shape_than_phi_is_refused(returned, keep):
 
     with pytest.raises(UsageError, match=r"^loss_and_grad: the gradient has shape \(.*\), phi \(3,\)$"):
         adapt(Wrong(), Sgd(0.1), np.arange(3.0), [None], keep=keep)
+
+
+@pytest.mark.parametrize("optimizer", [None, 0.1, Sgd])
+def test_what_is_no_optimiser_is_refused(optimizer):
+    with pytest.raises(UsageError, match=r"^adapt: the optimizer is .*; give one, such as Sgd\(0.1\)$"):
+        adapt(sine_mlp((4,)), optimizer, np.zeros(13), [None])
+
+
+def test_minibatches_of_a_generator_are_refused():
+    with pytest.raises(UsageError, match=r"^adapt: batches is a generator; give a list of minibatches$"):
+        adapt(sine_mlp((4,)), Sgd(0.1), np.zeros(13), (None for _ in range(3)))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.meta_gradients import fomaml, gradient_sum, maml, reptile
-from reptile_np.meta.optimizers import Adam, Sgd
+from reptile_np.meta.optimizers import Adam, Clipped, Sgd
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
 from tests.oracles import assert_close, gradient, inner, relative_error, tangent
 from tests.strategies import random_batch, random_phi, settings_of_a_task
@@ -138,9 +138,23 @@ def test_a_wrong_number_of_weights_is_refused():
         gradient_sum([1, 1, 1])(t)
 
 
-@pytest.mark.parametrize("alpha", [[0.1, 0.2], "0.1"])
-def test_a_rate_that_is_no_number_or_array_is_refused(alpha):
+@pytest.mark.parametrize("alpha", [[0.1, 0.2], "0.1", None, Sgd, Clipped(Sgd(0.1), 1.0)])
+def test_a_rate_that_is_no_number_array_or_inner_optimiser_is_refused(alpha):
     with pytest.raises(
         UsageError, match=r"^maml: alpha is .*; give a number, an array, or the inner optimiser"
     ):
         maml(None, alpha)
+
+
+def test_maml_refuses_the_trajectory_of_another_optimiser():
+    model, rng = sine_mlp((4,)), np.random.default_rng(0)
+    batches = [random_batch(model, rng, 3) for _ in range(2)]
+    t = adapt(model, Sgd(0.1), random_phi(model, rng), batches)
+    with pytest.raises(UsageError, match=r"^Adam: the state .* is of another optimiser"):
+        maml(model, Adam(0.1))(t)
+
+
+@pytest.mark.parametrize("w", [None, 3, "12"])
+def test_weights_that_are_no_list_of_numbers_are_refused(w):
+    with pytest.raises(UsageError, match=r"^gradient_sum: w is |is no number; give one$"):
+        gradient_sum(w)

@@ -206,7 +206,7 @@ def test_the_adjoint_of_adam_has_no_term_through_a_root_of_zero():
 
 @pytest.mark.parametrize("make", [Sgd, HeavyBall, Adam, lambda rate: Adam(0.1, epsilon=rate)])
 def test_a_number_given_as_text_is_refused(make):
-    with pytest.raises(UsageError, match=r"^'0\.1' is text; give a number$"):
+    with pytest.raises(UsageError, match=r"^'0\.1' is no number; give one$"):
         make("0.1")
 
 
@@ -246,3 +246,9 @@ def test_a_state_of_another_optimiser_or_of_another_phi_is_refused(name):
         UsageError, match=rf"^{type(optimizer).__name__}: the state .* is of another optimiser"
     ):
         optimizer.update(np.ones(3), state, np.zeros(3))
+
+
+@pytest.mark.parametrize("optimizer", [Sgd, HeavyBall, Adam])
+def test_a_rate_that_is_none_is_refused(optimizer):
+    with pytest.raises(UsageError, match=r"^None is no number; give one$"):
+        optimizer(None)

@@ -259,6 +259,12 @@ def test_a_meta_batch_without_tasks_is_refused(meta_batch):
         train(meta_batch=meta_batch)
 
 
+@pytest.mark.parametrize("outer_steps", ["3", 2.5, None, -1])
+def test_a_number_of_outer_steps_that_is_no_number_is_refused(outer_steps):
+    with pytest.raises(UsageError, match=f"^meta_train: outer_steps is {outer_steps!r}; give a whole number"):
+        train(steps=outer_steps)
+
+
 def test_an_outer_step_that_overflows_gives_one_line_and_no_warning():
     with pytest.raises(UsageError, match=r"^outer step 1: the parameters are not finite; lower the outer"):
         train(Sgd(1e10), rate=lambda i: 1e300, steps=1)
