@@ -243,7 +243,7 @@ STATES = {
 def test_a_state_of_another_optimiser_or_of_another_phi_is_refused(name):
     optimizer, state = STATES[name]
     with pytest.raises(
-        UsageError, match=rf"^{type(optimizer).__name__}: the state .* is of another optimiser"
+        UsageError, match=rf"^{type(optimizer).__name__}: the state, .*, is of another optimiser"
     ):
         optimizer.update(np.ones(3), state, np.zeros(3))
 
