@@ -257,7 +257,7 @@ def test_many_members_are_refused(tmp_path, form):
     assert "more than 100 files" in refusal(path, lambda name: False)
 
 
-@every_archive
+@every_form
 def test_many_bytes_are_refused(tmp_path, form):
     path = written(tmp_path, form, {f"{i}.png": bytes(LIMITS.file_bytes) for i in range(5)})
     assert "more than 4,194,304 bytes" in refusal(path)
