@@ -75,9 +75,13 @@ def _continue(url: str, part: Path, progress: ProgressCallback) -> None:
             return  # whole: a kill came between the last byte and the renaming
         part.unlink()
         have, response = 0, _open(url, 0)
-    with response:
+    if have and response.status == http.HTTPStatus.PARTIAL_CONTENT:
         sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT or not sent or int(sent[1]) != have:
+        if not sent or int(sent[1]) != have:  # not the bytes that are missing
+            response.close()
+            have, response = 0, _open(url, 0)
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             have = 0
         length = response.headers.get("Content-Length")
         total = None if length is None else have + int(length)

@@ -9,11 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Behaviour:
     """What the server has and how it misbehaves; `requests` records (path, Range).
 
+    With `wrong_start` it continues every file from there, wherever it was asked to.
     With `stall` it says so in `stalled` where it would cut, and waits for `release`.
     """
 
-    def __init__(self, files, ranges=True, cut_after=None, announce_length=True, stall=False):
-        self.files, self.ranges = files, ranges
+    def __init__(
+        self, files, ranges=True, wrong_start=None, cut_after=None, announce_length=True, stall=False
+    ):
+        self.files, self.ranges, self.wrong_start = files, ranges, wrong_start
         self.cut_after, self.announce_length = cut_after, announce_length
         self.stall, self.stalled, self.release = stall, threading.Event(), threading.Event()
         self.requests = []
@@ -39,6 +42,8 @@ def serving(behaviour):
                     self.send_header("Content-Range", f"bytes */{len(body)}")
                     self.end_headers()
                     return
+                if behaviour.wrong_start is not None:
+                    start = behaviour.wrong_start
                 self.send_response(206)
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
             else:

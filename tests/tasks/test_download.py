@@ -1,5 +1,6 @@
 """A download is whole, resumed or restarted; never half a file under the final name."""
 
+import os
 import socket
 import threading
 
@@ -61,6 +62,29 @@ def test_a_server_that_cannot_resume_sends_the_whole_file_again(tmp_path, cut):
     with serving(server(ranges=False)) as address:
         fetch(address + "file", tmp_path / "file", accept)
     assert (tmp_path / "file").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("start", [0, 999, 1001])
+def test_a_server_that_continues_from_another_place_is_asked_for_the_whole_file(tmp_path, start):
+    (tmp_path / "file.part").write_bytes(BODY[:1000])
+    behaviour = server(wrong_start=start)
+    with serving(behaviour) as address:
+        fetch(address + "file", tmp_path / "file", accept)
+    assert (tmp_path / "file").read_bytes() == BODY
+    assert behaviour.requests == [("/file", "bytes=1000-"), ("/file", None)]
+
+
+def test_all_bytes_are_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    part, saved = tmp_path / "file.part", []
+
+    def fsync(number):
+        assert os.path.samestat(os.fstat(number), part.stat())
+        saved.append(part.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with serving(server()) as address:
+        fetch(address + "file", tmp_path / "file", accept)
+    assert saved == [BODY]
 
 
 def test_a_part_that_was_already_whole_is_taken_as_it_is(tmp_path):
