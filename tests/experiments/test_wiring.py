@@ -275,7 +275,7 @@ def test_an_image_episode_is_the_sampler_s_on_these_streams():
 
 
 def test_a_sine_episode_is_the_sampler_s_on_these_streams():
-    made = experiment("sine-reptile")
+    made = experiment("sine-reptile", "evaluation.shots=3")
     streams = Streams(0)
     wave = sine.sample_wave(streams.rng("tasks", 2, 1))
     grid = wave.batch(np.linspace(-5, 5, 50)[:, np.newaxis])
@@ -283,10 +283,10 @@ def test_a_sine_episode_is_the_sampler_s_on_these_streams():
         made.episodes.training(2, 1), few_shot.minibatches(streams.rng("batches", 2, 1), grid, 10, 5)
     )
     rng = streams.rng("evaluation", 5)
-    task = sine.sample_task(rng, 10)
+    task = sine.sample_task(rng, 3)
     episode = made.episodes.evaluation(made.preset.evaluation, "test", 5)
     assert_same_batches([episode.support, episode.query], [task.support, task.query])
-    assert len(task.support[1]) == 10
+    assert len(task.support[1]) == 3
     assert_same_batches(episode.batches, few_shot.minibatches(rng, task.support, 10, 32))
 
 
