@@ -10,16 +10,21 @@ import pytest
 from reptile_np import machine
 from reptile_np.cli import main, status
 from reptile_np.cli.status import Status
-from reptile_np.experiments import parallel
+from reptile_np.experiments import parallel, presets, runs
 from reptile_np.experiments.reproduction import PROGRESS, PlannedRun, plan
+from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.targets import TARGETS
+from reptile_np.nn.ops import NUMPY
+from reptile_np.tasks import folder
+from tests.tasks import image_sets
+from tests.tasks.image_sets import jpeg
 
 
 @pytest.fixture
 def planned(tmp_path):
-    runs = plan(TARGETS["figure1"].only("sine-[mr]*"), (0,), tmp_path)
-    runs[0].path.mkdir()
-    return runs
+    planned = plan(TARGETS["figure1"].only("sine-[mr]*"), (0,), tmp_path)
+    planned[0].path.mkdir()
+    return planned
 
 
 def tell(run, done):
@@ -216,6 +221,28 @@ def test_data_that_are_missing_are_refused_in_one_line_before_anything_starts(tm
         assert said.out == ""
         (line,) = said.err.splitlines()
         assert "Omniglot" in line
+
+
+def test_a_run_that_was_begun_with_data_goes_on_with_them_though_they_are_not_given_again(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("PIL")
+    image_sets.write(
+        tmp_path, {f"all/{c}/{i}.png": jpeg(9 * c + i, 28, "PNG") for c in range(16) for i in range(6)}
+    )
+    folder.import_folder(tmp_path / "all", tmp_path / "images", size=28, grey=True)
+    settings = ["tasks.source=folder", "tasks.shots=5", "outer.steps=1", "filters=2"]
+    settings += ["evaluation.steps=1", "evaluation.tasks=1"]
+    preset = presets.with_settings(presets.get("omniglot-5way"), settings)
+    run = tmp_path / "runs" / "omniglot-5way-seed0"
+    runs.train(preset, 0, NUMPY, data=tmp_path / "images", out=run, quiet=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing"))
+    monkeypatch.setattr(parallel, "run_all", lambda work, left, *more, **options: [*map(work, left)])
+    command = ["reproduce", "table2", "--only", "omniglot-5way", "--seeds", "0", "--out", str(run.parent)]
+    command += [word for setting in settings for word in ("--set", setting)]
+    assert main([*command, "--ops", "numpy", "--quiet"]) == 0
+    last_two = RunDirectory(run).records()[-2:]
+    assert [record["evaluation"]["shots"] for record in last_two] == [1, 5]
 
 
 @pytest.mark.parametrize(
