@@ -13,13 +13,14 @@ import time
 import pytest
 
 from reptile_np.files import locked
-from reptile_np.machine import TERMINAL_SIGNALS
 from tests.tasks import image_sets
 from tests.tasks.image_sets import jpeg
 from tests.test_cli import GLYPHS
 from tests.theory.measured import verified
 
 PROGRAM = [sys.executable, "-m", "reptile_np"]
+OF_A_TERMINAL = signal.SIGINT, signal.SIGHUP
+"""What Ctrl-C sends, and what closing a terminal sends."""
 
 
 def run(*args, **options):
@@ -169,7 +170,7 @@ def interrupted(args, wait, stop=signal.SIGINT, program=PROGRAM, again=(), **opt
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in TERMINAL_SIGNALS],
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in OF_A_TERMINAL],
         **options,
     ) as process:
         try:
@@ -328,7 +329,7 @@ def test_the_command_that_continues_a_run_in_a_folder_that_begins_with_a_dash_is
     assert run(*command.split(), cwd=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("stop", [*TERMINAL_SIGNALS, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("stop", [*OF_A_TERMINAL, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_on(tmp_path, stop):
     records = tmp_path / "a run" / "records.jsonl"
 
