@@ -92,15 +92,17 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
     """Return lower bounds of the bytes that groups of settings take: "key=value, key=value" → bytes."""
     tasks, inner = preset.tasks, preset.inner
     sine = tasks.source == "sine"
-    example = 16 if sine else 4 * tasks.side**2 * tasks.channels + 8  # float32 x, int64 or float64 y
+    pixels = tasks.side**2 * tasks.channels
+    example = 8 if sine else 4 * pixels + 8  # float32 x; y of a wave float32, of an image int64
+    kept, point = pixels + 8, 16  # before that an image has bytes at least, and a wave float64 x and y
     activations = 4 * (2 * 64 if sine else _convolved(model))  # the sine network has two layers of 64 units
     parameters = 4 * model.layout.size
-    kept = 3 if inner.optimizer == "adam" else 2  # of each step: φ, its gradient, and Adam's second moment
-    trajectory = kept * inner.steps * parameters if preset.algorithm == "maml" else 0
+    vectors = 3 if inner.optimizer == "adam" else 2  # of each step: φ, its gradient, Adam's second moment
+    trajectory = vectors * inner.steps * parameters if preset.algorithm == "maml" else 0
     needed = {}
     if not sine:
         needed[_named(filters=preset.filters, tasks__ways=tasks.ways)] = 4 * parameters
-        needed[_named(tasks__ways=tasks.ways, tasks__shots=tasks.shots)] = tasks.ways * tasks.shots * example
+        needed[_named(tasks__ways=tasks.ways, tasks__shots=tasks.shots)] = tasks.ways * tasks.shots * kept
     if tasks.source == "glyphs":
         drawings = tasks.classes * tasks.images
         needed[_named(tasks__classes=tasks.classes, tasks__images=tasks.images)] = drawings * tasks.side**2
@@ -112,7 +114,7 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
         _named(inner__batch=inner.batch): inner.batch * activations,
         _named(inner__batch=inner.batch, inner__steps=inner.steps): training,
         f"{minibatch}, {_named(evaluation__steps=evaluation.steps)}": fine_tuning,
-        _named(evaluation__shots=evaluation.shots): evaluation.shots * example,
+        _named(evaluation__shots=evaluation.shots): evaluation.shots * (point if sine else example),
         _named(evaluation__tasks=evaluation.tasks): 150 * evaluation.tasks,
     }
 
