@@ -222,6 +222,20 @@ def test_the_cost_is_written_in_the_unit_that_suits_it():
     assert [cost(4 / 3600), cost(0.1), cost(0.9), cost(7)] == ["4 s", "6 min", "0.9 h", "7 h"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "times"),
+    [
+        ("inner.batch=100", 10),  # of 10
+        ("inner.steps=10", 2),  # of 5
+        ("outer.steps=500", 0.5),  # of 1,000
+        ("evaluation.tasks=1000", 1),  # training only
+    ],
+)
+def test_the_time_of_a_training_grows_with_its_gradients(setting, times):
+    changed = presets.with_settings(get("glyphs-5way"), [setting])
+    assert presets.seconds(changed) == times * presets.seconds(get("glyphs-5way")) == times * 4
+
+
 @pytest.mark.parametrize("name", ["omniglot-5-way", "omniglot\n5way"])
 def test_an_unknown_preset_is_refused_with_the_nearest_names(name):
     with pytest.raises(UsageError, match="omniglot-5way") as error:
