@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from reptile_np.nn.ops import NUMPY
 
 
 def test_the_environment_names_versions_processor_and_kernels():
-    values = environment.describe(NUMPY)
+    values = environment.describe(replace(NUMPY, threads=3))
     assert json.loads(json.dumps(values)) == values
     assert (values["reptile_np"], values["numpy"]) == (__version__, np.__version__)
     assert values["python"] == platform.python_version()
-    assert (values["kernels"], values["threads"]) == ("numpy", 1)
+    assert (values["system"], values["kernels"]) == (platform.platform(), "numpy")
+    assert values["threads"] == 3
     assert values["processor"]
 
 
