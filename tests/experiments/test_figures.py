@@ -365,6 +365,11 @@ def test_the_bars_at_the_same_k_are_one_standard_deviation_to_each_side():
     assert set(axes.lines[-1].get_ydata()) == {60.0}
 
 
+def test_the_deviation_of_a_single_seed_is_0_whatever_its_interval():
+    row = Row("same-k-glyphs-maml-k2", "1-shot transductive", (0,), 91.5, spread=None, interval=0.25)
+    assert same_k.table([row]).rows == (("glyphs", "maml", 2, "transductive", 1, 91.5, 0.0),)
+
+
 def test_more_curves_than_colours_are_refused():
     points = {"transductive": [(0.2, 0.1), (0.5, 0.1)]}
     table = inner_curve.table({f"run {i}": points for i in range(7)})
@@ -417,6 +422,14 @@ def test_runs_of_one_preset_that_were_evaluated_at_other_k_are_called_after_the_
 def test_a_run_s_curve_is_that_of_the_most_tasks(tmp_path, tasks):
     evaluated(tmp_path / "run", 0, tasks=tasks)
     assert {row[3] for row in sources.table("curve", tmp_path, NUMPY).rows} == {0.5 + 0.01}
+
+
+def test_of_two_evaluations_of_as_many_tasks_a_run_s_curve_is_that_of_the_latest(tmp_path):
+    evaluated(tmp_path / "run", 0)
+    (record,) = RunDirectory(tmp_path / "run").records()
+    record["evaluation"]["curve"]["transductive"] = [{"mean": 0.75, "ci95": 0.01}] * 3
+    RunDirectory(tmp_path / "run").append(record)
+    assert {row[3] for row in sources.table("curve", tmp_path, NUMPY).rows} == {0.75}
 
 
 @pytest.mark.parametrize(
