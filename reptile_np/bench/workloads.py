@@ -2,8 +2,7 @@
 
 FLOPs are *naive* counts, the same for every contender: a multiply-add is 2, a convolution is direct and
 multiplies its padding too, and only products and convolutions count.  A share of the peak compares the
-time with the least time of a direct method; a method that skips the padding, or multiplies less
-(Winograd), shows a larger share.
+time with a direct method's least; one that skips the padding, or multiplies less (Winograd), shows more.
 
     forward             F = Σ_layers 2 · b · positions · |kernel|
     gradient            G = 3 F - F_first      value, weight adjoint, input adjoint (none of the images)
@@ -17,14 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from reptile_np.experiments.episodes import FewShotEpisodes
+from reptile_np.experiments.experiment import inner_optimizer
 from reptile_np.meta import evaluation, meta_gradients
-from reptile_np.meta.inner_loop import Batch, adapt
+from reptile_np.meta.inner_loop import Batch, Optimizer, adapt
 from reptile_np.meta.optimizers import Adam, AdamState, Sgd
 from reptile_np.meta.training import Step, meta_train
 from reptile_np.nn.layers import Bilinear
@@ -59,8 +59,7 @@ class Answer(NamedTuple):
 class Contender:
     """One way to do a workload: `run` is timed and returns when it is done; `read` is not timed.
 
-    `reset` restores the starting point, for contenders that update parameters in place; it is called
-    before each series of calls of `run`.
+    Before each series of calls of `run`, `reset` restores a starting point that was updated in place.
     """
 
     run: Callable[[], Any]
@@ -168,22 +167,29 @@ class InnerLoop(InParameters):
 
 @dataclass(frozen=True)
 class MetaIteration(InParameters):
-    """One outer step of the "omniglot-5way" preset through `meta_train`, sampling included."""
+    """The first outer step of the preset of `episodes` through `meta_train`, sampling included."""
 
     name: str
     model: Model
     episodes: FewShotEpisodes
     phi: Array
     state: AdamState
-    inner: Adam = field(default=Adam(1e-3))
-    rate: float = 1.0
+
+    @property
+    def inner(self) -> Optimizer:
+        """The preset's inner optimiser."""
+        return inner_optimizer(self.episodes.preset.inner, self.model)
+
+    @property
+    def rate(self) -> float:
+        """The preset's outer rate."""
+        return self.episodes.preset.outer.rate
 
     @property
     def flops(self) -> int:
         """The meta-batch's inner gradients."""
         preset = self.episodes.preset
-        steps = preset.outer.meta_batch * preset.inner.steps
-        return steps * gradient_flops(self.model, preset.inner.batch)
+        return preset.outer.meta_batch * preset.inner.steps * gradient_flops(self.model, preset.inner.batch)
 
     def contender(self, ops: Ops, dtype: Any = np.float32) -> Contender:
         """Take one outer step; the vector is its displacement."""
@@ -275,8 +281,7 @@ class Evaluation:
         """Gradients of fine-tuning; a forward pass of all queries, and one of the support and each query."""
         support, queries = len(self.episode.support[1]), len(self.episode.query[1])
         tuning = sum(gradient_flops(self.model, len(y)) for _, y in self.episode.batches)
-        passes = forward_flops(self.model, queries) + queries * forward_flops(self.model, support + 1)
-        return tuning + passes
+        return tuning + forward_flops(self.model, queries) + queries * forward_flops(self.model, support + 1)
 
     def contender(self, ops: Ops, dtype: Any = np.float32) -> Contender:
         """Fine-tune, then do what `evaluation.accuracy` does before its argmax; the vector is all logits."""

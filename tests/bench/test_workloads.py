@@ -9,6 +9,8 @@ import pytest
 from reptile_np.bench import measurement as bench
 from reptile_np.bench.catalogue import all_workloads
 from reptile_np.bench.workloads import forward_flops, gradient_flops, maml_flops
+from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.optimizers import Adam
 from reptile_np.nn import models
 from reptile_np.nn.ops import NUMPY
 
@@ -120,8 +122,70 @@ def test_a_workload_counts_the_operations_of_all_its_gradients_products_and_pass
     assert WORKLOADS[name].flops == flops
 
 
-def test_workload_names_are_distinct():
-    assert len(WORKLOADS) == len(ALL)
+def maps_of(layer, *which):
+    return [f"{layer} {one}" for one in ("forward", "weight", *which)]
+
+
+def test_the_table_has_these_workloads_in_this_order():
+    assert [workload.name for workload in ALL] == [
+        *(f"Omniglot step, 5-way, batch {b}" for b in (5, 10, 25)),
+        *(f"Omniglot step, 20-way, batch {b}" for b in (15, 20)),
+        *(f"Mini-ImageNet step, 5-way, batch {b}" for b in (10, 15)),
+        "Omniglot meta-iteration, 25 steps of batch 10",
+        "Omniglot evaluation task, 5-shot, 50 steps",
+        "Omniglot hvp, batch 10",
+        *(f"Omniglot MAML gradient, K = {k}, 5+5 images" for k in (1, 5, 20)),
+        "sine meta-iteration, 32 SGD steps of batch 10",
+        *maps_of("Omniglot conv1"),  # the images need no gradient
+        *maps_of("Omniglot conv2", "input"),
+        *maps_of("Omniglot conv3", "input"),
+        *maps_of("Omniglot conv4", "input"),
+        *maps_of("Omniglot dense5", "input"),
+        *maps_of("Mini-ImageNet conv2", "input"),
+        *maps_of("sine dense2", "input"),
+    ]
+
+
+def test_a_meta_iteration_is_the_first_outer_step_of_the_preset():
+    """Five tasks of five steps of Adam, whose state goes from task to task; the outer rate is 1."""
+    workload = WORKLOADS["Omniglot meta-iteration, 25 steps of batch 10"]
+    contender = workload.contender(NUMPY)
+    phi, state, total = workload.phi, workload.state, 0 * workload.phi
+    for j in range(5):
+        batches = workload.episodes.training(0, j)
+        assert [len(y) for _, y in batches] == [10] * 5
+        t = adapt(workload.model, Adam(1e-3), phi, batches, state, keep="ends")
+        state = t.state
+        total += phi - t.phis[-1]
+    moved = contender.read(contender.run()).vector
+    np.testing.assert_array_equal(moved, (phi - total / 5) - phi)
+
+
+def test_an_evaluation_classifies_each_query_in_both_modes():
+    workload = WORKLOADS["Omniglot evaluation task, 5-shot, 50 steps"]
+    short = replace(workload, episode=workload.episode._replace(batches=workload.episode.batches[:1]))
+    contender = short.contender(NUMPY)
+    transductive, other = contender.read(contender.run()).vector.reshape(2, 5, 5)  # mode, query, class
+    assert (transductive != other).all()
+
+
+@pytest.mark.parametrize("name", [w.name for w in ALL if hasattr(w, "phi") and "sine" not in w.name])
+def test_half_of_the_channels_of_each_batch_norm_are_on(name):
+    workload = WORKLOADS[name]
+    views = workload.model.layout.views(workload.phi)
+    shifts = [view for name, view in views.items() if name.endswith("beta")]
+    assert len(shifts) == 4
+    for shift in shifts:
+        assert sorted(shift) == [-0.5] * (len(shift) // 2) + [0.5] * (len(shift) // 2)
+
+
+def test_adam_s_state_is_that_of_the_middle_of_a_training():
+    workload = WORKLOADS["Omniglot step, 5-way, batch 5"]
+    assert workload.state.t == 1000
+    _, grad = workload.model.loss_and_grad(workload.phi, workload.batches[0])
+    views = workload.model.layout.views
+    for kept, square in zip(views(workload.state.v).values(), views(grad**2).values(), strict=True):
+        assert (kept == (square if square.any() else grad**2).mean()).all()
 
 
 @pytest.mark.parametrize(
