@@ -122,6 +122,7 @@ POINT = [0.5, 0.5]
         change("classes", [[drawing(1)] * 6, [drawing(1)]]),
         change("classes", {"0": [drawing(1)]}),
         change("queries", []),
+        change("queries", [drawing(1)] * 6),
         change("queries", [[]]),
         change("queries", [[[]]]),
         change("queries", [[[POINT]] * 201]),
@@ -204,9 +205,10 @@ def test_other_circles_and_moves_are_refused(key, value):
     [
         ("epsilon", 2, "epsilon: must be a number from 0 to 1"),
         ("start", [0, 101], "start: must be 2 numbers from -100 to 100"),
+        ("circles", [[0, 0, 0.0099], [1, 1, 1]], "circle: the radius must be at least 0.01"),
     ],
 )
-def test_a_refusal_says_how_many_numbers_there_must_be(key, value, message):
+def test_a_refusal_says_what_the_numbers_must_be(key, value, message):
     with pytest.raises(UsageError, match=f"^{message}$"):
         moves({**CIRCLES, key: value})
 

@@ -18,7 +18,7 @@ from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.play import server as server_module
 from reptile_np.play.answers import MOST_CLASSES, MOST_EXAMPLES, MOST_POINTS, MOST_QUERIES, MOST_STROKES
-from reptile_np.play.server import MOST_BYTES, PAGE, Server
+from reptile_np.play.server import PAGE, Server
 
 ASKED = []
 
@@ -155,7 +155,7 @@ HOSTILE = {
     "a negative length": ({"Content_Length": "-1"}, 411),
     "a length in words": ({"Content_Length": "many"}, 411),
     "a length in other digits": ({"Content_Length": "\u0661".encode()}, 411),
-    "too long": ({"Content_Length": str(MOST_BYTES + 1)}, 413),
+    "too long": ({"Content_Length": "4000001"}, 413),
     "far too long": ({"Content_Length": "9" * 30}, 413),
     "longer than an integer may be": ({"Content_Length": "9" * 5000}, 413),
     "chunks": ({"Content_Length": None, "Transfer_Encoding": "chunked"}, 411),
@@ -320,6 +320,28 @@ def test_two_clients_are_answered_at_once():
         running.shutdown()
         serving.join()
     assert {i: json.loads(answer[2])["asked"] for i, answer in got.items()} == {0: 0, 1: 1}
+
+
+def test_the_server_ends_without_waiting_for_an_answer_in_the_making():
+    begun, end, made = threading.Event(), threading.Event(), []
+
+    def slow(request):
+        begun.set()
+        end.wait(5)
+        made.append(request)
+        return {}
+
+    with Server({"/echo": slow}) as running:
+        serving = threading.Thread(target=running.serve_forever, args=(0.01,))
+        serving.start()
+        client = threading.Thread(target=send, args=(running,))
+        client.start()
+        assert begun.wait(5)
+        running.shutdown()
+    assert made == []
+    end.set()
+    client.join()
+    serving.join()
 
 
 def test_a_port_that_is_taken_is_one_line(server, capsys):
