@@ -21,7 +21,7 @@ from reptile_np.tasks.omniglot_files import SCANNED_SIDE, nearest
 __all__ = ["class_folders", "read_images"]
 
 CHARACTERS = ("omniglot", "glyphs")
-MOST_BYTES = 1 << 27
+MOST_BYTES = 1 << 27  # of a file
 
 
 def read_images(paths: Sequence[Path], source: Source, shape: tuple[int, ...]) -> Pixels:

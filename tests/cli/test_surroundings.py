@@ -1,5 +1,6 @@
 """Real closed, full and ASCII streams, real terminals, no home folder, and Ctrl-C at any time."""
 
+import codecs
 import os
 import pickle
 import pty
@@ -12,6 +13,7 @@ import time
 
 import pytest
 
+from reptile_np.cli import terminal
 from reptile_np.files import locked
 from tests.tasks import image_sets
 from tests.tasks.image_sets import jpeg
@@ -63,6 +65,11 @@ def test_an_output_that_is_not_utf_8_gets_what_it_can_show(encoding):
     trained = run(*GLYPHS, *many, env=environment(PYTHONIOENCODING=encoding), encoding=encoding)
     assert (trained.returncode, "Traceback" in trained.stderr) == (0, False)
     assert ("+/-" if encoding == "ascii" else "±") in trained.stdout
+
+
+def test_in_ascii_a_power_of_several_digits_has_one_caret():
+    codecs.register_error("as shown", terminal._replace_by_ascii)
+    assert "2·10⁻¹² e² x¹⁰".encode("ascii", "as shown") == b"2*10^-12 e^2 x^10"
 
 
 def test_the_claims_encode_in_ascii(tmp_path):

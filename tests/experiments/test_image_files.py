@@ -100,6 +100,13 @@ def test_every_file_that_is_no_image_is_one_line_that_names_it(tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_a_file_of_more_than_128_mib_is_refused_unread(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(2**27 + 1)  # sparse
+    with pytest.raises(UsageError, match=r"a\.png: 134,217,729 bytes, the limit is 134,217,728$"):
+        read_images([tmp_path / "a.png"], "omniglot", CHARACTER)
+
+
 def touch(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(exist_ok=True)

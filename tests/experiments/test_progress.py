@@ -96,6 +96,43 @@ def test_a_job_of_unknown_length_shows_how_far_it_is_and_no_end(capsys, monkeypa
     assert capsys.readouterr().err == "listing: 1000\n"
 
 
+def test_the_time_to_go_of_a_job_is_estimated_from_its_first_report(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    report = Reporter()
+    report("decoding", 50, 100)
+    clock[0] = 20.0
+    report("decoding", 60, 100)
+    assert capsys.readouterr().err == "decoding: 60/100  1m20s to go\n"
+
+
+def test_the_bar_of_a_job_is_closed_at_its_end_or_when_another_begins(monkeypatch):
+    class Bar:
+        def __init__(self, what, total, done):
+            self.what, self.n = what, done
+
+        def set_postfix_str(self, note, refresh):
+            pass
+
+        def update(self, more):
+            self.n += more
+
+        def close(self):
+            closed.append((self.what, self.n))
+
+    closed = []
+    monkeypatch.setattr(progress, "_tqdm", Bar)
+    report = Reporter()
+    report("listing", 1, 2)
+    assert closed == []
+    report("listing", 2, 2)
+    assert closed == [("listing", 2)]
+    report("decoding", 1, 3)
+    closed.clear()
+    report("writing", 0, 3)
+    assert closed == [("decoding", 1)]
+
+
 def test_a_notice_that_cannot_be_written_ends_nothing(monkeypatch, capsys):
     progress.notice("two\nlines")
     assert capsys.readouterr() == ("", "reptile-np: two\\nlines\n")

@@ -419,6 +419,16 @@ def test_the_seconds_left_are_those_of_the_steps_and_of_the_evaluations_that_are
     assert begun.seconds_left() == 0
 
 
+def test_a_run_at_work_reports_once_a_second(begun, monkeypatch):
+    clock, seen = [0.0], []
+    monkeypatch.setattr(reproduction, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    report = reproduction.ProgressFile(begun.path / reproduction.PROGRESS)
+    for clock[0], done in ((5.0, 1), (5.75, 2), (6.0, 3), (6.75, 4), (7.25, 5)):
+        report("train", done, 50)
+        seen.append(reproduction.progress_of(begun)[1])
+    assert seen == [1, 1, 3, 3, 5]
+
+
 def test_a_run_is_evaluated_on_the_tasks_and_the_shots_of_its_table(tmp_path):
     preset = small("sine-reptile", "outer.steps=2", "evaluation.steps=1")
     specs = tuple(replace(preset.evaluation, tasks=tasks, shots=shots) for tasks, shots in ((2, 5), (4, 7)))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from image_sets import write, zipped
 
 from reptile_np.errors import UsageError
-from reptile_np.tasks import archives
+from reptile_np.tasks import archives, xz
 from reptile_np.tasks.archives import Limits, read_file, read_files, stem
 from tests.refusal import refusal as one_line
 
@@ -330,6 +330,16 @@ def test_of_a_zip_member_no_more_is_decompressed_than_its_size(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 1 << 22
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("read_of_the_padding", [0, 2])
+def test_padding_between_two_xz_streams_may_begin_in_one_reading_and_end_in_the_next(
+    monkeypatch, read_of_the_padding
+):
+    one, two = lzma.compress(b"one"), lzma.compress(b"two")
+    monkeypatch.setattr(xz, "_CHUNK", len(one) + read_of_the_padding)
+    file = xz.Xz(io.BytesIO(one + bytes(4) + two))
+    assert [file.read(10) for _ in range(3)] == [b"one", b"two", b""]
 
 
 def test_xz_data_that_needs_much_memory_is_refused(tmp_path):

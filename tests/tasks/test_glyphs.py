@@ -104,12 +104,12 @@ def test_drawings_vary_as_much_as_stated():
     character = np.zeros((1, 5, 2))
     character[0, :, 0] = 1.0
     path, radius = glyphs._pen_paths(np.random.default_rng(0), character, n)
+    normal = np.random.default_rng(0).standard_normal((n, 7 + character.size))[:, 6]
     centre = path.mean(axis=1)  # 14 + 10 (1 + noise) + shift in the first direction
     weights = glyphs._CURVE.mean(axis=0)
     variance = 100 * (0.07**2 * (weights**2).sum() * (1 + 2 * 0.09**2) + 0.09**2) + 0.8**2
     assert abs(centre[:, 0].var() / variance - 1) < 5 * (2 / n) ** 0.5
-    assert 0.6 < radius.min() < 0.65
-    assert 1.15 < radius.max() < 1.2
+    np.testing.assert_array_equal(radius, 0.6 + (1.2 - 0.6) / (1 + np.exp(-2 * normal)))
 
 
 def test_ink_beyond_the_paper_is_lost_and_nothing_else():

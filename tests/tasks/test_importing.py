@@ -283,6 +283,19 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(tmp_path, monkeypat
     assert everything(to) == everything(tmp_path / "undisturbed")
 
 
+def test_an_image_is_marked_as_done_after_its_pixels_are_on_the_disk(tmp_path, monkeypatch):
+    folder, saved = tmp_path / "set.partial", []
+    rest = partial_import.PartialImport(folder, "plan", list(FILES), HOW)
+
+    def fsync(number):
+        (name,) = [f.name for f in folder.iterdir() if os.path.samestat(f.stat(), os.fstat(number))]
+        saved.append((name, sum((folder / "done").read_bytes())))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    rest.fill(reader(FILES), decode, lambda *now: None)
+    assert saved == [("pixels", 0), ("done", len(FILES))]
+
+
 def test_what_a_kill_during_the_last_copy_leaves_is_removed(tmp_path):
     (tmp_path / "to").mkdir()
     (tmp_path / "to" / ".set-0123456789ab.npy.4711.tmp").write_bytes(b"x")

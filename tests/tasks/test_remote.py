@@ -8,6 +8,7 @@ from http_server import Behaviour, serving
 from image_sets import jpeg, zipped
 
 from reptile_np.errors import UsageError
+from reptile_np.files import locked
 from reptile_np.tasks import download, mini_imagenet
 from reptile_np.tasks.folder import import_folder
 from reptile_np.tasks.remote import is_address, local
@@ -64,6 +65,24 @@ def test_a_connection_that_is_cut_is_continued(tmp_path, monkeypatch):
         behaviour.cut_after = None
         import_folder(address + "a.zip", tmp_path)
     assert [wanted for _, wanted in behaviour.requests] == [None, "bytes=2000-"]
+
+
+class Waits(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "lock"), [("folder", ".images.lock"), ("mini-imagenet", ".mini-imagenet.lock")]
+)
+def test_nothing_is_fetched_while_another_import_of_the_data_set_is_at_work(tmp_path, name, lock):
+    def progress(what, *now):
+        assert what == "waiting for another import"
+        raise Waits
+
+    behaviour = Behaviour({})
+    with serving(behaviour) as address, locked(tmp_path / lock), pytest.raises(Waits):
+        IMPORTS[name][0](address + "a.zip", tmp_path, progress)
+    assert behaviour.requests == []
 
 
 def test_a_page_in_place_of_the_archive_is_refused_and_not_kept(tmp_path):
