@@ -53,7 +53,7 @@ def test_the_answers_are_the_learner_s_in_both_modes(place, capsys):
     for mode in ("transductive", "non_transductive"):
         expected = learner.predict_proba(new, transductive=mode == "transductive")
         got = [[image[mode][name] for name in NAMES] for image in result["images"]]
-        np.testing.assert_allclose(got, expected, rtol=1e-6)
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_it_recognises_most_new_drawings(place, capsys):

@@ -135,9 +135,10 @@ def test_figure_1_s_first_curve_is_the_initialisation_and_its_points_are_of_the_
     before = np.array([row[3] for row in table.where(curve="step 0")])
     line = np.linspace(*INTERVAL, 201)[:, np.newaxis].astype(phi.dtype)
     np.testing.assert_array_equal(before, model.predict(phi, line)[:, 0])
-    assert len(table.where(curve="points")) == figure_1.POINTS
-    for _, _, x, y in table.where(curve="points"):
-        assert y == pytest.approx(3.5 * np.sin(x + 1.0), abs=1e-5)
+    points = np.random.default_rng(0).uniform(-5, 5, (10, 1))
+    drawn = np.array([row[2:] for row in table.where(curve="points")])
+    on_the_wave = np.hstack([points, 3.5 * np.sin(points + 1.0)])
+    np.testing.assert_array_equal(drawn, on_the_wave.astype(phi.dtype))
 
 
 def test_figure_1_s_curves_are_predictions_after_so_many_steps_of_sgd_at_2_hundredths_on_all_its_points():
@@ -150,7 +151,7 @@ def test_figure_1_s_curves_are_predictions_after_so_many_steps_of_sgd_at_2_hundr
     for step in range(33):
         if step in (0, 1, 8, 32):
             drawn = [row[3] for row in table.where(curve=f"step {step}")]
-            np.testing.assert_allclose(drawn, model.predict(phi, line)[:, 0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_array_equal(drawn, model.predict(phi, line)[:, 0])
         phi = phi - 0.02 * model.loss_and_grad(phi, batch)[1]
     assert len(table.distinct("curve")) == 2 + 4
 
@@ -387,7 +388,7 @@ def test_the_inner_curve_is_drawn_from_the_recorded_evaluations(tmp_path, monkey
     for mode, points in result["curve"].items():
         for column, key in ((3, "mean"), (4, "ci95")):
             recorded = [row[column] for row in table.where(run="glyphs-5way, 1-shot", mode=mode)]
-            assert recorded == pytest.approx([point[key] for point in points], abs=1e-5)
+            assert recorded == [float(f"{point[key]:.6g}") for point in points]
 
 
 def evaluated(path, seed, *, tasks=(100,), mean=0.5, shots=1):

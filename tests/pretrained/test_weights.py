@@ -73,7 +73,8 @@ def test_the_released_waves_give_the_errors_of_their_record():
         result = runs.evaluate(
             pretrained.saved_run(f"pretrained:{name}"), NUMPY, tasks=100, jobs=1, quiet=True
         )
-        assert result["error"] == pytest.approx(trained.record["result"]["error"], rel=1e-3)
+        # The record is of C kernels, which give it exactly; NumPy rounds otherwise: by 8e-8 when measured.
+        assert result["error"] == pytest.approx(trained.record["result"]["error"], rel=1e-6)
 
 
 @pytest.fixture(scope="module")
