@@ -93,8 +93,8 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
     tasks, inner = preset.tasks, preset.inner
     sine = tasks.source == "sine"
     pixels = tasks.side**2 * tasks.channels
-    example = 8 if sine else 4 * pixels + 8  # float32 x; y of a wave float32, of an image int64
-    kept, point = pixels + 8, 16  # before that an image has bytes at least, and a wave float64 x and y
+    example = 8 if sine else 4 * pixels + 8  # of a minibatch: float32 x; y float32 (waves) or int64
+    kept = 16 if sine else pixels + 8  # of a support set: float64 x and y (waves), or bytes and int64 y
     activations = 4 * (2 * 64 if sine else _convolved(model))  # the sine network has two layers of 64 units
     parameters = 4 * model.layout.size
     vectors = 3 if inner.optimizer == "adam" else 2  # of each step: φ, its gradient, Adam's second moment
@@ -114,7 +114,7 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
         _named(inner__batch=inner.batch): inner.batch * activations,
         _named(inner__batch=inner.batch, inner__steps=inner.steps): training,
         f"{minibatch}, {_named(evaluation__steps=evaluation.steps)}": fine_tuning,
-        _named(evaluation__shots=evaluation.shots): evaluation.shots * (point if sine else example),
+        _named(evaluation__shots=evaluation.shots): evaluation.shots * (kept if sine else example),
         _named(evaluation__tasks=evaluation.tasks): 150 * evaluation.tasks,
     }
 

@@ -28,9 +28,12 @@ class Xz:
         """Return up to `size` bytes; none only at the end."""
         while True:
             if self._decoder.eof:  # one xz file may be several, one after another
-                self._input = self._decoder.unused_data.lstrip(b"\0") or self._file.read(_CHUNK).lstrip(b"\0")
-                if not self._input:
-                    return b""
+                self._input = self._decoder.unused_data.lstrip(b"\0")
+                while not self._input:  # zeros between two, or after the last
+                    chunk = self._file.read(_CHUNK)
+                    if not chunk:
+                        return b""
+                    self._input = chunk.lstrip(b"\0")
                 self._decoder = self._new_decoder()
             elif self._decoder.needs_input and not self._input:
                 self._input = self._file.read(_CHUNK)

@@ -73,8 +73,9 @@ def test_the_released_waves_give_the_errors_of_their_record():
         result = runs.evaluate(
             pretrained.saved_run(f"pretrained:{name}"), NUMPY, tasks=100, jobs=1, quiet=True
         )
-        # The record is of C kernels, which give it exactly; NumPy rounds otherwise: by 8e-8 when measured.
-        assert result["error"] == pytest.approx(trained.record["result"]["error"], rel=1e-6)
+        # The record is of C kernels, which give it exactly; NumPy rounds otherwise, and other processors'
+        # NumPy again otherwise: 8e-8 was measured, a hundred times as much is allowed.
+        assert result["error"] == pytest.approx(trained.record["result"]["error"], rel=1e-5)
 
 
 @pytest.fixture(scope="module")

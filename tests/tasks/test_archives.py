@@ -332,13 +332,14 @@ def test_of_a_zip_member_no_more_is_decompressed_than_its_size(tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("padding", [4, 400])
 @pytest.mark.parametrize("read_of_the_padding", [0, 2])
-def test_padding_between_two_xz_streams_may_begin_in_one_reading_and_end_in_the_next(
-    monkeypatch, read_of_the_padding
+def test_padding_between_two_xz_streams_may_begin_in_one_reading_and_end_in_a_later_one(
+    monkeypatch, read_of_the_padding, padding
 ):
     one, two = lzma.compress(b"one"), lzma.compress(b"two")
     monkeypatch.setattr(xz, "_CHUNK", len(one) + read_of_the_padding)
-    file = xz.Xz(io.BytesIO(one + bytes(4) + two))
+    file = xz.Xz(io.BytesIO(one + bytes(padding) + two))
     assert [file.read(10) for _ in range(3)] == [b"one", b"two", b""]
 
 
