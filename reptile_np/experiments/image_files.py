@@ -88,15 +88,18 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
         raise UsageError(
             f"{printable(folder)}: no class folders with images in it; put the images of each class in one"
         )
-    images, others = {}, []
+    images, others, folders = {}, [], []
     for sub, files in classes.items():
-        images[sub.name] = [file for file in files if file.suffix.lower() in suffixes]
-        others += [file for file in files if file.suffix.lower() not in suffixes]
+        folders += [file for file in files if file.is_dir()]
+        images[sub.name] = [f for f in files if f.suffix.lower() in suffixes and not f.is_dir()]
+        others += [f for f in files if f.suffix.lower() not in suffixes and not f.is_dir()]
         if not images[sub.name]:
             raise UsageError(
                 f"{printable(sub)}: no images that can be read, such as PNG or JPEG files; "
                 "put some of this class in it, or remove the folder"
             )
+    if folders:
+        notice(f"folders inside class folders: {len(folders)} skipped, such as {printable(folders[0])}")
     if others:
         notice(decoding.not_read([str(other) for other in others]))
     return images

@@ -171,7 +171,7 @@ class RunDirectory:
         try:
             return [] if content is None else read_sittings(content)
         except DAMAGED:
-            notice(f"{path}: damaged; the seconds of earlier sittings are not counted")
+            notice(f"{path}: damaged; earlier seconds are not counted, and the images' folder is not known")
             return []
 
     def append(self, record: dict[str, Any], advice: str = "") -> None:

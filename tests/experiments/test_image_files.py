@@ -133,6 +133,14 @@ def test_files_of_a_class_that_are_not_images_are_skipped_with_a_notice(tmp_path
     assert capsys.readouterr().err.splitlines() == [says]
 
 
+def test_a_folder_inside_a_class_folder_is_skipped_and_named(tmp_path, drawing, capsys):
+    save(tmp_path / "a" / "a.png", drawing)
+    save(tmp_path / "a" / "nested.png" / "b.png", drawing)
+    assert class_folders(tmp_path) == {"a": [tmp_path / "a" / "a.png"]}
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith(f"folders inside class folders: 1 skipped, such as {tmp_path / 'a' / 'nested.png'}")
+
+
 @pytest.mark.parametrize("files", [[], ["a.txt", "b.raw"], [".hidden.png"]])
 def test_a_class_folder_without_images_is_refused_by_name(tmp_path, files):
     touch(tmp_path, "ant/1.png", "bee/1.png")
