@@ -1,4 +1,4 @@
-"""Check the gradient of a JAX function of a pytree, and find out whose meta-gradient its MAML is.
+"""Check the gradient of a JAX function of a pytree, and find out which method its meta-gradient belongs to.
 
 `ravel_pytree` makes one flat vector of any pytree of parameters, and back.
 

@@ -1,6 +1,6 @@
-"""Check the gradient of a PyTorch module, and find out whose meta-gradient its MAML is.
+"""Check the gradient of a PyTorch module, and find out which method its meta-gradient belongs to.
 
-The checks take plain functions of one flat vector; `functional_call` makes them of any module.
+The checks take plain functions of one flat vector; `functional_call` makes such functions of any module.
 
     python examples/check_pytorch.py
 """

@@ -1,7 +1,7 @@
 """Your own images: a folder → imported → meta-trained → used as a classifier of new classes.
 
 The folder is made here: 60 classes of 12 small textures, of mixed size, in one folder for each class.  Put
-your own in its place.  On the command line, with images of 84 x 84 and a larger network:
+your own folder in its place.  On the command line, with images of 84 x 84 and a larger network:
 
     reptile-np data folder IMAGES --to CACHE
     reptile-np train images-colour-5way --data CACHE --set tasks.shots=10 --set outer.steps=1000 --out RUN

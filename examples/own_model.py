@@ -63,7 +63,7 @@ class Swish(Layer):
         return x_bar_dot, (b_bar_dot + second.sum().reshape(1),)
 
 
-class Forgetful(Swish):
+class WithoutSecondOrder(Swish):
     """Swish without its two second-order terms, to show what the checks report."""
 
     def backward_dot(self, saved, dot, y_bar, y_bar_dot, ops, want_x_bar=True):
@@ -78,7 +78,7 @@ def network(layer):
 
 
 def main():
-    """Check the layer, find what is missing in the other one, and take one step of MAML."""
+    """Check the layer, let a check find what `WithoutSecondOrder` lacks, and compute a direction of MAML."""
     rng = np.random.default_rng(0)
     model = network(Swish())
     phi = model.init(rng, dtype=np.float64)
@@ -86,7 +86,7 @@ def main():
     print(check_grad(model.loss_and_grad, phi, batch))
     print(check_hvp(model.loss_and_grad, model.hvp, phi, batch))
     print(check_taylor_order(model.loss_and_grad, phi, batch, hvp=model.hvp))
-    wrong = network(Forgetful())
+    wrong = network(WithoutSecondOrder())
     try:
         check_hvp(wrong.loss_and_grad, wrong.hvp, phi, batch)
     except CheckFailure as failure:

@@ -1,7 +1,7 @@
-"""Reptile on sine waves: the whole method in one file of NumPy, to read in five minutes.
+"""Reptile on sine waves: the whole method in one file of NumPy.
 
-A task is one sine wave, y = a sin(x + b), with its own amplitude a and phase b.  Reptile looks for
-initial parameters from which a small network learns ANY such wave in a few gradient steps:
+A task is one sine wave, y = a sin(x + b), with its own amplitude a and phase b.  Reptile trains
+initial parameters from which a small network learns any such wave in a few gradient steps:
 
     repeat:
         draw a task                                       (a new sine wave)
@@ -19,7 +19,7 @@ import sys
 
 import numpy as np
 
-GRID = np.linspace(-5, 5, 50)[:, None]  # (50, 1): the points on which a wave is judged
+GRID = np.linspace(-5, 5, 50)[:, None]  # (50, 1): the points on which the error of a wave is measured
 
 
 # ---- the network 1-64-64-1: y = tanh(tanh(x w1 + b1) w2 + b2) w3 + b3 ------------------------------

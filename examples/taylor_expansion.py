@@ -6,8 +6,9 @@ For two minibatches with losses L_1, L_2 and small steps alpha, the three direct
     FOMAML    L_2'(phi_2)                  =       g_2 - alpha H_2 g_1                  + O(alpha^2)
     MAML      (I - alpha H_1) L_2'(phi_2)  =       g_2 - alpha H_2 g_1 - alpha H_1 g_2  + O(alpha^2)
 
-with g_i = L_i'(phi_1) and H_i = L_i''(phi_1).  Halving alpha must divide what is left by four: the
-slopes printed below must be 2.  (Equation numbers are those of arXiv:1803.02999, version 1.)
+with g_i = L_i'(phi_1) and H_i = L_i''(phi_1).  Halving alpha must divide the remainder by four: on a
+logarithmic scale, the slopes that the program prints must be 2.  (Equation numbers are those of
+arXiv:1803.02999, version 1.)
 
     python examples/taylor_expansion.py
 """
