@@ -16,7 +16,7 @@ The public packages, in reading order:
 ``bench``         kernels: verified, then timed
 ``cli``           the program ``reptile-np``
 
-``SYMBOLS.md`` leads from the paper's symbols to the names here.  Each package is imported when it is first
+``SYMBOLS.md`` lists the paper's symbols and the names here.  Each package is imported when it is first
 used, so that ``import reptile_np`` costs nothing.
 """
 
@@ -51,7 +51,8 @@ def load(source: str | os.PathLike[str]) -> Learner:
 
     Notes
     -----
-    It computes with the best kernels that are here.  Verified by ``tests/pretrained/test_learners.py``.
+    The classifier computes with the best kernels of this machine.  Verified by
+    ``tests/pretrained/test_learners.py``.
     """
     from reptile_np.pretrained import load_learner
 

@@ -130,7 +130,7 @@ def synchronise(path: Path) -> None:
 
 
 def remove_partial_files(folder: Path, names: str = "*") -> None:
-    """Remove what `partial_files` returns: left by a killed `replacing`.  Nobody may be writing these files.
+    """Remove what `partial_files` returns: left by a killed `replacing`.  No process may be writing them.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Verify, then time: our kernels, NumPy and other frameworks on the same workloads."""
+"""Verify, then time the native kernels, NumPy and other frameworks on the same workloads."""

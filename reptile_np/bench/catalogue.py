@@ -133,11 +133,11 @@ def _batch(rng: np.random.Generator, model: Model, size: int) -> Batch:
 
 
 def _init(rng: np.random.Generator, model: Model) -> Array:
-    """Return φ with every ReLU far from its kink: γ = 1/16 and β = ±1/2, so that half of the channels are on.
+    """Return φ with every ReLU far from its kink: γ = 1/16 and β = ±1/2.
 
-    A gradient jumps where an activation crosses 0.  Near 0, float32 rounds some of 10^5 activations to the
-    other side, which changes a gradient by 1e-2, and no contender would be within 1e-4 of float64.  Speed
-    does not depend on it.
+    The activations of half of the channels are then positive.  A gradient jumps where an activation crosses
+    0.  Near 0, float32 rounds some of 10^5 activations to the other side, which changes a gradient by 1e-2,
+    and no contender would be within 1e-4 of float64.  Speed does not depend on it.
     """
     phi = model.init(rng)
     for name, view in model.layout.views(phi).items():

@@ -1,14 +1,14 @@
-"""Checks for other people's models: gradients, Hessian products, meta-gradients.
+"""Checks for your own model: gradients, Hessian products, meta-gradients.
 
     from reptile_np.checks import check_grad, check_hvp, meta_gradient_expansion
 
 ``check_grad``               the gradient against slopes of the loss, piece by piece
-``check_hvp``                a Hessian-vector product against slopes of the gradient; is it linear?
+``check_hvp``                a Hessian product against slopes of the gradient; whether it is linear
 ``check_adjoint``            the transpose of a linear map
 ``check_taylor_order``       both derivatives by the order of the Taylor remainder
-``meta_gradient_expansion``  MAML, FOMAML or Reptile?  The two terms of the paper's section 4.1, measured
-``MetaExpansion``            what the last one returns
-``Report``                   what the others return: worst direction, relative error, suspected cause
+``meta_gradient_expansion``  whether it is MAML, FOMAML or Reptile: the two terms of section 4.1, measured
+``MetaExpansion``            what `meta_gradient_expansion` returns
+``Report``                   what the other checks return: worst direction, relative error, suspected cause
 ``CheckFailure``             raised by a check that does not hold; an `AssertionError` with a `Report`
 
 Arguments that a check cannot use raise `reptile_np.errors.UsageError`, with one line that says what is

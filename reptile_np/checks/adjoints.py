@@ -30,7 +30,7 @@ def check_adjoint(
     tolerance: float = 1e-12,
     seed: int = 0,
 ) -> Report:
-    """Check ``<y, A x> = <Aᵀ y, x>`` for a linear map `forward` and what should be its adjoint.
+    """Check ``<y, A x> = <Aᵀ y, x>`` for a linear map `forward` and its stated adjoint.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Stated derivatives against measured ones: the verdict, and the first explanation that fits.
+"""Stated derivatives against measured ones: whether they agree, and the first explanation that fits.
 
 Verified by ``tests/checks/test_checks.py``.
 """

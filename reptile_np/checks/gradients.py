@@ -46,7 +46,7 @@ Steps are 1 % of the norm of φ (of the piece, if a direction is in one piece) a
 scale of the parameters does not matter.  A slope that a kink disturbs at every step cannot be measured:
 a network with very many ReLUs is checked at a smaller size (fewer filters, smaller images).
 
-Verified by ``tests/checks/test_checks.py``: right functions pass, planted errors are caught and named.
+Verified by ``tests/checks/test_checks.py``: right functions pass, planted errors are found and named.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def check_grad(
             precision=model.precision,
         )
         typical = None if d.piece is None else norm(grad[d.piece]) / math.sqrt(np.count_nonzero(d.v))
-        with np.errstate(invalid="ignore"):  # the judge says that the gradient is not finite
+        with np.errstate(invalid="ignore"):  # `Judge` reports that the gradient is not finite
             stated = np.asarray(grad @ d.v)
         comparisons.append(Comparison(d.name, stated, measured, typical))
     judge = Judge("gradient", "the slope of the loss", tolerance, model.single)

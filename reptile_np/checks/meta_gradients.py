@@ -1,4 +1,6 @@
-"""Which meta-gradient is it?  The expansion of section 4.1, measured on somebody else's code.
+"""Find out to which method a meta-gradient belongs, by measuring the expansion of section 4.1.
+
+The meta-gradient may be a function of any library.
 
 Verified by ``tests/checks/test_meta_expansion.py``.
 """
@@ -87,8 +89,8 @@ def meta_gradient_expansion(
     ----------
     meta_gradient
         ``(phi, batches, alpha) -> direction (n,)``: k steps of size alpha on ``batches[0]``, …,
-        ``batches[k-1]`` in this order, the last of which MAML and FOMAML test on.  Must be smooth in
-        alpha around 0, of either sign.  A displacement is to be divided by alpha, or by a positive
+        ``batches[k-1]`` in this order; the loss of MAML and FOMAML is that of the last one.  Must be smooth
+        in alpha around 0, of either sign.  A displacement is to be divided by alpha, or by a positive
         constant times alpha: the method is recognised by the *ratio* of the coefficients.
     loss_and_grad, hvp
         The model's, already checked (`check_grad`, `check_hvp`), in float64.

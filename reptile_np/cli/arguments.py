@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
         return values
 
     def error(self, message: str) -> NoReturn:
-        """Raise what the program prints."""
+        """Raise a `UsageError`, whose line the program prints."""
         raise UsageError(f"{message} (see: {self.prog} --help)")
 
     def _print_message(self, message: str, file: object = None) -> None:
@@ -215,8 +215,9 @@ def one_blas_thread() -> None:
 
     It is to be called before NumPy is imported.
 
-    The products here are too small to share: a second thread gains a tenth on an idle machine, and waits
-    for its turn on a busy one (glyphs-5way on two busy cores trained in 114 s with two, 35 s with one).
+    The matrix products here are too small to be shared.  On an idle machine two threads are a tenth faster;
+    on a busy one they wait for each other (glyphs-5way on two busy cores: 114 s with two threads, 35 s with
+    one).
     """
     if "OMP_NUM_THREADS" not in os.environ:
         for name in BLAS_THREADS:

@@ -1,4 +1,4 @@
-"""The command `classify`: one's own images, from a few examples of each class.
+"""The command `classify`: the classes of a user's images, from a few examples of each class.
 
 Verified by ``tests/cli/test_classify.py``.
 """

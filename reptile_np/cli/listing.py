@@ -1,4 +1,4 @@
-"""The commands `list`, `show` and `runs`: what there is to run, and what was run.
+"""The commands `list`, `show` and `runs`: the presets, and the runs of a folder.
 
 Verified by ``tests/test_cli.py``.
 """

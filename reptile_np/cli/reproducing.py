@@ -1,4 +1,4 @@
-"""The command `reproduce`: the runs and the evaluations of a table or figure, then ours beside theirs.
+"""The command `reproduce`: the runs and evaluations of a table or figure, then their comparison.
 
 Verified by ``tests/cli/test_reproducing.py``.
 """

@@ -1,4 +1,4 @@
-"""The status lines of `reproduce`: what each run does, while they are at work.
+"""The status lines of `reproduce`: what each run does while the command works.
 
 Verified by ``tests/cli/test_reproducing.py``.
 """

@@ -48,7 +48,7 @@ NEWEST, BEFORE, DAMAGED = "checkpoint.npz", "checkpoint-before.npz", "checkpoint
 
 
 class Unreadable(UsageError):
-    """The system cannot read a checkpoint, which may be whole."""
+    """The system cannot read a checkpoint; the file itself may be undamaged."""
 
 
 def save_step(folder: Path, step: Step, run: str) -> None:
@@ -76,7 +76,7 @@ def load_newest(folder: Path, template: Step, run: str, fallback: Callable[[str]
     """Return the newest state that is whole; a damaged newest file falls back to the one before.
 
     `template` gives the kinds of optimiser states and the size of φ; `run` is as in `save_step`; `fallback`
-    is told in one line.
+    is called with one line about a damaged newest file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The results of runs beside the published ones, or beside the costs of the runs: rows, text, Markdown.
+"""The results of runs beside the published results or the costs of the runs: rows, text, Markdown.
 
 Verified by ``tests/experiments/test_comparison.py``.
 """

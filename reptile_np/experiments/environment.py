@@ -1,4 +1,4 @@
-"""What a run ran on: versions, processor, kernels, images.
+"""The environment of a run: versions, processor, kernels, images.
 
 Verified by ``tests/experiments/test_environment.py``.
 """

@@ -175,7 +175,7 @@ class Experiment:
         self.episodes.check_training()
 
     def check_evaluation(self, spec: EvaluationSpec, split: Split) -> None:
-        """Raise `UsageError` if `evaluate` would not be able to do what `spec` says."""
+        """Raise `UsageError` if `evaluate` cannot evaluate as `spec` says."""
         check_memory(self.preset, spec, self.model)
         self.episodes.check_evaluation(spec, split)
 

@@ -126,7 +126,7 @@ class Learner:
         return self
 
     def __sklearn_tags__(self) -> Any:
-        """Tell scikit-learn, which alone calls this, that the learner is a classifier of arrays of images."""
+        """Return scikit-learn's tags of a classifier of arrays of images; only scikit-learn calls this."""
         utils = import_module("sklearn.utils")
         return utils.Tags(
             estimator_type="classifier",

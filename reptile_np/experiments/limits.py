@@ -1,4 +1,4 @@
-"""Refuses settings that cannot work, before anything is drawn, allocated or written.
+"""Refuse settings that cannot work, before anything is drawn, allocated or written.
 
 Verified by ``tests/experiments/test_limits.py``.
 """

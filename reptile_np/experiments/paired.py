@@ -80,7 +80,7 @@ def compare(
             "the same test tasks; compare runs of one seed, source, and numbers of ways and queries"
         )
     shots = first.evaluation.shots if shots is None else shots
-    made = []  # both, before the first is evaluated: a mistake about the second is said at once
+    made = []  # both, before the first is evaluated: an error about the second is reported at once
     for name, run, (preset, _) in zip("AB", saved, configs, strict=True):
         spec = replace(preset.evaluation, tasks=tasks, shots=shots)
         experiment, others = reopened(preset, seed, ops, data, run.sittings())

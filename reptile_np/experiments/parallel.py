@@ -3,7 +3,7 @@
     with processes(4) as executor:                    # this machine, one thread in each process
         scores = experiment.evaluate(step, executor=executor)
 
-    results = run_all(work, items, executors)         # survives the loss of worker processes
+    results = run_all(work, items, executors)         # continues after the loss of worker processes
 
 `evaluate` takes any `concurrent.futures.Executor`, `run_all` a function that makes one; the results do not
 depend on it.  `reptile_np.experiments.cluster` makes that of a Dask cluster,

@@ -6,7 +6,7 @@ the support set; the outer loss is that of a query set, transductive.
 
 Where the values come from:
 
-* inner rates and steps, meta-batches, 60,000 iterations: appendix A.1.  For Mini-ImageNet 5-shot the
+* inner rates and steps, meta-batches, 60,000 outer steps: appendix A.1.  For Mini-ImageNet 5-shot the
   program's usage text has a meta-batch of 4, the appendix 2; 2 is used;
 * steps at test: appendix A.1 (Omniglot 5-way 3; 20-way 5, as in training; Mini-ImageNet 10).  The program
   prints the accuracy after each of 10 steps for all of them;

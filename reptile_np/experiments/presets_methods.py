@@ -1,4 +1,4 @@
-"""Presets of a comparison that the paper does not have: four methods, and nothing else different.
+"""Presets of a comparison that the paper does not have: four methods that differ in the method only.
 
 Reptile, first-order MAML, exact MAML and joint training, each in Reptile's network for Omniglot, with the
 paper's split into 1,200 characters of training and 423 of test, the same 50 images of each training task, the

@@ -1,6 +1,6 @@
-"""What a person sees while a run is under way: a bar on a terminal, plain lines elsewhere.
+"""How the progress of a run is shown: as a bar on a terminal, as plain lines elsewhere.
 
-Losses are shown as running means: the loss of one task says more about the task than about the run.
+Losses are shown as running means, because the loss differs much from task to task.
 
 Verified by ``tests/experiments/test_progress.py``.
 """

@@ -1,6 +1,6 @@
 """The runs that a table or figure needs: what is done, what is left, and the work of one process.
 
-A run is trained in ``OUT/PRESET-seedS``, resumed if it was cut, and evaluated; what is there already is
+A run is trained in ``OUT/PRESET-seedS``, resumed if it was interrupted, and evaluated; finished parts are
 kept.  `work` can therefore be begun again after its process was killed.
 
 Verified by ``tests/experiments/test_reproduction.py``.
@@ -247,7 +247,7 @@ def _train(run: PlannedRun, ops: Ops, report: ProgressFile) -> None:
 
 
 class ProgressFile:
-    """Tells another process how far a run is, in a file of its directory that is replaced every second."""
+    """Shows other processes how far a run is, in a file of its directory that is replaced every second."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

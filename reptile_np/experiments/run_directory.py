@@ -261,7 +261,7 @@ class RunDirectory:
 
     @contextmanager
     def _writing(self, advice: str = "") -> Iterator[None]:
-        """Say in one line that the directory cannot be written."""
+        """Raise a `UsageError` of one line if the directory cannot be written."""
         try:
             yield
         except BlockingIOError:

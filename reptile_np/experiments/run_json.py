@@ -106,7 +106,7 @@ def outer_step(line: bytes) -> float:
 
 
 def is_own(evaluation: Mapping[str, Any], preset: str, seed: int) -> bool:
-    """Return whether an evaluation names no other preset and seed: its record is not of another run."""
+    """Return whether an evaluation belongs to this run: it names no other preset and no other seed."""
     return bool(evaluation.get("preset", preset) == preset and evaluation.get("seed", seed) == seed)
 
 

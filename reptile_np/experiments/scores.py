@@ -1,4 +1,4 @@
-"""What an evaluation finds out: accuracy in two modes for classification, squared error for regression.
+"""The results of an evaluation: accuracy in two modes for classification, squared error for regression.
 
 Verified by ``tests/experiments/test_scores.py``.
 """

@@ -186,10 +186,10 @@ class Preset:
     def gradients(self) -> int:
         """What all steps cost, in gradients of the loss of one example.
 
-        A Hessian-vector product counts as two gradients, because it has as many multiplications (at the first
+        A Hessian product counts as two gradients, because it has as many multiplications (at the first
         layer fewer): its forward tangent has twice those of a forward pass, its backward tangent twice those
-        of a backward pass, and the activations are there already.  Exact MAML takes one at each step but that
-        of the last minibatch.
+        of a backward pass, and the activations are computed already.  Exact MAML takes one Hessian product at
+        each step but that of the last minibatch.
         """
         tasks, inner = self.tasks, self.inner
         last = tasks.ways * (tasks.queries or tasks.tail_shots) or inner.batch

@@ -32,9 +32,9 @@ MOST_TASKS = 200
 
 
 def watch(preset: Preset) -> Watch | None:
-    """Return how a run is watched: as its preset says, else `POINTS` times; None if it is not watched.
+    """Return the evaluations while training: the preset's, else `POINTS` of them; None if there are none.
 
-    A preset whose number of outer steps was changed is watched as many times as the preset itself.
+    A preset whose number of outer steps was changed has as many of them as the preset itself.
     """
     original = presets.original(preset)
     if original.watched is not None:
@@ -47,7 +47,7 @@ def watch(preset: Preset) -> Watch | None:
 
 
 def watcher(experiment: Experiment) -> Callable[[Step], dict[str, Any] | None]:
-    """Return the function that evaluates a state if its outer step is one to be watched: the record."""
+    """Return the function that evaluates a state, if that is due after its outer step: the record."""
     preset = experiment.preset
     how = watch(preset)
     if how is None:
@@ -63,7 +63,7 @@ def watcher(experiment: Experiment) -> Callable[[Step], dict[str, Any] | None]:
             return None
         try:
             scores = experiment.evaluate(step, spec, split, at=step.done)
-        except UsageError as error:  # the training does not depend on it, and goes on
+        except UsageError as error:  # the training does not depend on it, and continues
             notice(f"outer step {step.done}: {error}; not recorded")
             return None
         return {"outer_step": step.done, "split": split, "tasks": spec.tasks, **scores.means()}

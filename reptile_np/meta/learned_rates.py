@@ -93,6 +93,6 @@ class LearnedRates:
 
 
 def _halves(theta: Array) -> tuple[Array, Array]:
-    """Return φ and α, or what belongs to them: two views (n,)."""
+    """Return the two halves, φ and α or their adjoints, as views (n,)."""
     n = len(theta) // 2
     return theta[:n], theta[n:]

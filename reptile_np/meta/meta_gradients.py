@@ -61,7 +61,7 @@ class DifferentiableOptimizer(Optimizer, Protocol):
 
 
 class TwiceDifferentiable(Differentiable, Protocol):
-    """A model that also has Hessian-vector products."""
+    """A model that also has Hessian products."""
 
     def hvp(self, phi: Array, batch: Batch, v: Array) -> Array:
         """Return ``L''(φ) v`` (n,)."""

@@ -98,7 +98,7 @@ class Characters:
 
 
 class _Fitted:
-    """A fine-tuned learner that remembers its answers to single drawings."""
+    """A fine-tuned learner that keeps its answers to single drawings."""
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner

@@ -117,8 +117,8 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
     """Cut shuffled epochs of `support` into `steps` batches of `batch_size`.
 
     An epoch is a permutation of all n examples; epochs follow each other without a gap.  A batch that begins
-    near the end of an epoch is filled from the next one: every batch is full, and an example may be in it
-    more than once (a batch of more than n examples always has such an example).
+    near the end of an epoch is filled from the next one: every batch is full, and an example may be in a
+    batch more than once (a batch of more than n examples always has such an example).
 
     Returns
     -------

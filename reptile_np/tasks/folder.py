@@ -1,4 +1,4 @@
-"""Anyone's own images: one folder for each class, images of any size and format that Pillow reads.
+"""A user's own images: one folder for each class, images of any size and format that Pillow reads.
 
 A class is a folder with images directly in it; its name is its path, so folders may be nested.  Hidden files
 and files that are no images are counted and skipped.  Images that cannot be read are named and skipped.

@@ -70,7 +70,7 @@ class CachedClass:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of a data set; the fields of ``NAME.json``.
+    """The description of a data set; the fields of ``NAME.json``.
 
     `white` is the pixel value that becomes 1.0: 255, or 1 for drawings of one bit.  `source_sha256` is the
     digest of the files that were imported, `content_sha256` that of class names, counts and pixels.

@@ -1,4 +1,4 @@
-"""Write a data set into the cache format: decode on all cores, survive a kill, end with the same bytes.
+"""Write a data set in the cache format: on all cores, continued after a kill, with the same bytes each time.
 
 While an import runs, decoded images are kept in ``.NAME.partial/``; the next import of the same files
 with the same Pillow continues there.  The manifest is written last: until then an earlier cache stays valid.

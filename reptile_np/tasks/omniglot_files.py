@@ -1,4 +1,4 @@
-"""Omniglot as other people keep it: two zip files, or folders of PNG drawings.
+"""The forms in which Omniglot is distributed: two zip files, or folders of PNG drawings.
 
 Verified by ``tests/tasks/test_omniglot.py``.
 """

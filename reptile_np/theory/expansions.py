@@ -1,4 +1,4 @@
-"""Section 4.1: what the directions are in powers of the inner step size α.
+"""Section 4.1: the directions as power series in the inner learning rate α.
 
 With the minibatches of one task numbered L_1 … L_k and everything at the initial point φ_1, write
 ``g_i = L_i'(φ_1)``, ``H_i = L_i''(φ_1)``, ``T_i = L_i'''(φ_1)`` (the paper writes ḡ_i and H̄_i; its g_i,

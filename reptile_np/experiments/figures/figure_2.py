@@ -1,4 +1,4 @@
-"""Figure 2: moving alternately towards two curves of solutions ends between them, where both are near.
+"""Figure 2: alternating moves towards two curves of solutions end between the curves, near to both.
 
 Each task's set of solutions is a circle in the plane of two parameters.  One move is equation (23),
 φ ← (1 - ε) φ + ε P(φ), towards the nearest solution P(φ) of one task; the two tasks take turns and ε is

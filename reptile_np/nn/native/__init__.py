@@ -4,10 +4,11 @@ The package's files, in reading order: ``installation`` (why there may be no ker
 module), ``threads``, ``memory``, ``vector_pool``, ``shapes``, ``maps`` (single convolutions), ``matching``
 (which networks C computes whole), ``calls``, ``optimizers``, ``networks``, ``peak`` (the processor's speed).
 
-Single convolutions are exact on small integers; the layers of a whole network are not, if stride-1 maps use
-Winograd tiles of 4 × 4 outputs: their rounding is bounded.  A thread that calls the kernels needs 1 MB
-of stack.  Python's threads have more, unless `threading.stack_size` says otherwise or the C library is musl
-(Alpine Linux): there, set ``threading.stack_size(1 << 20)`` before threads that call the kernels are started.
+Single convolutions are exact on small integers; the layers of a whole network are not, if feature maps at
+stride 1 use Winograd tiles of 4 × 4 outputs: their rounding is bounded.  A thread that calls the kernels
+needs 1 MB of stack.  Python's threads have more, unless `threading.stack_size` is set to less or the C
+library is musl (Alpine Linux): there, set ``threading.stack_size(1 << 20)`` before threads that call the
+kernels are started.
 
 Verified by ``tests/nn/native/``.
 """

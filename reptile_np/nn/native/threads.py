@@ -1,9 +1,9 @@
 """How many threads share a native call: the most that are allowed, and whether several are faster than one.
 
-The members of a team meet some twenty times in a training step.  If another process occupies one of the
-cores, all members wait each time for the one that is not running, and two threads are slower than one.  So
-`Pace` times both ways in a few calls, uses the faster one for many calls, and tries again.  Results do not
-depend on it: they are bitwise identical for any number of threads.
+The members of a team wait for each other some twenty times in a training step.  If another process occupies
+one of the cores, all members wait each time for the one that is not running, and two threads are slower than
+one.  So `Pace` times both ways in a few calls, uses the faster one for many calls, and tries again.  Results
+do not depend on it: they are bitwise identical for any number of threads.
 
 Nothing here locks, so a process may be forked while another of its threads is inside a native call.
 

@@ -2,7 +2,7 @@
 
 One module per part of the paper: `algorithm` (sections 1 and 2), `expansion` (4.1, exact), `network`
 (4.1, in float64), `manifold` (4.2 and 3), `breakdown` (where the analysis does not apply).  What several
-of them measure is in `shared`, a row of the table is a `claim.Claim`; no section uses another.
+of them measure is in `shared`, a row of the table is a `claim.Claim`; no module of a part uses another.
 
 Verified by ``tests/test_paper.py``, ``tests/theory/test_claims.py`` (the list of claims and tolerances)
 and ``tests/theory/test_claim_mutants.py`` (each claim is refuted by a planted error).

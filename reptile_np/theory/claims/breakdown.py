@@ -1,4 +1,4 @@
-"""Where section 4.1 does not apply: shown to fail, and by how much.
+"""Where section 4.1 does not apply: cases in which its statements fail, and by how much.
 
 The expansions are averages over *exchangeable* minibatches, for *smooth* losses and *plain SGD*.  `cycling`,
 `fixed_roles`, `overlapping`, `adam_inside` and `kinks` each drop one of these conditions.  Minibatches are
@@ -49,7 +49,7 @@ BATCH_NORM = "breakdown: batch norm across minibatches"
 
 
 def verify() -> list[Claim]:
-    """Return the breakdowns."""
+    """Return the claims about the cases in which the analysis does not apply."""
     return [
         *cycling(),
         *fixed_roles(),

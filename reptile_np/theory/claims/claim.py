@@ -49,7 +49,7 @@ def close(claim: str, source: str, stated: float, measured: float, tolerance: fl
 
 
 def at_least(claim: str, source: str, bound: float, measured: float) -> Claim:
-    """Return the row of a quantity that is shown to be large, as the size of a breakdown."""
+    """Return the row of a quantity that is shown to be large: ``measured ≥ stated``."""
     return Claim(claim, source, f">= {bound:g}", float(measured), 0.0, bool(measured >= bound))
 
 
