@@ -19,6 +19,7 @@ from reptile_np.files import expanded, replacing
 from reptile_np.machine import BLAS_THREADS
 
 __all__ = [
+    "OPS",
     "Command",
     "Commands",
     "Parser",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 Command = Callable[[argparse.Namespace], int]
+OPS = "kernels: auto (the best ones here), numpy, native, or one that reptile-np list prints (default: auto)"
+"""The help text of --ops."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -98,20 +101,20 @@ class Commands:
 
 def add_json(parser: Parser) -> None:
     """Add --json for a command that prints one object."""
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
 
 
 def add_computing(parser: Parser, threads: str) -> None:
     """Add the options of kernels, threads, data and progress; `threads` is the help text of --threads."""
-    parser.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa> (default: auto)")
+    parser.add_argument("--ops", default="auto", help=OPS)
     parser.add_argument("--threads", type=positive, help=f"{threads} (default: the available cores)")
     parser.add_argument(
         "--data",
         type=path,
         metavar="DIR",
-        help="folder of the images (default: the run's, else the cache folder)",
+        help="folder of the imported images (default: the run's, else the cache folder)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def positive(text: str) -> int:

@@ -25,17 +25,31 @@ def add_to(commands: Commands) -> None:
         "stopped; no measurements were saved",
     )
     bench.more = _workload_names
-    bench.add_argument("--works", nargs="+", default=[], metavar="GLOB", help="only workloads of these names")
-    bench.add_argument("--threads", nargs="+", type=positive, default=[], help="default: 1 and all cores")
-    bench.add_argument("--seconds", type=seconds, help="measuring time (default: 70)")
-    bench.add_argument("--quiet", action="store_true", help="no progress")
+    bench.add_argument(
+        "--works",
+        nargs="+",
+        default=[],
+        metavar="GLOB",
+        help="only the workloads whose names match, such as 'omniglot step*'",
+    )
+    bench.add_argument(
+        "--threads",
+        nargs="+",
+        type=positive,
+        default=[],
+        help="numbers of threads (default: 1 and all cores)",
+    )
+    bench.add_argument(
+        "--seconds", type=seconds, help="time of all measurements together, roughly (default: 70)"
+    )
+    bench.add_argument("--quiet", action="store_true", help="show no progress")
     bench.add_argument(
         "--json",
         nargs="?",
         const="-",
         type=json_file,
         metavar="FILE",
-        help="one JSON object on the last line, and in FILE",
+        help="print one JSON object on the last line, and write it to FILE",
     )
 
 

@@ -22,15 +22,17 @@ def add_to(commands: Commands) -> None:
     classify = commands.add(
         "classify", _classify, "classify images from a few examples of each class", stopped="stopped"
     )
-    classify.add_argument("run", metavar="RUN|pretrained:NAME")
+    classify.add_argument(
+        "run", metavar="DIR|pretrained:NAME", help="the folder of a run, or released weights"
+    )
     classify.add_argument(
         "--support",
         type=path,
         required=True,
         metavar="DIR",
-        help="a folder with a folder of example images for each class",
+        help="a folder that has a folder of example images for each class",
     )
-    classify.add_argument("images", type=path, nargs="+", metavar="IMAGE")
+    classify.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="an image file to classify")
     add_json(classify)
     classify.more = lambda: (
         "Each image gets its most probable class in two modes: non-transductive (in a\n"

@@ -17,8 +17,8 @@ __all__ = ["OPTIONS", "add_to"]
 
 WAYS = 5  # of the tasks of the presets
 MISSING = {
-    "mini-imagenet": "--from is missing: there is no official address, for the images are ImageNet's; give "
-    "a copy that you have, or the URL of one",
+    "mini-imagenet": "--from is missing: there is no official address, because the images are ImageNet's; "
+    "give a copy that you have, or the URL of one",
     "folder": "--from is missing: give a folder with a folder of images for each class",
 }
 
@@ -35,10 +35,12 @@ def add_to(commands: Commands) -> None:
     data = commands.add(
         "data",
         _data,
-        "import a data set, once",
+        "import a data set, once, into the form that runs read",
         stopped="stopped; nothing was imported. Give the same command again: it continues where it stopped",
     )
-    data.add_argument("dataset", choices=tuple(OPTIONS))
+    data.add_argument(
+        "dataset", choices=tuple(OPTIONS), help="folder: your own images, one folder for each class"
+    )
     data.add_argument("place", nargs="?", type=source, metavar="DIR|ZIP|TAR|URL", help="the same as --from")
     data.last_two = ("dataset", "place")
     data.add_argument(
@@ -46,29 +48,34 @@ def add_to(commands: Commands) -> None:
         dest="source",
         type=source,
         metavar="DIR|ZIP|TAR|URL",
-        help="where the images are; an archive at a URL is fetched and kept (omniglot: a TAR must have all "
-        "drawings; default: the official address)",
+        help="where the images are; an archive at a URL is downloaded and kept (omniglot: a TAR must have "
+        "all drawings; default: the official address)",
     )
     data.add_argument(
         "--to",
         type=path,
         metavar="DIR",
-        help="default: the user's cache folder; replaces an earlier import of this data set there (a run "
-        "that still reads a large one will fail)",
+        help="folder to import into (default: the user's cache folder); an earlier import of this data set "
+        "there is replaced (a run that still reads a large one will fail)",
     )
     data.add_argument(
-        "--skip-bad", action="store_true", help="mini-imagenet: leave out images that cannot be decoded"
+        "--skip-bad", action="store_true", help="only mini-imagenet: leave out images that cannot be decoded"
     )
     data.add_argument(
         "--filter",
         metavar="nearest|bilinear|bicubic|lanczos",
-        help="mini-imagenet: resizes images that are not 84 x 84 (default: lanczos)",
+        help="only mini-imagenet: how to resize images that are not 84 x 84 (default: lanczos)",
     )
-    data.add_argument("--size", type=positive, help="folder: height and width in pixels (default: 84)")
-    data.add_argument("--grey", action="store_true", help="folder: one channel instead of three")
-    data.add_argument("--seed", type=natural, help="folder: draws the split by classes (default: 0)")
+    data.add_argument("--size", type=positive, help="only folder: height and width in pixels (default: 84)")
+    data.add_argument("--grey", action="store_true", help="only folder: one channel instead of three")
     data.add_argument(
-        "--splits", type=path, metavar="CSV", help="folder: a list of class,split in place of a random split"
+        "--seed", type=natural, help="only folder: seed of the random split of the classes (default: 0)"
+    )
+    data.add_argument(
+        "--splits",
+        type=path,
+        metavar="CSV",
+        help="only folder: a list with lines class,split, in place of a random split",
     )
     add_json(data)
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from reptile_np.cli import signals
-from reptile_np.cli.arguments import Commands, add_json, one_blas_thread, path
+from reptile_np.cli.arguments import OPS, Commands, add_json, one_blas_thread, path
 from reptile_np.cli.terminal import show, show_json
 from reptile_np.errors import UsageError
 
@@ -22,21 +22,29 @@ def add_to(commands: Commands) -> None:
     figure = commands.add(
         "figure",
         _figure,
-        "draw a figure of the paper, or one of ours: PNG, SVG, CSV",
+        "draw a figure, of the paper or another: PNG, SVG, CSV",
         stopped="stopped; the figure was not drawn",
     )
-    figure.add_argument("name", choices=NAMES)
+    figure.add_argument(
+        "name",
+        choices=NAMES,
+        help="1, 2, 3: of the paper; curve: accuracy after each inner step; same-k…: methods at the same "
+        "number k of inner steps",
+    )
     figure.add_argument(
         "--runs",
         type=path,
         metavar="DIR",
-        help="folder of the runs (default: runs; figure 1: none, it trains; figure 2 uses none)",
+        help="folder of the runs (default: runs; figure 1: none, it trains its networks; figure 2: none)",
     )
     figure.add_argument(
-        "--out", type=path, metavar="FILE", help="without an extension (default: ./figure-NAME)"
+        "--out",
+        type=path,
+        metavar="FILE",
+        help="files to write, without an extension (default: ./figure-NAME)",
     )
-    figure.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa>")
-    figure.add_argument("--quiet", action="store_true", help="no progress")
+    figure.add_argument("--ops", default="auto", help=OPS)
+    figure.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(figure)
 
 
@@ -51,7 +59,7 @@ def _figure(args: argparse.Namespace) -> int:
     signals.raise_instead()  # to remove partial files
     out = args.out or Path(f"figure-{args.name}")
     if out.name in ("", "..") or out.is_dir():
-        raise UsageError(f"--out {out}: is a folder; give the name of a file in it, without an ending")
+        raise UsageError(f"--out {out}: is a folder; give the name of a file in it, without an extension")
     if out.suffix in SUFFIXES:
         out = out.with_suffix("")
     elif out.suffix.lower() in NOT_WRITTEN:

@@ -31,17 +31,17 @@ def add_to(commands: Commands) -> None:
     add_json(commands.add("list", _list, "every preset and its cost; the available kernels", stopped))
 
     one = commands.add("show", _show, "all values of one preset, their source and its cost", stopped)
-    one.add_argument("preset")
+    one.add_argument("preset", help="a name that reptile-np list prints")
     add_json(one)
 
-    runs = commands.add("runs", _runs, "the runs under a directory: steps done and accuracy", stopped)
-    runs.add_argument("directory", type=path, metavar="DIR")
+    runs = commands.add("runs", _runs, "the runs in a folder: outer steps done and accuracy", stopped)
+    runs.add_argument("directory", type=path, metavar="DIR", help="a folder with runs in it, at any depth")
     runs.add_argument(
         "--compare",
         nargs=2,
         type=not_empty,
         metavar=("A", "B"),
-        help="show what the runs A and B differ in",
+        help="print in which values the runs A and B differ",
     )
     runs.add_argument(
         "--export", type=path, metavar="TO", help="copy the records of the runs to TO, without large files"

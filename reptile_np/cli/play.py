@@ -16,9 +16,14 @@ __all__ = ["add_to"]
 def add_to(commands: Commands) -> None:
     """Add the command."""
     play = commands.add(
-        "play", _play, "draw characters in the browser and see them learned", stopped="the page is closed"
+        "play",
+        _play,
+        "draw characters in the browser and watch networks learn them",
+        stopped="the page is closed",
     )
-    play.add_argument("--port", type=natural, default=0, help="of this machine (default: any that is free)")
+    play.add_argument(
+        "--port", type=natural, default=0, help="port of the page on this machine (default: any free port)"
+    )
     play.add_argument("--no-browser", action="store_true", help="only print the page's address")
 
 

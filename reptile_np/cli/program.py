@@ -63,8 +63,8 @@ def run(argv: Sequence[str] | None) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog=terminal.program_name(),
-        description="Reptile, FOMAML and MAML in NumPy.",
-        epilog="reptile-np COMMAND --help says more.  A first run: reptile-np train glyphs-5way",
+        description="Reptile, FOMAML and MAML in NumPy: train initialisations and evaluate them.",
+        epilog="Options: reptile-np COMMAND --help.  A first run: reptile-np train glyphs-5way",
     )
     parser.add_argument("--version", action="version", version=f"reptile-np {__version__}")
 

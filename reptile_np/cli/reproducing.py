@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from reptile_np.cli import signals
 from reptile_np.cli.arguments import (
+    OPS,
     Commands,
     add_json,
     as_words,
@@ -41,34 +42,50 @@ def add_to(commands: Commands) -> None:
     reproduce = commands.add(
         "reproduce",
         _reproduce,
-        "run what a table or figure needs, and compare with the paper",
+        "do the runs of a table or figure, and compare them with the paper",
         stopped=_stopped,
     )
     reproduce.more = _targets
-    reproduce.add_argument("target", help="table1, table2, figure1, figure3, same-k, …")
+    reproduce.add_argument("target", help="a table, a figure or a comparison: see the list below")
     reproduce.add_argument(
         "--seeds", type=_seeds, default=(0, 1, 2), help="seeds, with commas between them (default: 0,1,2)"
     )
-    reproduce.add_argument("--only", type=not_empty, metavar="GLOB", help="only presets of these names")
     reproduce.add_argument(
-        "--tasks", type=positive, help="test tasks of an evaluation (default: 10,000 for the paper's tables)"
+        "--only", type=not_empty, metavar="GLOB", help="only the presets whose names match, such as '*-5way'"
     )
-    reproduce.add_argument("--jobs", type=positive, help="runs at a time (default: all cores)")
     reproduce.add_argument(
-        "--executor", metavar="dask:ADDRESS", help="the processes of a Dask cluster instead of this machine's"
+        "--tasks",
+        type=positive,
+        help="test tasks of each evaluation (default: 10,000 for the paper's tables)",
     )
-    reproduce.add_argument("--out", type=path, default=Path("runs"), metavar="DIR", help="default: runs")
-    reproduce.add_argument("--dry-run", action="store_true", help="say what would run, and for how long")
+    reproduce.add_argument(
+        "--jobs", type=positive, help="number of runs at a time (default: one for each core)"
+    )
+    reproduce.add_argument(
+        "--executor", metavar="dask:ADDRESS", help="use the workers of a Dask cluster instead of this machine"
+    )
+    reproduce.add_argument(
+        "--out", type=path, default=Path("runs"), metavar="DIR", help="folder of the runs (default: runs)"
+    )
+    reproduce.add_argument(
+        "--dry-run", action="store_true", help="run nothing; print what would run, and for how long"
+    )
     reproduce.add_argument(
         "--table", action="store_true", help="run nothing; print the table of the finished runs"
     )
-    reproduce.add_argument("--markdown", type=file_to_write, metavar="FILE", help="write the table there too")
     reproduce.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of every preset"
+        "--markdown", type=file_to_write, metavar="FILE", help="write the table into this file too"
     )
-    reproduce.add_argument("--ops", default="auto", help="auto, numpy, native or native-<isa>")
-    reproduce.add_argument("--data", type=path, metavar="DIR", help="where the images are")
-    reproduce.add_argument("--quiet", action="store_true", help="no progress")
+    reproduce.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of every preset; may be repeated",
+    )
+    reproduce.add_argument("--ops", default="auto", help=OPS)
+    reproduce.add_argument("--data", type=path, metavar="DIR", help="folder of the imported images")
+    reproduce.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(reproduce)
 
 

@@ -40,12 +40,18 @@ def add_to(commands: Commands) -> None:
         "train", _train, "meta-train a preset, and show accuracy before and after", stopped=_how_to_go_on
     )
     train.more = _presets_and_keys
-    train.add_argument("preset", nargs="?", help="what to train; with --resume the run's own")
-    train.add_argument("--seed", type=natural, help="default: 0; with --resume the run's own")
-    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value")
-    train.add_argument("--out", type=path, metavar="DIR", help="keep checkpoint and records here")
+    train.add_argument("preset", nargs="?", help="what to train (with --resume default: the run's preset)")
+    train.add_argument(
+        "--seed", type=natural, help="seed of all random numbers (default: 0; with --resume: the run's)"
+    )
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one value; may be repeated"
+    )
+    train.add_argument(
+        "--out", type=path, metavar="DIR", help="save the run's state and records in this folder"
+    )
     train.add_argument("--resume", action="store_true", help="continue the run in --out")
-    add_computing(train, "threads of the kernels; with SGD inside, tasks trained at a time")
+    add_computing(train, "threads of the kernels; if the inner optimiser is SGD, tasks trained at a time")
     add_json(train)
 
     evaluate = commands.add(
@@ -54,11 +60,19 @@ def add_to(commands: Commands) -> None:
         "evaluate a run, transductive and non-transductive",
         stopped="stopped; no evaluation was recorded",
     )
-    evaluate.add_argument("run", metavar="DIR|pretrained:NAME", help="the run to evaluate")
     evaluate.add_argument(
-        "--set", action="append", default=[], metavar="tasks.source=folder", help="evaluate on other images"
+        "run", metavar="DIR|pretrained:NAME", help="the folder of a run, or released weights"
     )
-    evaluate.add_argument("--tasks", type=positive, default=10_000, help="test tasks (default: 10,000)")
+    evaluate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="tasks.source=folder",
+        help="evaluate on the images in --data",
+    )
+    evaluate.add_argument(
+        "--tasks", type=positive, default=10_000, help="number of test tasks (default: 10,000)"
+    )
     evaluate.add_argument(
         "--shots", type=positive, help="examples of each class to learn from (default: the preset's)"
     )
@@ -68,11 +82,15 @@ def add_to(commands: Commands) -> None:
         default="test",
         help="classes of the tasks (default: test)",
     )
-    evaluate.add_argument("--curve", action="store_true", help="accuracy after 0, 1, 2, … inner steps")
     evaluate.add_argument(
-        "--compare", metavar="DIR|pretrained:NAME", help="a second run on the same tasks: the difference"
+        "--curve", action="store_true", help="print the accuracy after 0, 1, 2, … inner steps too"
     )
-    evaluate.add_argument("--jobs", type=positive, help="processes that share the tasks (default: all cores)")
+    evaluate.add_argument(
+        "--compare",
+        metavar="DIR|pretrained:NAME",
+        help="a second run: print the difference on the same tasks",
+    )
+    evaluate.add_argument("--jobs", type=positive, help="number of processes (default: one for each core)")
     add_computing(evaluate, "threads of the kernels, if --jobs is 1")
     add_json(evaluate)
 

@@ -43,18 +43,20 @@ class Columns:
 OURS = Columns(
     ("seeds", "ours", "spread", "95 %"),
     (5, 7, 7, 7),
-    "ours: mean over the seeds, accuracies in %; spread: standard deviation over the seeds; 95 %: half width "
-    "of the 95 % interval, over test tasks, of the mean over these seeds",
+    "ours: mean over the seeds, accuracies in % (more is better), squared errors (less is better); spread: "
+    "standard deviation over the seeds; 95 %: half width of the 95 % interval, over test tasks, of the mean "
+    "over these seeds",
 )
 PAPER = Columns(
     ("paper", "±", "diff", "within"),
     (7, 6, 7, 8),
-    "within: |diff| is at most the paper's ± plus our spread (one seed: our 95 % half width)",
+    "paper, ±: as published; diff: ours minus the paper's; within: "
+    "|diff| is at most the paper's ± plus our spread (one seed: our 95 % half width)",
 )
 COST = Columns(
     ("gradients", "seconds"),
     (15, 9),
-    "gradients: of the loss of one example, in all of a run's training, a Hessian-vector product counted as "
+    "gradients: of the loss of one example, in all of a run's training, a Hessian product counted as "
     "two; seconds: of that training, the mean over seeds",
 )
 FIRST = 26

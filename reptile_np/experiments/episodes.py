@@ -161,7 +161,9 @@ def make_episodes(preset: Preset, streams: Streams, data: Path | None) -> Episod
     """
     tasks = preset.tasks
     if data is not None and tasks.source in ("sine", "glyphs"):
-        raise UsageError(f"--data {data}: does nothing for {preset.name}, which makes its own data")
+        raise UsageError(
+            f"--data {data}: does nothing for {preset.name}, which makes its own data; leave it out"
+        )
     if tasks.source == "sine":
         return SineEpisodes(preset, streams)
     images = load_images(preset, data)

@@ -49,7 +49,9 @@ def check_settings(preset: Preset) -> None:
         if value < 1:
             raise UsageError(f"{name}={value}: must be at least 1")
     if tasks.source != "sine" and tasks.ways < 2:
-        raise UsageError(f"tasks.ways={tasks.ways}: must be at least 2, or there is nothing to tell apart")
+        raise UsageError(
+            f"tasks.ways={tasks.ways}: must be at least 2, because a classifier needs two classes"
+        )
     reads = {"conv": (tasks.side, tasks.channels), "finn-omniglot": (28, 1)}.get(preset.network, (84, 3))
     if (tasks.side, tasks.channels) != reads:
         size = f"{reads[0]} x {reads[0]} x {reads[1]}"

@@ -112,7 +112,7 @@ _OURS = (
     ),
     _sine(
         "joint",
-        "the baseline: train on the expected loss, then fine-tune",
+        "joint training on sine waves, the baseline: train on the expected loss, then fine-tune",
         OuterSpec(rate=1e-3, steps=30_000, optimizer="adam"),
         InnerSpec("sgd", 0.02, batch=50, steps=1),
     ),

@@ -66,7 +66,7 @@ def _method(algorithm: Algorithm) -> Preset:
         preset,
         name=f"methods-{algorithm}",
         about=f"{ABOUT[algorithm]}, with 7.8 million gradients",
-        source="ours: methods on equal terms; inner rate of Figure 3 (v1), evaluation of Table 3 (v3)",
+        source="ours: the same number of gradients; inner rate of Figure 3 (v1), evaluation of Table 3 (v3)",
         hours=HOURS[algorithm],
         inner=replace(preset.inner, batch=images, steps=1) if algorithm == "joint" else preset.inner,
         outer=replace(preset.outer, steps=1),

@@ -75,7 +75,13 @@ TARGETS = {
             _beginning("same-k-omniglot", of=presets.SAME_K),
             1000,
         ),
-        Target("methods", "Methods on equal terms, Omniglot", _beginning("methods"), 2000, shots=(1, 5)),
+        Target(
+            "methods",
+            "Methods, same number of gradients, Omniglot",
+            _beginning("methods"),
+            2000,
+            shots=(1, 5),
+        ),
     )
 }
 

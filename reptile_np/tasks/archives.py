@@ -90,7 +90,7 @@ def read_files(
     # Damaged archives make zipfile, tarfile and the decompressors raise nearly any exception.
     except Exception as error:
         unreadable = isinstance(error, OSError) and error.errno
-        why = "cannot be read ({})" if unreadable else "damaged or cut short ({}); get it again"
+        why = "cannot be read ({})" if unreadable else "damaged or cut short ({}); get a new copy"
         raise UsageError(f"{printable(path)}: {why.format(reason(error))}") from error
 
 

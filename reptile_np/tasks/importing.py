@@ -262,7 +262,7 @@ def _commit(
         if plan.content_sha256 not in (None, digest.hexdigest()):
             raise UsageError(
                 f"{printable(plan.source)}: the counts are those of {plan.name}, but the images are not; "
-                "get it again"
+                "get a new copy"
             )
     manifest = Manifest(
         name=plan.name,

@@ -128,7 +128,7 @@ def import_mini_imagenet(
     try:
         return importing.write(plan, read, decode, folder, progress, note)
     except BadImage as bad:
-        raise UsageError(f"{bad}; get it again, or pass --skip-bad to leave it out") from bad
+        raise UsageError(f"{bad}; get a new copy, or pass --skip-bad to leave it out") from bad
 
 
 def _find(source: Path) -> list[Path]:
@@ -225,7 +225,7 @@ def _places(
             if split in lists and listed.get(filename) != (split, label):
                 raise UsageError(
                     f"{printable(source)}: {printable(name)} is not in the list of {split} images; "
-                    "get it again"
+                    "get a new copy"
                 )
         elif filename in listed:
             place = _Place(*listed[filename], filename)
@@ -259,7 +259,7 @@ def _plan(
         groups[place.split, place.label].append(place.key)
     labels = Counter(label for _, label in groups)
     if twice := sorted(label for label, count in labels.items() if count > 1):
-        raise UsageError(f"{printable(source)}: class {printable(twice[0])} is in two splits; get it again")
+        raise UsageError(f"{printable(source)}: class {printable(twice[0])} is in two splits; get a new copy")
     classes = tuple(
         PlannedClass(label, split, tuple(sorted(groups[split, label])))
         for split in OFFICIAL_CLASSES
@@ -275,7 +275,7 @@ def _plan(
         digests=by_key,
         least_images=LEAST_IMAGES,
         least_classes=LEAST_CLASSES,
-        advice="get it again",
+        advice="get a new copy of the data set",
         skip_bad=skip_bad,
     )
 
@@ -286,7 +286,7 @@ def _compared(source: Path, plan: Plan, lists: dict[Split, dict[str, str]]) -> I
         classes = [c for c in plan.classes if c.split == split]
         if len(classes) > official:
             has = f"{len(classes)} {split} classes; Mini-ImageNet has {official}"
-            raise UsageError(f"{printable(source)}: {has}; get it again")
+            raise UsageError(f"{printable(source)}: {has}; get a new copy")
         if len(classes) < official:
             yield f"{split}: {len(classes)} of {official} classes"
         images = [len(c.keys) for c in classes]

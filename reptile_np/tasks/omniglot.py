@@ -156,7 +156,7 @@ def _plan(place: str, digests: dict[str, bytes]) -> Plan:
         if count != OFFICIAL.drawings_each:
             raise UsageError(
                 f"{printable(place)}: {count} drawings of {printable(character)}, but Omniglot has "
-                f"{OFFICIAL.drawings_each}; get it again"
+                f"{OFFICIAL.drawings_each}; get a new copy"
             )
     keys = sorted(digests)
     each = OFFICIAL.drawings_each

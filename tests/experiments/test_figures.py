@@ -251,6 +251,6 @@ def test_a_folder_is_no_name_of_a_figure(tmp_path, monkeypatch, capsys, place):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     assert main(["figure", "2", "--out", place]) == 2
-    says = f"--out {place}: is a folder; give the name of a file in it, without an ending"
+    says = f"--out {place}: is a folder; give the name of a file in it, without an extension"
     assert capsys.readouterr().err.splitlines() == [f"reptile-np: {says}"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -37,7 +37,7 @@ def test_a_count_of_zero_is_refused(key):
         (
             "glyphs-5way",
             "tasks.ways=1",
-            "tasks.ways=1: must be at least 2, or there is nothing to tell apart",
+            "tasks.ways=1: must be at least 2, because a classifier needs two classes",
         ),
     ],
 )

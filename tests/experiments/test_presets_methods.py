@@ -1,4 +1,4 @@
-"""The comparison of methods on equal terms: what is the same, what differs, and what a budget counts."""
+"""The comparison at the same number of gradients: what is the same, what differs, what a budget counts."""
 
 import dataclasses
 

@@ -46,7 +46,7 @@ def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     runs = table.distinct("run")
     if len(runs) > len(COLOURS):
         raise UsageError(
-            f"{len(runs)} curves; at most {len(COLOURS)} can be told apart: "
+            f"{len(runs)} curves; at most {len(COLOURS)} have different colours: "
             "give --runs a folder with fewer runs"
         )
     whole, upper = figure.subplots(1, 2)

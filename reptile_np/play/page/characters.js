@@ -75,7 +75,7 @@ async function update() {
   if (missing.length || drawn.length === 0) {
     answer = null;
     forget("/characters");
-    say("characters", missing.length ? `draw an example of ${missing.join(", ")}` : "now draw something new");
+    say("characters", missing.length ? `draw an example of ${missing.join(", ")}` : "draw a character below New drawings");
     return showAnswers();
   }
   const question = {

@@ -54,7 +54,7 @@ function draw() {
   star(context, toPixel(answer.limit), 15);
   const [x, y] = answer.limit.map((v) => v.toFixed(2));
   plot.setAttribute("aria-label", `Two circles of solutions; the path ends near (${x}, ${y}), nearest to both. `
-    + "Arrow keys move the chosen one.");
+    + "Arrow keys move the chosen circle or the start.");
 }
 
 function dot(context, point, radius) {
