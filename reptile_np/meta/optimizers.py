@@ -232,7 +232,7 @@ class Adam:
         earlier = self.beta1 * m_bar if self.beta1 else state_bar.m
         return grad_bar, AdamState(earlier, self.beta2 * v_bar, state.t), phi_bar
 
-    def knows(self, state: Any, shape: tuple[int, ...]) -> bool:
+    def can_continue(self, state: Any, shape: tuple[int, ...]) -> bool:
         """Return whether this optimiser can continue from `state`, for a φ of this shape."""
         return (
             isinstance(state, AdamState)
@@ -244,7 +244,7 @@ class Adam:
 
     def _moments(self, grad: Array, state: AdamState) -> tuple[Array, Array, int]:
         """Return m, v and t after one more gradient, which has φ's shape."""
-        if not self.knows(state, grad.shape):
+        if not self.can_continue(state, grad.shape):
             raise _another_state(self, state, grad)
         m = self.beta1 * state.m + (1 - self.beta1) * grad if self.beta1 else grad
         return m, self.beta2 * state.v + (1 - self.beta2) * grad**2, state.t + 1

@@ -33,7 +33,7 @@ def in_c(
         return _sgd(optimizer.learning_rate, state, steps, calls)
     if type(optimizer) is not Adam or not _is_number(optimizer.learning_rate):
         return None
-    if not optimizer.knows(state, (calls.parameters,)) or state.t > LAST_STEP - steps:
+    if not optimizer.can_continue(state, (calls.parameters,)) or state.t > LAST_STEP - steps:
         return None
     moments = [state.v, state.m] if optimizer.beta1 else [state.v]
     moments = [np.asarray(moment) for moment in moments]
