@@ -11,6 +11,8 @@ import pytest
 from tests.experiments import test_presets as presets
 from tests.experiments import test_streams as streams
 from tests.experiments import test_wiring as wiring
+from tests.experiments import test_wiring_steps as steps
+from tests.experiments import test_wiring_streams as assembled
 from tests.mutants.planting import assert_refuted, mutants, plant
 from tests.theory import test_claims as claims
 
@@ -71,7 +73,7 @@ MUTANTS = [
     ),
     *mutants(
         "experiments.episodes",
-        partial(wiring.test_each_draw_comes_from_its_own_place_of_its_own_stream, name=GLYPHS),
+        partial(assembled.test_each_draw_comes_from_its_own_place_of_its_own_stream, name=GLYPHS),
         ('return streams.rng("evaluation", i)', 'return streams.rng("tasks", i, 0)'),
         ('rng = self.streams.rng("batches", i, j)', 'rng = self.streams.rng("batches", i)'),
         ('rng = self.streams.rng("batches", i, j)', 'rng = self.streams.rng("tasks", i, j)'),
@@ -80,7 +82,7 @@ MUTANTS = [
     ),
     *mutants(
         "experiments.episodes",
-        partial(wiring.test_each_draw_comes_from_its_own_place_of_its_own_stream, name=SINE),
+        partial(assembled.test_each_draw_comes_from_its_own_place_of_its_own_stream, name=SINE),
         (
             'sine.sample_task(self.streams.rng("tasks", i, j))',
             'sine.sample_task(self.streams.rng("tasks", i))',
@@ -92,7 +94,7 @@ MUTANTS = [
     ),
     *mutants(
         "experiments.episodes",
-        wiring.test_an_image_episode_is_the_sampler_s_on_these_streams,
+        assembled.test_an_image_episode_is_the_sampler_s_on_these_streams,
         ("tasks.ways, tasks.shots, queries=", "tasks.ways, tasks.shots + 1, queries="),
         (
             "return draw(rng, support, inner.batch, inner.steps)",
@@ -108,7 +110,7 @@ MUTANTS = [
     *mutants(
         "experiments.experiment",
         partial(
-            wiring.test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last_times_i_over_n,
+            steps.test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last_times_i_over_n,
             last=0.0,
         ),
         (
@@ -126,26 +128,26 @@ MUTANTS = [
     ),
     *mutants(
         "experiments.experiment",
-        wiring.test_a_bound_is_put_before_the_outer_optimiser_of_every_step_with_that_step_s_rate,
+        steps.test_a_bound_is_put_before_the_outer_optimiser_of_every_step_with_that_step_s_rate,
         ("Clipped(OPTIMIZERS[outer.optimizer](rate(i)), outer.clip)", "OPTIMIZERS[outer.optimizer](rate(i))"),
         ("Clipped(OPTIMIZERS[outer.optimizer](rate(i))", "Clipped(OPTIMIZERS[outer.optimizer](rate(0))"),
     ),
     *mutants(
         "experiments.experiment",
-        wiring.test_the_fixed_parameters_have_the_inner_rate_0_and_all_others_the_preset_s,
+        steps.test_the_fixed_parameters_have_the_inner_rate_0_and_all_others_the_preset_s,
         ('{"*": inner.learning_rate, inner', '{"*": inner.learning_rate / 2, inner'),
         ("inner.fixed: 0}", "inner.fixed: inner.learning_rate}"),
     ),
     *mutants(
         "experiments.experiment",
-        wiring.test_maml_differentiates_through_steps_of_the_inner_rate,
+        steps.test_maml_differentiates_through_steps_of_the_inner_rate,
         ("meta_gradients.maml(model, inner)", "meta_gradients.maml(model, preset.outer.rate)"),
         ("meta_gradients.maml(model, inner)", "meta_gradients.fomaml"),
     ),
     *mutants(
         "experiments.experiment",
         partial(
-            wiring.test_the_direction_is_the_preset_s_algorithm_s,
+            steps.test_the_direction_is_the_preset_s_algorithm_s,
             "sine-fomaml",
             lambda t: t.phis[-2] - t.phis[-1],
         ),
@@ -153,22 +155,20 @@ MUTANTS = [
     ),
     *mutants(
         "experiments.experiment",
-        partial(
-            wiring.test_a_run_steps_with_that_rate_and_the_mean_over_the_meta_batch, optimizer="momentum"
-        ),
+        partial(steps.test_a_run_steps_with_that_rate_and_the_mean_over_the_meta_batch, optimizer="momentum"),
         ("meta_batch=self.preset.outer.meta_batch", "meta_batch=1"),
         ("outer_steps=self.preset.outer.steps", "outer_steps=self.preset.outer.steps - 1"),
         ('"momentum": HeavyBall', '"momentum": Sgd'),
     ),
     *mutants(
         "experiments.experiment",
-        wiring.test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_optimiser_state,
+        steps.test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_optimiser_state,
         ("point.inner_state,", "self.start().inner_state,"),
         ("point.phi,\n", "self.start().phi,\n"),
     ),
     *mutants(
         "experiments.runs",
-        wiring.test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_optimiser_state,
+        steps.test_the_trained_and_the_untrained_point_are_each_evaluated_with_their_own_optimiser_state,
         ('score("trained", step)', 'score("trained", untrained)'),
     ),
     *mutants(
