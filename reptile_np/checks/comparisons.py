@@ -1,6 +1,6 @@
 """Stated derivatives against measured ones: whether they agree, and the first explanation that fits.
 
-Verified by ``tests/checks/test_checks.py``.
+Verified by ``tests/checks/test_checks.py`` and ``tests/checks/test_precision.py``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ and each place has random streams of its own:
     evaluation tasks    "evaluation"   place (i,)      task and minibatches
     … while training    "watch"        place (s, i)    after outer step s
 
-Verified by ``tests/experiments/test_episodes.py`` and ``tests/experiments/test_wiring.py``.
+Verified by ``tests/experiments/test_episodes.py`` and ``tests/experiments/test_wiring_streams.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A preset bound to a seed, kernels and data: one value that holds everything a run needs.
 
-Verified by ``tests/experiments/test_wiring.py`` and ``tests/experiments/test_parallel.py``.
+Verified by ``tests/experiments/test_wiring.py``, ``test_wiring_steps.py`` and ``test_parallel.py``.
 """
 
 from __future__ import annotations

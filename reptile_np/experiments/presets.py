@@ -6,7 +6,7 @@ A preset says everything but the seed, the machine and the folder of the data;
 Sources.  "v1" and "v3" are versions of the paper, arXiv:1803.02999; "command line" is the one published with
 the authors' program; it is used where it differs from the paper's table.
 
-Verified by ``tests/experiments/test_presets.py`` and ``tests/experiments/test_wiring.py``.
+Verified by ``tests/experiments/test_presets.py`` and ``tests/experiments/test_wiring_steps.py``.
 """
 
 from __future__ import annotations

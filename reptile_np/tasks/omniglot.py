@@ -2,7 +2,7 @@
 
 Whatever archive or mirror the drawings came from, what is loaded has the SHA-256 of the official content.
 
-Verified by ``tests/tasks/test_omniglot.py``.
+Verified by ``tests/tasks/test_omniglot.py``, ``test_omniglot_sources.py`` and ``test_omniglot_download.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The forms in which Omniglot is distributed: two zip files, or folders of PNG drawings.
 
-Verified by ``tests/tasks/test_omniglot.py``.
+Verified by ``tests/tasks/test_omniglot.py`` and ``test_omniglot_sources.py``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Random parameters, joint training, MAML and Reptile start from their own parameters and take the same
 steps on the same points; their predictions are shown before, on the way, and at the end.
 
-Verified by ``tests/experiments/test_figures.py``.
+Verified by ``tests/experiments/test_figure_numbers.py`` and ``test_figures.py``.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Each task's set of solutions is a circle in the plane of two parameters.  One mo
 φ ← (1 - ε) φ + ε P(φ), towards the nearest solution P(φ) of one task; the two tasks take turns and ε is
 annealed to 0.  The limit is the point of least mean squared distance from both curves.
 
-Verified by ``tests/experiments/test_figures.py`` (the path ends at the minimiser) and, for the equation,
-by ``tests/test_paper.py``.
+Verified by ``tests/experiments/test_figure_numbers.py`` (the path ends at the minimiser) and, for the
+equation, by ``tests/test_paper.py``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A row of the table is one smoothed point of one curve.  The band around a curve is one standard deviation
 of the accuracies in the smoothing window, over the outer steps in it and all seeds.
 
-Verified by ``tests/experiments/test_figures.py``.
+Verified by ``tests/experiments/test_figure_numbers.py`` and ``test_figure_curves.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Accuracy after each inner step of the fine-tuning at test, of one initialisation or several.
 
-Verified by ``tests/experiments/test_figures.py``.
+Verified by ``tests/experiments/test_figure_curves.py``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Every run of a figure learned the same images (glyphs or Omniglot) with the same
 point is the mean over seeds, its bar one standard deviation; joint training has k = 1 only, and is drawn as a
 line across.
 
-Verified by ``tests/experiments/test_figures.py``.
+Verified by ``tests/experiments/test_figure_numbers.py`` and ``test_figure_curves.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where the numbers of the figures come from: run directories, or for Figure 1 a training of seconds.
 
-Verified by ``tests/experiments/test_figures.py``.
+Verified by ``tests/experiments/test_figures.py`` and ``test_figure_curves.py``.
 """
 
 from __future__ import annotations
