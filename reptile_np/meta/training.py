@@ -1,7 +1,7 @@
 """The outer loop, as a generator: Algorithms 1 and 2 with any meta-gradient and any outer optimiser.
 
-Verified by ``tests/meta/test_training.py``, ``tests/meta/test_executors.py`` and, against the released program,
-``tests/test_golden.py``.
+Verified by ``tests/meta/test_training.py``, ``tests/meta/test_executors.py`` and, against the released
+program, ``tests/test_golden.py``.
 """
 
 from __future__ import annotations
