@@ -61,6 +61,14 @@ def test_convolutions_of_reals_stay_within_gamma_n_of_their_absolute_terms(kerne
         assert (np.abs(actual - expected) <= gamma(n, np.float32) * absolute).all()
 
 
+def test_a_kernel_of_one_channel_and_many_rows_is_numpys_bitwise_on_integers(kernels):
+    """96 positions of 60 inputs are more than are gathered at once: at most 48 are."""
+    rng, shapes = np.random.default_rng(0), ((2, 31, 10, 1), (20, 3, 1, 4), (2, 12, 8, 4))
+    conv = Convolution(*(integers_as(np.float32, rng, s) for s in shapes), 1, ((0, 0), (0, 0)))
+    for actual, expected in zip(conv.maps(kernels), conv.maps(NUMPY), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
 def test_single_products_are_numpys_own_because_blas_is_faster(kernels):
     for name in ("matmul", "matmul_input", "matmul_weight"):
         assert getattr(kernels, name) is getattr(NUMPY, name)

@@ -163,6 +163,26 @@ def first_block(stride, pool, right=0):
     return Model(layers, (1, 1, 1), SoftmaxCrossEntropy("sum"))
 
 
+BANDS = {  # an image, and the convolution that reads it
+    "twelve kernel rows": ((20, 20, 1), {"size": 12, "filters": 3}),
+    "800 positions": ((4, 400, 1), {"size": 1, "filters": 3}),
+    "many channels": ((4, 84, 1), {"size": 3, "filters": 64}),
+    "many inputs": ((8, 200, 3), {"size": 8, "filters": 3}),
+    "62 columns of its image unread": ((126, 126, 1), {"size": 1, "stride": 63, "filters": 3}),
+}
+
+
+@pytest.mark.parametrize("name", BANDS)
+def test_a_first_block_whose_bands_are_about_as_large_as_c_has_memory_for_has_the_layers_results(
+    variant, name
+):
+    """Bands that are larger are not used: C would write beyond the memory of one.  Bounds as above."""
+    image, options = BANDS[name]
+    layers = (Conv2d(**options, before_batch_norm=True), BatchNorm(0.1), MaxPool(), Relu())
+    model = Model((*layers, Flatten(), Dense(2)), image, SoftmaxCrossEntropy("sum"))
+    assert_near_the_layers(variant, model, single(model, np.random.default_rng(0), 3), 2e-4)
+
+
 @pytest.mark.parametrize("stride", [3, 100, 3999])
 def test_columns_of_padding_left_of_all_that_a_first_block_reads_have_the_layers_results(variant, stride):
     """With 3,999 C used to write beyond the memory of a band."""
@@ -251,6 +271,13 @@ def test_a_dense_layer_may_have_very_many_inputs(variant):
     assert_near_the_layers(variant, model, (1e-2 * phi, batch, v), 1e-4)
 
 
+@pytest.mark.parametrize("more", [(), (Tanh(), Dense(2))], ids=["one layer", "two layers"])
+def test_a_first_layer_of_one_output_has_the_gradient_of_every_input(variant, more):
+    """29 inputs are no whole registers of any variant; a later layer's inputs are padded to whole ones."""
+    model = Model((Dense(1), *more), (29,), SquaredError("mean"))
+    assert_near_the_layers(variant, model, single(model, np.random.default_rng(0), 3), 1e-5)
+
+
 def test_memory_of_few_batch_sizes_is_kept(variant):
     model = omniglot_cnn(5, filters=3).with_ops(native_kernels.load(variant, 1))
     for examples in range(1, 12):
@@ -286,6 +313,16 @@ def test_saved_activations_give_any_number_of_products_whatever_else_runs_meanwh
             loss, grad = native_model.loss_and_grad(phi, batch)
             assert point.loss == loss
             np.testing.assert_array_equal(point.grad, grad)
+
+
+@pytest.mark.parametrize("name", ["omniglot, 20-way, 7 filters", "sine"])
+def test_a_product_from_saved_activations_reads_them_and_computes_no_gradient_again(variant, name):
+    model = PAPERS[name].with_ops(native_kernels.load(variant, 1))
+    phi, batch, v = single(model, np.random.default_rng(0), 3)
+    point = model.linearize(phi, batch)
+    assert np.isfinite(point.hvp(v)).all()
+    point.hvp._saved[...] = np.nan
+    assert np.isnan(point.hvp(v)).any()
 
 
 def test_a_dense_layer_of_many_examples_and_few_inputs_gets_its_gradient(variant):

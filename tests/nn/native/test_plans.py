@@ -74,6 +74,7 @@ def test_sizes_beyond_32_bits_are_exact_and_refused(table):
         pytest.param((200, 200, 250, 200, 200, 250, 1, 0, 0, 1, 1), id="kernel"),
         pytest.param((2, 13_600, 3_296, 49, 1, 1, 1, 47, 0, 1, 13_600), id="x, above the image"),
         pytest.param((2, 1, 1, 49, 1, 3_296, 1, 47, 0, 1, 13_600), id="y, above the image"),
+        pytest.param((1, 1, 30_000, 1, 1, 1, 80_000, 0, 0, 2, 1), id="x, below the image"),
         pytest.param((1, 1, 2**31 - 1, 1, 1, 1, 1, 0, 0, 1, 1), id="channels near 2³¹"),
     ],
 )

@@ -15,6 +15,7 @@ from hypothesis import given
 from reptile_np.nn import native
 from reptile_np.nn.native.maps import Kernels
 from reptile_np.nn.ops import NUMPY
+from tests import native_kernels
 from tests.oracles import gamma
 from tests.strategies import Convolution, filtered_convolutions, integers_as, normals
 
@@ -230,6 +231,17 @@ def test_large_tiles_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(ke
 
 
 @pytest.mark.parametrize(
+    ("images", "size", "taken"), [(2, (16, 16), True), (1, (7, 73), False), (7, (9, 9), False)], ids=str
+)
+def test_large_tiles_are_taken_from_512_positions_on_if_they_save_a_fifth(kernels, images, size, taken):
+    """511 positions are too few.  9 x 9 outputs take 9 tiles of 36 products or 25 of 16: 81 of a hundred."""
+    large, rng = LargeTiles(kernels.kernels.name, kernels.kernels.team), np.random.default_rng(0)
+    x, kernel = normals(np.float32, rng, (images, *size, 32)), normals(np.float32, rng, (3, 3, 32, 32))
+    y, by_small_tiles = (table.conv2d(x, kernel, 1, ((1, 1), (1, 1))) for table in (large, kernels))
+    assert (y != by_small_tiles).any() == taken
+
+
+@pytest.mark.parametrize(
     ("height", "stride", "pad", "tiles"),
     [
         (42, 1, 1, True),  # the layers of Mini-ImageNet
@@ -238,14 +250,54 @@ def test_large_tiles_stay_within_gamma_n_of_the_algorithms_own_absolute_terms(ke
         (14, 2, 0, True),  # of Omniglot
         (7, 2, 1, False),
         (4, 2, 0, False),
+        (10, 2, 1, True),  # 11 products for 14 taps along an axis if the first tile begins outside, else 13
     ],
 )
 def test_patches_are_taken_where_they_need_fewer_products(kernels, height, stride, pad, tiles):
-    """Seen by an infinite pixel, whose tiles subtract it from itself: NaN, where taps leave infinity."""
-    x = np.zeros((20, height, height, 32), np.float32)
-    x[:, 2, 2] = np.inf
-    y = kernels.conv2d(x, np.ones((3, 3, 32, 32), np.float32), stride, ((pad, 1), (pad, 1)))
-    assert np.isnan(y).any() == tiles
+    assert takes_tiles(kernels, 20, (height, height), stride, ((pad, 1), (pad, 1))) == tiles
+
+
+def takes_tiles(kernels, images, size, stride, padding):
+    """Seen by infinite pixels, whose tiles subtract them from themselves: NaN, where taps leave infinity.
+
+    At stride 2 every second line of pixels is subtracted from none, so there are two infinite lines.
+    """
+    x = np.zeros((images, *size, 32), np.float32)
+    x[:, 2:4, 2:4] = np.inf
+    return np.isnan(kernels.conv2d(x, np.ones((3, 3, 32, 32), np.float32), stride, padding)).any()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_patches_are_taken_from_64_positions_on_and_at_stride_2_with_16_lanes_from_192(kernels, stride):
+    many = stride == 2 and kernels.kernels.name in ("avx512", "portable16")
+    for size, tiles in (((8, 8), True), ((7, 9), False)):
+        reads = tuple((n - 1) * stride + 3 for n in size)
+        assert takes_tiles(kernels, 3 if many else 1, reads, stride, ((0, 0), (0, 0))) == tiles
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_channels_beyond_the_64_that_are_transformed_at_a_time_are_added_to_those(kernels, stride):
+    """At stride 2 some sums have no transformed input at all: they read the image itself."""
+    rng, size = np.random.default_rng(0), 7 * stride + 3
+    shapes = (3, size, size, 96), (3, 3, 96, 96), (3, 8, 8, 96)
+    conv = Convolution(*(integers_as(np.float32, rng, s) for s in shapes), stride, ((0, 0), (0, 0)))
+    for actual, expected in zip(conv.maps(kernels), conv.maps(NUMPY), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_product_that_no_patch_of_a_share_needs_adds_nothing(variant, threads):
+    """Of 3 x 3 outputs, the patches of the last row lack a row of products; they are one of two shares.
+
+    Four threads also cut the channels of each share into pieces.
+    """
+    ops, rng = native_kernels.load(variant, threads), np.random.default_rng(0)
+    shapes = (48, 7, 7, 96), (3, 3, 96, 96), (48, 3, 3, 96)
+    conv = Convolution(*(integers_as(np.float32, rng, s) for s in shapes), 2, ((0, 0), (0, 0)))
+    conv.maps(ops)  # makes the memory
+    ops.kernels._workspace.take(1)[...] = 255  # NaN
+    for actual, expected in zip(conv.maps(ops), conv.maps(NUMPY), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
