@@ -79,6 +79,10 @@ def test_fill_gives_each_piece_the_value_of_the_last_key_that_matches_its_name(d
     assert [set(view.ravel()) for view in LAYOUT.views(vector).values()] == [{0.5}, {0}, {0.5}, {2}]
 
 
+def test_fill_tells_capital_letters_from_small_ones():
+    np.testing.assert_array_equal(Layout({"A": (1,), "a": (1,)}).fill({"A": 1, "a": 2}), [1, 2])
+
+
 def test_fill_refuses_a_key_without_a_name_and_a_name_without_a_key():
     with pytest.raises(
         UsageError, match=r"^'norm/gamma' matches none of conv/kernel, norm/beta, dense/kernel"

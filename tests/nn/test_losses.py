@@ -65,6 +65,11 @@ def test_the_cross_entropy_of_equal_logits_is_log_of_the_ways():
     np.testing.assert_allclose(loss.per_example(np.full((2, 5), 7.0), np.array([0, 4])), np.log(5))
 
 
+def test_the_cross_entropy_of_an_example_does_not_depend_on_another_s_huge_logits():
+    loss, z, y = SoftmaxCrossEntropy("sum"), np.array([[0.0, 1.0], [2000.0, 2001.0]]), np.array([0, 0])
+    np.testing.assert_array_equal(loss.per_example(z, y), loss.per_example(z[:1], y[:1]).repeat(2))
+
+
 def test_the_squared_error_is_averaged_over_the_outputs():
     z, y = np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [3.0, 0.0]])
     np.testing.assert_array_equal(SquaredError("sum").per_example(z, y), [2.5, 4.5])

@@ -353,6 +353,7 @@ BAD = {
     "label too large": ((X, Y + 2), "labels run from 2 to 5; this model has labels 0 to 4"),
     "negative label": ((X, Y - 1), "labels run from -1 to 2; this model has labels 0 to 4"),
     "one label short": ((X, Y[:3]), r"labels are int64 \(3,\); need integers of shape \(4,\)"),
+    "truth values as labels": ((X, Y > 1), r"labels are bool \(4,\); need integers of shape \(4,\)"),
     "one-hot labels": ((X, np.eye(4, 5)), r"labels are float64 \(4, 5\); need integers of shape \(4,\)"),
 }
 
@@ -384,6 +385,21 @@ def test_targets_that_do_not_fit_are_refused_in_one_clear_line(ops):
         model.loss_and_grad(phi, (x, x[:, 0]))
     with pytest.raises(UsageError, match=r"^targets have dtype float64, phi has float32"):
         model.loss_and_grad(phi, (x, x.astype(float)))
+    with pytest.raises(
+        UsageError, match=r"^targets have dtype int32, phi has float32"
+    ):  # not all fit float32
+        model.loss_and_grad(phi, (x, x.astype(np.int32)))
+
+
+def test_images_in_float16_are_those_in_float32(ops):
+    model = omniglot_cnn(5, filters=8).with_ops(ops)
+    phi, half = (
+        model.init(np.random.default_rng(0)),
+        np.random.default_rng(0).random(X.shape).astype(np.float16),
+    )
+    one, other = (model.loss_and_grad(phi, (x, Y)) for x in (half, half.astype(np.float32)))
+    assert one[0] == other[0]
+    np.testing.assert_array_equal(one[1], other[1])
 
 
 def test_a_phi_of_another_length_is_refused(ops):

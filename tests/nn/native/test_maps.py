@@ -159,3 +159,5 @@ def test_a_table_can_be_pickled_and_copied(kernels, again):
         kernels.threads,
         kernels.kernels.team,
     )
+    alone = again(kernels.kernels)
+    assert (alone.name, alone.team) == (kernels.kernels.name, kernels.kernels.team)

@@ -36,6 +36,10 @@ NOT_WHOLE = {
         (CENTRED, BatchNorm(), MaxPool(size=2, stride=3), Relu(), Flatten(), Dense(2)),
         "a MaxPool has size 2 and stride 3; the C kernels support equal ones, from 2 to 16384",
     ),
+    "pool of single pixels": (
+        (CENTRED, BatchNorm(), MaxPool(size=1, stride=1), Relu(), Flatten(), Dense(2)),
+        "a MaxPool has size 1 and stride 1; the C kernels support equal ones, from 2 to 16384",
+    ),
     "epsilon of 0": (
         (CENTRED, BatchNorm(0.0), Relu(), Flatten(), Dense(2)),
         "the epsilon of a BatchNorm is less than 1.2e-38",
@@ -80,8 +84,10 @@ def test_a_padding_beyond_32_bits_does_not_reach_c(variant):
     with pytest.raises(NotMatched, match="a convolution has the padding"):
         match(model)
     x, w = np.ones((1, 1, 1, 32), np.float32), np.ones((1, 1, 32, 1), np.float32)
-    with pytest.raises(UsageError, match="too large for 32-bit kernels; use NumPy ops"):
-        native_kernels.load(variant).conv2d(x, w, 2**28, ((0, 0), (2**28, 0)))
+    wide = np.ones((1, 1, 1000, 32), np.float32)
+    for image, stride, padding in ((x, 2**28, ((0, 0), (2**28, 0))), (wide, 40_000, FAR_ABOVE["padding"])):
+        with pytest.raises(UsageError, match="too large for 32-bit kernels; use NumPy ops"):
+            native_kernels.load(variant).conv2d(image, w, stride, padding)
 
 
 @pytest.mark.parametrize("name", NOT_WHOLE)
@@ -99,6 +105,13 @@ def test_a_network_that_c_does_not_have_is_computed_by_its_layers_and_says_why(v
     assert relative_error(other.predict(phi, x), model.predict(wide[0], wide[1][0])) <= 1e-4
     assert relative_error(other.loss_and_grad(phi, (x, y))[1], model.loss_and_grad(*wide)[1]) <= 1e-4
     assert relative_error(other.hvp(phi, (x, y), v), model.hvp(*wide, v.astype(float))) <= 1e-4
+
+
+FAR_ABOVE = {"size": 1, "stride": 40_000, "padding": ((20_000, 0), (0, 0))}
+
+
+def wide_block(filters, **options):
+    return Conv2d(filters=filters, before_batch_norm=True, **options), BatchNorm(), Relu()
 
 
 NO_SHAPE = {
@@ -125,6 +138,18 @@ NO_SHAPE = {
     ),
     "an activation of 2^31 floats": (
         Model((*BLOCK, Flatten(), Dense(2)), (30_000, 30_000, 1), CLASSIFY),
+        "its arrays are too large",
+    ),
+    "36 points of a tile for 2^24 pairs of channels": (
+        Model((*wide_block(4096), *wide_block(4096), Flatten(), Dense(2)), (2, 2, 1), CLASSIFY),
+        "its arrays are too large",
+    ),
+    "an image of 9 * 10^8 floats and one output": (
+        Model((*wide_block(3, size=1, stride=30_000), Flatten(), Dense(2)), (30_000, 30_000, 1), CLASSIFY),
+        "its arrays are too large",
+    ),
+    "20,000 rows of padding above wide rows": (
+        Model((*wide_block(3, **FAR_ABOVE), Flatten(), Dense(2)), (1, 1000, 1), CLASSIFY),
         "its arrays are too large",
     ),
     "a dense layer of 2^31 floats": (sine_mlp((2**15, 2**16)), "its arrays are too large"),

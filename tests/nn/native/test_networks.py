@@ -23,10 +23,11 @@ from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.meta_gradients import maml
 from reptile_np.meta.optimizers import Sgd
-from reptile_np.nn import native
+from reptile_np.nn import native, validation
 from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
 from reptile_np.nn.losses import SoftmaxCrossEntropy, SquaredError
 from reptile_np.nn.models import Model, finn_omniglot_cnn, omniglot_cnn
+from reptile_np.nn.native import networks
 from reptile_np.nn.native.calls import IDLE_PLANS
 from reptile_np.nn.native.matching import match
 from reptile_np.nn.native.networks import NativeNetwork
@@ -296,6 +297,40 @@ def test_only_large_vectors_memory_is_kept_for_the_next(variant, filters, kept):
     network.loss_and_grad(phi, batch)
     gc.collect()
     assert len(network._calls.vectors._free) == kept
+
+
+@pytest.mark.parametrize(("units", "kept"), [(2**14, 1), (2**14 - 1, 0)])
+def test_vectors_of_128_kb_are_large(units, kept):
+    network = Model((Dense(units),), (1,), SquaredError("mean")).with_ops(native_kernels.load())
+    x, y = np.ones((1, 1), np.float32), np.ones((1, units), np.float32)
+    network.loss_and_grad(np.ones(2 * units, np.float32), (x, y))
+    gc.collect()
+    assert len(network._calls.vectors._free) == kept
+
+
+def test_a_batch_size_that_is_used_again_is_not_the_oldest(variant):
+    model = omniglot_cnn(5, filters=3).with_ops(native_kernels.load(variant, 1))
+    for examples in (*range(1, IDLE_PLANS + 1), 1, IDLE_PLANS + 1):
+        phi, batch, _ = single(model, np.random.default_rng(0), examples)
+        model.linearize(phi, batch)
+    newest = [*range(3, IDLE_PLANS + 1), 1, IDLE_PLANS + 1]
+    assert list(model._calls._saved) == [plan.key[0] for plan in model._calls._idle] == newest
+
+
+def test_labels_that_are_written_after_their_check_do_not_reach_c(variant, monkeypatch):
+    """Another thread may do that; C would read beyond its memory."""
+    model = omniglot_cnn(5, filters=3).with_ops(native_kernels.load(variant, 1))
+    phi, (x, y), _ = single(model, np.random.default_rng(0), 3)
+    y = y.astype(np.int32)
+    expected, _ = model.loss_and_grad(phi, (x, y))
+
+    def check(labels, count, ways):
+        checked = validation.checked_labels(labels, count, ways)
+        y[...] = (y + 1) % ways
+        return checked
+
+    monkeypatch.setattr(networks, "checked_labels", check)
+    assert model.loss_and_grad(phi, (x, y))[0] == expected
 
 
 @given(model=native_networks(), sizes=st.lists(st.integers(2, 5), min_size=2, max_size=4), rng=rngs)

@@ -124,6 +124,20 @@ def test_a_call_that_ends_after_its_trial_changes_no_later_one():
     assert shares == [1] * TRIAL
 
 
+def test_a_call_too_small_for_a_team_is_no_measurement():
+    pace = Pace(Team(3, least_work=10), clock := Clock())
+    assert run(pace, clock, TRIAL, [9], 1e-8, 1e-8) == [1] * TRIAL
+    assert run(pace, clock, 2 * TRIAL, [10], 1e-8, 1e-8) == [3] * TRIAL + [1] * TRIAL
+
+
+def test_a_trial_holds_for_forty_times_the_calls_of_both_of_its_halves():
+    """Two long calls of all threads and five short ones of one thread: 280 calls."""
+    pace = Pace(THREE, clock := Clock())
+    trial = [3] * 2 + [1] * TRIAL
+    shares = run(pace, clock, 2 * len(trial) + 280, [1], alone=LONG / 10, together=LONG)
+    assert shares == trial + [1] * 280 + trial
+
+
 def test_a_call_that_failed_is_no_measurement():
     pace = Pace(THREE, clock := Clock())
     for _ in range(TRIAL):

@@ -177,6 +177,18 @@ def test_no_python_function_runs_when_a_vector_is_deleted():
     assert len(pool._free) == 1
 
 
+def test_of_the_free_blocks_the_one_used_last_is_handed_out_first():
+    """Parts of it may still be in the caches."""
+    pool = new_pool()
+    first, last = pool.take(), pool.take()
+    where = address(last)
+    del first
+    gc.collect()
+    del last
+    gc.collect()
+    assert address(pool.take()) == where
+
+
 def test_a_vector_outlives_its_pool():
     pool = new_pool()
     vector = pool.take()
