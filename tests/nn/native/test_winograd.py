@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 
 from reptile_np.nn import native
+from reptile_np.nn.native import memory
 from reptile_np.nn.native.maps import Kernels
+from reptile_np.nn.native.memory import aligned_bytes
 from reptile_np.nn.ops import NUMPY
 from tests import native_kernels
 from tests.oracles import gamma
@@ -286,18 +288,23 @@ def test_channels_beyond_the_64_that_are_transformed_at_a_time_are_added_to_thos
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_a_product_that_no_patch_of_a_share_needs_adds_nothing(variant, threads):
+def test_a_product_that_no_patch_of_a_share_needs_adds_nothing(variant, threads, monkeypatch):
     """Of 3 x 3 outputs, the patches of the last row lack a row of products; they are one of two shares.
 
     Four threads also cut the channels of each share into pieces.
     """
-    ops, rng = native_kernels.load(variant, threads), np.random.default_rng(0)
-    shapes = (48, 7, 7, 96), (3, 3, 96, 96), (48, 3, 3, 96)
-    conv = Convolution(*(integers_as(np.float32, rng, s) for s in shapes), 2, ((0, 0), (0, 0)))
-    conv.maps(ops)  # makes the memory
-    ops.kernels._workspace.take(1)[...] = 255  # NaN
-    for actual, expected in zip(conv.maps(ops), conv.maps(NUMPY), strict=True):
-        np.testing.assert_array_equal(actual, expected)
+
+    def memory_of_nan(size):
+        block = aligned_bytes(size)
+        block[...] = 255
+        return block
+
+    monkeypatch.setattr(memory, "aligned_bytes", memory_of_nan)
+    rng = np.random.default_rng(0)
+    x = integers_as(np.float32, rng, (48, 7, 7, 96))
+    arguments = x, integers_as(np.float32, rng, (48, 3, 3, 32)), 2, ((0, 0), (0, 0)), (3, 3)
+    kernel_bar = native_kernels.load(variant, threads).conv2d_weight(*arguments)
+    np.testing.assert_array_equal(kernel_bar, NUMPY.conv2d_weight(*arguments))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
