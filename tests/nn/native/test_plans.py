@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reptile_np.nn import native
+from reptile_np.nn.native.memory import aligned_bytes
 
 kernels = pytest.importorskip("reptile_np.nn.native._kernels", reason="native kernels are not built here")
 ffi, lib = kernels.ffi, kernels.lib
@@ -97,3 +98,21 @@ def test_a_dense_network_is_refused_once_its_widest_layer_exceeds_32_bits(table)
 def test_a_batch_is_refused_once_its_offsets_exceed_32_bits(table, batch):
     fits = batch * 14 * 14 * 64 < np.iinfo(np.int32).max
     assert (table.network.plan_size(network(28), batch, 0) > 0) == fits
+
+
+@pytest.mark.parametrize("panel", [8, 16, 32])
+def test_a_convolution_writes_only_to_the_memory_that_it_asks_for(table, panel):
+    """The weight adjoint needs most here: with channels not padded to a panel it is split over positions."""
+    channels, filters, width = panel - 1, 255, 32 * panel
+    shape = ffi.new("rk_conv *", fields(2, width, channels, 2, 2, filters, 1, 0, 0, 1, width - 1))
+    x, w = np.ones((2, width, channels), np.float32), np.ones((2, 2, channels, filters), np.float32)
+    y, size = np.empty((width - 1, filters), np.float32), table.conv_size(shape, 1)
+    memory = aligned_bytes(size + 2**22)
+    memory[size:] = 255
+    for entry, arrays in (
+        (table.conv, (x, w, y)),
+        (table.conv_input, (y, w, x)),
+        (table.conv_weight, (x, y, w)),
+    ):
+        entry(shape, 1, *(ffi.from_buffer("float[]", array) for array in arrays), ffi.from_buffer(memory), 1)
+        assert (memory[size:] == 255).all()
