@@ -21,9 +21,9 @@ typedef struct {
     int32_t depth;         /* weight rows as stored: kernel_height kernel_width in */
     int winograd;          /* all three maps go by Winograd tiles */
     int32_t splits;        /* partial sums of the weight adjoint, if it is split over the positions; else 0 */
-    float *partials;       /* (splits, packed rows, out) */
-    float *packed;         /* (panels of out, kernel_height, kernel_width, in, PANEL), or (panels of out, points, in, PANEL) */
-    float *packed_back;    /* the same for the input adjoint: (panels of in, taps or points, out, PANEL) */
+    float *partials;       /* (splits, depth, out); by tiles (splits, points, in, out), a point every adjoint_point floats */
+    float *packed;         /* (panels of out, taps, in, PANEL); by tiles (panels of out, points, in + 1, PANEL) */
+    float *packed_back;    /* input adjoint: (panels of in, taps, out, PANEL); by tiles (panels of in, points, out + 1, PANEL) */
 } conv_t;
 
 /* Whether all offsets fit in int32 with `batch` images: those into

@@ -10,7 +10,7 @@
 /* Rows (n, filters) of one panel of w, of which `given` exist: to (n, PANEL), zeros elsewhere; w points to the first row. */
 LOCAL void pack_rows(const float *w, int32_t filters, int32_t panel, int32_t n, int32_t given, float *to)
 {
-    const int32_t columns = max_i(0, min_i(PANEL, filters - panel * PANEL));
+    const int32_t columns = min_i(PANEL, filters - panel * PANEL);
     w += panel * PANEL;
     for (int32_t i = 0; i < n; i++, w += filters, to += PANEL) {
         if (i < given && columns == PANEL) {

@@ -65,12 +65,13 @@ typedef struct {
     class_t *class;              /* (classes,) */
 } plan_t;
 
-/* Cut n into even pieces of at most `limit`, whole micro-kernels if possible: the length of a piece. */
+/* Cut n into even pieces of at most `limit`, a multiple of ROWS: the length of a piece, whole micro-kernels. */
 INLINE int32_t even_piece(int32_t n, int32_t limit)
 {
     const int32_t piece = ceil_div(n, ceil_div(n, limit));
-    return min_i(limit, ceil_div(piece, ROWS) * ROWS);
+    return ceil_div(piece, ROWS) * ROWS;
 }
+_Static_assert(CHUNK % (4 * RK_ROWS) == 0, "CHUNK and CHUNK_TILES are limits of even_piece");
 
 /* Images first .. first + count - 1 of a batch: all, or one of its parts. */
 typedef struct { int32_t first, count; } images_t;

@@ -179,7 +179,7 @@ LOCAL void winograd_output_transpose(const plan_t *p, const tile_t *tile, int32_
     RK_FORWARD(output_transform_transpose, p->scheme, p, tile, tiles, y_bar, columns, m);
 }
 
-/* A chunk of out, up to CHANNELS columns; u (panels, points, channels, PANEL): their transformed filters. */
+/* A chunk of out, up to CHANNELS columns; u (panels, points, channels + 1, PANEL): their transformed filters. */
 LOCAL void winograd_chunk(const plan_t *p, const chunk_t *chunk, const float *in, const float *u, int32_t columns, from_t from,
                           const float *bias, float *out)
 {
