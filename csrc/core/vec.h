@@ -35,6 +35,7 @@ enum { LANES = RK_LANES, PANEL = 2 * RK_LANES, ROWS = RK_ROWS };
 
 typedef float vec __attribute__((vector_size(4 * RK_LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * RK_LANES)));
+typedef uint32_t uvec __attribute__((vector_size(4 * RK_LANES))); /* for sums that may wrap around */
 typedef float vec_at __attribute__((vector_size(4 * RK_LANES), aligned(4), may_alias));
 typedef int32_t ivec_at __attribute__((vector_size(4 * RK_LANES), aligned(4), may_alias));
 

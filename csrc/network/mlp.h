@@ -54,7 +54,7 @@ INLINE vec tanh_lanes(vec x)
     p = p * r + splat(1.66666667e-1f);
     p = p * r + splat(0.5f);
     p = p * r * r + r;                                                                 /* e^r - 1 */
-    const vec power = (vec)(((ivec)shifted << 23) + splat_i(0x3f800000));             /* 2^k: k sits in shifted's low bits */
+    const vec power = (vec)(((uvec)shifted << 23) + (uvec)splat_i(0x3f800000)); /* 2^k: k sits in shifted's low bits (NaN: any) */
     const vec e = power * p + (power - splat(1.0f));
     return (vec)((ivec)(-e / (splat(2.0f) + e)) | sign);
 }

@@ -250,8 +250,7 @@ def test_ctrl_c_some_seconds_after_a_child_was_started_to_measure_is_one_line_an
     assert not any(map(is_alive, measuring))
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1.0])
-@pytest.mark.parametrize("again", [[], [0.0, 0.05]], ids=["once", "three times"])
+@pytest.mark.parametrize(("seconds", "again"), [(1.0, []), (0.0, [0.0, 0.05])], ids=["once", "three times"])
 def test_ctrl_c_some_seconds_after_workers_were_started_ends_an_evaluation_at_once_and_ends_them(
     again, seconds
 ):
