@@ -328,7 +328,7 @@ def test_the_command_that_continues_a_run_in_a_folder_that_begins_with_a_dash_is
             assert process.poll() is None
             time.sleep(0.01)
 
-    steps = ["--set", "outer.steps=1000"]
+    steps = ["--set", "outer.steps=300"]
     code, errors = interrupted([*GLYPHS, *steps, "--out=-run"], begun, cwd=tmp_path)
     command = errors.splitlines()[-1].partition("continue with: python -m reptile_np ")[2]
     assert (code, command) == (130, "train --out=-run --resume --ops numpy")
