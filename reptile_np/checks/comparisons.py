@@ -101,10 +101,11 @@ class Judge:
         def kinked(c: Comparison) -> bool:
             return c.measured.jump > max(self.tolerance * own(c), 4 * ROUNDINGS * c.measured.rounding)
 
+        def measured(c: Comparison) -> bool:
+            return own(c) > hidden(c) or not c.stated.any()
+
         wrong = [c for c in comparisons if not relative(c) <= self.tolerance]
-        unseen = [c for c in comparisons if own(c) <= hidden(c) and c.stated.any()]
-        seen = [c for c in comparisons if c not in unseen]
-        worst = max(wrong or seen or comparisons, key=relative)
+        worst = max(wrong or [c for c in comparisons if measured(c)] or comparisons, key=relative)
         kinks = [c for c in comparisons if kinked(c)]
         if kinks and not wrong:
             worst = max(kinks, key=lambda c: c.measured.jump / max(own(c), 1e-300))
@@ -119,7 +120,7 @@ class Judge:
         if wrong:
             suspect = self._explanation(comparisons, [c.direction for c in wrong]) or hint
         error = relative(worst) / self.tolerance * reached
-        not_measured = tuple(c.direction for c in unseen)
+        not_measured = tuple(c.direction for c in comparisons if not measured(c))
         return passed(Report(self.check, worst.direction, error, reached, suspect, not_measured))
 
     def _explanation(self, comparisons: Sequence[Comparison], wrong: list[str]) -> str:

@@ -14,8 +14,8 @@ from reptile_np.meta.inner_loop import Array
 
 __all__ = ["check_same_kind", "checked_labels", "checked_weights"]
 
-
 KINDS = {"b": "numbers", "i": "numbers", "u": "numbers", "f": "numbers", "U": "text", "S": "bytes"}
+"""NumPy's kind of a dtype ↦ what labels of it are; labels of different kinds never are equal."""
 
 
 def check_same_kind(labels: Array, classes: Array) -> None:

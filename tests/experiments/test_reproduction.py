@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from reptile_np.experiments.run_json import identity
 from reptile_np.experiments.targets import TARGETS
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import small
+from tests.waiting import wait_for
 
 SETTINGS = ["outer.steps=50", "evaluation.tasks=3", "evaluation.steps=2", "filters=8", "tasks.classes=60"]
 SMALL = [part for setting in SETTINGS for part in ("--set", setting)]
@@ -275,13 +275,6 @@ def children(pid):
         return [p for p in pids if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text()]
     except OSError:  # one of them has just ended
         return []
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def training(out):

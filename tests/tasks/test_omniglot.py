@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from omniglot_miniature import (
     FORMS,
     assert_is_the_miniature,
-    content_of_the_miniature,
     flipped,
     miniature,
     official_zips,
@@ -29,13 +28,7 @@ from reptile_np.tasks.image_classes import ArrayClasses
 from reptile_np.tasks.omniglot_files import SETS
 from tests.refusal import refusal
 
-
-@pytest.fixture(autouse=True)
-def the_miniature_is_official(monkeypatch, tmp_path, request):
-    """Miniature content, and a cache folder of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    if "data" not in request.fixturenames:
-        monkeypatch.setattr(omniglot, "OFFICIAL", content_of_the_miniature())
+pytestmark = pytest.mark.usefixtures("miniature_of_omniglot")
 
 
 def test_the_command_imports_omniglot_and_says_what_it_has(tmp_path, capsys):

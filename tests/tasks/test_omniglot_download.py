@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +11,6 @@ from image_sets import zipped
 from omniglot_miniature import (
     ZIPS,
     assert_is_the_miniature,
-    content_of_the_miniature,
     website,
     write_one_zip,
 )
@@ -20,14 +18,9 @@ from omniglot_miniature import (
 from reptile_np.tasks import omniglot
 from reptile_np.tasks.omniglot_files import SETS
 from tests.refusal import refusal
+from tests.waiting import wait_for
 
-
-@pytest.fixture(autouse=True)
-def the_miniature_is_official(monkeypatch, tmp_path, request):
-    """Miniature content, and a cache folder of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    if "data" not in request.fixturenames:
-        monkeypatch.setattr(omniglot, "OFFICIAL", content_of_the_miniature())
+pytestmark = pytest.mark.usefixtures("miniature_of_omniglot")
 
 
 @pytest.mark.parametrize("path", ["python/", "python", "python/images_background.zip"])
@@ -109,20 +102,13 @@ def downloaded(folder):
     return [path for path in folder.iterdir() if path.name != ".omniglot.lock"]
 
 
-def wait_until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_a_kill_leaves_nothing_that_passes_for_whole(tmp_path):
     to, behaviour = tmp_path / "to", website(cut_after=1000, stall=True)
     with serving(behaviour) as address:
         importer = "import sys; from reptile_np.tasks.omniglot import *; import_omniglot(*sys.argv[1:])"
         process = subprocess.Popen([sys.executable, "-c", importer, address + "python/", str(to)])
         assert behaviour.stalled.wait(30)
-        wait_until(lambda: [path.stat().st_size for path in downloaded(to)] == [1000])
+        wait_for(lambda: [path.stat().st_size for path in downloaded(to)] == [1000], seconds=30)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert [path.name for path in downloaded(to)] == ["images_background.zip.part"]

@@ -6,7 +6,6 @@ from image_sets import zipped
 from omniglot_miniature import (
     ZIPS,
     assert_is_the_miniature,
-    content_of_the_miniature,
     flipped,
     miniature,
     official_zips,
@@ -21,13 +20,7 @@ from reptile_np.tasks import omniglot
 from reptile_np.tasks.omniglot_files import SETS
 from tests.refusal import refusal
 
-
-@pytest.fixture(autouse=True)
-def the_miniature_is_official(monkeypatch, tmp_path, request):
-    """Miniature content, and a cache folder of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    if "data" not in request.fixturenames:
-        monkeypatch.setattr(omniglot, "OFFICIAL", content_of_the_miniature())
+pytestmark = pytest.mark.usefixtures("miniature_of_omniglot")
 
 
 # Bad sources
