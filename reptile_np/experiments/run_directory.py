@@ -32,7 +32,6 @@ from reptile_np.experiments.progress import notice
 from reptile_np.experiments.run_json import (
     DAMAGED,
     config_values,
-    identity,
     outer_step,
     read_config,
     read_result,
@@ -220,11 +219,12 @@ class RunDirectory:
 
     @cached_property
     def _identity(self) -> str:
-        """The SHA-256 of the run's preset and seed, which its checkpoints name.
+        """The SHA-256 in config.json, which the run's checkpoints name.
 
         It is read once: a later change of config.json does not prevent a save.
         """
-        return identity(*self.config())
+        self.config()  # which checks it
+        return str(json.loads(self._content(CONFIG) or b"{}")["sha256"])
 
     def _content(self, name: str) -> bytes | None:
         """Return the content of a file; None if there is none."""

@@ -65,7 +65,7 @@ def in_c(
 
 def _sgd(rate: Any, state: Any, steps: int, calls: NetworkCalls) -> COptimizer | None:
     """Return the C form of `Sgd`, whose rate is a number or a float32 vector (n,)."""
-    if state != ():  # Python refuses it
+    if not isinstance(state, tuple) or state:  # Python refuses it
         return None
     states = [state] * steps
     if _is_number(rate):
