@@ -1,8 +1,8 @@
 """Checks of a minibatch: one line says what is wrong, whichever table of kernels computes.
 
 Each check returns the checked array as a plain `numpy.ndarray` or raises `UsageError` with that line.  The
-conversion comes first: a subclass such as a masked array may answer `min`, `shape` or `dtype` differently
-from the memory that kernels read.  (The entries of a masked array are used whether masked or not.)
+conversion to a plain array comes first: a subclass such as a masked array may answer `min`, `shape` or `dtype`
+differently from the memory that kernels read.  (The entries of a masked array are used whether masked or not.)
 
 Verified by ``tests/nn/test_models.py`` and ``tests/nn/native/test_argument_checks.py``.
 """
@@ -23,7 +23,7 @@ HALF = np.dtype(np.float16)
 
 
 def checked_inputs(x: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return x; it must be (b, *shape), b ≥ 1, of a float dtype that can be converted to `dtype`, φ's."""
+    """Return x in `dtype`, φ's; it must be (b, *shape), b ≥ 1, of a float dtype that can be converted to it."""
     x = np.asarray(x)
     if x.shape[1:] != shape or len(x) == 0:
         want = ", ".join(map(str, shape))
@@ -32,8 +32,7 @@ def checked_inputs(x: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         raise UsageError(f"inputs have dtype {x.dtype}; scale them to floats (0-1), in phi's dtype")
     if dtype == HALF:
         raise UsageError("phi is float16, too narrow for the sums of a network; use float32")
-    _check_width("inputs", x, dtype)
-    return x
+    return _converted("inputs", x, dtype)
 
 
 def checked_labels(y: Array, count: int, ways: int) -> Array:
@@ -47,15 +46,22 @@ def checked_labels(y: Array, count: int, ways: int) -> Array:
 
 
 def checked_targets(y: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return y; it must be numbers of that shape that can be converted to `dtype`, φ's."""
+    """Return y in `dtype`, φ's; it must be numbers of that shape that can be converted to it."""
     y = np.asarray(y)
     if y.shape != shape:
         raise UsageError(f"targets have shape {y.shape}; need {shape}")
-    _check_width("targets", y, dtype)
-    return y
+    return _converted("targets", y, dtype)
 
 
-def _check_width(name: str, array: Array, dtype: Any) -> None:
-    """Refuse a dtype that would promote φ: a float64 image would turn a float32 run into a float64 one."""
-    if array.dtype != dtype and np.result_type(array, dtype) != dtype:
+def _converted(name: str, array: Array, dtype: Any) -> Array:
+    """Return the array in `dtype`, or refuse a dtype that would promote φ: a float64 image would turn a
+    float32 run into a float64 one.
+
+    The products of a layer do not convert it: NumPy would give BLAS another memory layout for float16 images
+    than for the same images in float32, and BLAS would round differently.
+    """
+    if array.dtype == dtype:
+        return array
+    if np.result_type(array, dtype) != dtype:
         raise UsageError(f"{name} have dtype {array.dtype}, phi has {dtype}; convert one to the other's")
+    return array.astype(dtype)
