@@ -31,6 +31,21 @@ settings.load_profile(
 )
 
 
+MOST_PROCESSES = 8  # some tests start processes of their own
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
+def pytest_cmdline_main(config):
+    """Run the whole suite in one process per core, each a file of tests at a time, if pytest-xdist is there.
+
+    ``pytest -n 0`` uses one process; so do chosen files or tests, unless ``-n`` is given.
+    """
+    whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole_suite and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
+        config.option.numprocesses, config.option.maxprocesses = "auto", MOST_PROCESSES
+        config.option.dist = "loadfile"  # a file's fixtures are made once
+
+
 def pytest_collection_finish(session):
     """Keep the thousands of collected tests out of every garbage collection, which they would slow down."""
     gc.collect()

@@ -1,8 +1,9 @@
 """Checks of a minibatch: one line says what is wrong, whichever table of kernels computes.
 
 Each check returns the checked array as a plain `numpy.ndarray` or raises `UsageError` with that line.  The
-conversion to a plain array comes first: a subclass such as a masked array may answer `min`, `shape` or `dtype`
-differently from the memory that kernels read.  (The entries of a masked array are used whether masked or not.)
+conversion to a plain array comes first: a subclass such as a masked array may answer `min`, `shape` or
+`dtype` differently from the memory that kernels read.  (The entries of a masked array are used whether
+masked or not.)
 
 Verified by ``tests/nn/test_models.py`` and ``tests/nn/native/test_argument_checks.py``.
 """
@@ -23,7 +24,7 @@ HALF = np.dtype(np.float16)
 
 
 def checked_inputs(x: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return x in `dtype`, φ's; it must be (b, *shape), b ≥ 1, of a float dtype that can be converted to it."""
+    """Return x in `dtype`, φ's; it must be (b, *shape), b ≥ 1, of a float dtype that fits into it."""
     x = np.asarray(x)
     if x.shape[1:] != shape or len(x) == 0:
         want = ", ".join(map(str, shape))
@@ -46,7 +47,7 @@ def checked_labels(y: Array, count: int, ways: int) -> Array:
 
 
 def checked_targets(y: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return y in `dtype`, φ's; it must be numbers of that shape that can be converted to it."""
+    """Return y in `dtype`, φ's; it must be numbers of that shape, of a dtype that fits into it."""
     y = np.asarray(y)
     if y.shape != shape:
         raise UsageError(f"targets have shape {y.shape}; need {shape}")
@@ -54,11 +55,10 @@ def checked_targets(y: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _converted(name: str, array: Array, dtype: Any) -> Array:
-    """Return the array in `dtype`, or refuse a dtype that would promote φ: a float64 image would turn a
-    float32 run into a float64 one.
+    """Return the array in `dtype`, φ's; refuse what would promote φ, as float64 images would in a float32 run.
 
-    The products of a layer do not convert it: NumPy would give BLAS another memory layout for float16 images
-    than for the same images in float32, and BLAS would round differently.
+    It is converted here, once: inside a product NumPy would give BLAS another memory layout for float16 images
+    than for the same images in float32, and BLAS may then round differently.
     """
     if array.dtype == dtype:
         return array
