@@ -55,10 +55,10 @@ def checked_targets(y: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _converted(name: str, array: Array, dtype: Any) -> Array:
-    """Return the array in `dtype`, φ's; refuse what would promote φ, as float64 images would in a float32 run.
+    """Return the array in `dtype`, φ's, or refuse a dtype that would promote φ, as float64 does float32.
 
-    It is converted here, once: inside a product NumPy would give BLAS another memory layout for float16 images
-    than for the same images in float32, and BLAS may then round differently.
+    It is converted here, once: inside a product NumPy would give BLAS another memory layout for float16
+    images than for the same images in float32, and BLAS may then round differently.
     """
     if array.dtype == dtype:
         return array
