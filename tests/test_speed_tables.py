@@ -55,7 +55,7 @@ def measured(names, work, threads):
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.split("\n")[0])
 def test_a_table_of_speed_is_its_record(section):
-    names = re.findall(r"`(zen\d-\w+)`", section)
+    names = re.findall(r"`((?:xeon|zen\d)-\w+)`", section)
     table = rows(section, 7)
     assert len(table) > 10
     for work, threads, *cells in table:

@@ -11,7 +11,7 @@ from reptile_np.bench.catalogue import all_workloads
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SPEED = (BENCHMARKS / "speed.md").read_text(encoding="utf-8")
-RECORDS = sorted((BENCHMARKS / "results").glob("zen*.json"))
+RECORDS = [path for name in ("xeon*", "zen*") for path in (BENCHMARKS / "results").glob(f"{name}.json")]
 
 
 def row(work, variant, ms, default=False, threads=1):
