@@ -4,7 +4,7 @@
 `finn_mini_imagenet_cnn` are those of Finn's program, from which the MAML rows of the paper's tables come;
 `sine_mlp` is the authors' demo's.
 
-Verified by ``tests/nn/test_models.py``.
+Verified by ``tests/nn/test_named_networks.py`` and ``tests/nn/test_models.py``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ conversion to a plain array comes first: a subclass such as a masked array may a
 `dtype` differently from the memory that kernels read.  (The entries of a masked array are used whether
 masked or not.)
 
-Verified by ``tests/nn/test_models.py`` and ``tests/nn/native/test_argument_checks.py``.
+Verified by ``tests/nn/test_model_arguments.py`` and ``tests/nn/native/test_argument_checks.py``.
 """
 
 from __future__ import annotations

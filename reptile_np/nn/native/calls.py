@@ -6,7 +6,7 @@ results, and uses the memory of vectors of at least 128 kB again. A plan is used
 model may be used from several Python threads. Nothing here locks (list and dict operations are atomic), so a
 process may be forked while another of its threads is inside a call.
 
-Verified by ``tests/nn/native/test_networks.py``.
+Verified by ``tests/nn/native/test_network_memory.py`` and ``test_networks.py``.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ network is not exact on integers.  A convolution with whole panels of channels u
 least 512 output positions and the tiles need at most four fifths of the products of tiles of 2 × 2.  (Single
 convolutions never use them; see `reptile_np.nn.native`.)
 
-Verified by ``tests/nn/native/test_networks.py``, ``test_inner_loops.py`` and ``test_maml.py`` (against the
-layers in float64).
+Verified by ``tests/nn/native/test_networks.py``, ``test_pools.py``, ``test_inner_loops.py`` and
+``test_maml.py`` (against the layers in float64), and by ``test_network_threads.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import pytest
 
 from reptile_np.nn import native
 from tests import native_kernels
+from tests.nn.native.networks import PAPERS
 
 
 @pytest.fixture(scope="module", params=native.available())
@@ -16,3 +17,9 @@ def variant(request):
 def kernels(variant):
     """The table of each variant, on one thread."""
     return native_kernels.load(variant, threads=1)
+
+
+@pytest.fixture(scope="module", params=PAPERS)
+def model(request):
+    """Each network of the papers, and narrow ones."""
+    return PAPERS[request.param]
