@@ -41,7 +41,9 @@ def pytest_cmdline_main(config):
     ``pytest -n 0`` uses one process; so do chosen files or tests, unless ``-n`` is given.
     """
     whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    if whole_suite and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
+    if "PYTEST_XDIST_WORKER" in os.environ or not whole_suite:
+        return  # a process of pytest-xdist calls this function too
+    if config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         config.option.numprocesses, config.option.maxprocesses = "auto", MOST_PROCESSES
         config.option.dist = "loadfile"  # a file's fixtures are made once
 
