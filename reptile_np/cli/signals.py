@@ -3,7 +3,7 @@
 At once is the rule, because an exception that is raised inside an import is lost, or becomes another one:
 NumPy turns it into its advice on broken installations.
 
-Verified by ``tests/cli/test_surroundings.py``.
+Verified by ``tests/cli/test_ctrl_c.py``.
 """
 
 from __future__ import annotations

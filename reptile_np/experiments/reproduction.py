@@ -3,7 +3,8 @@
 A run is trained in ``OUT/PRESET-seedS``, resumed if it was interrupted, and evaluated; finished parts are
 kept.  `work` can therefore be begun again after its process was killed.
 
-Verified by ``tests/experiments/test_reproduction.py``.
+Verified by ``tests/experiments/test_reproduction.py``, ``test_reproduction_evaluations.py`` and
+``test_reproduction_interrupted.py``.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Accuracy:
         number, because the variance of a fraction is at most p (1 - p). The normal interval
         p ± 1.96 s / √tasks is the limit of large n; near 100 % it covers too rarely. With 100 or more
         tasks, p ± `ci95` covered the true accuracy in at least 93 % of the runs of
-        `tests/meta/test_evaluation.py`. With 5 to 10 tasks it covers it in about 88 % or more (not
+        `tests/meta/test_score_intervals.py`. With 5 to 10 tasks it covers it in about 88 % or more (not
         tested). It is too narrow if nearly all fractions are equal: 99 of 0.8 and one of 1.0 give
         ± 0.004.  (The ± of Reptile's rows in the paper is something else: the standard deviation over
         three seeds.)

@@ -3,7 +3,7 @@
 Nothing is unpacked to disk.  An archive is not trusted: a member with an absolute path or ``..`` in
 its path, a link, a device, a member or a total beyond the limits is refused with the reason.
 
-Verified by ``tests/tasks/test_archives.py``.
+Verified by ``tests/tasks/test_archives.py`` and ``tests/tasks/test_hostile_archives.py``.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
 
     Notes
     -----
-    Verified by ``tests/tasks/test_few_shot.py`` against a queue that returns one example at a time.
+    Verified by ``tests/tasks/test_minibatches.py`` against a queue that returns one example at a time.
     """
     n = _check_batches(rng, support, batch_size, steps)
     examples = batch_size * steps
@@ -155,7 +155,7 @@ def minibatches_with_replacement(
 
     Notes
     -----
-    Verified by ``tests/tasks/test_few_shot.py``.
+    Verified by ``tests/tasks/test_minibatches.py``.
     """
     n = _check_batches(rng, support, batch_size, steps)
     if batch_size > n:
@@ -178,7 +178,7 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
 
     Notes
     -----
-    Verified by ``tests/tasks/test_few_shot.py``.
+    Verified by ``tests/tasks/test_minibatches.py``.
     """
     check_generator(rng)
     x, y = support

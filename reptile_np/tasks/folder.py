@@ -3,7 +3,7 @@
 A class is a folder with images directly in it; its name is its path, so folders may be nested.  Hidden files
 and files that are no images are counted and skipped.  Images that cannot be read are named and skipped.
 
-Verified by ``tests/tasks/test_folder.py``.
+Verified by ``tests/tasks/test_folder.py`` and ``tests/tasks/test_folder_splits.py``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 While an import runs, decoded images are kept in ``.NAME.partial/``; the next import of the same files
 with the same Pillow continues there.  The manifest is written last: until then an earlier cache stays valid.
 
-Verified by ``tests/tasks/test_importing.py``.
+Verified by ``tests/tasks/test_importing.py`` and ``tests/tasks/test_killed_imports.py``.
 """
 
 from __future__ import annotations

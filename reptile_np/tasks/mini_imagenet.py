@@ -7,7 +7,7 @@ Three forms are read, as folders or as archives:
 * ``images/NAME.jpg`` and the lists ``train.csv``, ``val.csv``, ``test.csv`` with the columns filename, label.
 
 Every form may have the lists, also in a folder ``splits/``; the images are then checked against them.
-Verified by ``tests/tasks/test_mini_imagenet.py``.
+Verified by ``tests/tasks/test_mini_imagenet.py`` and ``tests/tasks/test_mini_imagenet_refusals.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The images that an import has decoded so far, on disk: after a kill the next import decodes the others.
 
-Verified by ``tests/tasks/test_importing.py``.
+Verified by ``tests/tasks/test_killed_imports.py``.
 """
 
 from __future__ import annotations

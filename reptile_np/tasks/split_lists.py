@@ -1,6 +1,6 @@
 """The lists that say to which split a class or an image belongs: CSV files with a heading.
 
-Verified by ``tests/tasks/test_folder.py`` and ``tests/tasks/test_mini_imagenet.py``.
+Verified by ``tests/tasks/test_folder_splits.py`` and ``tests/tasks/test_mini_imagenet_refusals.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Decompress xz within bounded memory; `lzma.LZMAFile` has no limit of memory.
 
-Verified by ``tests/tasks/test_archives.py``.
+Verified by ``tests/tasks/test_archives.py`` and ``tests/tasks/test_hostile_archives.py``.
 """
 
 from __future__ import annotations

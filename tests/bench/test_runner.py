@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import reptile_np
 from reptile_np import cli
 from reptile_np.bench import runner
 from reptile_np.bench.catalogue import all_workloads
@@ -302,75 +299,9 @@ def test_the_command_passes_its_options_on(monkeypatch, capsys, result):
     assert given == {"seconds": 3.0, "threads": [1, 2], "works": ["a*", "b"], "quiet": True}
 
 
-@pytest.fixture
-def installed_and_clone(tmp_path):
-    """As after pip install: a package with kernels in site/, the same without in clone/, a console script."""
-    package = Path(reptile_np.__file__).parent
-    shutil.copytree(package, tmp_path / "site" / "reptile_np", ignore=shutil.ignore_patterns("__pycache__"))
-    ignored = shutil.ignore_patterns("_kernels.*", "__pycache__")
-    shutil.copytree(package, tmp_path / "clone" / "reptile_np", ignore=ignored)
-    (tmp_path / "bin").mkdir()
-    program = "from reptile_np.cli import main\nraise SystemExit(main())\n"
-    (tmp_path / "bin" / "reptile-np").write_text(program)
-    return tmp_path
-
-
-def in_the_clone(place, *command, **variables):
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=place / "clone",
-        env={**os.environ, "PYTHONPATH": str(place / "site"), **variables},
-        capture_output=True,
-        text=True,
-    )
-
-
-@built
-def test_an_installed_program_started_in_the_clone_times_the_installed_kernels(installed_and_clone):
-    args = ["bench", "--seconds", "0.1", "--threads", "1", "--works", "sine dense2 input", "--json"]
-    done = in_the_clone(installed_and_clone, "../bin/reptile-np", *args)
-    assert done.returncode == 0
-    assert any(row["variant"].startswith("native") for row in json.loads(done.stdout)["rows"])
-
-
 @built
 def test_kernels_in_the_environment_that_are_not_here_are_one_line(monkeypatch, capfd):
     monkeypatch.setenv("REPTILE_NP_OPS", "mmx")
     assert cli.main(["bench", "--seconds", "0.1", "--threads", "1", "--works", "sine dense2 input"]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("reptile-np: REPTILE_NP_OPS is 'mmx'; choose one of")
-
-
-@built
-def test_python_started_in_the_clone_says_where_the_kernels_are(installed_and_clone):
-    says = ("another folder", str(installed_and_clone / "site"))
-    train = ["train", "sine-joint", "--set", "outer.steps=1", "--set", "evaluation.tasks=1", "--quiet"]
-    bench = ["bench", "--seconds", "0.1", "--threads", "1", "--works", "sine dense2 input"]
-    for command, code in ((["list"], 0), (train, 0), (bench, 0), ([*train, "--ops", "native"], 2)):
-        done = in_the_clone(installed_and_clone, "-m", "reptile_np", *command)
-        assert done.returncode == code
-        assert [line for line in done.stderr.splitlines() if all(words in line for words in says)]
-    assert not in_the_clone(installed_and_clone, "../bin/reptile-np", "list").stderr
-
-
-@built
-def test_the_documented_command_in_the_clone_measures_kernels_or_keeps_no_file(installed_and_clone):
-    shutil.copytree(RUN_PY.parent / "peers", installed_and_clone / "clone" / "benchmarks" / "peers")
-    shutil.copy(RUN_PY, installed_and_clone / "clone" / "benchmarks")
-    results = installed_and_clone / "clone" / "benchmarks" / "results"
-    results.mkdir()
-    args = ["mine", "--seconds", "0.2", "--threads", "1", "--peers", "--works", "sine meta*"]
-    done = in_the_clone(installed_and_clone, "benchmarks/run.py", *args)
-    assert done.returncode == 0
-    assert "| sine meta-iteration, 32 SGD steps of batch 10 | 1 |" in done.stdout
-    record = (results / "mine.json").read_text()
-    assert in_the_clone(installed_and_clone, "benchmarks/run.py", *args).returncode == 2  # not overwritten
-    assert (results / "mine.json").read_text() == record
-    done = in_the_clone(installed_and_clone, "benchmarks/run.py", "sub/mine", *args[1:])
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "give a name only" in done.stderr
-    shutil.rmtree(installed_and_clone / "site")
-    done = in_the_clone(installed_and_clone, "benchmarks/run.py", "other", PYTHONPATH=".")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "native kernels" in done.stderr
-    assert [path.name for path in results.iterdir()] == ["mine.json"]

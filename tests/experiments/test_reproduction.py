@@ -1,58 +1,26 @@
-"""`reproduce`: what is kept, resumed, reported; and that kills change nothing of the result."""
+"""`reproduce`: what is kept, resumed and reported."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from reptile_np.cli import main
 from reptile_np.experiments import reproduction, targets
 from reptile_np.experiments.checkpoints import load_step, save_step
 from reptile_np.experiments.experiment import make_experiment
-from reptile_np.experiments.presets import PRESETS, SAME_K, get, with_settings
+from reptile_np.experiments.presets import PRESETS, SAME_K, get
 from reptile_np.experiments.reproduction import PlannedRun, plan
 from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
 from reptile_np.experiments.run_json import identity
 from reptile_np.experiments.targets import TARGETS
 from reptile_np.nn.ops import NUMPY
+from tests.experiments.reproduced import ONLY, SETTINGS, SMALL, checkpoints, command, evaluation
 from tests.experiments.small import small
-from tests.waiting import wait_for
-
-SETTINGS = ["outer.steps=50", "evaluation.tasks=3", "evaluation.steps=2", "filters=8", "tasks.classes=60"]
-SMALL = [part for setting in SETTINGS for part in ("--set", setting)]
-ONLY = "same-k-glyphs-[rf]*-k2"  # Reptile and first-order MAML
-
-
-def command(out, *more, jobs=2):
-    return [
-        "reproduce", "same-k", "--only", ONLY, "--ops", "numpy", "--jobs", str(jobs), "--out", str(out),
-        "--seeds", "0,1", *SMALL, *more,
-    ]  # fmt: skip
-
-
-def evaluation(scores):
-    """Return the record of an evaluation that the table wants, with these scores."""
-    return f'{{"outer_step": 50, "evaluation": {{"split": "test", "tasks": 3, "shots": 1, {scores}}}}}'
-
-
-def checkpoints(out):
-    return {path.parent.name: path.read_bytes() for path in sorted(out.glob("*/checkpoint.npz"))}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    out = tmp_path_factory.mktemp("undisturbed")
-    assert main([*command(out), "--quiet"]) == 0
-    return out
 
 
 def test_every_table_and_figure_has_its_presets_and_every_published_cell_is_evaluated():
@@ -242,186 +210,6 @@ def test_what_cannot_be_reproduced_is_said_in_one_line(arguments, says, tmp_path
     assert len(error.splitlines()) == 1
 
 
-SAVES_EVERY_STEP = """
-import sys
-from reptile_np.cli import main
-from reptile_np.experiments import sitting
-sitting.SAVE_EVERY = 0  # in the worker processes too, which run this file up to here
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
-"""
-
-
-@contextmanager
-def started(out, *program):
-    """`reproduce` as a program of its own, which Ctrl-C reaches even if this process ignores it."""
-    arguments = [sys.executable, *(program or ("-m", "reptile_np")), *command(out)]
-    with subprocess.Popen(
-        arguments,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as program:
-        try:
-            yield program
-        finally:
-            program.kill()  # if the test fails; a program that has ended is not changed by this
-
-
-def children(pid):
-    """The worker processes of a program."""
-    try:
-        pids = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return [p for p in pids if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text()]
-    except OSError:  # one of them has just ended
-        return []
-
-
-def training(out):
-    """The runs that have taken two steps or more, but not all."""
-    recorded = {path.parent: path.read_text().count("\n") for path in out.glob("*/records.jsonl")}
-    return [run for run, steps in recorded.items() if 2 <= steps < 50]
-
-
-def saved_steps(run):
-    with np.load(run / "checkpoint.npz") as arrays:
-        return int(arrays["done"])
-
-
-linux = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="reads /proc")
-
-
-@linux
-def test_killed_three_times_it_ends_with_the_same_bytes(undisturbed, tmp_path):
-    for kill in range(3):
-        with started(tmp_path) as program:
-            wait_for(lambda kill=kill: len(list(tmp_path.glob("*/progress.json"))) > kill // 2)
-            workers = children(program.pid)
-            program.kill()
-        wait_for(lambda workers=workers: not any(os.path.exists(f"/proc/{p}") for p in workers))
-    assert main([*command(tmp_path), "--quiet"]) == 0
-    assert checkpoints(tmp_path) == checkpoints(undisturbed)
-
-
-@linux
-def test_lost_worker_processes_are_survived_and_their_runs_go_on(undisturbed, tmp_path):
-    killed, out = set(), tmp_path / "out"
-    (tmp_path / "program.py").write_text(SAVES_EVERY_STEP)
-    with started(out, tmp_path / "program.py") as program:
-
-        def ended():
-            workers = children(program.pid) if training(out) else []
-            if workers and len(killed) < 2 and workers[0] not in killed:
-                os.kill(workers[0], signal.SIGKILL)
-                killed.add(workers[0])
-            return program.poll() is not None
-
-        wait_for(ended, 120)
-        assert program.returncode == 0
-    assert killed
-    assert checkpoints(out) == checkpoints(undisturbed)
-    assert any(RunDirectory(run).sittings()[-1]["from_step"] > 0 for run in out.iterdir())
-
-
-@linux
-def test_ctrl_c_saves_every_run_which_goes_on_from_there(undisturbed, tmp_path):
-    with started(tmp_path) as program:
-        wait_for(lambda: len(training(tmp_path)) == 2)
-        program.send_signal(signal.SIGINT)
-        assert program.wait(60) == 130
-        assert b"every run is saved" in program.stderr.read()
-    saved = {run: saved_steps(run) for run in training(tmp_path)}
-    assert len(saved) == 2
-    assert main([*command(tmp_path), "--quiet"]) == 0
-    assert checkpoints(tmp_path) == checkpoints(undisturbed)
-    for run, steps in saved.items():
-        assert RunDirectory(run).sittings()[-1]["from_step"] == steps > 0
-
-
-def test_records_of_another_evaluation_do_not_count(undisturbed):
-    (run, *_) = plan(targets.get("same-k").only(ONLY), (0,), undisturbed, settings=SETTINGS, ops="numpy")
-    (spec,) = run.evaluations
-    assert run.evaluation(spec) is not None
-    assert run.evaluation(replace(spec, tasks=4)) is None
-    assert RunDirectory(run.path).records()[-1]["evaluation"]["tasks"] == 3
-
-
-@pytest.fixture
-def begun(tmp_path):
-    """A run of 50 outer steps that has only begun; its table wants three test tasks of one shot."""
-    preset = with_settings(get("same-k-glyphs-reptile-k2"), SETTINGS)
-    with RunDirectory(tmp_path / "run").begin(preset, 0):
-        return PlannedRun(preset, 0, tmp_path / "run", (preset.evaluation,))
-
-
-def scored(mean, outer_step=50, **changes):
-    """The record of an evaluation that the table wants, with changes."""
-    accuracy = {mode: {"mean": mean, "ci95": 0.1} for mode in ("transductive", "non_transductive")}
-    values = {"split": "test", "tasks": 3, "shots": 1, "accuracy": accuracy, **changes}
-    return {"outer_step": outer_step, "evaluation": values}
-
-
-FINISHED = {"outer_steps": 50, "seconds": 1.0}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"split": "train"},
-        {"split": "validation"},
-        {"shots": 5},
-        {"other_images": True},
-        {"outer_step": 49},
-        {"accuracy": {mode: {"mean": 0.5} for mode in ("transductive", "non_transductive")}},
-    ],
-    ids=["training classes", "validation classes", "shots", "images", "outer step", "no interval"],
-)
-def test_a_table_takes_no_evaluation_of_other_classes_shots_images_or_steps_or_without_interval(
-    begun, changes
-):
-    directory, (spec,) = RunDirectory(begun.path), begun.evaluations
-    directory.append(scored(0.5, **changes))
-    assert begun.evaluation(spec) is None
-    directory.append(scored(0.25))
-    directory.append(scored(0.5, **changes))
-    assert begun.evaluation(spec)["accuracy"]["transductive"]["mean"] == 0.25
-
-
-def test_a_table_takes_the_latest_of_two_evaluations(begun):
-    for mean in (0.25, 0.5):
-        RunDirectory(begun.path).append(scored(mean))
-    assert begun.evaluation(begun.evaluations[0])["accuracy"]["transductive"]["mean"] == 0.5
-
-
-def test_a_run_with_a_result_is_trained_whatever_its_records_say(begun):
-    RunDirectory(begun.path).append({"outer_step": 20, "first_loss": 1.0})
-    assert (begun.steps_done(), begun.trained()) == (20, False)
-    RunDirectory(begun.path).write_json("result.json", FINISHED)
-    assert (begun.steps_done(), begun.trained()) == (50, True)
-
-
-def test_the_seconds_left_are_those_of_the_steps_and_of_the_evaluations_that_are_not_done(begun):
-    a_gradient = 3600 * get("same-k-glyphs-reptile-k2").hours / (840 * 4 * 2 * 10)  # steps, tasks, 2 batches
-    training, evaluation = 50 * 4 * 2 * 10 * a_gradient, 3 * (2 * 5 + 10) * a_gradient  # a query: 6 passes
-    assert begun.seconds_left() == pytest.approx(training + evaluation)
-    RunDirectory(begun.path).append({"outer_step": 20, "first_loss": 1.0})
-    assert begun.seconds_left() == pytest.approx(0.6 * training + evaluation)
-    RunDirectory(begun.path).write_json("result.json", FINISHED)
-    assert begun.seconds_left() == pytest.approx(evaluation)
-    RunDirectory(begun.path).append(scored(0.5))
-    assert begun.seconds_left() == 0
-
-
-def test_a_run_at_work_reports_once_a_second(begun, monkeypatch):
-    clock, seen = [0.0], []
-    monkeypatch.setattr(reproduction, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    report = reproduction.ProgressFile(begun.path / reproduction.PROGRESS)
-    for clock[0], done in ((5.0, 1), (5.75, 2), (6.0, 3), (6.75, 4), (7.25, 5)):
-        report("train", done, 50)
-        seen.append(reproduction.progress_of(begun)[1])
-    assert seen == [1, 1, 3, 3, 5]
-
-
 def test_a_run_is_evaluated_on_the_tasks_and_the_shots_of_its_table(tmp_path):
     preset = small("sine-reptile", "outer.steps=2", "evaluation.steps=1")
     specs = tuple(replace(preset.evaluation, tasks=tasks, shots=shots) for tasks, shots in ((2, 5), (4, 7)))
@@ -451,3 +239,11 @@ def test_a_run_waits_for_a_process_that_has_it_but_not_for_ever(tmp_path, monkey
     with other, nullcontext() if trained else pytest.raises(RunIsBusy):
         reproduction.work(run)
     assert (run.trained(), clock[0]) == (trained, min(freed, 2.5))
+
+
+def test_records_of_another_evaluation_do_not_count(undisturbed):
+    (run, *_) = plan(targets.get("same-k").only(ONLY), (0,), undisturbed, settings=SETTINGS, ops="numpy")
+    (spec,) = run.evaluations
+    assert run.evaluation(spec) is not None
+    assert run.evaluation(replace(spec, tasks=4)) is None
+    assert RunDirectory(run.path).records()[-1]["evaluation"]["tasks"] == 3

@@ -201,9 +201,8 @@ def new_data(kind, seed, filters=64):
         if mini:  # colours of 12 x 12 patches, and noise
             patches = np.kron(rng.integers(0, 200, (count, 7, 7, 3)), np.ones((1, 12, 12, 1), int))
             return (patches + rng.integers(0, 56, patches.shape)).astype(np.uint8)
-        return np.concatenate([draw(count, 1, rng).images(c, [0]) for c in range(count)])[..., 0].astype(
-            np.uint8
-        )
+        characters = draw(count, 1, rng)
+        return np.concatenate([characters.images(c, [0])[..., 0] for c in range(count)]).astype(np.uint8)
 
     def put(prefix, sizes):
         arrays[f"{prefix}/x"], arrays[f"{prefix}/batch_sizes"] = images(sum(sizes)), np.array(sizes, np.int32)

@@ -1,6 +1,6 @@
 """The samplers do what the released program's samplers do, example by example."""
 
-from collections import Counter, deque
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -15,29 +15,7 @@ from reptile_np.tasks.few_shot import (
     separate_tail,
 )
 from reptile_np.tasks.image_classes import ArrayClasses
-
-seeds = st.integers(0, 2**32 - 1)
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-def numbered_classes(classes, per_class):
-    """Images that say who they are: pixel 0 is the class, pixel 1 the image."""
-    c, i = np.divmod(np.arange(classes * per_class, dtype=np.float32), per_class)
-    return ArrayClasses(np.stack([c, i], axis=-1).reshape(-1, 1, 2, 1), c)
-
-
-def identities(batch):
-    """The (class, image) of every example of a batch of `numbered_classes`."""
-    return [tuple(pixels.ravel()) for pixels in batch[0]]
-
-
-def examples(n):
-    """A support set whose example i is the number i, in x and in y."""
-    return np.arange(n, dtype=np.float32)[:, np.newaxis], np.arange(n)
-
+from tests.tasks.numbered import identities, numbered_classes, rng, seeds
 
 # Tasks
 
@@ -211,138 +189,6 @@ def test_a_task_as_it_is_kept_gives_bitwise_the_same_minibatches(dtype, seed, tu
     for floats, kept in zip(*batches, strict=True):
         assert floats[0].dtype == kept[0].dtype == np.float32
         assert [a.tobytes() for a in floats] == [a.tobytes() for a in kept]
-
-
-# Minibatches
-
-
-def dealt_one_by_one(order, n, batch_size, steps):
-    """The specification, literally: a queue refilled by the next shuffle when it runs out."""
-    shuffles = iter(order.reshape(-1, n))
-    queue = deque()
-    for _ in range(steps):
-        batch = []
-        while len(batch) < batch_size:
-            if not queue:
-                queue.extend(next(shuffles))
-            batch.append(queue.popleft())
-        yield batch
-
-
-@given(seeds, st.integers(1, 30), st.integers(1, 35), st.integers(0, 12))
-def test_minibatches_are_dealt_from_a_reshuffled_queue(seed, n, batch_size, steps):
-    epochs = -(-batch_size * steps // n)
-    order = rng(seed).permuted(np.tile(np.arange(n), (epochs, 1)), axis=1)
-    batches = minibatches(rng(seed), examples(n), batch_size, steps)
-    assert [y.tolist() for _, y in batches] == list(dealt_one_by_one(order, n, batch_size, steps))
-
-
-@given(seeds, st.integers(1, 30), st.integers(1, 35), st.integers(1, 12))
-def test_batches_are_always_full_and_epochs_contiguous(seed, n, batch_size, steps):
-    batches = minibatches(rng(seed), examples(n), batch_size, steps)
-    assert [len(y) for _, y in batches] == [batch_size] * steps
-    dealt = np.concatenate([y for _, y in batches])
-    for start in range(0, len(dealt) - n + 1, n):
-        assert sorted(dealt[start : start + n]) == list(range(n))
-    rest = dealt[len(dealt) // n * n :]
-    assert len(set(rest)) == len(rest)
-
-
-def test_a_batch_may_hold_an_example_twice_across_a_reshuffle():
-    twice = [
-        len(set(y.tolist())) < len(y)
-        for seed in range(20)
-        for _, y in minibatches(rng(seed), examples(5), 3, 4)
-    ]
-    assert any(twice)
-
-
-@given(seeds, st.integers(1, 30), st.data())
-def test_with_replacement_a_batch_never_holds_an_example_twice(seed, n, data):
-    batch_size = data.draw(st.integers(1, n))
-    for _, y in minibatches_with_replacement(rng(seed), examples(n), batch_size, 6):
-        assert len(set(y.tolist())) == batch_size
-
-
-@given(seeds, st.integers(1, 12), st.data())
-def test_with_replacement_every_batch_is_the_beginning_of_its_own_permutation(seed, n, data):
-    batch_size, steps = data.draw(st.integers(1, n)), data.draw(st.integers(1, 6))
-    batches = minibatches_with_replacement(rng(seed), examples(n), batch_size, steps)
-    order = rng(seed).permuted(np.tile(np.arange(n), (steps, 1)), axis=1)
-    assert [y.tolist() for _, y in batches] == order[:, :batch_size].tolist()
-
-
-def test_with_replacement_the_batches_of_a_loop_differ():
-    batches = minibatches_with_replacement(rng(), examples(100), 10, 5)
-    assert len({tuple(y.tolist()) for _, y in batches}) == 5
-
-
-def test_with_replacement_every_batch_starts_from_all_examples():
-    # A shuffled epoch of 4 in two batches of 2 never repeats; fresh samples do (5 times in 6).
-    repeats = [
-        bool(set(first[1].tolist()) & set(second[1].tolist()))
-        for seed in range(30)
-        for first, second in [minibatches_with_replacement(rng(seed), examples(4), 2, 2)]
-    ]
-    assert any(repeats)
-
-
-@pytest.mark.parametrize("sampler", [minibatches, minibatches_with_replacement])
-@given(seed=seeds, n=st.integers(1, 20), steps=st.integers(0, 6))
-def test_inputs_and_labels_stay_together_and_keep_their_dtypes(sampler, seed, n, steps):
-    x, y = examples(n)
-    for bx, by in sampler(rng(seed), (x.astype(np.float64), y), min(n, 3), steps):
-        assert (bx.dtype, by.dtype) == (np.float64, y.dtype)
-        np.testing.assert_array_equal(bx[:, 0], by)
-
-
-@pytest.mark.parametrize("sampler", [minibatches, minibatches_with_replacement])
-@pytest.mark.parametrize(("n", "batch_size", "steps"), [(0, 1, 1), (3, 0, 1), (3, 1, -1)])
-def test_impossible_batches_are_refused(sampler, n, batch_size, steps):
-    with pytest.raises(UsageError, match="give at least"):
-        sampler(rng(), examples(n), batch_size, steps)
-
-
-def test_a_batch_of_more_different_examples_than_there_are_is_refused():
-    with pytest.raises(UsageError, match="4 different examples from 3"):
-        minibatches_with_replacement(rng(), examples(3), 4, 1)
-
-
-# FOMAML's separate tail
-
-
-@given(seeds, st.integers(1, 5), st.integers(2, 6), st.data())
-def test_the_tail_holds_its_shots_of_each_class_and_the_rest_holds_the_others(seed, ways, shots, data):
-    tail_shots = data.draw(st.integers(1, shots - 1))
-    support = sample_task(rng(seed), numbered_classes(6, 8), ways, shots).support
-    rest, tail = separate_tail(rng(seed), support, tail_shots)
-    assert Counter(tail[1].tolist()) == dict.fromkeys(range(ways), tail_shots)
-    assert sorted(identities(rest) + identities(tail)) == sorted(identities(support))
-    label_of = dict(zip(identities(support), support[1].tolist(), strict=True))
-    for batch in (rest, tail):
-        assert [label_of[i] for i in identities(batch)] == batch[1].tolist()
-
-
-def test_the_tail_holds_its_shots_of_classes_of_different_sizes():
-    labels = np.repeat([0, 1, 2], [3, 5, 4])
-    rest, tail = separate_tail(rng(), (examples(12)[0], labels), 2)
-    assert Counter(tail[1].tolist()) == {0: 2, 1: 2, 2: 2}
-    assert Counter(rest[1].tolist()) == {0: 1, 1: 3, 2: 2}
-
-
-def test_every_example_is_equally_likely_to_be_kept_back():
-    support = examples(4)[0], np.zeros(4, int)
-    generator, draws = rng(), 3000
-    counts = Counter(separate_tail(generator, support, 1)[1][0][0, 0] for _ in range(draws))
-    assert len(counts) == 4
-    assert max(abs(n - draws / 4) for n in counts.values()) < 5 * (draws * 3 / 16) ** 0.5
-
-
-@pytest.mark.parametrize("tail_shots", [0, 3])
-def test_a_tail_must_keep_something_back_and_leave_something(tail_shots):
-    support = sample_task(rng(), numbered_classes(3, 5), ways=3, shots=3).support
-    with pytest.raises(UsageError, match="of 3 examples per class"):
-        separate_tail(rng(), support, tail_shots)
 
 
 # Values

@@ -2,57 +2,18 @@
 
 import io
 import os
-import unicodedata
-from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from image_sets import jpeg, write
 
 from reptile_np.errors import UsageError
 from reptile_np.tasks import folder
 from reptile_np.tasks.folder import import_folder
 from tests.refusal import refusal as one_line
+from tests.tasks.photos import imported, names, photos, refusal
 
 Image = pytest.importorskip("PIL.Image", reason="decoding needs the extra images")
-
-FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]
-
-
-def photos(classes=20, each=6, start=0):
-    """Class folders of images of mixed sizes, formats and colours."""
-    return {
-        f"class {c:02d}/image {i}.{FORMATS[i % 6].lower()}": jpeg(
-            start + 1000 * c + i, side=8 + 5 * i, format=FORMATS[i % 6], channels=3 if i % 2 else 1
-        )
-        for c in range(classes)
-        for i in range(each)
-    }
-
-
-def imported(tmp_path, files, **more):
-    """The data set and the lines that were said about it."""
-    lines = []
-    more.setdefault("size", 8)
-    made = import_folder(write(tmp_path / "photos", files), tmp_path / "to", note=lines.append, **more)
-    assert not any("\n" in line for line in lines)
-    images = folder.load(tmp_path / "to", full=True)
-    assert images.path == made
-    assert list(images.manifest.left_out) == lines
-    return images, lines
-
-
-def names(images):
-    return [images.name(c) for c in range(len(images))]
-
-
-def split_names(images):
-    return [names(part) if part is not None else [] for part in images.splits()]
-
-
-refusal = partial(one_line, import_folder)
 
 
 # Images
@@ -248,114 +209,7 @@ def test_values_out_of_range_are_refused(tmp_path, values, says):
     assert says in refusal(tmp_path, tmp_path / "to", **values)
 
 
-# Splits
-
-
-@given(st.integers(0, 2**32), st.integers(2, 200))
-@example(0, 14)
-@example(0, 15)
-def test_every_class_is_in_one_split_and_every_split_has_its_share(seed, count):
-    classes = [str(c) for c in range(count)]
-    split_of = folder._drawn(classes, seed)
-    sizes = {split: list(split_of.values()).count(split) for split in ("train", "validation", "test")}
-    assert sorted(split_of) == sorted(classes)
-    if count < 15:
-        assert sizes == {"train": count - count // 2, "validation": 0, "test": count // 2}
-    else:
-        assert min(sizes.values()) >= 5
-        assert sizes["validation"] == max(5, round(0.16 * count))
-        assert sizes["test"] == max(5, round(0.2 * count))
-    assert split_of == folder._drawn(classes, seed)
-    order = np.random.default_rng(seed).permutation(count).tolist()  # an import again draws the same
-    assert list(split_of) == [classes[i] for i in order]
-    assert list(split_of.values()) == [split for split, n in sizes.items() for _ in range(n)]
-
-
-def test_a_list_may_have_empty_lines_and_a_byte_order_mark(tmp_path):
-    text = "class,split\n\nclass 00,train\nclass 01,test\n\n"
-    (tmp_path / "splits.csv").write_text(text, encoding="utf-8-sig")
-    images, _ = imported(tmp_path, photos(2), splits=tmp_path / "splits.csv")
-    assert split_names(images) == [["class 00"], [], ["class 01"]]
-
-
-def test_an_import_without_a_whole_test_class_leaves_the_earlier_one_as_it_was(tmp_path):
-    imported(tmp_path, photos(3))
-    earlier = {path.name: path.read_bytes() for path in (tmp_path / "to").glob("images*")}
-    damaged = {
-        name: b"no image" if name.startswith("class 01/image 0") else x for name, x in photos(2).items()
-    }
-    (tmp_path / "splits.csv").write_text("class,split\nclass 00,train\nclass 01,test\n")
-    source = write(tmp_path / "damaged", damaged)
-    said = refusal(source, tmp_path / "to", splits=tmp_path / "splits.csv", size=8)
-    assert "0 test classes with at least 6 usable images, 1 needed" in said
-    small = write(tmp_path / "small", {name: x for name, x in photos(3).items() if "01/image 0" not in name})
-    said = refusal(small, tmp_path / "to", splits=tmp_path / "splits.csv", size=8)
-    assert "no test class has 6 images" in said
-    assert {path.name: path.read_bytes() for path in (tmp_path / "to").glob("images*")} == earlier
-
-
-def test_the_seed_draws_the_splits_and_is_recorded(tmp_path):
-    one, two, again = (
-        folder.load(import_folder(write(tmp_path / "photos", photos()), tmp_path / str(i), seed=seed))
-        for i, seed in enumerate([0, 1, 0])
-    )
-    assert split_names(one) == split_names(again) != split_names(two)
-    assert [len(part) for part in one.splits()] == [10, 5, 5]
-    assert one.manifest.splits == "drawn with seed 0"
-
-
-def test_a_list_gives_the_splits_and_classes_it_does_not_name_are_left_out(tmp_path):
-    rows = ["class,split", "class 00,train", "class 01,test", "class 02,val", "class 03,validation"]
-    (tmp_path / "splits.csv").write_text("\n".join(rows))
-    images, lines = imported(tmp_path, photos(5), splits=tmp_path / "splits.csv")
-    assert split_names(images) == [["class 00"], ["class 02", "class 03"], ["class 01"]]
-    assert lines == ["class class 04: in no split; left out"]
-
-
-@pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_a_list_may_write_an_accent_in_the_other_form(tmp_path, form):
-    files = {
-        f"{unicodedata.normalize(form, name)}/{i}.png": jpeg(ord(name) + i) for name in "Äé" for i in range(6)
-    }
-    (tmp_path / "splits.csv").write_text("class,split\nÄ,train\ne\N{COMBINING ACUTE ACCENT}, test\n")
-    images, _ = imported(tmp_path, files, splits=tmp_path / "splits.csv")
-    found = [[unicodedata.normalize("NFC", name) for name in part] for part in split_names(images)]
-    assert found == [["Ä"], [], ["é"]]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "the first line is not class,split (with commas); begin the list with it"),
-        ("name,split\n", "the first line is not class,split"),
-        ("class;split\nclass 00;train\n", "the first line is not class,split (with commas)"),
-        ("class,split\n\nclass 00\n", "line 3 has 1 fields instead of 2"),
-        ("class,split\nclass 00,train\nclass 00,test\n", "class class 00 comes twice"),
-        (
-            "class,split\nclass 00,train\nclass 99,test\n",
-            "has no folder of class class 99; the classes there are class 00, class 01",
-        ),
-        ("class,split\nclass 00,training\n", "split 'training'; give train, validation or test"),
-        ("class,split\nclass 00,train\n", "no training or no test class"),
-        ("class,split\nclass 00,test\n", "no training or no test class"),
-    ],
-)
-def test_a_list_that_does_not_fit_is_refused_by_name(tmp_path, text, says):
-    (tmp_path / "splits.csv").write_text(text, encoding="utf-8")
-    said = refusal(write(tmp_path / "photos", photos(2)), tmp_path / "to", splits=tmp_path / "splits.csv")
-    assert said.startswith(f"{tmp_path / 'splits.csv'}: ")
-    assert says in said
-
-
-def test_a_list_that_is_not_there_or_not_a_file_is_refused(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    write(tmp_path / "photos", photos(2))
-    assert "No such file" in refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path / "none.csv")
-    assert "not a regular file" in refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path / "fifo")
-    assert "a folder; give a file" in refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path)
-    (tmp_path / "latin.csv").write_bytes("class,split\nÄ,train\n".encode("latin-1"))
-    said = refusal(tmp_path / "photos", tmp_path / "to", splits=tmp_path / "latin.csv")
-    assert said == f"{tmp_path / 'latin.csv'}: not in UTF-8; save the list as CSV in UTF-8"
+# Copies, links and empty sources
 
 
 @pytest.mark.parametrize(
