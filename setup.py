@@ -3,9 +3,12 @@
 Verified by ``tests/test_packaging.py``.
 """
 
+import os
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -19,15 +22,28 @@ STABLE_ABI = sys.implementation.name == "cpython" and not sysconfig.get_config_v
 
 
 class BuildKernels(build_ext):
-    """Deletes the extension of earlier sources if the present sources do not compile."""
+    """Compiles as many sources at a time as there are cores.
+
+    Deletes the extension of earlier sources if the present sources do not compile.
+    """
 
     def build_extension(self, ext: Extension) -> None:
         """Compile and link `ext`."""
+        compile_all = self.compiler.compile
+
+        def compile_at_once(sources: list[str], **options: Any) -> list[str]:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                parts = pool.map(lambda source: compile_all([source], **options), sources)
+                return [path for part in parts for path in part]
+
+        self.compiler.compile = compile_at_once
         try:
             super().build_extension(ext)
         except Exception:
             Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
             raise
+        finally:
+            self.compiler.compile = compile_all
 
     def run(self) -> None:
         """Build every extension, and with ``--inplace`` copy it to the sources."""

@@ -84,7 +84,12 @@ def data():
 def drawings(data, tmp_path_factory):
     """The real Omniglot: importing its two zip files takes seconds, so they are imported once."""
     pytest.importorskip("PIL")
-    return omniglot.load(omniglot.import_omniglot(data / "omniglot", tmp_path_factory.mktemp("omniglot")))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = (
+            folder.parent
+        )  # that of all processes: the second import waits for the first, and finds it done
+    return omniglot.load(omniglot.import_omniglot(data / "omniglot", folder / "omniglot"))
 
 
 @pytest.fixture

@@ -117,6 +117,23 @@ def test_a_wheel_with_the_extension_is_tagged_native_for_every_later_python(clon
 
 
 @posix
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core compiles one source at a time")
+def test_sources_are_compiled_at_the_same_time(clone, tmp_path):
+    """The compiler of the first source waits until that of another one has begun."""
+    script = tmp_path / "compiler"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"mkdir {tmp_path}/first 2> /dev/null || : > {tmp_path}/second\n"
+        f"for i in $(seq 600); do [ -e {tmp_path}/second ] && break; sleep 0.1; done\n"
+        f"[ -e {tmp_path}/second ] || exit 1\n"
+        'while [ $# -gt 0 ]; do [ "$1" = -o ] && : > "$2"; shift; done\n'
+    )
+    script.chmod(0o755)
+    _, names = build("wheel", clone, script)
+    assert len([name for name in names if name.startswith("reptile_np/nn/native/_kernels.")]) == 1
+
+
+@posix
 def test_an_extension_of_earlier_sources_is_not_shipped_when_the_present_ones_do_not_compile(clone, compiler):
     native, _ = build("wheel", clone, compiler)
     native.unlink()
