@@ -18,7 +18,7 @@ one_blas_thread()  # the next imports load NumPy
 from reptile_np.nn import native  # noqa: E402
 from reptile_np.nn.ops import NUMPY  # noqa: E402
 from reptile_np.tasks import omniglot  # noqa: E402
-from tests import native_kernels  # noqa: E402
+from tests import native_kernels, processes  # noqa: E402
 
 # deadlines measure the machine's other load, not the code
 settings.register_profile("dev", max_examples=15, deadline=None)
@@ -31,21 +31,10 @@ settings.load_profile(
 )
 
 
-MOST_PROCESSES = 8  # some tests start processes of their own
-
-
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
 def pytest_cmdline_main(config):
-    """Run the whole suite in one process per core, each a file of tests at a time, if pytest-xdist is there.
-
-    ``pytest -n 0`` uses one process; so do chosen files or tests, unless ``-n`` is given.
-    """
-    whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    if "PYTEST_XDIST_WORKER" in os.environ or not whole_suite:
-        return  # a process of pytest-xdist calls this function too
-    if config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
-        config.option.numprocesses, config.option.maxprocesses = "auto", MOST_PROCESSES
-        config.option.dist = "loadfile"  # a file's fixtures are made once
+    """Choose the number of processes."""
+    processes.divide(config)
 
 
 def pytest_collection_finish(session):
