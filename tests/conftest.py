@@ -75,9 +75,7 @@ def drawings(data, tmp_path_factory):
     pytest.importorskip("PIL")
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = (
-            folder.parent
-        )  # that of all processes: the second import waits for the first, and finds it done
+        folder = folder.parent  # one for all processes: the second import finds the first one's
     return omniglot.load(omniglot.import_omniglot(data / "omniglot", folder / "omniglot"))
 
 
