@@ -1,4 +1,4 @@
-"""Real closed, full and ASCII streams, real terminals, no home folder, and Ctrl-C at any time."""
+"""Real closed, full and ASCII streams, real terminals, no home folder."""
 
 import codecs
 import os

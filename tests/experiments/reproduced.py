@@ -1,15 +1,12 @@
 """The small runs that the tests of `reproduce` make; the fixture `undisturbed` has finished ones."""
 
 SETTINGS = ["outer.steps=50", "evaluation.tasks=3", "evaluation.steps=2", "filters=8", "tasks.classes=60"]
-
-
 SMALL = [part for setting in SETTINGS for part in ("--set", setting)]
-
-
 ONLY = "same-k-glyphs-[rf]*-k2"  # Reptile and first-order MAML
 
 
 def command(out, *more, jobs=2):
+    """The arguments of the command that makes them in the folder `out`."""
     return [
         "reproduce", "same-k", "--only", ONLY, "--ops", "numpy", "--jobs", str(jobs), "--out", str(out),
         "--seeds", "0,1", *SMALL, *more,
@@ -22,4 +19,5 @@ def evaluation(scores):
 
 
 def checkpoints(out):
+    """{name of a run: the bytes of its checkpoint}."""
     return {path.parent.name: path.read_bytes() for path in sorted(out.glob("*/checkpoint.npz"))}

@@ -13,8 +13,6 @@ from reptile_np.tasks.archives import Limits, read_files
 from tests.refusal import refusal as one_line
 
 LIMITS = Limits(file_bytes=1 << 20, files=100, total_bytes=1 << 22)
-
-
 FILES = {
     "a/one.png": random.Random(0).randbytes(700),  # not made smaller by an archive, so that damage meets it
     "a/two.png": b"",
@@ -24,6 +22,7 @@ FILES = {
 
 
 def tarred(files, *, format=tarfile.PAX_FORMAT, extra=()):
+    """A tar file of these files, then of the members `extra`, which have no content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format) as archive:
         for name, content in files.items():
@@ -43,8 +42,6 @@ FORMS = {
     "tar.xz": lambda files: lzma.compress(tarred(files)),
     "two xz streams": lambda f: lzma.compress(tarred(f)[:1000]) + lzma.compress(tarred(f)[1000:]) + bytes(4),
 }
-
-
 every_form = pytest.mark.parametrize("form", ["folder", *FORMS])
 every_archive = pytest.mark.parametrize("form", FORMS)
 
@@ -58,10 +55,12 @@ def written(folder, form, files=FILES):
 
 
 def contents(path, wanted=lambda name: True, limits=LIMITS, **more):
+    """What the reader gives: {name: content}."""
     return dict(read_files(path, wanted, limits, **more))
 
 
 def refusal(path, wanted=lambda name: True, limits=LIMITS):
+    """The one line that refuses an archive; it names the archive."""
     said = one_line(contents, path, wanted, limits)
     assert str(path) in said
     return said

@@ -98,6 +98,7 @@ def expected():
 
 
 def assert_is_the_miniature(images):
+    """Names, splits and pixels are those of the miniature."""
     assert images.image_shape == (84, 84, 3)
     splits = images.splits()
     for split, part in zip(("train", "val", "test"), splits, strict=True):

@@ -1,4 +1,4 @@
-"""One reader of folders, zip and tar: the same files from every form; hostile ones refused in one line."""
+"""One reader of folders, zip and tar: the same files from every form; damaged ones are one line."""
 
 import gzip
 import io

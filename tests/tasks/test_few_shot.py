@@ -1,4 +1,4 @@
-"""The samplers do what the released program's samplers do, example by example."""
+"""Tasks are drawn as the released program draws them, example by example."""
 
 from collections import Counter
 

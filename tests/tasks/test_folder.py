@@ -1,4 +1,4 @@
-"""A folder of anyone's images becomes a data set; whatever cannot be used is named in one line."""
+"""A folder of anyone's images becomes a data set; what cannot be used is named in one line."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""An import ends with the same bytes however often it was killed, and never harms an earlier cache."""
+"""An import writes each image once, in one order; what fails is named and never harms an earlier cache."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Mini-ImageNet is the same in every form people keep it in, counted, and checked against its lists.
+"""Mini-ImageNet is the same in every form that people keep it in.
 
 Most tests hold a miniature; the last section needs the real one.
 """

@@ -1,4 +1,4 @@
-"""Networks computed whole in C are the layers' function, for any width, order, reduction, batch and threads.
+"""Networks computed whole in C are the layers' function, for any width, order, reduction and batch.
 
 ``test_models.py`` tests for every table that value, gradient and Hessian product are as near to float64 as
 float32 allows; here are the tests of `NativeNetwork` alone.

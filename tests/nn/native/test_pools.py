@@ -55,7 +55,7 @@ BANDS = {  # an image, and the convolution that reads it
 def test_a_first_block_whose_bands_are_about_as_large_as_c_has_memory_for_has_the_layers_results(
     variant, name
 ):
-    """Bands that are larger are not used: C would write beyond the memory of one.  Bounds as above."""
+    """Bands that are larger are not used: C would write beyond the memory of one."""
     image, options = BANDS[name]
     layers = (Conv2d(**options, before_batch_norm=True), BatchNorm(0.1), MaxPool(), Relu())
     model = Model((*layers, Flatten(), Dense(2)), image, SoftmaxCrossEntropy("sum"))
