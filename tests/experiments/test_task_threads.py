@@ -10,8 +10,8 @@ import pytest
 from reptile_np.errors import UsageError
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.experiment import make_experiment
-from reptile_np.nn import native
 from reptile_np.nn.ops import NUMPY
+from tests import native_kernels
 from tests.experiments.small import small
 
 SETTINGS = ["outer.meta_batch=5", "outer.steps=2", "inner.optimizer=sgd", "inner.learning_rate=0.01"]
@@ -23,7 +23,7 @@ RULES = {
     "maml with queries, β fixed": ["algorithm=maml", "tasks.queries=2", "inner.fixed=*/beta"],
     "joint": ["algorithm=joint", "inner.steps=1"],
 }
-KERNELS = ["numpy", *(f"native-{isa}" for isa in native.available())]
+KERNELS = ["numpy", *(f"native-{isa}" for isa in native_kernels.VARIANTS)]
 
 
 def made(*settings, ops="numpy", threads=1):

@@ -2,12 +2,11 @@
 
 import pytest
 
-from reptile_np.nn import native
 from tests import native_kernels
 from tests.nn.native.networks import PAPERS
 
 
-@pytest.fixture(scope="module", params=native.available())
+@pytest.fixture(scope="module", params=native_kernels.VARIANTS)
 def variant(request):
     """The name of each variant."""
     return request.param
