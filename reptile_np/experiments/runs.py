@@ -91,22 +91,24 @@ def train(
     """
     seed = whole("seed", seed, 0)
     directory = RunDirectory(expanded(out)) if out is not None else None
-    if resume:
-        if directory is None:
-            raise UsageError("--resume needs --out DIR, the directory of the run to continue")
-        if directory.config() != (preset, seed):
-            raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
-        experiment, _ = reopened(preset, seed, ops, data, directory.sittings())
-    else:
-        experiment = make_experiment(preset, seed, ops, data)
-    experiment.check_training()
-    experiment.check_evaluation(preset.evaluation, "test")
-    untrained = step = experiment.start()
-    images = experiment.episodes.images_sha256
-    sitting = Sitting(directory, environment.describe(ops, images, experiment.data))
+    earlier: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        if directory is not None and resume:
+        if resume:
+            if directory is None:
+                raise UsageError("--resume needs --out DIR, the directory of the run to continue")
+            if directory.config() != (preset, seed):
+                raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
             stack.enter_context(directory.resume())
+            earlier = directory.sittings()
+            experiment, _ = reopened(preset, seed, ops, data, earlier)
+        else:
+            experiment = make_experiment(preset, seed, ops, data)
+        experiment.check_training()
+        experiment.check_evaluation(preset.evaluation, "test")
+        untrained = step = experiment.start()
+        images = experiment.episodes.images_sha256
+        sitting = Sitting(directory, environment.describe(ops, images, experiment.data), earlier)
+        if resume:
             step = sitting.resumed(untrained)
         elif directory is not None:
             stack.enter_context(directory.begin(preset, seed))

@@ -6,6 +6,7 @@ Verified by ``tests/experiments/test_runs.py``.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from reptile_np.errors import UsageError
@@ -22,13 +23,18 @@ SAVE_EVERY = 30.0  # seconds between checkpoints
 class Sitting:
     """One uninterrupted part of a run: saves states, and counts steps and seconds beside the environment.
 
-    Without a directory nothing is saved.
+    Without a directory nothing is saved; `earlier` are the sittings of a run that is resumed.
     """
 
-    def __init__(self, directory: RunDirectory | None, environment: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory | None,
+        environment: dict[str, Any],
+        earlier: Sequence[dict[str, Any]] = (),
+    ) -> None:
         self.directory = directory
         self._environment = environment
-        self._earlier: list[dict[str, Any]] = []
+        self._earlier = earlier
         self._first: int | None = None
         self._began = self._saved = 0.0
         self._seconds = 0.0
@@ -42,7 +48,6 @@ class Sitting:
             If the images are not those of the run, or the run has records but no checkpoint.
         """
         assert self.directory is not None
-        self._earlier = self.directory.sittings()
         if environment.other_images(self._earlier, self._environment["images_sha256"]):
             place = f"--out {self.directory.path}"
             raise UsageError(f"{place}: {environment.OTHER_IMAGES}; give their folder with --data")

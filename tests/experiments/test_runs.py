@@ -172,6 +172,19 @@ def test_other_kernels_are_accepted_on_resume_with_one_line_and_recorded(tmp_pat
     assert capsys.readouterr().err == ""
 
 
+def test_a_run_with_a_damaged_environment_is_resumed_with_one_line(tmp_path, monkeypatch, capsys):
+    preset, out = small("sine-reptile"), tmp_path / "run"
+    stopped(monkeypatch, preset, out, 2)
+    capsys.readouterr()
+    (out / "environment.json").write_bytes(b"{")
+    runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "environment.json: damaged; earlier seconds are not counted, and the images' folder is not known"
+    )
+    assert [sitting["from_step"] for sitting in RunDirectory(out).sittings()] == [2]
+
+
 def test_another_version_is_accepted_on_resume_with_one_line(tmp_path, monkeypatch, capsys):
     preset, out = small("sine-reptile"), tmp_path / "run"
     monkeypatch.setattr("reptile_np.__version__", "0.0.9")
