@@ -3,7 +3,8 @@
 A run that was stopped or killed continues from its checkpoint, and ends with a φ that is bitwise identical to
 that of an undisturbed run.
 
-Verified by ``tests/experiments/test_runs.py`` and ``tests/experiments/test_reliability.py``.
+Verified by ``tests/experiments/test_runs.py``, ``tests/experiments/test_resumed_runs.py`` and
+``tests/experiments/test_reliability.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A sitting: a part of a run without interruption; its environment, its saves, and its seconds.
 
-Verified by ``tests/experiments/test_runs.py``.
+Verified by ``tests/experiments/test_resumed_runs.py`` and ``tests/experiments/test_runs.py``.
 """
 
 from __future__ import annotations

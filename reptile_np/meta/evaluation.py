@@ -18,8 +18,8 @@ nothing.
 
 Query data is never passed to `adapt`.
 
-Verified by ``tests/meta/test_evaluation.py``, ``tests/meta/test_batch_norm_subtleties.py`` and, against the
-released program, ``tests/test_golden.py``.
+Verified by ``tests/meta/test_evaluation.py``, ``tests/meta/test_evaluation_refusals.py``,
+``tests/meta/test_batch_norm_subtleties.py`` and, against the released program, ``tests/test_golden.py``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ This is the lowest file of the package: it imports only NumPy and `reptile_np.er
 the loop needs of a model (`Differentiable`) and of an optimiser (`Optimizer`), and the one interface by
 which a model may run inner loops itself (`RunsInnerLoops`), for example in C.
 
-Verified by ``tests/meta/test_inner_loop.py`` and, in exact arithmetic, ``tests/theory``.
+Verified by ``tests/meta/test_inner_loop.py``, ``tests/meta/test_kept_trajectories.py`` and, in exact
+arithmetic, ``tests/theory``.
 """
 
 from __future__ import annotations

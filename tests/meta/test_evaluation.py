@@ -8,7 +8,6 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from reptile_np.errors import UsageError
 from reptile_np.meta import evaluation
 from reptile_np.meta.evaluation import (
     MODES,
@@ -21,37 +20,8 @@ from reptile_np.meta.evaluation import (
 )
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Adam, Sgd
-from reptile_np.nn.layers import BatchNorm, Conv2d, Dense
-from reptile_np.nn.losses import SoftmaxCrossEntropy
-from reptile_np.nn.models import Model, sine_mlp
-from reptile_np.nn.parameter_free import Flatten, Relu
-
-MODEL = Model(
-    (Conv2d(filters=4, stride=2, before_batch_norm=True), BatchNorm(), Relu(), Flatten(), Dense(3)),
-    (6, 6, 1),
-    SoftmaxCrossEntropy("sum"),
-)
-ADAM = Adam(0.02)
-
-
-def episode(i):
-    """Task i: 3 classes that differ in their mean image, 4 support images and 1 query of each."""
-    rng = np.random.default_rng([7, i])
-    classes = rng.normal(size=(3, 6, 6, 1))
-    y = np.repeat(np.arange(3), 5)
-    x = (classes[y] + 2.5 * rng.normal(size=(15, 6, 6, 1))).astype(np.float32)
-    query = np.arange(15) % 5 == 4
-    support = x[~query], y[~query]
-    batches = [(support[0][s], support[1][s]) for s in (rng.permutation(12)[:6] for _ in range(5))]
-    return Episode(support, (x[query], y[query]), batches)
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """(φ, Adam's state) with a history, as after training."""
-    phi = MODEL.init(np.random.default_rng(0))
-    t = adapt(MODEL, ADAM, phi, episode(99).batches)
-    return t.phis[-1], t.state
+from reptile_np.nn.models import sine_mlp
+from tests.meta.episodes import ADAM, MODEL, episode, wave
 
 
 def literal_fractions(phi, state, i):
@@ -179,16 +149,6 @@ def test_processes_get_the_model_once_per_piece_and_give_the_results_of_one_proc
     assert sent == [range(0, 7), range(7, 14), range(14, 20)]
 
 
-def wave(seed, i):
-    """Sine task i: 10 points to fine-tune on and 20 to judge by."""
-    rng = np.random.default_rng([seed, i])
-    amplitude, phase = rng.uniform(1, 5), rng.uniform(0, 6)
-    x = rng.uniform(-5, 5, (30, 1)).astype(np.float32)
-    y = (amplitude * np.sin(x + phase)).astype(np.float32)
-    batch = x[:10], y[:10]
-    return Episode(batch, (x[10:], y[10:]), [batch] * 4)
-
-
 def test_regression_is_scored_at_the_points_asked_for_with_the_state_from_training():
     """The mean over tasks of the squared error, written out; a new state of Adam's would take other steps."""
     model, optimizer = sine_mlp((5,)), Adam(0.01, 0.9)
@@ -236,59 +196,6 @@ def test_a_score_after_a_step_is_that_point_of_the_curve_whichever_others_are_as
     np.testing.assert_array_equal(actual, curve[:, after])
 
 
-@pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_a_score_that_is_not_finite_is_refused_though_the_losses_and_the_parameters_are_finite(number):
-    model = sine_mlp((5,))
-    arguments = model, Sgd(0.01), model.init(np.random.default_rng(0)), (), partial(wave, 0), 3
-    scores = iter([0.0, number])
-    with pytest.raises(UsageError, match=r"^evaluation task 1: fine-tuning diverged"):
-        evaluate(*arguments, score=lambda *_: {"error": next(scores)})
-
-
-def test_a_nan_in_a_query_is_refused_and_not_counted_as_an_answer(trained):
-    """The largest of NaNs is the first: every query would be an image of class 0."""
-
-    def spoiled(i):
-        x = episode(i).query[0].copy()
-        x[0, 0, 0] = np.nan
-        return episode(i)._replace(query=(x, episode(i).query[1]))
-
-    with pytest.raises(UsageError, match=r"^evaluation task 0: .*look for NaN in the data$"):
-        evaluate(MODEL, ADAM, *trained, spoiled, 2)
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [np.eye(3, dtype=int), np.arange(3)[:, None], np.arange(2), 1, np.arange(3) + 0.5, np.array([*"abc"])],
-    ids=str,
-)
-def test_labels_that_are_not_one_number_per_query_are_refused(trained, labels):
-    """Compared with the answers they would be broadcast, to an accuracy of up to 300 %, or equal none."""
-    with pytest.raises(UsageError, match=r"^query labels are .*; give one class number per query, \(3,\)$"):
-        accuracy(MODEL, trained[0], episode(0)._replace(query=(episode(0).query[0], labels)))
-
-
-@pytest.mark.parametrize("tasks", [0, -1, 2.5])
-def test_an_evaluation_needs_a_whole_number_of_tasks(trained, tasks):
-    with pytest.raises(UsageError, match=f"^tasks is {tasks}; give a whole number of at least 1$"):
-        evaluate(MODEL, Sgd(0.1), *trained[:1], (), episode, tasks)
-
-
-@pytest.mark.parametrize("labels", [[0, 1, 3], [-1, 0, 1]])
-def test_labels_of_classes_that_the_model_does_not_have_are_refused(trained, labels):
-    """No answer equals them, so they would count as wrong answers."""
-    low, high = min(labels), max(labels)
-    with pytest.raises(UsageError, match=f"^query labels from {low} to {high}; give 0 to 2$"):
-        accuracy(MODEL, trained[0], episode(0)._replace(query=(episode(0).query[0], np.array(labels))))
-
-
-def test_targets_of_another_shape_than_the_predictions_are_refused():
-    model, one = sine_mlp((5,)), wave(0, 0)
-    flat = one._replace(query=(one.query[0], one.query[1][:, 0]))
-    with pytest.raises(UsageError, match=r"^query targets have shape \(\d+,\), the predictions \(\d+, 1\)$"):
-        squared_error(model, model.init(np.random.default_rng(0)), flat)
-
-
 def test_many_tasks_are_given_to_an_executor_in_64_pieces_that_follow_each_other():
     class Flat:
         def loss_and_grad(self, phi, batch):
@@ -309,50 +216,6 @@ def test_many_tasks_are_given_to_an_executor_in_64_pieces_that_follow_each_other
     assert sent == [range(i, i + 10) for i in range(0, 640, 10)]
 
 
-def test_parameters_that_are_not_finite_are_not_evaluated(trained):
-    phi, state = trained
-    phi = phi.copy()
-    phi[3] = np.nan
-    with pytest.raises(UsageError, match=r"^phi has entries that are not finite: it cannot be evaluated"):
-        evaluate(MODEL, ADAM, phi, state, episode, 2)
-
-
-def test_a_fine_tuning_whose_last_step_diverges_is_named_though_its_losses_are_finite():
-    """The largest logit of NaNs is the first: its accuracy would be a number."""
-
-    class Overflowing:
-        """A classifier whose gradient is finite, and overflows in the update."""
-
-        def loss_and_grad(self, phi, batch):
-            return 1.0, np.full_like(phi, 3e38)
-
-        def predict(self, phi, x):
-            return np.zeros((len(x), 2))
-
-    one = np.zeros((2, 1)), np.arange(2)
-    phi = np.zeros(3, np.float32)
-    with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged"):
-        evaluate(Overflowing(), Sgd(np.float32(10)), phi, (), lambda i: Episode(one, one, [one]), 1)
-
-
-def test_a_fine_tuning_that_diverges_is_named_in_one_line():
-    model = sine_mlp((5,))
-    phi = model.init(np.random.default_rng(0))
-    with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged; lower the inner"):
-        evaluate(model, Sgd(1e30), phi, (), partial(wave, 0), 2, score=squared_error)
-
-
-def test_a_score_after_steps_that_there_are_not_is_refused(trained):
-    run = partial(evaluate, MODEL, ADAM, *trained, episode, 2)
-    for after in (6, -2, (0, 9), np.int64(7)):
-        with pytest.raises(UsageError, match=r"^after is -?\d; give -1 to 5, the steps of task 0$"):
-            run(after=after)
-    with pytest.raises(UsageError, match=r"^after is empty; give at least one number of inner steps"):
-        run(after=())
-    for name, scores in run(after=2).items():
-        np.testing.assert_array_equal(run(after=np.int64(2))[name], scores)
-
-
 def test_one_logit_that_is_nan_makes_the_accuracy_nan():
     class OneNaN:
         def predict(self, phi, x):
@@ -362,13 +225,3 @@ def test_one_logit_that_is_nan_makes_the_accuracy_nan():
 
     batch = np.zeros((3, 1)), np.arange(3)
     assert math.isnan(accuracy(OneNaN(), None, Episode(batch, batch, []))["transductive"])
-
-
-def test_a_loss_that_is_not_finite_is_refused_though_the_parameters_are_finite():
-    class LossOnly:
-        def loss_and_grad(self, phi, batch):
-            return batch, 0 * phi
-
-    task = Episode((None, None), (None, None), [1.0, np.inf, 1.0])
-    with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged"):
-        evaluate(LossOnly(), Sgd(0.1), np.ones(2), (), lambda i: task, 1, score=lambda *_: {"error": 0.0})

@@ -1,0 +1,124 @@
+"""An evaluation refuses what has no score, and names the task."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from reptile_np.errors import UsageError
+from reptile_np.meta.evaluation import (
+    Episode,
+    accuracy,
+    evaluate,
+    squared_error,
+)
+from reptile_np.meta.optimizers import Sgd
+from reptile_np.nn.models import sine_mlp
+from tests.meta.episodes import ADAM, MODEL, episode, wave
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_is_refused_though_the_losses_and_the_parameters_are_finite(number):
+    model = sine_mlp((5,))
+    arguments = model, Sgd(0.01), model.init(np.random.default_rng(0)), (), partial(wave, 0), 3
+    scores = iter([0.0, number])
+    with pytest.raises(UsageError, match=r"^evaluation task 1: fine-tuning diverged"):
+        evaluate(*arguments, score=lambda *_: {"error": next(scores)})
+
+
+def test_a_nan_in_a_query_is_refused_and_not_counted_as_an_answer(trained):
+    """The largest of NaNs is the first: every query would be an image of class 0."""
+
+    def spoiled(i):
+        x = episode(i).query[0].copy()
+        x[0, 0, 0] = np.nan
+        return episode(i)._replace(query=(x, episode(i).query[1]))
+
+    with pytest.raises(UsageError, match=r"^evaluation task 0: .*look for NaN in the data$"):
+        evaluate(MODEL, ADAM, *trained, spoiled, 2)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.eye(3, dtype=int), np.arange(3)[:, None], np.arange(2), 1, np.arange(3) + 0.5, np.array([*"abc"])],
+    ids=str,
+)
+def test_labels_that_are_not_one_number_per_query_are_refused(trained, labels):
+    """Compared with the answers they would be broadcast, to an accuracy of up to 300 %, or equal none."""
+    with pytest.raises(UsageError, match=r"^query labels are .*; give one class number per query, \(3,\)$"):
+        accuracy(MODEL, trained[0], episode(0)._replace(query=(episode(0).query[0], labels)))
+
+
+@pytest.mark.parametrize("tasks", [0, -1, 2.5])
+def test_an_evaluation_needs_a_whole_number_of_tasks(trained, tasks):
+    with pytest.raises(UsageError, match=f"^tasks is {tasks}; give a whole number of at least 1$"):
+        evaluate(MODEL, Sgd(0.1), *trained[:1], (), episode, tasks)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 3], [-1, 0, 1]])
+def test_labels_of_classes_that_the_model_does_not_have_are_refused(trained, labels):
+    """No answer equals them, so they would count as wrong answers."""
+    low, high = min(labels), max(labels)
+    with pytest.raises(UsageError, match=f"^query labels from {low} to {high}; give 0 to 2$"):
+        accuracy(MODEL, trained[0], episode(0)._replace(query=(episode(0).query[0], np.array(labels))))
+
+
+def test_targets_of_another_shape_than_the_predictions_are_refused():
+    model, one = sine_mlp((5,)), wave(0, 0)
+    flat = one._replace(query=(one.query[0], one.query[1][:, 0]))
+    with pytest.raises(UsageError, match=r"^query targets have shape \(\d+,\), the predictions \(\d+, 1\)$"):
+        squared_error(model, model.init(np.random.default_rng(0)), flat)
+
+
+def test_parameters_that_are_not_finite_are_not_evaluated(trained):
+    phi, state = trained
+    phi = phi.copy()
+    phi[3] = np.nan
+    with pytest.raises(UsageError, match=r"^phi has entries that are not finite: it cannot be evaluated"):
+        evaluate(MODEL, ADAM, phi, state, episode, 2)
+
+
+def test_a_fine_tuning_whose_last_step_diverges_is_named_though_its_losses_are_finite():
+    """The largest logit of NaNs is the first: its accuracy would be a number."""
+
+    class Overflowing:
+        """A classifier whose gradient is finite, and overflows in the update."""
+
+        def loss_and_grad(self, phi, batch):
+            return 1.0, np.full_like(phi, 3e38)
+
+        def predict(self, phi, x):
+            return np.zeros((len(x), 2))
+
+    one = np.zeros((2, 1)), np.arange(2)
+    phi = np.zeros(3, np.float32)
+    with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged"):
+        evaluate(Overflowing(), Sgd(np.float32(10)), phi, (), lambda i: Episode(one, one, [one]), 1)
+
+
+def test_a_fine_tuning_that_diverges_is_named_in_one_line():
+    model = sine_mlp((5,))
+    phi = model.init(np.random.default_rng(0))
+    with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged; lower the inner"):
+        evaluate(model, Sgd(1e30), phi, (), partial(wave, 0), 2, score=squared_error)
+
+
+def test_a_score_after_steps_that_there_are_not_is_refused(trained):
+    run = partial(evaluate, MODEL, ADAM, *trained, episode, 2)
+    for after in (6, -2, (0, 9), np.int64(7)):
+        with pytest.raises(UsageError, match=r"^after is -?\d; give -1 to 5, the steps of task 0$"):
+            run(after=after)
+    with pytest.raises(UsageError, match=r"^after is empty; give at least one number of inner steps"):
+        run(after=())
+    for name, scores in run(after=2).items():
+        np.testing.assert_array_equal(run(after=np.int64(2))[name], scores)
+
+
+def test_a_loss_that_is_not_finite_is_refused_though_the_parameters_are_finite():
+    class LossOnly:
+        def loss_and_grad(self, phi, batch):
+            return batch, 0 * phi
+
+    task = Episode((None, None), (None, None), [1.0, np.inf, 1.0])
+    with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged"):
+        evaluate(LossOnly(), Sgd(0.1), np.ones(2), (), lambda i: task, 1, score=lambda *_: {"error": 0.0})
