@@ -3,7 +3,7 @@
 Two files in one folder: ``NAME-….npy``, all images (n, h, w, c) uint8, sorted by class; and ``NAME.json``,
 the manifest, which names the first and says everything else.
 
-Verified by ``tests/tasks/test_image_cache.py``.
+Verified by ``tests/tasks/test_image_cache.py`` and ``tests/tasks/test_image_cache_damage.py``.
 """
 
 from __future__ import annotations
