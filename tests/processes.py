@@ -7,9 +7,10 @@ MOST = 8  # some tests start processes of their own
 
 
 def divide(config):
-    """Divide the whole suite among one process per core, a file of tests at a time, if pytest-xdist is there.
+    """Divide the whole suite among one process per core, at most `MOST`, if pytest-xdist is there.
 
-    ``pytest -n 0`` uses one process; so do chosen files or tests, unless ``-n`` is given.
+    A file of tests is not divided.  ``pytest -n 0`` uses one process for all; so do chosen files or tests,
+    unless ``-n`` is given.
     """
     whole_suite = [Path(argument).resolve() for argument in config.args] == [Path(__file__).parent.resolve()]
     if "PYTEST_XDIST_WORKER" in os.environ or not whole_suite:

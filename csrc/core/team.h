@@ -21,14 +21,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* Threads that sleep until a number changes. */
+/* Threads that sleep until a number changes; to ring the bell is to wake them. */
 typedef struct {
     atomic_int sleepers;
     pthread_mutex_t lock;
     pthread_cond_t rung;
 } bell_t;
 
-/* Wait while *number is `old`: spin, then sleep (team.c).  Whoever changes the number rings the bell afterwards. */
+/* Wait while *number is `old`: spin, then sleep (team.c).  The thread that changes the number must call rk_ring afterwards. */
 void rk_wait_while(atomic_int *number, int old, int spins, bell_t *bell);
 void rk_ring(bell_t *bell);
 

@@ -1,6 +1,6 @@
 /* The first block band by band: a band is one line of the pool's windows in one image.
 
-   The first layer has few input channels and the largest maps, so memory bounds it: its z alone exceeds the cache.  Forward, a
+   The first layer has few input channels and the largest feature maps, so memory traffic limits its speed: its z alone exceeds the cache.  Forward, a
    band's z is pooled and its moments are taken while it is in L1; backward, a band's z_bar is made in L1, meets its inputs there,
    and is not stored.  A band's inputs are copied with their padding, so all positions share the same runs.
 

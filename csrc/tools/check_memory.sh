@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run seven files of the native tests under AddressSanitizer + UndefinedBehaviorSanitizer, one call of every kernel under valgrind, and
+# Run ten files of the native tests under AddressSanitizer + UndefinedBehaviorSanitizer, one call of every kernel under valgrind, and
 # compare_tables.c with three threads under ThreadSanitizer.
 #
 #   csrc/tools/check_memory.sh [PYTHON]      PYTHON: an interpreter with the test requirements (default: python3)

@@ -6,8 +6,9 @@
   then slow every contender alike.  The minimum is closest to the time of the code alone; the median shows how
   busy the machine was.
 
-A *contender* is one way to do a workload; documents call it a variant.  The peak is measured in the same
-process, by a kernel that only multiplies and adds in registers.
+A *variant* is one way to do the workloads; its *contender* does one of them.  The peak is measured in the
+same process, by a kernel that only multiplies and adds in registers.
+
 Verified by ``tests/bench/test_measurement.py``.
 """
 

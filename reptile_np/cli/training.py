@@ -51,7 +51,7 @@ def add_to(commands: Commands) -> None:
         "--out", type=path, metavar="DIR", help="save the run's state and records in this folder"
     )
     train.add_argument("--resume", action="store_true", help="continue the run in --out")
-    add_computing(train, "threads of the kernels; if the inner optimiser is SGD, tasks trained at a time")
+    add_computing(train, "threads of the kernels; on images with SGD inside, tasks trained at a time")
     add_json(train)
 
     evaluate = commands.add(

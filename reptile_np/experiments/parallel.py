@@ -6,8 +6,9 @@
     results = run_all(work, items, executors)         # continues after the loss of worker processes
 
 `evaluate` takes any `concurrent.futures.Executor`, `run_all` a function that makes one; the results do not
-depend on it.  `reptile_np.experiments.cluster` makes that of a Dask cluster,
-``mpi4py.futures.MPIPoolExecutor`` that of a program started by ``mpiexec``.
+depend on it.  `reptile_np.experiments.cluster` makes an executor for a Dask cluster;
+``mpi4py.futures.MPIPoolExecutor`` is one for a program that is started by ``mpiexec``.
+
 Verified by ``tests/experiments/test_parallel.py``.
 """
 

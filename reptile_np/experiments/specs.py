@@ -40,9 +40,9 @@ class TaskSpec:
     `ways` is the number of classes of a task.  `shots` are training shots: examples per class in the support
     set of a *training* task.  With `replacement` every minibatch is drawn anew, its examples all different;
     without, minibatches are cut from shuffled epochs.
-    `tail_shots` of them are kept back for the last inner step (0: the last minibatch is drawn like the
-    others).  `classes` and `images` say how many glyphs are drawn.  Images are `side` x `side` pixels of
-    `channels` colours.  Sine waves use `source` only.
+    Of the `shots` examples of a class, `tail_shots` are kept back for the last inner step (0: the last
+    minibatch is drawn like the others).  `classes` and `images` say how many glyphs are drawn.  Images are
+    `side` x `side` pixels of `channels` colours.  Sine waves use `source` only.
 
     A training task has a query set of `queries` examples per class: its last minibatch, on which MAML tests
     (0: none).  With `turn` all images of a class are turned by one random multiple of 90 degrees in each

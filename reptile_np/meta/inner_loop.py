@@ -1,8 +1,8 @@
 """The inner loop ``W = U_τ^k(φ)``: k optimiser steps on the minibatches of one task.
 
-This is the lowest file of the package: it imports only NumPy and `reptile_np.errors`. It also defines what
-the loop needs of a model (`Differentiable`) and of an optimiser (`Optimizer`), and the one interface by
-which a model may run inner loops itself (`RunsInnerLoops`), for example in C.
+Of this package the file imports only `reptile_np.errors`, so that every other file may import it.  It also
+defines what the loop needs of a model (`Differentiable`) and of an optimiser (`Optimizer`), and the one
+interface by which a model may run inner loops itself (`RunsInnerLoops`), for example in C.
 
 Verified by ``tests/meta/test_inner_loop.py``, ``tests/meta/test_kept_trajectories.py`` and, in exact
 arithmetic, ``tests/theory``.
@@ -159,8 +159,9 @@ def adapt(
         * "sqrt" keeps every ⌈√k⌉-th point, and the optimiser's state there: O(√k n).  Exact MAML runs each of
           the segments between them once more, one at a time.
         * "all" keeps every point, gradient and state: O(k n).
-        * "hessians" keeps, beyond "all", each step's activations if the model can (as
-          `reptile_np.nn.models.Model` can): exact MAML then does not compute the activations again.
+        * "hessians" keeps, beyond "all", each step's residuals, the intermediate results that Hessian
+          products read, if the model can (as `reptile_np.nn.models.Model` can): exact MAML then does not
+          compute them again.
 
     Raises
     ------

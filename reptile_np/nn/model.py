@@ -142,7 +142,7 @@ class Model(RunsInnerLoops):
     def adapt(
         self, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any, keep: Keep
     ) -> Trajectory | None:
-        """Run the inner loop and keep each step's activations, if `keep` is "hessians"; else return None."""
+        """Run the inner loop and keep each step's residuals, if `keep` is "hessians"; else return None."""
         if keep != "hessians":
             return None
         steps = _Linearized(self)
@@ -153,7 +153,7 @@ class Model(RunsInnerLoops):
         """Return L(φ), L'(φ) and the map v ↦ H(φ) v, which can be applied any number of times.
 
         Each H v (n,) then costs only the tangents: six matrix products or convolutions for each layer but the
-        first.  `hvp` needs eight in C and nine here.  The map refers to `phi`, `batch` and the activations of
+        first.  `hvp` needs eight in C and nine here.  The map refers to `phi`, `batch` and the residuals of
         this pass, which must not be changed while it is used.  Shapes, dtypes and errors are `hvp`'s.
         """
         phi, x, y = self._checked(phi, batch)

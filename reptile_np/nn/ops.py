@@ -91,6 +91,8 @@ def matmul_weight(x: Array, y_bar: Array) -> Array:
 def conv2d(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Return ``y[b, i, j, :] = Σ_{u, v, c} x[b, s i + u - top, s j + v - left, c] kernel[u, v, c, :]``.
 
+    s is the stride; top and left are the padding before the first row and column.
+
     One strided window view, one copy, one BLAS product.
     """
     kh, kw, channels, filters = kernel.shape

@@ -150,7 +150,7 @@ class NetworkCalls:
         return end
 
     def saved(self, batch: int) -> Array:
-        """Return memory for the saved activations and adjoints of a batch of this size.
+        """Return memory for the residuals, activations and adjoints, of a batch of this size.
 
         The pools of the last `IDLE_PLANS` batch sizes are kept, each with at most 256 MB of free blocks.
         """

@@ -19,7 +19,7 @@ except ImportError:  # installed without a C compiler
 
 VARIANTS = ("avx512", "avx2", "neon", "portable", "portable16")
 """Every instruction set that kernels are written for, best first.  portable16 has the micro-kernel of
-avx512 in portable code: it is slow, and lets every machine test that micro-kernel."""
+avx512 in portable code: it is slow, and serves to test that micro-kernel on every machine."""
 
 
 def available() -> tuple[str, ...]:

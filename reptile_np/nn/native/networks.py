@@ -103,7 +103,7 @@ class NativeNetwork(Model, _Calls):
         return self._calls.hvp(self._vector("phi", phi), *self._batch(batch), self._vector("v", v))
 
     def linearize(self, phi: Array, batch: Batch) -> Linearization:
-        """Return the loss, its gradient (n,), and v ↦ H(φ) v, for which this call's activations are saved."""
+        """Return the loss, its gradient (n,), and v ↦ H(φ) v, for which this call's residuals are saved."""
         phi = np.asarray(phi)
         if phi.dtype != SINGLE:
             return super().linearize(phi, batch)
