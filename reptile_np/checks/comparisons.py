@@ -107,7 +107,7 @@ class Judge:
         wrong = [c for c in comparisons if not relative(c) <= self.tolerance]
         worst = max(wrong or [c for c in comparisons if measured(c)] or comparisons, key=relative)
         kinks = [c for c in comparisons if kinked(c)]
-        if kinks and not wrong:
+        if kinks and (not wrong or any(math.isinf(c.measured.jump) for c in kinks)):
             worst = max(kinks, key=lambda c: c.measured.jump / max(own(c), 1e-300))
             error = worst.measured.jump / max(own(worst), 1e-300)
             suspect = (

@@ -20,7 +20,9 @@ ENOUGH = 1e-10
 """Two estimates that agree to this relative accuracy end the halving of the step."""
 TINY = (1e-7, 1.3e-7, 1.7e-7)
 """Factors of the first step.  Second differences at such small steps show rounding errors, not curvature; a
-kink exactly at φ shows too, by h times its jump."""
+kink exactly at φ shows too, by h times its jump, and a jump of the function by all of it."""
+SMALL = tuple(2.0**-level for level in range(9, 2, -1))
+"""Factors of the first step at which a jump of the function must show too."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Slope:
     rounding : float
         The rounding error of `value`.
     jump : float
-        The derivative from the right less that from the left, as a norm; 0 if none is seen.
+        The derivative from the right less that from the left, as a norm; 0 if none is seen.  Infinite
+        if the function itself jumps, or is the steeper the nearer (√|t|); `value` is then 0.
     """
 
     value: Array
@@ -87,8 +90,9 @@ def slope(
     one-sided slopes has odd powers only, with limit 0.  At a kink exactly there both have all powers, and
     the second tends to the jump of the derivative, which the central difference does not show. The rounding
     error of f is taken to be the largest second difference at three tiny steps, and at least `precision`
-    times |f|.  Steps at which f is not finite are left out.  The returned value is not finite if f is not
-    finite at 0, at a tiny step, or at all other steps.
+    times |f|, unless f jumps at 0: then the second differences are alike, and 14 more values confirm it.
+    Steps at which f is not finite are left out.  The returned value is not finite if f is not finite at 0, at
+    a tiny step, or at all other steps.
     """
     middle = np.array(f(0.0))
     unknown = Slope(np.full_like(middle, np.nan, dtype=float), math.inf, math.inf, 0.0)
@@ -96,12 +100,15 @@ def slope(
     def sides(h: float) -> tuple[Array, Array]:
         return np.array(f(h)), np.array(f(-h))  # copies: f may return the same memory again
 
-    noise = precision * norm(middle)
-    for h in TINY:
-        right, left = sides(h * step)
-        if not np.isfinite([middle, right, left]).all():
-            return unknown
-        noise = max(noise, norm(right - middle - (middle - left)))
+    near = [sides(h * step) for h in TINY]
+    if not np.isfinite([(middle, *pair) for pair in near]).all():
+        return unknown
+    bends = [_bend(middle, *pair) for pair in near]
+    noise = max(precision * norm(middle), *map(norm, bends))
+    if norm(bends[0]) > 100 * precision * norm(middle):
+        near += [sides(h * step) for h in SMALL]
+        if _is_jump(middle, near):
+            return Slope(np.zeros_like(unknown.value), math.inf, jump=math.inf)
     central = _Limit(lambda order: 2 * order, unknown.value)
     jump = _Limit(lambda order: 2 * order - 1, central.value)
     for level in range(levels):
@@ -112,12 +119,37 @@ def slope(
             jump.restart()
             continue
         central.add((right - left) / (2 * h), noise / h)
-        jump.add((right - middle - (middle - left)) / h, 4 * noise / h)
+        jump.add(_bend(middle, right, left) / h, 4 * noise / h)
         enough = max(ENOUGH * norm(central.value), 2 * central.rounding)
         if level >= 3 and central.uncertainty <= enough and jump.uncertainty <= 100 * enough:
             break
     seen = norm(jump.value) if jump.uncertainty <= 0.1 * norm(jump.value) else 0.0
     return Slope(central.value, central.uncertainty, central.rounding, seen)
+
+
+def _bend(middle: Array, right: Array, left: Array) -> Array:
+    """Return the second difference."""
+    return right - middle - (middle - left)
+
+
+def _is_jump(middle: Array, near: list[tuple[Array, Array]]) -> bool:
+    """Return whether a function jumps at 0, from its values right and left at the steps TINY and SMALL.
+
+    Second differences are then alike and grow less than the steps, and each side is nearly straight.  At a
+    kink they grow like the steps, and from curvature like their squares.  Rounding errors are not alike, and
+    bend both sides.
+    """
+    bends = [_bend(middle, *pair) for pair in near]
+    alike = all(np.vdot(bend, bends[0]) > 0.5 * norm(bends[0]) ** 2 for bend in bends)
+    slopes = np.array([norm(bend) for bend in bends]) / [*TINY, *SMALL]
+    straight = all(
+        norm(_bend(at, twice, nearest)) < norm(bend) / 3
+        for bend, once, double in zip(
+            bends[len(TINY) :], near[len(TINY) :], near[len(TINY) + 1 :], strict=False
+        )
+        for nearest, at, twice in zip(near[0], once, double, strict=True)
+    )
+    return alike and straight and bool((slopes[1:] < 0.95 * slopes[:-1]).all())
 
 
 def norm(x: Array) -> float:

@@ -37,7 +37,8 @@ def check_taylor_order(
 
     With R(t) the root mean square, over ±v for each direction v, of
     ``L(φ + tv) - L - t g·v (- t² v·Hv / 2)``, a right derivative keeps ``R / t^order`` bounded; a wrong
-    one makes it grow as t falls.  (For one v alone the next two orders can cancel at some t, and R would then
+    g·v or v·Hv makes it grow as t falls.  Of H, v·Hv tests the symmetric part only: `check_hvp` tests
+    all of H v.  (For one v alone the next two orders can cancel at some t, and R would then
     seem to grow below that t.  For the mean over ±v they cannot cancel.)
 
     Steps t are 10 % of the norm of φ and smaller.  Of the longest run of steps at which R is larger than
@@ -85,7 +86,8 @@ def check_taylor_order(
     if near < 4:
         raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, NOT_FINITE))
     steps, size, remainders = steps[-near:], np.abs(changes).max(axis=0)[-near:], remainders[:, -near:]
-    left = np.sqrt(np.mean(np.square(remainders), axis=0))
+    scale = np.abs(remainders).max() or 1.0  # squares of very small or large numbers are 0 or infinite
+    left = scale * np.sqrt(np.mean(np.square(remainders / scale), axis=0))
     rounding = VISIBLE[model.single] * (abs(loss) + size)
     begin, end = _longest_run(left > rounding)
     if end - begin < 4:

@@ -280,3 +280,13 @@ def test_a_map_or_an_adjoint_may_write_on_its_argument():
 
     assert check_adjoint(forward, lambda y: y, np.empty(3)).holds
     assert check_adjoint(lambda x: x.copy(), adjoint, np.empty(3)).holds
+
+
+@pytest.mark.parametrize("size", [1e-250, 1e-170, 1.0, 1e170])
+def test_the_taylor_order_is_found_whatever_the_size_of_the_loss(size):
+    def scaled(factor):
+        return lambda phi, batch: (size * (phi**4).sum(), factor * size * 4 * phi**3)
+
+    phi = np.array([1.0, -2.0, 0.5, 3.0])
+    assert check_taylor_order(scaled(1), phi, None).error <= 0.1
+    assert "the gradient is wrong" in suspicion(check_taylor_order, scaled(7), phi, None)

@@ -26,6 +26,32 @@ def test_the_jump_is_the_difference_of_the_one_sided_slopes(left, right):
     assert slope(kinked).jump == pytest.approx(abs(right - left), abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda t: np.sin(t) + (t > 0),
+        lambda t: np.array([np.exp(t), 1e-3 * (t >= 0)]),
+        lambda t: np.sqrt(abs(t)) + t,
+        lambda t: np.cbrt(t * t) + t * t,
+    ],
+)
+def test_a_function_that_jumps_or_is_the_steeper_the_nearer_has_no_slope(f):
+    measured = slope(f)
+    assert measured.jump == measured.uncertainty == np.inf
+    assert not measured.value.any()
+
+
+@given(st.floats(-2, 2), st.floats(-3, 3), st.integers(0, 10))
+def test_rounding_errors_are_no_jump(x, y, digits):
+    """Of sums that cancel, of float32, and of numbers that are rounded to `digits`."""
+    for f in (
+        lambda t: (np.tanh(x + y * t) + 10.0**digits) - 10.0**digits,
+        lambda t: np.float64(np.tanh(np.float32(x + y * t))),
+        lambda t: np.round(np.exp(x + y * t), digits),
+    ):
+        assert np.isfinite(slope(f).jump)
+
+
 def test_a_function_that_returns_the_same_memory_again_is_measured_right():
     memory = np.empty(2)
 

@@ -57,6 +57,27 @@ def test_a_kink_exactly_at_phi_is_named():
     assert "the slope of the gradient jumps at φ" in report
 
 
+@pytest.mark.parametrize("factor", [1, 3, -1, 0])
+def test_where_the_gradient_jumps_there_is_no_hessian_product_to_check(factor):
+    """Biases that are 0 and an image without ink: every ReLU is exactly at its kink."""
+    model = Model((Dense(4), Relu(), Dense(3)), (5,), SoftmaxCrossEntropy("mean"))
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 5)), np.arange(6) % 3
+    x[0] = 0
+    phi = model.init(rng, float)
+    said = suspicion(
+        check_hvp, model.loss_and_grad, lambda p, b, v: factor * model.hvp(p, b, v), phi, (x, y)
+    )
+    assert "the slope of the gradient jumps at φ" in said
+
+
+def test_a_root_without_a_slope_hides_no_error_of_the_other_entries():
+    def loss_and_grad(phi, batch):
+        return np.sqrt(abs(phi[0])) + phi[1:] @ phi[1:], np.array([0.0, *(2.02 * phi[1:])])
+
+    assert "exactly at φ" in suspicion(check_grad, loss_and_grad, np.array([0.0, 1.0, 2.0]), None)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-1, 1e-3, 1e-5])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_scale_of_the_parameters_does_not_matter(scale, seed):

@@ -86,12 +86,19 @@ def a_slope_is_the_derivative_and_a_kink_is_seen():
     assert abs(found.value - 3) <= 1e-10
     assert found.jump == 0
     assert slope(lambda t: abs(t) + t).jump == pytest.approx(2, rel=1e-6)
+    assert slope(lambda t: np.array(float(t > 0))).jump == np.inf
 
     def kinked(phi, batch):
         return np.abs(phi - PHI).sum() + phi.sum(), np.sign(phi - PHI) + 1
 
     with pytest.raises(CheckFailure, match="kink"):
         check_grad(kinked, PHI, None)
+
+    def ramp(phi, batch):
+        return np.maximum(phi - PHI, 0).sum(), 1.0 * (phi > PHI)
+
+    with pytest.raises(CheckFailure, match="exactly at φ"):
+        check_hvp(ramp, lambda phi, batch, v: v, PHI, None)
 
 
 def what_cannot_be_checked_is_refused():

@@ -48,14 +48,17 @@ MUTANTS = [
     *mutants(
         "checks.comparisons",
         checks.a_slope_is_the_derivative_and_a_kink_is_seen,
-        ("if kinks and not wrong", "if not kinks and not wrong"),
+        ("if kinks and (not wrong or", "if not kinks and (not wrong or"),
+        ("any(math.isinf(c.measured.jump)", "any(math.isnan(c.measured.jump)"),
         ("return c.measured.jump >", "return c.measured.jump < -"),
     ),
     *mutants(
         "checks.differences",
         checks.a_slope_is_the_derivative_and_a_kink_is_seen,
         ("(right - left) / (2 * h)", "(right - left) / h"),
-        ("(right - middle - (middle - left)) / h, 4", "(right - left) / h, 4"),
+        ("jump.add(_bend(middle, right, left) / h", "jump.add((right - left) / h"),
+        ("if _is_jump(middle, near)", "if False"),
+        ("(slopes[1:] < 0.95 * slopes[:-1])", "(slopes[1:] < slopes[:-1] + 99)"),
         ("column[-1] - coarser) / (2", "coarser - column[-1]) / (2"),
     ),
     *mutants(
