@@ -14,6 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -171,7 +172,7 @@ def adapt(
     """
     if keep not in _KEEPS:
         raise UsageError(f'keep is {keep!r}; give "ends", "sqrt", "all" or "hessians"')
-    if optimizer is None or isinstance(optimizer, type | float | int):
+    if optimizer is None or isinstance(optimizer, type | Number | str):
         raise UsageError(f"adapt: the optimizer is {optimizer!r}; give one, such as Sgd(0.1)")
     if not isinstance(batches, Sequence):
         raise UsageError(f"adapt: batches is a {type(batches).__name__}; give a list of minibatches")
@@ -214,17 +215,18 @@ def _loop_in_segments(
     model: Differentiable, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any
 ) -> Trajectory:
     """Run the inner loop in segments of ⌈√k⌉ steps, and keep the start of each."""
+    batches = tuple(batches)
     length = math.isqrt(len(batches) - 1) + 1
     segments: list[Segment] = []
     losses: list[Any] = []
     start = phi
     for i in range(0, len(batches), length):
-        segments.append(Segment(phi, state, tuple(batches[i : i + length])))
+        segments.append(Segment(phi, state, batches[i : i + length]))
         t = adapt(model, optimizer, phi, segments[-1].batches, state, keep="ends")
         losses += t.losses
         phi, state = t.phis[-1], t.state
     phis = (start, *t.phis[1:])
-    return Trajectory(phis, (), tuple(batches), tuple(losses), state, segments=tuple(segments))
+    return Trajectory(phis, (), batches, tuple(losses), state, segments=tuple(segments))
 
 
 def optimizer_step(

@@ -111,8 +111,8 @@ def maml(
     Raises
     ------
     UsageError
-        If `alpha` is anything else.  The returned function raises it if the trajectory kept only its ends,
-        or has not as many steps as there are weights.
+        If `alpha` is anything else, or `weights` no list of numbers.  The returned function raises it if the
+        trajectory kept only its ends, or has not as many steps as there are weights.
     """
     number = isinstance(alpha, Number | np.ndarray)
     if not number and (isinstance(alpha, type) or not isinstance(alpha, DifferentiableOptimizer)):
@@ -120,7 +120,7 @@ def maml(
             f"maml: alpha is {alpha!r}; give a number, an array, or the inner optimiser, which has update_bar"
         )
     optimizer: Any = Sgd(alpha) if number else alpha
-    numbers = None if weights is None else tuple(map(python_number, weights))
+    numbers = None if weights is None else _numbers("maml: weights is", weights)
     return partial(_through_the_loop, model, optimizer, numbers)
 
 
@@ -179,9 +179,14 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
         If `w` is no list of numbers.  The returned function raises it if the trajectory kept no gradients
         ("ends" and "sqrt" keep none), or has not k steps.
     """
-    if not isinstance(w, Sequence | np.ndarray):
-        raise UsageError(f"gradient_sum: w is {w!r}; give one number for each inner step")
-    return partial(_weighted_sum, tuple(map(python_number, w)))
+    return partial(_weighted_sum, _numbers("gradient_sum: w is", w))
+
+
+def _numbers(what: str, w: Any) -> tuple[Any, ...]:
+    """Return one number for each inner step."""
+    if not isinstance(w, Sequence | np.ndarray) or (isinstance(w, np.ndarray) and w.ndim == 0):
+        raise UsageError(f"{what} {w!r}; give one number for each inner step")
+    return tuple(map(python_number, w))
 
 
 def _weighted_sum(w: tuple[Any, ...], t: Trajectory) -> Array:

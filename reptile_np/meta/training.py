@@ -42,8 +42,8 @@ saved.
 class Step:
     """The state of a run after `done` outer steps: all that is needed to resume it.
 
-    `phi` are the parameters (n,), of any dtype; `inner_state` and `outer_state` are the states of the two
-    optimisers, as their `init` returns them.
+    `phi` are the parameters (n,), of any dtype that holds fractions; `inner_state` and `outer_state` are the
+    states of the two optimisers, as their `init` returns them.
     `first_loss` and `last_loss` are the losses of the first and the last inner minibatch, each before
     its update, averaged over the meta-batch; None before the first outer step.
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -95,7 +96,7 @@ class Windowed(Layer):
     Raises
     ------
     UsageError
-        If size or stride is less than 1, or the padding is negative or not one of these.
+        If size or stride is no whole number of at least 1, or the padding is negative or not one of these.
     """
 
     size: int = 3
@@ -103,8 +104,8 @@ class Windowed(Layer):
     padding: Literal["SAME", "VALID"] | Padding = "SAME"
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.stride < 1:
-            raise UsageError(f"a window of size {self.size} and stride {self.stride}; give at least 1")
+        whole("a window: its size", self.size, 1)
+        whole("a window: its stride", self.stride, 1)
         if not (self.padding in ("SAME", "VALID") if isinstance(self.padding, str) else _pairs(self.padding)):
             raise UsageError(
                 f'padding is {self.padding!r}; give "SAME", "VALID" or ((top, bottom), (left, right))'
@@ -195,7 +196,8 @@ class BatchNorm(Layer):
 
         x̂ = (x - mean) r,    r = 1 / √(mean((x - mean)²) + epsilon),    y = γ x̂ + β
 
-    With epsilon = 0 a channel that is constant in the batch gives NaN.  γ and β (c,) adapt like every other
+    With epsilon = 0 a channel that is constant in the batch gives NaN, or, if the mean was rounded, ± γ + β:
+    rounding alone.  γ and β (c,) adapt like every other
     parameter.  With ``scale=False`` there is no γ: it is 1, a constant.
 
     Raises
@@ -209,7 +211,8 @@ class BatchNorm(Layer):
     label: ClassVar[str] = "norm"
 
     def __post_init__(self) -> None:
-        if not self.epsilon >= 0:
+        epsilon: Any = self.epsilon
+        if not isinstance(epsilon, Real) or not float(epsilon) >= 0:
             raise UsageError(f"BatchNorm: epsilon is {self.epsilon}; give a number of at least 0")
         object.__setattr__(self, "epsilon", float(self.epsilon))  # a numpy.float64 would widen float32
 

@@ -52,6 +52,10 @@ class Model(RunsInnerLoops):
     norm were 1.5 to 2.8 times as fast as with NumPy; a dense network with cross-entropy gains nothing.  The
     property `kernels` says in one line what runs in C, or why it does not.
 
+    A subclass may override `loss_and_grad` and `hvp`, for example to add weight decay: inner loops then call
+    these, step by step.  With ``keep="hessians"`` they call `linearize`, if that is overridden too.  A loss
+    of your own has targets (b, o); for labels, make it a subclass of `SoftmaxCrossEntropy`.
+
     Raises
     ------
     UsageError
@@ -104,7 +108,7 @@ class Model(RunsInnerLoops):
             If `rng` is no generator, or `dtype` cannot hold fractions.
         """
         check_generator(rng)
-        if np.dtype(dtype).kind in "biu":
+        if np.dtype(dtype).kind not in "fcO":
             raise UsageError(f"init: dtype {np.dtype(dtype)} holds no fractions; give float32, float64, …")
         sizes = [self.input_shape]
         for layer in self.layers:
@@ -143,7 +147,9 @@ class Model(RunsInnerLoops):
         self, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any, keep: Keep
     ) -> Trajectory | None:
         """Run the inner loop and keep each step's residuals, if `keep` is "hessians"; else return None."""
-        if keep != "hessians":
+        own = type(self)
+        same = own.loss_and_grad is Model.loss_and_grad and own.hvp is Model.hvp
+        if keep != "hessians" or (own.linearize is Model.linearize and not same):
             return None
         steps = _Linearized(self)
         trajectory = plain_loop(steps, optimizer, phi, batches, state, "all")

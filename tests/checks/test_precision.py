@@ -65,9 +65,7 @@ def test_where_the_gradient_jumps_there_is_no_hessian_product_to_check(factor):
     x, y = rng.standard_normal((6, 5)), np.arange(6) % 3
     x[0] = 0
     phi = model.init(rng, float)
-    said = suspicion(
-        check_hvp, model.loss_and_grad, lambda p, b, v: factor * model.hvp(p, b, v), phi, (x, y)
-    )
+    said = suspicion(check_hvp, model.loss_and_grad, lambda p, b, v: factor * model.hvp(p, b, v), phi, (x, y))
     assert "the slope of the gradient jumps at φ" in said
 
 

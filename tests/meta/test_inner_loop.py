@@ -1,6 +1,7 @@
 """The inner loop is k optimiser steps; what it keeps does not change where it goes."""
 
 import tracemalloc
+from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -228,10 +229,18 @@ def test_a_gradient_of_another_shape_than_phi_is_refused(returned, keep):
         adapt(Wrong(), Sgd(0.1), np.arange(3.0), [None], keep=keep)
 
 
-@pytest.mark.parametrize("optimizer", [None, 0.1, Sgd])
+@pytest.mark.parametrize("optimizer", [None, 0.1, np.float32(0.1), "sgd", Sgd])
 def test_what_is_no_optimiser_is_refused(optimizer):
     with pytest.raises(UsageError, match=r"^adapt: the optimizer is .*; give one, such as Sgd\(0.1\)$"):
         adapt(sine_mlp((4,)), optimizer, np.zeros(13), [None])
+
+
+@pytest.mark.parametrize("keep", ["ends", "sqrt", "all", "hessians"])
+def test_minibatches_may_be_any_sequence(keep):
+    model, rng = sine_mlp((4,)), np.random.default_rng(0)
+    phi, batches = random_phi(model, rng), [random_batch(model, rng, 3) for _ in range(5)]
+    one, other = (adapt(model, Sgd(0.1), phi, given, keep=keep) for given in (batches, deque(batches)))
+    np.testing.assert_array_equal(one.phis[-1], other.phis[-1])
 
 
 def test_minibatches_of_a_generator_are_refused():

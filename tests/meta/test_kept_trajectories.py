@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.meta_gradients import maml
 from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
-from reptile_np.nn.models import omniglot_cnn
+from reptile_np.nn.model import Linearization
+from reptile_np.nn.models import Model, omniglot_cnn
 from tests.meta.optimizer_kinds import kinds, optimizers_of
 from tests.strategies import random_batch, random_phi, seeds, settings_of_a_task
 
@@ -29,6 +30,40 @@ def test_what_a_trajectory_keeps_does_not_change_the_direction_bitwise(kind, set
         np.testing.assert_array_equal(meta_gradient(t), meta_gradient(other))
         assert t.losses == other.losses
         np.testing.assert_array_equal(t.phis[-2:], other.phis[-2:])
+
+
+class Decayed(Model):
+    """A network with weight decay; it does not override `linearize`."""
+
+    def loss_and_grad(self, phi, batch):
+        loss, grad = super().loss_and_grad(phi, batch)
+        return loss + 0.5 * phi @ phi, grad + phi
+
+    def hvp(self, phi, batch, v):
+        return super().hvp(phi, batch, v) + v
+
+
+class Linearized(Decayed):
+    """It does."""
+
+    def linearize(self, phi, batch):
+        loss, grad = self.loss_and_grad(phi, batch)
+        return Linearization(loss, grad, lambda v: self.hvp(phi, batch, v))
+
+
+@pytest.mark.parametrize("subclass", [Decayed, Linearized])
+def test_a_subclass_that_overrides_loss_and_product_has_one_direction_whatever_is_kept(ops, subclass):
+    plain, rng = omniglot_cnn(5, filters=3), np.random.default_rng(0)
+    model = subclass(plain.layers, plain.input_shape, plain.loss).with_ops(ops)
+    phi, batches = random_phi(model, rng), [random_batch(model, rng, 5) for _ in range(3)]
+    one, *others = loops = [adapt(model, Sgd(0.1), phi, batches, keep=keep) for keep in KEEPS]
+    assert one.losses == tuple(
+        model.loss_and_grad(p, b)[0] for p, b in zip(others[0].phis, batches, strict=False)
+    )
+    assert [len(t.hessians) for t in loops] == [0, 0, 3 if subclass is Linearized else 0]
+    for other in others:
+        assert one.losses == other.losses
+        np.testing.assert_array_equal(maml(model, 0.1)(one), maml(model, 0.1)(other))
 
 
 SINGLES = [Sgd(3e-3), Adam(1e-3, epsilon=1e-3), Adam(1e-3, 0.9, epsilon=1e-3), HeavyBall(3e-3)]

@@ -154,7 +154,10 @@ def test_maml_refuses_the_trajectory_of_another_optimiser():
         maml(model, Adam(0.1))(t)
 
 
-@pytest.mark.parametrize("w", [None, 3, "12"])
+@pytest.mark.parametrize("w", [None, 3, np.array(1.0), "12"])
 def test_weights_that_are_no_list_of_numbers_are_refused(w):
     with pytest.raises(UsageError, match=r"^gradient_sum: w is |is no number; give one$"):
         gradient_sum(w)
+    if w is not None:  # no weights: the last loss alone
+        with pytest.raises(UsageError, match=r"^maml: weights is |is no number; give one$"):
+            maml(sine_mlp(), 0.1, weights=w)

@@ -152,10 +152,19 @@ def test_conv2d_is_the_convolution_plus_bias(padding):
 
 @pytest.mark.parametrize("make", [partial(Conv2d, filters=1), MaxPool])
 @pytest.mark.parametrize(
-    "values", [{"size": 0}, {"stride": 0}, {"stride": -1}, {"padding": ((0, -1), (0, 0))}], ids=str
+    "values",
+    [
+        {"size": 0},
+        {"size": 2.5},
+        {"stride": 0},
+        {"stride": -1},
+        {"stride": math.nan},
+        {"padding": ((0, -1), (0, 0))},
+    ],
+    ids=str,
 )
 def test_a_window_that_cannot_be_moved_over_an_image_is_refused(make, values):
-    with pytest.raises(UsageError, match=r"^a window (of|has)"):
+    with pytest.raises(UsageError, match=r"^a window(: its (size|stride) is| has)"):
         make(**values)
 
 
@@ -188,7 +197,7 @@ def test_a_number_of_outputs_that_cannot_be_is_refused(outputs):
             make(outputs)
 
 
-@pytest.mark.parametrize("epsilon", [-1e-3, math.nan])
+@pytest.mark.parametrize("epsilon", [-1e-3, math.nan, "small", None])
 def test_a_batch_norm_that_divides_by_the_root_of_a_negative_number_is_refused(epsilon):
     with pytest.raises(UsageError, match=r"^BatchNorm: epsilon is"):
         BatchNorm(epsilon)

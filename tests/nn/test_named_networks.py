@@ -123,7 +123,7 @@ def test_an_image_that_cannot_be_is_refused_in_one_line(shape):
             conv_cnn((28, 28, 1), ways)
 
 
-@pytest.mark.parametrize("dtype", [int, np.uint8, bool])
+@pytest.mark.parametrize("dtype", [int, np.uint8, bool, "S3", "M8[s]"])
 def test_initial_values_are_not_cut_to_whole_numbers(dtype):
     with pytest.raises(UsageError, match=r"^init: dtype .* holds no fractions; give float32"):
         omniglot_cnn(5, filters=4).init(np.random.default_rng(0), dtype)

@@ -236,7 +236,8 @@ class NativeOps(Ops):
             convolutions = any(isinstance(layer, Conv2d) for layer in model.layers)
             in_c = "convolutions in C, the rest" if convolutions else "every layer"
             return f"{self.name}: {in_c} in NumPy, because {reason}"
-        return f"{self.name}: convolutions in C, the rest in NumPy, because it is not from Model.with_ops"
+        why = "it is not from Model.with_ops" if type(model) is Model else "it is a subclass of Model"
+        return f"{self.name}: convolutions in C, the rest in NumPy, because {why}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return restored_ops, (self.kernels.name, self.kernels.team)

@@ -245,6 +245,12 @@ def test_a_plain_model_with_native_maps_works_too():
     model = Model(sine_mlp((3,)).layers, (1,), sine_mlp().loss, native.load())
     assert type(model) is Model
     assert model.kernels.endswith("because it is not from Model.with_ops")
+
+    class Own(Model):
+        pass
+
+    own = Own(model.layers, model.input_shape, model.loss).with_ops(native.load())
+    assert own.kernels.endswith("because it is a subclass of Model")
     phi, x = model.init(np.random.default_rng(0)), np.ones((2, 1), np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
