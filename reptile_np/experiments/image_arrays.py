@@ -30,7 +30,7 @@ def as_inputs(
     images
         (b, h, w) or (b, h, w, channels): uint8 (divided by 255), bool, or floats in [0, 1].  Or a list of
         images (h, w) or (h, w, channels), which may differ in dtype, with `resize` in size, with `recolour`
-        in channels; PIL images of one of `MODES` too.
+        in channels; PIL images of one of `MODES` too, which are turned as their EXIF orientation says.
     shape
         Height, width and channels (1 or 3) that the network reads.
     resize
@@ -57,6 +57,8 @@ def as_inputs(
 
     for i, image in enumerate(images if isinstance(images, list | tuple) else [images]):
         _check_mode(i, image)
+    if isinstance(images, list | tuple):
+        images = [_upright(image) for image in images]
     if isinstance(images, list | tuple) and len({getattr(image, "dtype", None) for image in images}) > 1:
         return one_by_one()  # NumPy would merge bool and uint8 images into uint8, where True is 1 of 255
     try:
@@ -113,6 +115,19 @@ def _check_mode(i: int, image: Any) -> None:
         raise UsageError(
             f'image {i} (the first is 0) has the PIL mode {mode}; convert it: image.convert("RGBA")'
         )
+    if isinstance(mode, str) and "transparency" in image.info:
+        raise UsageError(
+            f'image {i} (the first is 0) has transparent parts; convert it: image.convert("RGBA")'
+        )
+
+
+def _upright(image: Any) -> Any:
+    """Return a PIL image turned as its EXIF orientation says, as an import does; anything else as it is."""
+    if not isinstance(getattr(image, "mode", None), str):
+        return image
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
 
 
 def _check_pixels(x: Array) -> None:

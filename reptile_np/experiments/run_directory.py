@@ -165,13 +165,17 @@ class RunDirectory:
         return checkpoints.has_checkpoint(self.path)
 
     def sittings(self) -> list[dict[str, Any]]:
-        """Return the environments of the run's sittings until now; [] if they were not recorded."""
+        """Return the environments of the run's sittings until now; [] and a notice if they are lost."""
         path, content = self.path / ENVIRONMENT, self._content(ENVIRONMENT)
+        lost = "earlier seconds are not counted, and it is not known on which images the run was trained"
         try:
-            return [] if content is None else read_sittings(content)
+            if content is not None:
+                return read_sittings(content)
+            if self.has_checkpoint():
+                notice(f"{path}: is missing, or no file; {lost}")
         except DAMAGED:
-            notice(f"{path}: damaged; earlier seconds are not counted, and the images' folder is not known")
-            return []
+            notice(f"{path}: damaged; {lost}")
+        return []
 
     def append(self, record: dict[str, Any], advice: str = "") -> None:
         """Append one line to the records; an evaluation also to disk, because no later save does this."""

@@ -79,7 +79,7 @@ def read_config(content: bytes) -> tuple[Preset, int]:
 
 def read_sittings(content: bytes) -> list[dict[str, Any]]:
     """Return the sittings of an environment.json, or raise one of `DAMAGED`."""
-    sittings = list(json.loads(content)["sittings"])
+    sittings = list(_loads(content)["sittings"])
     for sitting in sittings:
         _check_seconds(sitting["seconds"])
         _ = str(sitting["kernels"]), Path(sitting.get("data") or "")
@@ -88,16 +88,20 @@ def read_sittings(content: bytes) -> list[dict[str, Any]]:
 
 def read_result(content: bytes) -> dict[str, Any]:
     """Return the content of a result.json, or raise one of `DAMAGED`."""
-    result = dict(json.loads(content))
-    _ = int(result["outer_steps"])
+    result = dict(_loads(content))
+    if type(result["outer_steps"]) is not int:
+        raise TypeError
     _check_seconds(result["seconds"])
+    scores = [*(result.get("accuracy") or {}).values(), result.get("error", 0.0)]
+    if not all(type(score) in (int, float) for score in scores):
+        raise TypeError
     return result
 
 
 def outer_step(line: bytes) -> float:
     """Return the outer step of a line of records.jsonl; infinity if the line is damaged."""
     try:
-        record = json.loads(line)
+        record = _loads(line)
         step = record["outer_step"]
         whole = isinstance(record.get("evaluation", {}), dict) and type(step) is int and step >= 0
         return step if whole else math.inf
@@ -108,6 +112,15 @@ def outer_step(line: bytes) -> float:
 def is_own(evaluation: Mapping[str, Any], preset: str, seed: int) -> bool:
     """Return whether an evaluation belongs to this run: it names no other preset and no other seed."""
     return bool(evaluation.get("preset", preset) == preset and evaluation.get("seed", seed) == seed)
+
+
+def _loads(content: bytes) -> Any:
+    """Return the value of JSON text; NaN and Infinity, which Python's reader accepts, raise ValueError."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(content, parse_constant=refuse)
 
 
 def _check_seconds(value: Any) -> None:

@@ -96,7 +96,7 @@ def read(run: Path, root: Path) -> RunSummary:
         if best := _best_known(test_evaluations(records, done, preset, seed), own_shots):
             error_, tasks, shots = best.get("error"), int(best["tasks"]), int(best["shots"])
             modes = best.get("accuracy", {})
-            accuracy = {mode: value["mean"] for mode, value in modes.items()} or None
+            accuracy = {mode: float(value["mean"]) for mode, value in modes.items()} or None
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error, UsageError):
             raise

@@ -50,12 +50,7 @@ SMALL = 1 << 26  # bytes: smaller sets are kept in memory, and verified at every
 CHUNK = 1 << 22
 
 Split = Literal["train", "validation", "test"]
-SPLITS: dict[str, Split] = {
-    "train": "train",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 """The splits by the names they have in folders and lists."""
 
 
@@ -265,6 +260,8 @@ class CachedImages(Float32Images):
         """Open the file of pixels, whose header and size must be those that the manifest gives."""
         size = len(self._header) + math.prod(self._shape)
         try:
+            if self._file.exists() and not self._file.is_file():  # a pipe would wait
+                raise ValueError("not a file")
             with self._file.open("rb", buffering=0) as file:
                 if file.read(len(self._header)) != self._header or os.fstat(file.fileno()).st_size != size:
                     raise ValueError(f"not {self._shape} bytes")

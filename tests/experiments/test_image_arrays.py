@@ -189,3 +189,31 @@ def test_pil_images_of_grey_values_and_colours_are_read(mode):
     Image = pytest.importorskip("PIL.Image")
     white = as_inputs([Image.new("L", (4, 4), 255).convert(mode)], (4, 4, 1), recolour=True)
     np.testing.assert_array_equal(white, np.ones((1, 4, 4, 1), np.float32))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pil_image_is_turned_as_its_exif_orientation_says_as_in_an_import(tmp_path, mode, orientation):
+    Image = pytest.importorskip("PIL.Image")
+    drawn = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4) * 15)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    drawn.save(tmp_path / "photo.png", exif=exif)
+    with Image.open(tmp_path / "photo.png") as photo:
+        (found,) = as_inputs([photo.convert(mode)], (4, 4, 1), recolour=True)
+    how = Conversion(4, 4, 1, "bicubic", upright=True)
+    imported = convert("photo", (tmp_path / "photo.png").read_bytes(), how, ["PNG"])
+    np.testing.assert_array_equal(np.round(found * 255), imported)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_pil_image_with_transparent_parts_is_refused_until_its_opacity_is_a_channel(tmp_path, mode):
+    Image = pytest.importorskip("PIL.Image")
+    drawn = Image.new(mode, (4, 4), 0 if mode == "L" else (0, 0, 0))
+    drawn.save(tmp_path / "photo.png", transparency=0 if mode == "L" else (0, 0, 0))
+    with Image.open(tmp_path / "photo.png") as photo:
+        with pytest.raises(
+            UsageError, match=r'^image 0 .* has transparent parts; convert it: image.convert\("RGBA"\)'
+        ):
+            as_inputs([photo], (4, 4, 1), recolour=True)
+        assert as_inputs([photo.convert("RGBA")], (4, 4, 1), recolour=True).min() == 1

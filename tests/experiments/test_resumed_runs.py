@@ -178,7 +178,8 @@ def test_a_run_with_a_damaged_environment_is_resumed_with_one_line(tmp_path, mon
     runs.train(preset, 0, NUMPY, out=out, resume=True, quiet=True)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(
-        "environment.json: damaged; earlier seconds are not counted, and the images' folder is not known"
+        "environment.json: damaged; earlier seconds are not counted, and it is not known on which images the "
+        "run was trained"
     )
     assert [sitting["from_step"] for sitting in RunDirectory(out).sittings()] == [2]
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import presets, run_json
+from reptile_np.experiments import presets, run_json, runs
 from reptile_np.experiments.presets import get, to_json
 from reptile_np.experiments.run_directory import RunDirectory
-from tests.experiments.small import experiment
+from reptile_np.nn.ops import NUMPY
+from tests.experiments.small import experiment, small
 from tests.refusal import refusal as one_line
 
 PRESET = get("glyphs-5way")
@@ -279,6 +280,47 @@ def test_a_damaged_environment_is_said_and_does_not_end_the_run(directory, capsy
     (directory.path / "environment.json").write_bytes(content)
     assert directory.sittings() == []
     assert "environment.json: damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["missing", "folder"])
+def test_a_run_whose_environment_is_lost_says_that_its_images_are_not_known(tmp_path, capsys, state):
+    runs.train(small("sine-reptile", "outer.steps=2"), 0, NUMPY, out=tmp_path / "run", quiet=True)
+    directory = RunDirectory(tmp_path / "run")
+    assert directory.sittings()
+    (tmp_path / "run/environment.json").unlink()
+    if state == "folder":
+        (tmp_path / "run/environment.json").mkdir()
+    assert directory.sittings() == []
+    assert "it is not known on which images the run was trained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        b'"outer_steps": "3"',
+        b'"outer_steps": 3.0',
+        b'"accuracy": {"transductive": null}',
+        b'"accuracy": {"transductive": "high"}',
+        b'"accuracy": {"transductive": NaN}',
+        b'"accuracy": [0.5]',
+        b'"error": "low"',
+        b'"error": Infinity',
+    ],
+)
+def test_a_result_with_a_score_that_is_no_number_is_damaged(directory, changed):
+    whole = b'{"seconds": 1, "outer_steps": 3, "accuracy": {"transductive": 0.5}, "error": 0.1}'
+    (directory.path / "result.json").write_bytes(whole)
+    assert directory.result()["accuracy"] == {"transductive": 0.5}
+    (directory.path / "result.json").write_bytes(whole[:-1] + b", " + changed + b"}")
+    with pytest.raises(UsageError, match=r"result\.json: damaged; remove it and resume the run"):
+        directory.result()
+
+
+def test_a_record_that_has_nan_is_damaged(directory):
+    (directory.path / "records.jsonl").write_bytes(
+        b'{"outer_step": 1, "first_loss": NaN}\n{"outer_step": 2, "first_loss": 0.5}\n'
+    )
+    assert [record["outer_step"] for record in directory.records()] == [2]
 
 
 @pytest.mark.parametrize("seconds", NO_SECONDS)

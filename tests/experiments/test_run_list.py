@@ -78,6 +78,17 @@ def record_evaluation(run, shots, tasks, mean=0.5):
     RunDirectory(run).append({"outer_step": 2, "evaluation": evaluation})
 
 
+@pytest.mark.parametrize("mean", [None, "high"])
+def test_a_run_whose_score_is_no_number_is_left_out_and_named(runs, tmp_path, capsys, mean):
+    for name in "ab":
+        shutil.copytree(runs / "deep/b", tmp_path / name)
+    record_evaluation(tmp_path / "b", 1, 4, mean)
+    assert main(["runs", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "b: its result or its records have an invalid value; left out" in err
+    assert [line.split()[0] for line in out.splitlines()[1:2]] == ["a"]
+
+
 def test_the_result_of_a_run_is_its_transductive_and_then_its_other_accuracy(runs, tmp_path, capsys):
     run = shutil.copytree(runs / "deep/b", tmp_path / "b")
     scores = {"transductive": {"mean": 0.25, "ci95": 0.1}, "non_transductive": {"mean": 0.5, "ci95": 0.1}}

@@ -1,6 +1,7 @@
 """A set of images that differs from what was imported is refused in one line."""
 
 import dataclasses
+import os
 import shutil
 
 import numpy as np
@@ -76,6 +77,17 @@ def test_pixels_cut_anywhere_or_with_more_bytes_are_refused(tmp_path):
         assert "not the images of birds.json" in refusal(path)
     pixels.unlink()
     assert "No such file" in refusal(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_or_a_folder_in_place_of_the_pixels_is_refused_at_once(tmp_path):
+    path, pixels = written(tmp_path), tmp_path / "birds-000000000000.npy"
+    pixels.unlink()
+    os.mkfifo(pixels)
+    assert "not a file" in refusal(path)
+    pixels.unlink()
+    pixels.mkdir()
+    assert "not a file" in refusal(path)
 
 
 def test_a_manifest_cut_anywhere_is_refused(tmp_path):
