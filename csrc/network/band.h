@@ -1,8 +1,8 @@
 /* The first block band by band: a band is one line of the pool's windows in one image.
 
-   The first layer has few input channels and the largest feature maps, so memory traffic limits its speed: its z alone exceeds the cache.  Forward, a
-   band's z is pooled and its moments are taken while it is in L1; backward, a band's z_bar is made in L1, meets its inputs there,
-   and is not stored.  A band's inputs are copied with their padding, so all positions share the same runs.
+   The first layer has few input channels and the largest feature maps, so memory traffic limits its speed: its z alone exceeds the
+   cache.  Forward, a band's z is pooled and its moments are taken while it is in L1; backward, a band's z_bar is made in L1, meets its
+   inputs there, and is not stored.  A band's inputs are copied with their padding, so all positions share the same runs.
 
    Hessian products use the plans of conv.h for this layer as for all others.  */
 

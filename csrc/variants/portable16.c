@@ -2,7 +2,8 @@
    only: with it the lane logic of avx512.c is tested on every machine. */
 
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("no-gcse", "no-gcse-after-reload") /* they take half of the time to compile this file, and gain nothing */
+/* These two passes of the compiler take half of the time to compile this file, and gain nothing. */
+#pragma GCC optimize("no-gcse", "no-gcse-after-reload")
 #endif
 
 #define RK_NAME portable16

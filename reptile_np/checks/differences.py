@@ -40,7 +40,7 @@ class Slope:
         The rounding error of `value`.
     jump : float
         The derivative from the right less that from the left, as a norm; 0 if none is seen.  Infinite
-        if the function itself jumps, or is the steeper the nearer (√|t|); `value` is then 0.
+        if the function itself jumps, or if its slope grows without bound (√|t|); `value` is then 0.
     """
 
     value: Array
@@ -90,9 +90,9 @@ def slope(
     one-sided slopes has odd powers only, with limit 0.  At a kink exactly there both have all powers, and
     the second tends to the jump of the derivative, which the central difference does not show. The rounding
     error of f is taken to be the largest second difference at three tiny steps, and at least `precision`
-    times |f|, unless f jumps at 0: then the second differences are alike, and 14 more values confirm it.
-    Steps at which f is not finite are left out.  The returned value is not finite if f is not finite at 0, at
-    a tiny step, or at all other steps.
+    times |f|.  If these differences are large, 14 more values tell whether f jumps at 0.  Steps at which f is
+    not finite are left out.  The returned value is not finite if f is not finite at 0, at a tiny step, or at
+    all other steps.
     """
     middle = np.array(f(0.0))
     unknown = Slope(np.full_like(middle, np.nan, dtype=float), math.inf, math.inf, 0.0)

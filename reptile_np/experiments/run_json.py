@@ -93,8 +93,8 @@ def read_result(content: bytes) -> dict[str, Any]:
         raise TypeError
     _check_seconds(result["seconds"])
     scores = [*(result.get("accuracy") or {}).values(), result.get("error", 0.0)]
-    if not all(type(score) in (int, float) for score in scores):
-        raise TypeError
+    if not all(type(score) in (int, float) and math.isfinite(score) for score in scores):
+        raise ValueError
     return result
 
 

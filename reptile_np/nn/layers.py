@@ -196,9 +196,8 @@ class BatchNorm(Layer):
 
         x̂ = (x - mean) r,    r = 1 / √(mean((x - mean)²) + epsilon),    y = γ x̂ + β
 
-    With epsilon = 0 a channel that is constant in the batch gives NaN, or, if the mean was rounded, ± γ + β:
-    rounding alone.  γ and β (c,) adapt like every other
-    parameter.  With ``scale=False`` there is no γ: it is 1, a constant.
+    With epsilon = 0 a channel that is constant in the batch gives NaN, or ±γ + β if its mean was rounded.  γ
+    and β (c,) adapt like every other parameter.  With ``scale=False`` there is no γ: it is 1, a constant.
 
     Raises
     ------

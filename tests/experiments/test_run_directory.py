@@ -305,6 +305,7 @@ def test_a_run_whose_environment_is_lost_says_that_its_images_are_not_known(tmp_
         b'"accuracy": [0.5]',
         b'"error": "low"',
         b'"error": Infinity',
+        b'"error": 1e999',
     ],
 )
 def test_a_result_with_a_score_that_is_no_number_is_damaged(directory, changed):
