@@ -2,9 +2,8 @@
 
 from reptile_np.nn import native
 
-VARIANTS = tuple(
-    isa for isa in native.available() if not (isa == "portable16" and "avx512" in native.available())
-)
+AVAILABLE = native.available()
+VARIANTS = tuple(isa for isa in AVAILABLE if isa != "portable16" or "avx512" not in AVAILABLE)
 """The instruction sets on which tests run whole networks.  portable16 has the lanes of avx512: it takes the
 place of avx512 where that cannot run, and single functions are tested on it everywhere."""
 

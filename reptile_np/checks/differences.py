@@ -135,21 +135,17 @@ def _bend(middle: Array, right: Array, left: Array) -> Array:
 def _is_jump(middle: Array, near: list[tuple[Array, Array]]) -> bool:
     """Return whether a function jumps at 0, from its values right and left at the steps TINY and SMALL.
 
-    Second differences are then alike and grow less than the steps, and each side is nearly straight.  At a
-    kink they grow like the steps, and from curvature like their squares.  Rounding errors are not alike, and
-    bend both sides.
+    Second differences then grow less than the steps, and each side is nearly straight.  At a kink they grow
+    like the steps, and from curvature like their squares.  Rounding errors bend both sides.
     """
-    bends = [_bend(middle, *pair) for pair in near]
-    alike = all(np.vdot(bend, bends[0]) > 0.5 * norm(bends[0]) ** 2 for bend in bends)
-    slopes = np.array([norm(bend) for bend in bends]) / [*TINY, *SMALL]
-    straight = all(
-        norm(_bend(at, twice, nearest)) < norm(bend) / 3
-        for bend, once, double in zip(
-            bends[len(TINY) :], near[len(TINY) :], near[len(TINY) + 1 :], strict=False
-        )
-        for nearest, at, twice in zip(near[0], once, double, strict=True)
-    )
-    return alike and straight and bool((slopes[1:] < 0.95 * slopes[:-1]).all())
+    right, left = (np.reshape(side, (len(near), -1)) for side in zip(*near, strict=True))
+    sizes = np.linalg.norm(_bend(middle.ravel(), right, left), axis=1)
+    slopes = sizes / [*TINY, *SMALL]
+    slower = slopes[1:] < 0.95 * slopes[:-1]
+    once, twice = slice(len(TINY), -1), slice(len(TINY) + 1, None)  # each of SMALL is twice the one before
+    one_sided = [np.linalg.norm(_bend(side[once], side[twice], side[0]), axis=1) for side in (right, left)]
+    straight = one_sided < sizes[once] / 3
+    return bool(slower.all() and straight.all())
 
 
 def norm(x: Array) -> float:

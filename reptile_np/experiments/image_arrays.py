@@ -55,10 +55,10 @@ def as_inputs(
                 raise UsageError(f"image {i} (the first is 0): {error}") from None
         return np.concatenate(inputs)
 
-    for i, image in enumerate(images if isinstance(images, list | tuple) else [images]):
-        _check_mode(i, image)
     if isinstance(images, list | tuple):
-        images = [_upright(image) for image in images]
+        images = [_upright(i, image) for i, image in enumerate(images)]
+    else:
+        images = _upright(0, images)
     if isinstance(images, list | tuple) and len({getattr(image, "dtype", None) for image in images}) > 1:
         return one_by_one()  # NumPy would merge bool and uint8 images into uint8, where True is 1 of 255
     try:
@@ -108,23 +108,20 @@ def as_inputs(
     return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
 
 
-def _check_mode(i: int, image: Any) -> None:
-    """Refuse a PIL image whose numbers are not grey values, colours and opacity."""
+def _upright(i: int, image: Any) -> Any:
+    """Return a PIL image turned as its EXIF orientation says, as an import does; anything else as it is.
+
+    Raises
+    ------
+    UsageError
+        If the numbers of PIL image `i` are not grey values, colours and opacity.
+    """
     mode = getattr(image, "mode", None)
-    if isinstance(mode, str) and mode not in MODES:
-        raise UsageError(
-            f'image {i} (the first is 0) has the PIL mode {mode}; convert it: image.convert("RGBA")'
-        )
-    if isinstance(mode, str) and "transparency" in image.info:
-        raise UsageError(
-            f'image {i} (the first is 0) has transparent parts; convert it: image.convert("RGBA")'
-        )
-
-
-def _upright(image: Any) -> Any:
-    """Return a PIL image turned as its EXIF orientation says, as an import does; anything else as it is."""
-    if not isinstance(getattr(image, "mode", None), str):
+    if not isinstance(mode, str):
         return image
+    if mode not in MODES or "transparency" in image.info:
+        what = "transparent parts" if mode in MODES else f"the PIL mode {mode}"
+        raise UsageError(f'image {i} (the first is 0) has {what}; convert it: image.convert("RGBA")')
     from PIL import ImageOps
 
     return ImageOps.exif_transpose(image)

@@ -148,8 +148,8 @@ class Model(RunsInnerLoops):
     ) -> Trajectory | None:
         """Run the inner loop and keep each step's residuals, if `keep` is "hessians"; else return None."""
         own = type(self)
-        same = own.loss_and_grad is Model.loss_and_grad and own.hvp is Model.hvp
-        if keep != "hessians" or (own.linearize is Model.linearize and not same):
+        overridden = own.loss_and_grad is not Model.loss_and_grad or own.hvp is not Model.hvp
+        if keep != "hessians" or (overridden and own.linearize is Model.linearize):
             return None
         steps = _Linearized(self)
         trajectory = plain_loop(steps, optimizer, phi, batches, state, "all")

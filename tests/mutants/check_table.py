@@ -58,7 +58,7 @@ MUTANTS = [
         ("(right - left) / (2 * h)", "(right - left) / h"),
         ("jump.add(_bend(middle, right, left) / h", "jump.add((right - left) / h"),
         ("if _is_jump(middle, near)", "if False"),
-        ("(slopes[1:] < 0.95 * slopes[:-1])", "(slopes[1:] < slopes[:-1] + 99)"),
+        ("slopes[1:] < 0.95 * slopes[:-1]", "slopes[1:] < slopes[:-1] + 99"),
         ("column[-1] - coarser) / (2", "coarser - column[-1]) / (2"),
     ),
     *mutants(
