@@ -22,7 +22,8 @@ SOURCES = [
     "variants/avx512.c",
     "variants/neon.c",
 ]
-"""Files for another processor compile to nothing: universal binaries of macOS compile each file twice."""
+"""Files for another processor compile to nothing: universal binaries of macOS compile each file twice.
+So does portable16.c, unless CFLAGS holds -DRK_PORTABLE16."""
 
 FLAGS = [
     "-std=c11",

@@ -4,7 +4,10 @@
 
 #include <string.h>
 
-extern const rk_table rk_table_portable, rk_table_portable16;
+extern const rk_table rk_table_portable;
+#if defined(RK_PORTABLE16)
+extern const rk_table rk_table_portable16;
+#endif
 #if defined(__x86_64__)
 extern const rk_table rk_table_avx2, rk_table_avx512;
 #elif defined(__aarch64__)
@@ -23,6 +26,8 @@ const rk_table *rk_dispatch(const char *name)
     if (strcmp(name, "neon") == 0) return &rk_table_neon;
 #endif
     if (strcmp(name, "portable") == 0) return &rk_table_portable;
+#if defined(RK_PORTABLE16)
     if (strcmp(name, "portable16") == 0) return &rk_table_portable16;
+#endif
     return NULL;
 }

@@ -4,8 +4,8 @@ from reptile_np.nn import native
 
 AVAILABLE = native.available()
 VARIANTS = tuple(isa for isa in AVAILABLE if isa != "portable16" or "avx512" not in AVAILABLE)
-"""The instruction sets on which tests run whole networks.  portable16 has the lanes of avx512: it takes the
-place of avx512 where that cannot run, and single functions are tested on it everywhere."""
+"""The instruction sets on which tests run whole networks.  portable16, if the extension was built with it,
+has the lanes of avx512 and takes its place where that cannot run; single functions are tested on both."""
 
 
 def load(name=None, threads=None):

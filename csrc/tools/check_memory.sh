@@ -29,7 +29,7 @@ cd "$copy"
 rm -f reptile_np/nn/native/_kernels*
 
 build() { # FLAGS: compile the extension in place, warnings are errors
-    CFLAGS="-g -Werror $1" LDFLAGS="$1" "$python" setup.py -q build_ext --inplace --force
+    CFLAGS="-g -Werror -DRK_PORTABLE16 $1" LDFLAGS="$1" "$python" setup.py -q build_ext --inplace --force
 }
 
 build "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
@@ -44,7 +44,7 @@ build ""
 PYTHONPATH=. PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=9 --errors-for-leak-kinds=none \
     --suppressions=csrc/tools/valgrind.supp "$python" "$native/call_every_kernel.py"
 
-"${CC:-cc}" -std=c11 -O1 -g -fsanitize=thread -ffp-contract=fast -Wno-psabi -DTHREADS=3 -DRK_A=portable -DRK_B=portable16 -Icsrc \
+"${CC:-cc}" -std=c11 -O1 -g -fsanitize=thread -ffp-contract=fast -Wno-psabi -DRK_PORTABLE16 -DTHREADS=3 -DRK_A=portable -DRK_B=portable16 -Icsrc \
     csrc/tools/compare_tables.c csrc/variants/portable.c csrc/variants/portable16.c \
     csrc/core/team.c -lm -pthread -o compare
 TSAN_OPTIONS=halt_on_error=1 ./compare

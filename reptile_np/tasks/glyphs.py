@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reptile_np.errors import UsageError, check_generator
-from reptile_np.tasks.image_classes import ArrayClasses
+from reptile_np.meta.inner_loop import Array
+from reptile_np.tasks.image_classes import Float32Images, ImageClasses, Indices
 
 __all__ = [
     "KNOTS",
@@ -65,11 +66,11 @@ def _catmull_rom() -> NDArray[np.float64]:
 _CURVE = _catmull_rom()
 
 
-def draw(classes: int, drawings: int, rng: np.random.Generator) -> ArrayClasses:
+def draw(classes: int, drawings: int, rng: np.random.Generator) -> ImageClasses:
     """Return `classes` invented characters, `drawings` of each: (28, 28, 1), paper 1, ink 0.
 
     One number drawn from `rng` determines all characters.  For a given number, drawing d of character c does
-    not depend on `classes` and `drawings`.
+    not depend on `classes` and `drawings`.  A character is drawn when its images are first asked for.
 
     Raises
     ------
@@ -83,13 +84,35 @@ def draw(classes: int, drawings: int, rng: np.random.Generator) -> ArrayClasses:
     check_generator(rng)
     if min(classes, drawings) < 1:
         raise UsageError(f"glyphs: {classes} classes, {drawings} drawings of each; give at least 1 of both")
-    family = int(rng.integers(2**63))
-    images = np.empty((classes, drawings, SIDE, SIDE), bool)
-    for c in range(classes):
-        own = np.random.default_rng(np.random.SeedSequence(family, spawn_key=(c,)))
-        images[c] = _ink(*_pen_paths(own, _character(own), drawings))
-    labels = np.repeat(np.arange(classes), drawings)
-    return ArrayClasses(images.reshape(-1, SIDE, SIDE), labels, [f"glyph {c}" for c in range(classes)])
+    return _Glyphs(int(rng.integers(2**63)), classes, drawings)
+
+
+class _Glyphs(Float32Images):
+    """The characters of the number `family`."""
+
+    image_shape = (SIDE, SIDE, 1)
+
+    def __init__(self, family: int, classes: int, drawings: int) -> None:
+        self._family = family
+        self._drawings = drawings
+        self._drawn: list[Array | None] = [None] * classes
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+    def count(self, c: int) -> int:
+        return self._drawings
+
+    def name(self, c: int) -> str:
+        return f"glyph {c}"
+
+    def pixels(self, c: int, indices: Indices) -> Array:
+        images = self._drawn[c]
+        if images is None:
+            rng = np.random.default_rng(np.random.SeedSequence(self._family, spawn_key=(c,)))
+            images = _ink(*_pen_paths(rng, _character(rng), self._drawings))[..., np.newaxis]
+            self._drawn[c] = images
+        return images[indices]
 
 
 def _character(rng: np.random.Generator) -> NDArray[np.float64]:

@@ -89,9 +89,9 @@ MUTANTS = [
         "tasks.glyphs",
         tasks.glyphs_are_families_of_characters_that_do_not_depend_on_how_many_are_asked_for,
         ("spawn_key=(c,)", "spawn_key=(0,)"),
-        ("spawn_key=(c,)", "spawn_key=(c, classes)"),
-        ("family = int(rng.integers(2**63))", "family = 0"),
-        ("np.repeat(np.arange(classes), drawings)", "np.tile(np.arange(classes), drawings)"),
+        ("spawn_key=(c,)", "spawn_key=(c, len(self))"),
+        ("_Glyphs(int(rng.integers(2**63)), ", "_Glyphs(0, "),
+        ("self._drawn[c] = images", "self._drawn = [images] * len(self)"),
         ("framed = np.ones(", "framed = np.zeros("),
         (
             "noise = rng.standard_normal((drawings, character.size + 7))",

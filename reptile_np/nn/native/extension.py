@@ -18,8 +18,8 @@ except ImportError:  # installed without a C compiler
     ffi = lib = None
 
 VARIANTS = ("avx512", "avx2", "neon", "portable", "portable16")
-"""Every instruction set that kernels are written for, best first.  portable16 has the micro-kernel of
-avx512 in portable code: it is slow, and serves to test that micro-kernel on every machine."""
+"""Every instruction set that kernels are written for, best first.  portable16 has the micro-kernel of avx512
+in portable code: it is slow, serves tests only, and is built only on request (``csrc/README.md``)."""
 
 
 def available() -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def program(tmp_path_factory):
     sources = [CSRC / name for name in SOURCES]
     # unoptimised: compiling takes four times as long as it saves
     flags = ["-std=c11", "-O0", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-pthread", f"-I{CSRC}"]
-    names = ["-DRK_A=portable16", "-DRK_B=portable"]
+    names = ["-DRK_PORTABLE16", "-DRK_A=portable16", "-DRK_B=portable"]
     subprocess.run([CC, *flags, *names, *sources, "-lm", "-o", path], check=True)
     return path
 

@@ -91,11 +91,14 @@ def test_a_model_whose_instruction_set_is_missing_gets_the_best_there_is_and_a_w
     monkeypatch, name, left
 ):
     """A process that unpickles it may run on another machine."""
-    model = MODELS[name].with_ops(native_kernels.load("portable16", 1))
+    best = native.available()[0]
+    if best in left:
+        pytest.skip("this machine has one instruction set only")
+    model = MODELS[name].with_ops(native_kernels.load(best, 1))
     stored = pickle.dumps(model)
     monkeypatch.setattr(networks, "available", lambda: left)
     instead = "native-portable" if left else "numpy"
-    with pytest.warns(UserWarning, match=f"^native-portable16 is not available .*: using {instead}$"):
+    with pytest.warns(UserWarning, match=f"^native-{best} is not available .*: using {instead}$"):
         restored = pickle.loads(stored)
     assert restored.ops.name == instead
     assert isinstance(restored, NativeNetwork) == bool(left)
@@ -108,13 +111,13 @@ def test_a_model_whose_instruction_set_is_missing_gets_the_best_there_is_and_a_w
 
 
 @built
-@pytest.mark.filterwarnings("ignore:native-portable16 is not available")
-@pytest.mark.parametrize("left", [("portable16",), ("portable",), ()])
+@pytest.mark.filterwarnings("ignore:native-.* is not available")
+@pytest.mark.parametrize("left", [native.available()[:1], ("portable",), ()])
 def test_a_hessian_of_a_trajectory_is_the_same_on_a_machine_without_its_instruction_set(monkeypatch, left):
     """What it was saved from is not pickled: every instruction set has its own layout."""
     model, rng = omniglot_cnn(5, filters=7), np.random.default_rng(0)
     phi, batch, v = single(model, rng, 3)
-    network = model.with_ops(native_kernels.load("portable16", 1))
+    network = model.with_ops(native_kernels.load(threads=1))
     t = adapt(network, Sgd(0.1), phi, [batch], keep="hessians")
     expected = t.hessians[0](v)
     stored = pickle.dumps((t, network.linearize(phi, batch)))
