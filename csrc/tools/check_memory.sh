@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run ten files of the native tests under AddressSanitizer + UndefinedBehaviorSanitizer, one call of every kernel under valgrind, and
+# Run eleven files of the native tests under AddressSanitizer + UndefinedBehaviorSanitizer, one call of every kernel under valgrind, and
 # compare_tables.c with three threads under ThreadSanitizer.
 #
 #   csrc/tools/check_memory.sh [PYTHON]      PYTHON: an interpreter with the test requirements (default: python3)
@@ -37,7 +37,7 @@ build "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 # the process
 LD_PRELOAD="$(library libasan.so) $(library libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
     PYTHONMALLOC=malloc "$python" -m pytest -q -p no:cacheprovider --capture=sys \
-    "$native"/test_{maps,argument_checks,winograd,networks,pools,network_memory,network_threads,inner_loops,maml,plans}.py
+    "$native"/test_{maps,argument_checks,large_sizes,winograd,networks,pools,network_memory,network_threads,inner_loops,maml,plans}.py
 
 rm -rf build reptile_np/nn/native/_kernels*
 build ""

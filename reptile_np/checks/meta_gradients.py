@@ -2,7 +2,7 @@
 
 The meta-gradient may be a function of any library.
 
-Verified by ``tests/checks/test_meta_expansion.py``.
+Verified by ``tests/checks/test_meta_expansion.py`` and ``test_expansion_of_quadratics.py``.
 """
 
 from __future__ import annotations

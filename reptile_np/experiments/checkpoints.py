@@ -10,7 +10,8 @@
 
 Empty arrays (the m of Adam with beta1 = 0) are not stored.
 
-Verified by ``tests/experiments/test_checkpoints.py`` (kills in the middle of a write, damaged files).
+Verified by ``tests/experiments/test_checkpoints.py`` (kills in the middle of a write) and
+``test_damaged_checkpoints.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A user's labels and weights of images, checked.
 
-Verified by ``tests/experiments/test_learner.py``.
+Verified by ``tests/experiments/test_learner.py`` and ``test_learner_refusals.py``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 It follows scikit-learn's conventions (constructor arguments are parameters, `fit` returns the object,
 what is learned ends in an underscore) and does not need scikit-learn.
 
-Verified by ``tests/experiments/test_learner.py``: `fit` and `predict_proba` do what an evaluation does.
+Verified by ``tests/experiments/test_learner.py`` (`fit` and `predict_proba` do what an evaluation does) and
+``test_learner_refusals.py``.
 """
 
 from __future__ import annotations

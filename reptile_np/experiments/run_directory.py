@@ -11,7 +11,7 @@
     DIR/progress.json            how far a run of ``reproduce`` is; removed when it ends
 
 Every file but the lock is JSON without NaN, or .npz.
-Verified by ``tests/experiments/test_run_directory.py``.
+Verified by ``tests/experiments/test_run_directory.py`` and ``test_run_files.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the JSON files of a run hold: config, sittings, result and records; each value is checked when read.
 
-Verified by ``tests/experiments/test_run_directory.py``.
+Verified by ``tests/experiments/test_run_directory.py`` and ``test_run_files.py``.
 """
 
 from __future__ import annotations

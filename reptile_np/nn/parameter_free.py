@@ -5,7 +5,7 @@ fixed linear map of x.  Their second-order term is zero there (at a kink it does
 is stated), so each defines only its map and the map's adjoint.  `Tanh` is curved, and has a second-order
 term.
 
-Verified by ``tests/nn/test_layers.py``.
+Verified by ``tests/nn/test_layers.py`` (derivatives) and ``test_parameter_free.py`` (values).
 """
 
 from __future__ import annotations

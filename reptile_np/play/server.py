@@ -3,7 +3,7 @@
 A request is answered only if it names this server in its Host header and, if it has an Origin header, comes
 from this page, so that no other page in the same browser can use the server.  Nothing is written to disk.
 
-Verified by ``tests/play/test_server.py``.
+Verified by ``tests/play/test_server.py`` and ``test_server_clients.py``.
 """
 
 from __future__ import annotations

@@ -41,3 +41,14 @@ def quadratic(phi, batch):
 
 
 TARGET = np.array([1.0, 2.0, 3.0])
+
+
+PHI = np.array([1.0, -2.0, 0.5])
+
+
+def right(phi, batch):
+    return float((phi**4).sum()), 4 * phi**3
+
+
+def right_hvp(phi, batch, v):
+    return 12 * phi**2 * v

@@ -1,5 +1,7 @@
 """What the strategies promise about what they draw."""
 
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -62,3 +64,16 @@ def test_trajectories_are_inner_loops_of_sgd(t):
         alpha = (d @ g) / (g @ g)
         assert np.linalg.norm(d - alpha * g) <= 1e-12 * (1 + np.linalg.norm(t.phis[i]))
         assert -1e-9 <= alpha <= 0.1 + 1e-9
+
+
+def test_without_hypothesis_the_strategies_say_what_to_install():
+    program = "import sys; sys.modules['hypothesis'] = None; import reptile_np.checks.strategies"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    expected = "ImportError: reptile_np.checks.strategies needs Hypothesis; run: pip install hypothesis"
+    assert done.stderr.splitlines()[-1] == expected
+
+
+def test_the_checks_need_no_hypothesis():
+    program = "import sys; sys.modules['hypothesis'] = None; import reptile_np.checks"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,72 +1,20 @@
 """The page's server answers its page and nobody else; a hostile request gets an error and changes nothing."""
 
-import http.client
 import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from reptile_np.cli import main
-from reptile_np.errors import UsageError
 from reptile_np.play import server as server_module
 from reptile_np.play.answers import MOST_CLASSES, MOST_EXAMPLES, MOST_POINTS, MOST_QUERIES, MOST_STROKES
-from reptile_np.play.server import PAGE, Server
-
-ASKED = []
-
-
-def echo(request):
-    if request == "refuse":
-        raise UsageError("not this")
-    ASKED.append(request)
-    return {"asked": request}
-
-
-@pytest.fixture
-def server():
-    ASKED.clear()
-    with Server({"/echo": echo}) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
-
-
-def send(server, method="POST", path="/echo", body=b'"hello"', **headers):
-    """Status, headers and body of the answer; a header whose value is None is left out."""
-    values = {
-        "Host": f"127.0.0.1:{server.server_port}",
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
-        **{name.replace("_", "-"): value for name, value in headers.items()},
-    }
-    connection = http.client.HTTPConnection(*server.server_address, timeout=20)
-    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-    for name, value in values.items():
-        if value is not None:
-            connection.putheader(name, value)
-    connection.endheaders()
-    connection.send(body)
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer.status, answer.headers, content
-
-
-def raw(server, data):
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: client.recv(65536), b""))
+from reptile_np.play.server import PAGE
+from tests.play.serving import ASKED, raw, send
 
 
 def test_it_listens_on_the_loopback_interface_only(server):
@@ -219,129 +167,6 @@ def test_what_is_no_request_changes_nothing(server, data, capfd):
     assert ASKED == []
     assert send(server)[0] == 200
     assert capfd.readouterr().err == ""
-
-
-def test_a_body_that_ends_early_is_not_answered_as_a_question(server):
-    head = (
-        f"POST /echo HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nContent-Type: application/json\r\n"
-    )
-    answer = raw(server, head.encode() + b"Content-Length: 100\r\n\r\n[1, 2")
-    assert answer.split()[1] == b"400"
-    assert ASKED == []
-
-
-def test_a_slow_client_is_let_go_and_does_not_hold_up_another(server, monkeypatch):
-    monkeypatch.setattr(server_module, "SECONDS", 0.3)
-    head = (
-        f"POST /echo HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nContent-Type: application/json\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as slow:
-        slow.sendall(head.encode() + b"Content-Length: 1000000\r\n\r\n[")
-        began = time.monotonic()
-        assert send(server)[0] == 200
-        assert time.monotonic() - began < 5
-        answer = b""
-        while not answer:
-            slow.sendall(b"1,")
-            time.sleep(0.05)
-            slow.settimeout(0.01)
-            try:
-                answer = slow.recv(100)
-            except TimeoutError:
-                assert time.monotonic() - began < 15
-        assert answer.split()[1] == b"408"
-    assert ASKED == ["hello"]
-
-
-def test_a_silent_client_is_let_go(server, monkeypatch):
-    assert 1 <= server_module.SECONDS <= 60
-    monkeypatch.setattr(server_module, "SECONDS", 0.3)
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=5) as client:
-        assert client.recv(1) == b""
-
-
-def test_a_client_whose_headers_do_not_end_is_let_go(server, monkeypatch, capfd):
-    monkeypatch.setattr(server_module, "SECONDS", 0.3)
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=0.05) as client:
-        client.sendall(b"GET / HTTP/1.1\r\n")
-        began, gone = time.monotonic(), False
-        while not gone:
-            assert time.monotonic() - began < 15
-            try:
-                client.sendall(b"X")
-                gone = client.recv(1) == b""
-            except TimeoutError:
-                continue
-            except ConnectionError:
-                gone = True
-    assert capfd.readouterr().err == ""
-
-
-def test_a_body_that_does_not_come_is_said(server, monkeypatch):
-    monkeypatch.setattr(server_module, "SECONDS", 0.3)
-    status, _, content = send(server, Content_Length="100")
-    assert (status, json.loads(content)) == (408, {"error": "the request took more than 0.3 seconds"})
-
-
-def test_an_answer_may_be_longer_in_the_making_than_a_request_in_arriving(server, monkeypatch):
-    monkeypatch.setattr(server_module, "SECONDS", 0.3)
-    server.handlers["/slow"] = lambda request: {"slept": time.sleep(0.6)}
-    assert send(server, path="/slow")[0] == 200
-
-
-def test_a_client_that_goes_away_leaves_no_trace(server, capfd):
-    for _ in range(5):
-        with socket.create_connection(("127.0.0.1", server.server_port)) as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # reset
-            client.sendall(b"POST /echo HTTP/1.1\r\nHost:")
-    assert send(server)[0] == 200
-    assert capfd.readouterr().err == ""
-
-
-def test_two_clients_are_answered_at_once():
-    meeting = threading.Barrier(2, timeout=10)  # passes only if both questions are being answered
-
-    def meet(request):
-        meeting.wait()
-        return {"asked": request}
-
-    with Server({"/echo": meet}) as running:
-        serving = threading.Thread(target=running.serve_forever, args=(0.01,))
-        serving.start()
-        got = {}
-        clients = [
-            threading.Thread(target=lambda i=i: got.update({i: send(running, body=str(i).encode())}))
-            for i in range(2)
-        ]
-        for client in clients:
-            client.start()
-        for client in clients:
-            client.join()
-        running.shutdown()
-        serving.join()
-    assert {i: json.loads(answer[2])["asked"] for i, answer in got.items()} == {0: 0, 1: 1}
-
-
-def test_the_server_ends_without_waiting_for_an_answer_in_the_making():
-    begun, end, made = threading.Event(), threading.Event(), []
-
-    def slow(request):
-        begun.set()
-        end.wait(5)
-        made.append(request)
-        return {}
-
-    with Server({"/echo": slow}) as running:
-        serving = threading.Thread(target=running.serve_forever, args=(0.01,))
-        serving.start()
-        client = threading.Thread(target=send, args=(running,))
-        client.start()
-        assert begun.wait(5)
-        running.shutdown()
-    assert made == []
-    end.set()
-    client.join()
-    serving.join()
 
 
 def test_a_port_that_is_taken_is_one_line(server, capsys):

@@ -3,7 +3,7 @@
 These limits are checked in Python's integers before a shape is passed to C.  C then computes whether all
 offsets fit, with the padding of its instruction set: if they do not, it returns 0 as the size of the memory.
 
-Verified by ``tests/nn/native/test_argument_checks.py`` and ``test_matching.py``.
+Verified by ``tests/nn/native/test_argument_checks.py``, ``test_large_sizes.py`` and ``test_matching.py``.
 """
 
 from __future__ import annotations

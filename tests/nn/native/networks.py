@@ -31,6 +31,13 @@ PAPERS = {
     "finn, mini-imagenet, 9 filters": finn_mini_imagenet_cnn(5, filters=9),
     "sine": sine_mlp(),
 }
+CLASSIFIERS = [omniglot_cnn, finn_omniglot_cnn]
+
+
+def network_of(model, kernels):
+    network = model.with_ops(kernels)
+    assert isinstance(network, NativeNetwork)
+    return network
 
 
 def single(model, rng, examples):
