@@ -158,11 +158,7 @@ class Functions:
                 "it must return two values, the loss and the gradient"
             )
         loss, grad = self._number(result[0]), vector(result[1], len(phi), "the gradient")
-        if self._last is not None and not np.array_equal(*self._last, equal_nan=True):
-            raise UsageError(
-                "loss_and_grad writes into the gradient that it returned before, and adapt keeps the "
-                "gradients of all steps: return a new array (a copy) at each call"
-            )
+        self._check_last_gradient("loss_and_grad")
         self._last = result[1], grad
         self._losses.add(loss)
         self._float32 |= grad.dtype in (np.float32, np.float16)
@@ -189,7 +185,16 @@ class Functions:
         product = vector(self._hvp(given, batch, given_v), len(phi), "the Hessian product")
         _check_unchanged("hvp", "phi", given, phi)
         _check_unchanged("hvp", "v", given_v, v)
+        self._check_last_gradient("hvp")
         return product.astype(np.float64)
+
+    def _check_last_gradient(self, function: str) -> None:
+        """Raise `UsageError` if `function` has changed the gradient that `loss_and_grad` returned last."""
+        if self._last is not None and not np.array_equal(*self._last, equal_nan=True):
+            raise UsageError(
+                f"{function} writes into the gradient that loss_and_grad returned before, and adapt keeps "
+                "the gradients of all steps: return a new array (a copy) at each call"
+            )
 
     def check_repeatable(self, phi: Array, batch: Batch) -> None:
         """Raise `UsageError` if the functions do not give the same numbers twice, up to rounding."""

@@ -255,6 +255,11 @@ def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Repo
     elif k == 1:
         measured = "α¹ (at k = 1 the direction does not depend on α)"
         error, suspect = math.inf, "at k = 1 every method is the gradient at φ, whatever α"
+    elif found.method != NONE and not found.exact:
+        suspect = (
+            f"it has the ratio of {found.method}, and differs from {found.method} on single tuples of "
+            "minibatches: is alpha another one than that of the inner loop, or a factor wrong?"
+        )
     elif found.method == "FOMAML" and expect == "MAML":
         suspect = "this is FOMAML: the factors I - α H_i are missing"
     elif found.method == NONE and found.angle_1 > tolerance:

@@ -39,7 +39,10 @@ __all__ = [
 ]
 
 Command = Callable[[argparse.Namespace], int]
-OPS = "kernels: auto (the best ones here), numpy, native, or one that reptile-np list prints (default: auto)"
+OPS = (
+    "kernels: auto (REPTILE_NP_OPS, or the best ones here), numpy, native, or one that reptile-np list "
+    "prints (default: auto)"
+)
 """The help text of --ops."""
 
 
@@ -107,7 +110,9 @@ def add_json(parser: Parser) -> None:
 def add_computing(parser: Parser, threads: str) -> None:
     """Add the options of kernels, threads, data and progress; `threads` is the help text of --threads."""
     parser.add_argument("--ops", default="auto", help=OPS)
-    parser.add_argument("--threads", type=positive, help=f"{threads} (default: the available cores)")
+    parser.add_argument(
+        "--threads", type=positive, help=f"{threads} (default: REPTILE_NP_THREADS, or the available cores)"
+    )
     parser.add_argument(
         "--data",
         type=path,

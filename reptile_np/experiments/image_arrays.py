@@ -119,6 +119,11 @@ def _upright(i: int, image: Any) -> Any:
     mode = getattr(image, "mode", None)
     if not isinstance(mode, str):
         return image
+    if mode.startswith(("I", "F")):  # Pillow would cut all values above 255
+        raise UsageError(
+            f"image {i} (the first is 0) has the PIL mode {mode}; give np.asarray(image) divided by its "
+            "largest possible value (65535 for 16 bits)"
+        )
     if mode not in MODES or "transparency" in image.info:
         what = "transparent parts" if mode in MODES else f"the PIL mode {mode}"
         raise UsageError(f'image {i} (the first is 0) has {what}; convert it: image.convert("RGBA")')

@@ -121,7 +121,18 @@ def transductive_logits(model: Predictor, phi: Array, support: Array, query: Arr
 
 
 def non_transductive_logits(model: Predictor, phi: Array, support: Array, query: Array) -> Array:
-    """Return logits (N, ways) of the queries (N, …): each is classified with the support set (s, …)."""
+    """Return logits (N, ways) of the queries (N, …): each is classified with the support set (s, …).
+
+    Raises
+    ------
+    UsageError
+        If the support set is of bytes or bits, like the one of `sample_task` with `as_kept`, and the queries
+        are not.
+    """
+    if support.dtype != query.dtype and support.dtype.kind in "bu":  # 0 to 255 beside queries of 0 to 1
+        raise UsageError(
+            f"the support images are {support.dtype}; scale them to {query.dtype} as the queries"
+        )
     batch = np.concatenate([support, query[:1]])
     rows = []
     for image in query:

@@ -167,8 +167,8 @@ def adapt(
     Raises
     ------
     UsageError
-        If there is no minibatch, no optimiser, `keep` is none of the four, the gradient has another shape
-        than φ, or the state is of another optimiser.
+        If there is no minibatch, no optimiser, `keep` is none of the four, φ or the gradient is no array, the
+        gradient has another shape than φ, or the state is of another optimiser.
     """
     if keep not in _KEEPS:
         raise UsageError(f'keep is {keep!r}; give "ends", "sqrt", "all" or "hessians"')
@@ -178,6 +178,8 @@ def adapt(
         raise UsageError(f"adapt: batches is a {type(batches).__name__}; give a list of minibatches")
     if len(batches) == 0:
         raise UsageError("adapt needs at least one minibatch")
+    if isinstance(phi, Sequence):
+        raise UsageError(f"adapt: phi is a {type(phi).__name__}; give an array")
     if state is None:
         state = optimizer.init(phi)
     if keep == "sqrt":
@@ -200,8 +202,10 @@ def plain_loop(
     phis, grads, states, losses = deque([phi], points), deque[Array]([], steps), deque[Any]([], steps), []
     for batch in batches:
         loss, grad = model.loss_and_grad(phis[-1], batch)
-        if np.shape(grad) != np.shape(phi):  # NumPy would broadcast it
-            raise UsageError(f"loss_and_grad: the gradient has shape {np.shape(grad)}, phi {np.shape(phi)}")
+        if np.shape(grad) != phi.shape:  # NumPy would broadcast it
+            raise UsageError(f"loss_and_grad: the gradient has shape {np.shape(grad)}, phi {phi.shape}")
+        if isinstance(grad, Sequence):
+            raise UsageError(f"loss_and_grad: the gradient is a {type(grad).__name__}; return an array")
         states.append(state)
         next_phi, state = optimizer.update(grad, state, phis[-1])
         phis.append(next_phi)

@@ -22,6 +22,7 @@ import numpy as np
 
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array, Batch
+from reptile_np.meta.optimizers import python_number
 
 __all__ = ["LearnedRates", "LearnedSgd"]
 
@@ -69,9 +70,11 @@ class LearnedRates:
         Raises
         ------
         UsageError
-            If there is another number of rates.
+            If there is another number of rates, a rate is no number, or φ cannot hold fractions.
         """
-        rates = np.asarray(rates)
+        rates = np.asarray(python_number(rates))
+        if phi.dtype.kind not in "fcO":
+            raise UsageError(f"learned rates: phi is {phi.dtype}, which holds no fractions; give floats")
         if rates.shape not in ((), phi.shape):
             raise UsageError(f"learned rates: {rates.shape} rates for phi {phi.shape}; give one, or one each")
         return np.concatenate([phi, np.broadcast_to(rates, phi.shape).astype(phi.dtype)])

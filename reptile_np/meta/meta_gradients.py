@@ -112,7 +112,8 @@ def maml(
     ------
     UsageError
         If `alpha` is anything else, or `weights` no list of numbers.  The returned function raises it if the
-        trajectory kept only its ends, or has not as many steps as there are weights.
+        trajectory kept only its ends, or has not as many steps as there are weights; if the rates do not fit
+        φ; or if a Hessian product has not φ's shape.
     """
     number = isinstance(alpha, Number | np.ndarray)
     if not number and (isinstance(alpha, type) or not isinstance(alpha, DifferentiableOptimizer)):
@@ -132,17 +133,19 @@ def _through_the_loop(
     if weights is not None and len(weights) != k:
         raise UsageError(f"{len(weights)} weights for {k} inner steps")
     sgd = type(optimizer) is Sgd
+    if sgd and k > 1:
+        optimizer.init(t.phis[0])  # checks a vector of rates
     one_rate = sgd and np.ndim(optimizer.learning_rate) == 0
     u = next(steps).grad if weights is None else weights[-1] * next(steps).grad
     state_bar = () if sgd else optimizer.init(0 * u)
     for i, step in zip(reversed(range(k - 1)), steps, strict=True):
         if one_rate:
-            u, _ = optimizer_step(model, optimizer, step.hessian(u), (), u)  # u - α H u
+            u, _ = optimizer_step(model, optimizer, _product(step, u), (), u)  # u - α H u
         elif sgd:
-            u = u - step.hessian(optimizer.learning_rate * u)
+            u = u - _product(step, optimizer.learning_rate * u)
         else:
             g_bar, state_bar, phi_bar = optimizer.update_bar(u, state_bar, step.grad, step.state, step.phi)
-            u = phi_bar + step.hessian(g_bar)
+            u = phi_bar + _product(step, g_bar)
         if weights is not None and weights[i] != 0:
             u = u + weights[i] * model.loss_and_grad(step.phi, t.batches[-1])[1]
     return u
@@ -155,6 +158,14 @@ class _InnerStep(NamedTuple):
     grad: Array
     state: Any
     hessian: Callable[[Array], Array]
+
+
+def _product(step: _InnerStep, v: Array) -> Array:
+    """Return ``H_i v`` (n,)."""
+    product = step.hessian(v)
+    if np.shape(product) != v.shape:  # NumPy would broadcast it
+        raise UsageError(f"hvp: the product has shape {np.shape(product)}, phi {v.shape}")
+    return product
 
 
 def _steps_backwards(model: TwiceDifferentiable, optimizer: Any, t: Trajectory) -> Iterator[_InnerStep]:
@@ -184,9 +195,11 @@ def gradient_sum(w: Sequence[Any]) -> MetaGradient:
 
 def _numbers(what: str, w: Any) -> tuple[Any, ...]:
     """Return one number for each inner step."""
-    if not isinstance(w, Sequence | np.ndarray) or (isinstance(w, np.ndarray) and w.ndim == 0):
+    is_list = isinstance(w, Sequence) or (isinstance(w, np.ndarray) and w.ndim > 0)
+    numbers = tuple(map(python_number, w)) if is_list else ()
+    if not is_list or not all(isinstance(number, Number) for number in numbers):
         raise UsageError(f"{what} {w!r}; give one number for each inner step")
-    return tuple(map(python_number, w))
+    return numbers
 
 
 def _weighted_sum(w: tuple[Any, ...], t: Trajectory) -> Array:

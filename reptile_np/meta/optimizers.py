@@ -49,8 +49,8 @@ __all__ = [
 class Sgd:
     """``φ ← φ - α g``.  On ``g = φ - W`` with rate ε this *is* Algorithm 1: ``φ ← φ + ε (W - φ)``.
 
-    `learning_rate` is a number, or a vector (n,) of one rate per parameter, in φ's dtype.  Parameters of rate
-    0 keep their values: a mask on what an inner loop may change.
+    `learning_rate` is a number, or a vector (n,) of one rate per parameter, in φ's dtype (`init` checks this;
+    `update` does not).  Parameters of rate 0 keep their values: a mask on what an inner loop may change.
     """
 
     learning_rate: Any

@@ -113,13 +113,15 @@ def meta_train(
     ------
     UsageError
         At the first `next`: if `meta_batch` or `outer_steps` is no whole number, `outer` is not a function,
-        or there is an executor and the inner optimiser has a state.  Later: if a loss, or φ after an outer
-        step, is not finite, or `meta_gradient` returns another shape than φ's.
+        φ cannot hold fractions, or there is an executor and the inner optimiser has a state.  Later: if a
+        loss, or φ after an outer step, is not finite, or `meta_gradient` returns another shape than φ's.
     """
     if not callable(outer):
         raise UsageError(f"meta_train: outer is {outer!r}; give a function, such as lambda i: Sgd(0.1)")
     meta_batch = whole("meta_train: meta_batch", meta_batch, 1)
     outer_steps = whole("meta_train: outer_steps", outer_steps, 0)
+    if start.phi.dtype.kind not in "fcO":
+        raise UsageError(f"meta_train: phi is {start.phi.dtype}, which holds no fractions; give floats")
     has_state = not (isinstance(start.inner_state, tuple) and len(start.inner_state) == 0)
     if executor is not None and has_state:
         raise UsageError(
@@ -185,7 +187,7 @@ def _outer_step(
     else:
         _run_in_executor(executor, task, meta_batch, total)
     phi, outer_state = optimizer_step(model, outer, total.direction / meta_batch, step.outer_state, step.phi)
-    if phi.dtype.kind == "f" and not np.isfinite(phi).all():
+    if phi.dtype.kind in "fc" and not np.isfinite(phi).all():
         raise UsageError(
             f"outer step {step.done + 1}: the parameters are not finite; "
             "lower the outer or the inner learning rate"

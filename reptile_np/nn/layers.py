@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -96,7 +96,8 @@ class Windowed(Layer):
     Raises
     ------
     UsageError
-        If size or stride is no whole number of at least 1, or the padding is negative or not one of these.
+        If size or stride is no whole number of at least 1, or the padding is none of these: a name, or whole
+        numbers of at least 0.
     """
 
     size: int = 3
@@ -133,12 +134,14 @@ def check_image(layer: Layer, size: Shape) -> None:
 
 
 def _pairs(padding: Any) -> bool:
-    """Return whether a padding is a pair of pairs."""
+    """Return whether a padding is a pair of pairs of whole numbers."""
 
     def pair(value: Any) -> bool:
         return isinstance(value, tuple | list) and len(value) == 2
 
-    return pair(padding) and all(map(pair, padding))
+    return pair(padding) and all(
+        pair(axis) and all(isinstance(n, Integral) for n in axis) for axis in padding
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

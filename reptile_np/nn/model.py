@@ -59,8 +59,8 @@ class Model(RunsInnerLoops):
     Raises
     ------
     UsageError
-        If the first layer is neither dense nor a convolution.  In calls, if a batch does not fit: wrong
-        shape, integer pixels, wider floats than φ's, labels out of range.
+        If the first layer is neither dense nor a convolution.  In calls, if φ is float16, or a batch does not
+        fit: wrong shape, integer pixels, wider floats than φ's, labels out of range.
     """
 
     layers: tuple[Layer, ...]

@@ -14,7 +14,9 @@ import re
 import stat
 import tarfile
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -176,13 +178,13 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     """Return the name of a member: UTF-8 if it can be, also where the archive does not say that it is.
 
     Info-ZIP on Unix writes UTF-8 and does not say so; zipfile then reads the bytes as code page 437.
+    Some programs of Windows write backslashes between folders.
     """
-    if info.flag_bits & 0x800:
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.filename
+    name = info.filename
+    if not info.flag_bits & 0x800:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name if "/" in name else name.replace("\\", "/")
 
 
 def _in_tar(file: Any, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:
@@ -277,13 +279,11 @@ def read_file(path: Path, limit: int) -> bytes:
 def _walk(folder: Path, problem: NoteCallback) -> Iterator[Path]:
     """Yield every file below `folder`, through links, but through no folder twice.
 
-    In each folder sorted, links last: a folder is read under its own name, not under that of a link beside
-    it.
+    Each folder is sorted.  Links to folders are followed at the end: a folder is read under its own name.
     """
-    seen = set()
-    stack = [folder]
-    while stack:
-        path = stack.pop()
+    seen, stack, links = set(), [folder], deque[Path]()
+    while stack or links:
+        path = stack.pop() if stack else links.popleft()
         try:
             if not path.is_dir():
                 yield path
@@ -293,7 +293,7 @@ def _walk(folder: Path, problem: NoteCallback) -> Iterator[Path]:
                 problem(f"{printable(path)}: a link to a folder that was already read; skipped")
                 continue
             seen.add((about.st_dev, about.st_ino))
-            entries = sorted((entry.is_symlink(), Path(entry.path)) for entry in os.scandir(path))
-            stack += [entry for _, entry in reversed(entries)]
+            for entry in sorted(map(Path, os.scandir(path)), reverse=True):
+                (links if entry.is_symlink() and entry.is_dir() else stack).append(entry)
         except OSError as error:
             problem(f"{printable(path)}: {reason(error)}")

@@ -56,7 +56,8 @@ def sample_task(
         program does so, for the tasks of training and of test; the images must be square.
     as_kept : bool
         Leave the support set as the classes keep it, bool or uint8: `minibatches` makes float32 of it.  This
-        saves a copy of a task of large images; the minibatches are bitwise identical.
+        saves a copy of a task of large images; the minibatches are bitwise identical.  Not for evaluation:
+        the non-transductive mode refuses such a support set.
 
     Returns
     -------

@@ -100,7 +100,7 @@ class ArrayClasses(Float32Images):
     Raises
     ------
     UsageError
-        NaN or infinity in the images, an unsuitable dtype or shape, no images.
+        NaN or infinity in the images, an unsuitable dtype or shape, no images, a label that is None or NaN.
 
     Notes
     -----
@@ -120,6 +120,8 @@ class ArrayClasses(Float32Images):
             raise UsageError(
                 f"labels: shape {labels.shape} for {len(images)} images; give one label per image"
             )
+        if any(label is None or label != label for label in labels.tolist()):
+            raise UsageError("labels: some are None or NaN; leave these images out")
         _check_pixels(images)
         distinct, of_image = np.unique(labels, return_inverse=True)
         if names is not None and len(names) != len(distinct):

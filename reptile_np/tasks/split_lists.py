@@ -19,7 +19,7 @@ def read_table(content: bytes, *columns: str) -> list[list[str]]:
     ValueError
         If the heading is not `columns`, or a row has another number of fields.
     """
-    reader = csv.reader(io.StringIO(content.decode("utf-8-sig")))
+    reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=None))  # any line ends
     try:
         rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:

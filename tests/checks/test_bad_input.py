@@ -216,8 +216,26 @@ def test_a_gradient_that_is_always_the_same_memory_is_refused(check):
         loss, memory[:] = right(phi, batch)
         return loss, memory
 
-    with pytest.raises(UsageError, match=r"^loss_and_grad writes into the gradient that it returned before"):
+    with pytest.raises(
+        UsageError, match=r"^loss_and_grad writes into the gradient that loss_and_grad returned before"
+    ):
         check(careless, PHI, None)
+
+
+def test_a_hessian_product_that_overwrites_the_gradient_is_named():
+    returned = []
+
+    def remembered(phi, batch):
+        loss, grad = right(phi, batch)
+        returned.append(grad)
+        return loss, grad
+
+    def careless(phi, batch, v):
+        returned[-1][:] = right_hvp(phi, batch, v)
+        return returned[-1].copy()
+
+    with pytest.raises(UsageError, match=r"^hvp writes into the gradient that loss_and_grad returned before"):
+        check_hvp(remembered, careless, PHI, None)
 
 
 def test_a_constant_gradient_may_be_the_same_array_at_each_call():

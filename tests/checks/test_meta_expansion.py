@@ -164,6 +164,23 @@ def test_fomaml_that_is_called_maml_is_found_out():
     assert "this is FOMAML: the factors I - α H_i are missing" in report
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+@pytest.mark.parametrize("name", ["FOMAML", "MAML"])
+def test_a_scaled_alpha_is_not_taken_for_another_method(name, factor):
+    """With half or twice the α of the inner loop, one method has another one's ratio."""
+
+    def scaled(alpha):
+        if name == "MAML":
+            return exact_maml(factor * alpha)
+        return lambda t: (
+            fomaml(adapt(FAMILY.model, Sgd(factor * alpha), t.phis[0], t.batches)) / (factor * alpha)
+        )
+
+    report = suspicion(scaled, expect=name)
+    assert "this is" not in report
+    assert "too few" in report or "is alpha another one" in report
+
+
 def test_a_product_collapsed_to_one_factor_is_no_known_method():
     def one_factor(alpha):
         def direction(t):

@@ -174,6 +174,15 @@ def test_bytes_of_0_and_1_are_refused_because_they_would_be_nearly_black():
     assert as_inputs(np.zeros((2, 5, 5), np.uint8), (5, 5, 1)).max() == 0
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_pil_images_of_more_than_8_bits_are_refused_with_what_keeps_their_values(mode):
+    """Their conversion to RGBA would make 255 of every larger value."""
+    image = pytest.importorskip("PIL.Image").new(mode, (4, 4), 40000)
+    with pytest.raises(UsageError, match=r"^image 0 .* PIL mode .*; give np.asarray\(image\) divided by its"):
+        as_inputs([image], (4, 4, 1), recolour=True)
+    np.testing.assert_allclose(as_inputs([np.asarray(image) / 65535], (4, 4, 1)), 40000 / 65535, rtol=1e-6)
+
+
 @pytest.mark.parametrize("mode", ["P", "CMYK", "HSV", "YCbCr", "PA"])
 def test_pil_images_whose_numbers_are_no_colours_are_refused(mode):
     Image = pytest.importorskip("PIL.Image")

@@ -122,3 +122,11 @@ def test_a_loss_that_is_not_finite_is_refused_though_the_parameters_are_finite()
     task = Episode((None, None), (None, None), [1.0, np.inf, 1.0])
     with pytest.raises(UsageError, match=r"^evaluation task 0: fine-tuning diverged"):
         evaluate(LossOnly(), Sgd(0.1), np.ones(2), (), lambda i: task, 1, score=lambda *_: {"error": 0.0})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool])
+def test_a_support_set_of_bytes_beside_queries_of_floats_is_refused(trained, dtype):
+    """`np.concatenate` would make one batch of both, and every answer would be chance."""
+    kept = episode(0)._replace(support=(np.ones_like(episode(0).support[0], dtype), episode(0).support[1]))
+    with pytest.raises(UsageError, match=r"support images are (uint8|bool); scale them to float32 as"):
+        evaluate(MODEL, ADAM, *trained, lambda i: kept, 1)

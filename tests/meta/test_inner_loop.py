@@ -229,6 +229,17 @@ def test_a_gradient_of_another_shape_than_phi_is_refused(returned, keep):
         adapt(Wrong(), Sgd(0.1), np.arange(3.0), [None], keep=keep)
 
 
+def test_lists_in_place_of_arrays_are_refused_by_name():
+    class Listed:
+        def loss_and_grad(self, phi, batch):
+            return 0.0, [1.0, 2.0, 3.0]
+
+    with pytest.raises(UsageError, match=r"^adapt: phi is a list; give an array$"):
+        adapt(Listed(), Sgd(0.1), [1.0, 2.0, 3.0], [None])
+    with pytest.raises(UsageError, match=r"^loss_and_grad: the gradient is a list; return an array$"):
+        adapt(Listed(), Sgd(0.1), np.arange(3.0), [None])
+
+
 @pytest.mark.parametrize("optimizer", [None, 0.1, np.float32(0.1), "sgd", Sgd])
 def test_what_is_no_optimiser_is_refused(optimizer):
     with pytest.raises(UsageError, match=r"^adapt: the optimizer is .*; give one, such as Sgd\(0.1\)$"):

@@ -94,3 +94,11 @@ def test_a_wrong_number_of_rates_is_refused():
         UsageError, match=r"^learned rates: \(3,\) rates for phi \(2,\); give one, or one each$"
     ):
         LearnedRates(None).start(np.ones(2), np.ones(3))
+
+
+def test_a_phi_without_fractions_and_rates_that_are_no_numbers_are_refused():
+    """The rates have φ's dtype: all of them would be 0."""
+    with pytest.raises(UsageError, match=r"^learned rates: phi is int64, which holds no fractions"):
+        LearnedRates(None).start(np.array([1, 2]), 0.1)
+    with pytest.raises(UsageError, match=r"^None is no number; give one$"):
+        LearnedRates(None).start(np.ones(2), None)

@@ -154,10 +154,36 @@ def test_maml_refuses_the_trajectory_of_another_optimiser():
         maml(model, Adam(0.1))(t)
 
 
-@pytest.mark.parametrize("w", [None, 3, np.array(1.0), "12"])
+@pytest.mark.parametrize("w", [None, 3, np.array(1.0), "12", [[1, 2]], np.ones((2, 2)), [object()]])
 def test_weights_that_are_no_list_of_numbers_are_refused(w):
     with pytest.raises(UsageError, match=r"^gradient_sum: w is |is no number; give one$"):
         gradient_sum(w)
     if w is not None:  # no weights: the last loss alone
         with pytest.raises(UsageError, match=r"^maml: weights is |is no number; give one$"):
             maml(sine_mlp(), 0.1, weights=w)
+
+
+@pytest.mark.parametrize(
+    "product", [lambda hv: hv[:, np.newaxis], lambda hv: 2.0], ids=["a column", "a number"]
+)
+@pytest.mark.parametrize("alpha", [0.1, np.full(3, 0.1), Adam(0.1)], ids=["one rate", "rates", "Adam"])
+def test_a_hessian_product_of_another_shape_than_phi_is_refused(product, alpha):
+    class Bowl:
+        def loss_and_grad(self, phi, batch):
+            return phi @ phi / 2, phi.copy()
+
+        def hvp(self, phi, batch, v):
+            return product(v)
+
+    optimizer = alpha if isinstance(alpha, Adam) else Sgd(alpha)
+    t = adapt(Bowl(), optimizer, np.arange(3.0), [None] * 3)
+    with pytest.raises(UsageError, match=r"^hvp: the product has shape \(.*\), phi \(3,\)$"):
+        maml(Bowl(), alpha)(t)
+
+
+@pytest.mark.parametrize("rates", [np.full((3, 1), 0.1), np.full(2, 0.1)], ids=["a column", "two"])
+def test_rates_that_do_not_fit_phi_are_refused(rates):
+    model, rng = sine_mlp((4,)), np.random.default_rng(0)
+    t = adapt(model, Sgd(0.1), random_phi(model, rng), [random_batch(model, rng, 3) for _ in range(2)])
+    with pytest.raises(UsageError, match=r"^Sgd: the rates are float64 .*; give an array of one rate per"):
+        maml(model, rates)(t)

@@ -214,6 +214,20 @@ def test_an_outer_step_that_overflows_gives_one_line_and_no_warning():
         train(Sgd(1e10), rate=lambda i: 1e300, steps=1)
 
 
+def test_complex_parameters_that_are_not_finite_are_refused_too():
+    start = begin(phi_0().astype(complex), INNERS[1], OUTERS[0])
+    with pytest.raises(UsageError, match=r"^outer step 1: the parameters are not finite"):
+        train(meta_gradient=lambda t: np.nan * t.phis[0], start=start)
+
+
+def test_a_phi_that_holds_no_fractions_is_refused():
+    start = begin(np.ones(phi_0().shape, int), INNERS[1], OUTERS[0])
+    with pytest.raises(
+        UsageError, match=r"^meta_train: phi is int64, which holds no fractions; give floats$"
+    ):
+        train(start=start)
+
+
 @pytest.mark.parametrize("direction", [np.array(1.0), np.zeros(4), np.zeros((13, 1)), 0.0])
 def test_a_direction_of_another_shape_is_refused(direction):
     said = re.escape(f"meta_gradient returned an array {np.shape(direction)}; φ is {phi_0().shape}")

@@ -168,7 +168,11 @@ def test_a_window_that_cannot_be_moved_over_an_image_is_refused(make, values):
 
 
 @pytest.mark.parametrize("make", [partial(Conv2d, filters=1), MaxPool])
-@pytest.mark.parametrize("padding", ["same", "", 1, None, (1, 1), (), ((1, 1),)], ids=str)
+@pytest.mark.parametrize(
+    "padding",
+    ["same", "", 1, None, (1, 1), (), ((1, 1),), (("a", "b"), (0, 0)), ((1.5, 0), (0, 0))],
+    ids=str,
+)
 def test_a_padding_of_another_library_is_refused(make, padding):
     with pytest.raises(UsageError, match=r'^padding is .*; give "SAME", "VALID" or \(\(top, bottom\)'):
         make(padding=padding)

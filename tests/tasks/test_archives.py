@@ -5,6 +5,7 @@ import io
 import lzma
 import os
 import pickle
+import zipfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -154,6 +155,14 @@ def test_names_in_utf_8_are_read_also_if_the_zip_does_not_say_that_they_are(tmp_
         whole[at : at + 2] = bytes(2)
     (tmp_path / "source").write_bytes(whole)
     assert contents(tmp_path / "source") == {name: b"x"}
+
+
+def test_backslashes_between_the_folders_of_a_zip_are_slashes(tmp_path):
+    """As some programs of Windows write them."""
+    with zipfile.ZipFile(tmp_path / "source.zip", "w") as archive:
+        archive.writestr("a\\two.png", b"2")
+        archive.writestr("a/b\\c.png", b"3")  # a file whose own name has one
+    assert contents(tmp_path / "source.zip") == {"a/two.png": b"2", "a/b\\c.png": b"3"}
 
 
 def test_a_name_that_is_no_utf_8_stays_as_zipfile_reads_it(tmp_path):

@@ -234,5 +234,13 @@ def test_a_class_folder_keeps_its_own_name_beside_a_link_to_it(tmp_path):
     assert names(folder.load(tmp_path / "to")) == [f"class {c:02d}" for c in range(20)]
 
 
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
+def test_a_class_folder_keeps_its_own_name_if_a_link_in_an_earlier_class_leads_to_it(tmp_path):
+    root = write(tmp_path / "photos", photos())
+    os.symlink("../class 05", root / "class 00" / "see also")
+    import_folder(root, tmp_path / "to", size=8)
+    assert names(folder.load(tmp_path / "to")) == [f"class {c:02d}" for c in range(20)]
+
+
 def test_an_empty_source_is_refused(tmp_path):
     assert one_line(import_folder, "", tmp_path) == 'a path is ""; give "." for the working directory'

@@ -43,6 +43,15 @@ def test_a_list_may_have_empty_lines_and_a_byte_order_mark(tmp_path):
     assert split_names(images) == [["class 00"], [], ["class 01"]]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_list_may_have_the_line_ends_of_any_system(tmp_path, end):
+    (tmp_path / "splits.csv").write_bytes(
+        end.join(["class,split", "class 00,train", "class 01,test", ""]).encode()
+    )
+    images, _ = imported(tmp_path, photos(2), splits=tmp_path / "splits.csv")
+    assert split_names(images) == [["class 00"], [], ["class 01"]]
+
+
 def test_an_import_without_a_whole_test_class_leaves_the_earlier_one_as_it_was(tmp_path):
     imported(tmp_path, photos(3))
     earlier = {path.name: path.read_bytes() for path in (tmp_path / "to").glob("images*")}

@@ -185,3 +185,12 @@ def test_inverted_classes_are_the_classes_with_one_minus_each_pixel():
         assert (view.name(c), view.count(c)) == (classes.name(c), classes.count(c))
         np.testing.assert_array_equal(all_images(view, c), 1 - all_images(classes, c))
         assert all_images(view, c).dtype == np.float32
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, np.datetime64("NaT")], ids=["None", "NaN", "NaT"])
+def test_an_image_without_a_label_is_refused(missing):
+    labels = np.array(["a", missing], object)
+    with pytest.raises(UsageError, match=r"^labels: some are None or NaN; leave these images out$"):
+        ArrayClasses(np.zeros((2, 3, 3, 1)), labels)
+    with pytest.raises(UsageError, match=r"^labels: some are None or NaN"):
+        ArrayClasses(np.zeros((2, 3, 3, 1)), [0.0, np.nan])

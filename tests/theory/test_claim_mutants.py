@@ -47,8 +47,8 @@ PLANTED = {
     ),
     "maml: H dropped": (
         _through_the_loop,
-        "hessian(u), (), u)",
-        "hessian(0 * u), (), u)",
+        "_product(step, u), (), u)",
+        "_product(step, 0 * u), (), u)",
         [expansion.potentials],
     ),
     "gradient_sum: weights shifted": (_weighted_sum, "zip(w[1:]", "zip(w[:-1]", [expansion.general_weights]),

@@ -17,17 +17,17 @@ through_the_loop, steps_backwards = meta_gradients._through_the_loop, meta_gradi
 
 MUTANTS = {
     # maml: (I - α H_1) … (I - α H_{k-1}) g_k
-    "maml: H dropped": (through_the_loop, "hessian(u), (), u)", "hessian(0 * u), (), u)"),
-    "maml: the sign of H": (through_the_loop, "hessian(u), (), u)", "hessian(-u), (), u)"),
-    "maml: H twice": (through_the_loop, "hessian(u), (), u)", "hessian(2 * u), (), u)"),
-    "maml: α dropped": (through_the_loop, "(model, optimizer, step.", "(model, Sgd(1), step."),
+    "maml: H dropped": (through_the_loop, "_product(step, u), (), u)", "_product(step, 0 * u), (), u)"),
+    "maml: the sign of H": (through_the_loop, "_product(step, u), (), u)", "_product(step, -u), (), u)"),
+    "maml: H twice": (through_the_loop, "_product(step, u), (), u)", "_product(step, 2 * u), (), u)"),
+    "maml: α dropped": (through_the_loop, "(model, optimizer, _product", "(model, Sgd(1), _product"),
     "maml: H at the next iterate": (steps_backwards, "hvp, t.phis[i]", "hvp, t.phis[i + 1]"),
     "maml: every H at φ_1": (steps_backwards, "hvp, t.phis[i]", "hvp, t.phis[0]"),
     "maml: H of another minibatch": (steps_backwards, "t.batches[i])", "t.batches[i - 1])"),
     "maml: the first factor twice": (
         through_the_loop,
         "return u",
-        "return optimizer_step(model, optimizer, step.hessian(u), (), u)[0] if k > 1 else u",
+        "return optimizer_step(model, optimizer, _product(step, u), (), u)[0] if k > 1 else u",
     ),
     "maml: the last factor dropped": (
         through_the_loop,
@@ -44,7 +44,7 @@ MUTANTS = {
         "zip(reversed(range(k - 1)), steps, strict=True)",
         "zip(range(k - 1), reversed(list(steps)))",
     ),
-    "maml: no product, a sum": (through_the_loop, "hessian(u)", "hessian(t.grads[-1])"),
+    "maml: no product, a sum": (through_the_loop, "_product(step, u)", "_product(step, t.grads[-1])"),
     "maml: the first gradient": (
         through_the_loop,
         "next(steps).grad if",

@@ -21,7 +21,7 @@ SECTIONS = (algorithm, expansion, network, manifold, breakdown)
 
 
 def verify() -> list[Claim]:
-    """Measure every claim; about 5 s on one core."""
+    """Measure every claim; some seconds on one core."""
     return [claim for section in SECTIONS for claim in section.verify()]
 
 
