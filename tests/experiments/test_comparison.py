@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reptile_np.experiments import comparison
@@ -86,12 +86,14 @@ def test_the_rows_are_in_the_target_s_order_whatever_the_order_of_the_runs(tmp_p
 
 
 @given(
-    st.floats(0, 100), st.floats(0, 100), st.floats(0, 5), st.one_of(st.none(), st.floats(0, 5)),
+    st.floats(20, 80), st.floats(-1.5, 1.5), st.floats(0, 5), st.one_of(st.none(), st.floats(0, 5)),
     st.floats(0, 5),
 )  # fmt: skip
-def test_within_means_that_the_two_intervals_meet(ours, theirs, plus_minus, spread, interval):
-    row = Row("x", "y", (0,), ours, spread, interval, theirs, plus_minus)
+@example(96.0, 6 / 7, 0.3, 0.4, 1.0)  # the sum of the two, not the root of the sum of their squares
+def test_within_means_that_the_two_intervals_meet(theirs, share, plus_minus, spread, interval):
     half = interval if spread is None else spread
+    ours = theirs + share * (plus_minus + half)
+    row = Row("x", "y", (0,), ours, spread, interval, theirs, plus_minus)
     assert row.within == (abs(ours - theirs) <= plus_minus + half)
 
 

@@ -166,3 +166,10 @@ def test_an_unknown_split_is_refused():
         made = experiment(name)
         with pytest.raises(UsageError, match="split 'validation'"):
             made.check_evaluation(made.preset.evaluation, "validation")
+
+
+def test_a_curve_has_the_steps_of_its_own_evaluation():
+    made = experiment("glyphs-5way")
+    spec = dataclasses.replace(made.preset.evaluation, steps=2)
+    curve = made.evaluate(made.start(), spec, curve=True).curve
+    assert {len(points) for points in curve.values()} == {3}

@@ -226,3 +226,11 @@ def test_a_pil_image_with_transparent_parts_is_refused_until_its_opacity_is_a_ch
         ):
             as_inputs([photo], (4, 4, 1), recolour=True)
         assert as_inputs([photo.convert("RGBA")], (4, 4, 1), recolour=True).min() == 1
+
+
+def test_images_get_the_rows_and_columns_of_a_network_that_is_not_square():
+    x = np.zeros((1, 60, 40, 1), np.uint8)
+    x[:, :30] = 200
+    got = as_inputs(x, (30, 20, 1), resize=True)
+    assert got.shape == (1, 30, 20, 1)
+    np.testing.assert_allclose(got[0, [2, 27], 10, 0], [200 / 255, 0], atol=1e-6)

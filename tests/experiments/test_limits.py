@@ -191,3 +191,8 @@ def _value(preset, key):
     for part in key.split("."):
         preset = getattr(preset, part)
     return preset
+
+
+def test_of_one_shot_the_estimate_names_the_batch_of_one_shot():
+    settings = "evaluation.shots=1", "evaluation.one_shot_batch=7", "evaluation.batch=6"
+    assert "evaluation.one_shot_batch=7, evaluation.steps=4" in needed(*settings)[0]

@@ -247,3 +247,13 @@ def test_records_of_another_evaluation_do_not_count(undisturbed):
     assert run.evaluation(spec) is not None
     assert run.evaluation(replace(spec, tasks=4)) is None
     assert RunDirectory(run.path).records()[-1]["evaluation"]["tasks"] == 3
+
+
+def test_every_run_of_a_table_computes_on_one_thread(tmp_path, monkeypatch):
+    """The runs of a table share the cores; the table shows the seconds of each."""
+    asked = []
+    monkeypatch.setattr(
+        reproduction, "choose_ops", lambda name, threads=None: asked.append((name, threads)) or NUMPY
+    )
+    reproduction.work(PlannedRun(small("sine-reptile"), 0, tmp_path / "run", (), ops="numpy"))
+    assert set(asked) == {("numpy", 1)}

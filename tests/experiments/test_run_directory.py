@@ -13,6 +13,7 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, run_json
 from reptile_np.experiments.presets import get, to_json
 from reptile_np.experiments.run_directory import RunDirectory
+from tests.experiments.small import experiment
 from tests.refusal import refusal as one_line
 
 PRESET = get("glyphs-5way")
@@ -201,3 +202,27 @@ def test_every_preset_is_the_same_after_a_run_directory(tmp_path):
         directory = RunDirectory(tmp_path / name)
         with directory.begin(preset, 0):
             assert directory.config() == (preset, 0)
+
+
+def test_a_run_that_finished_between_the_check_and_the_lock_is_not_overwritten(tmp_path, monkeypatch):
+    directory, locked = RunDirectory(tmp_path / "run"), RunDirectory._locked
+
+    def late(self):
+        (self.path / "config.json").write_text("another run's")
+        return locked(self)
+
+    monkeypatch.setattr(RunDirectory, "_locked", late)
+    with pytest.raises(UsageError, match="exists"), directory.begin(PRESET, 0):
+        pass
+    assert (directory.path / "config.json").read_text() == "another run's"
+
+
+def test_a_config_that_is_edited_before_the_first_save_does_not_prevent_it(tmp_path):
+    made, directory = experiment("glyphs-5way"), RunDirectory(tmp_path / "run")
+    path = directory.path / "config.json"
+    with directory.begin(made.preset, 0):
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b'"seed": 0', b'"seed": 1'))
+        directory.save(made.start(), [])
+    path.write_bytes(content)
+    assert RunDirectory(directory.path).load(made.start()).done == 0

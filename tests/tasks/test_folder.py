@@ -226,6 +226,11 @@ def test_images_that_are_copies_of_others_are_named_and_imported(tmp_path, place
     assert sum(folder.load(made).count(c) for c in range(20)) == len(files)
 
 
+def test_copies_in_two_classes_are_named_before_copies_in_one():
+    (line,) = folder._identical({"a/1.png": b"x", "a/2.png": b"x", "b/1.png": b"y", "c/1.png": b"y"})
+    assert "c/1.png of b/1.png; these are of different classes" in line
+
+
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
 def test_a_class_folder_keeps_its_own_name_beside_a_link_to_it(tmp_path):
     root = write(tmp_path / "photos", photos())

@@ -194,3 +194,9 @@ def test_an_image_without_a_label_is_refused(missing):
         ArrayClasses(np.zeros((2, 3, 3, 1)), labels)
     with pytest.raises(UsageError, match=r"^labels: some are None or NaN"):
         ArrayClasses(np.zeros((2, 3, 3, 1)), [0.0, np.nan])
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 2)])
+def test_labels_that_are_no_vector_are_refused(shape):
+    with pytest.raises(UsageError, match="give one label per image"):
+        ArrayClasses(np.zeros((3, 2, 2, 1)), np.zeros(shape, int))

@@ -13,7 +13,7 @@ import pytest
 from image_sets import jpeg, write, zipped
 
 from reptile_np.errors import UsageError
-from reptile_np.tasks import mini_imagenet
+from reptile_np.tasks import folder, image_cache, mini_imagenet
 from reptile_np.tasks.decoding import Filter
 from reptile_np.tasks.mini_imagenet import import_mini_imagenet
 from tests.tasks.mini_imagenet_miniature import (
@@ -174,3 +174,10 @@ def test_the_real_archives_have_64_16_and_20_classes_of_600_images_as_their_list
         "test": (20, 12_000),
     }
     assert sorted(name.rpartition("/")[2] for name in names) == sorted(found["validation"])
+
+
+@pytest.mark.parametrize("data_set", [mini_imagenet, folder])
+def test_whether_every_pixel_is_verified_is_decided_by_the_caller(data_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_cache, "find", lambda source, name: tmp_path)
+    monkeypatch.setattr(image_cache, "load", lambda manifest, full=False: full)
+    assert [data_set.load(tmp_path, full) for full in (False, True)] == [False, True]

@@ -1,0 +1,44 @@
+"""How large an error a check allows: for pieces of any size and scale, and where float32 limits it."""
+
+import numpy as np
+import pytest
+
+from reptile_np.checks import CheckFailure, check_grad, check_hvp
+
+
+def test_the_tolerance_of_a_piece_does_not_grow_with_its_size():
+    n = 400
+
+    def alternating(phi, batch):
+        return float(np.sin(phi).sum()), np.cos(phi) * (1 + 5e-6 * (-1.0) ** np.arange(n))
+
+    with pytest.raises(CheckFailure):
+        check_grad(alternating, np.linspace(0.1, 1.5, n), None, shapes={"all": (n,)}, directions=1)
+
+
+def test_a_piece_of_zeros_is_changed_by_as_little_as_the_others():
+    def waves(phi, batch):
+        return float(np.sin(1e6 * phi).sum()), 1e6 * np.cos(1e6 * phi)
+
+    phi = np.concatenate([1e-6 * np.linspace(1, 2, 5), np.zeros(3)])
+    assert check_grad(waves, phi, None, shapes={"kernel": (5,), "bias": (3,)}).holds
+
+
+def test_a_right_float32_product_is_not_said_to_be_nonlinear():
+    rng = np.random.default_rng(0)
+    hessian = rng.normal(size=(30, 30)).astype(np.float32)
+    hessian += hessian.T
+
+    def bowl(phi, batch):
+        phi = phi.astype(np.float32)
+        return phi @ hessian @ phi / 2, hessian @ phi
+
+    with pytest.raises(CheckFailure) as failure:
+        check_hvp(
+            bowl,
+            lambda phi, batch, v: hessian @ v.astype(np.float32),
+            rng.normal(size=30),
+            None,
+            tolerance=1e-8,
+        )
+    assert "float32 rounding only" in str(failure.value)
