@@ -3,7 +3,7 @@
 A result that is not what a check needs ends in one line that names the function, what it returned and
 what is needed.  Exceptions raised inside the functions pass through.
 
-Verified by ``tests/checks/test_bad_input.py``.
+Verified by ``tests/checks/test_bad_input.py`` and ``test_side_effects.py``.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ Steps are 1 % of the norm of φ (of the piece, if a direction is in one piece) a
 scale of the parameters does not matter.  A slope that a kink disturbs at every step cannot be measured:
 a network with very many ReLUs is checked at a smaller size (fewer filters, smaller images).
 
-Verified by ``tests/checks/test_checks.py`` (right functions pass, planted errors are found and named) and
-``tests/checks/test_precision.py``.
+Verified by ``tests/checks/test_checks.py`` (right functions pass, planted errors are found and named),
+``test_tolerances.py`` and ``test_precision.py``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The meta-gradient may be a function of any library.
 
-Verified by ``tests/checks/test_meta_expansion.py`` and ``test_expansion_of_quadratics.py``.
+Verified by ``tests/checks/test_meta_expansion.py``, ``test_exact_methods.py`` and
+``test_expansion_of_quadratics.py``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from reptile_np.checks import (
     check_taylor_order,
     meta_gradient_expansion,
 )
-from reptile_np.errors import UsageError
 from tests.checks.examples import PHI, right, right_hvp
 from tests.refusal import refusal
 
@@ -183,92 +182,6 @@ def test_an_error_inside_the_users_function_is_the_users():
 
     with pytest.raises(RuntimeError, match="mine"):
         check_grad(broken, PHI, None)
-
-
-@pytest.mark.parametrize("name", ["phi", "v"])
-def test_a_function_that_writes_on_its_arguments_is_refused_and_changes_nothing(name):
-    """`adapt` does not copy φ: a loop would continue with the changed values."""
-
-    def careless(phi, batch):
-        loss, grad = right(phi, batch)
-        phi[:] = 0
-        return loss, grad
-
-    def careless_hvp(phi, batch, v):
-        product = right_hvp(phi, batch, v)
-        {"phi": phi, "v": v}[name][:] = 0
-        return product
-
-    phi = PHI.copy()
-    with pytest.raises(UsageError, match=rf"^hvp changes {name} in place"):
-        check_hvp(right, careless_hvp, phi, None)
-    with pytest.raises(UsageError, match=r"^loss_and_grad changes phi in place, .*: copy phi in"):
-        check_grad(careless, phi, None)
-    assert (phi == PHI).all()
-
-
-@pytest.mark.parametrize("check", [check_grad, check_taylor_order])
-def test_a_gradient_that_is_always_the_same_memory_is_refused(check):
-    """`adapt` keeps the gradients of all steps: they would all become the last one."""
-    memory = np.empty_like(PHI)
-
-    def careless(phi, batch):
-        loss, memory[:] = right(phi, batch)
-        return loss, memory
-
-    with pytest.raises(
-        UsageError, match=r"^loss_and_grad writes into the gradient that loss_and_grad returned before"
-    ):
-        check(careless, PHI, None)
-
-
-def test_a_hessian_product_that_overwrites_the_gradient_is_named():
-    returned = []
-
-    def remembered(phi, batch):
-        loss, grad = right(phi, batch)
-        returned.append(grad)
-        return loss, grad
-
-    def careless(phi, batch, v):
-        returned[-1][:] = right_hvp(phi, batch, v)
-        return returned[-1].copy()
-
-    with pytest.raises(UsageError, match=r"^hvp writes into the gradient that loss_and_grad returned before"):
-        check_hvp(remembered, careless, PHI, None)
-
-
-def test_a_constant_gradient_may_be_the_same_array_at_each_call():
-    slope = np.arange(1.0, 4.0)
-    assert check_grad(lambda phi, batch: (float(slope @ phi), slope), np.ones(3), None).holds
-
-
-def test_functions_that_do_not_give_the_same_twice_are_refused():
-    rng = np.random.default_rng(0)
-
-    def dropout(phi, batch):
-        loss, grad = right(phi, batch)
-        return loss * rng.random(), grad
-
-    def change_the_batch(phi, batch):
-        batch *= 1.01
-        return float((batch * phi**2).sum()), 2 * batch * phi
-
-    def random_product(phi, batch, v):
-        return right_hvp(phi, batch, v) + 0.1 * rng.standard_normal(len(phi))
-
-    assert "the loss is " in refusal(check_grad, dropout, PHI, None)
-    assert "for the same phi and batch: is there dropout" in refusal(check_taylor_order, dropout, PHI, None)
-    assert "change of the batch in place" in refusal(check_grad, change_the_batch, PHI, np.ones(3))
-    assert "the Hessian product is" in refusal(check_hvp, right, random_product, PHI, None)
-    tasks = [[1.0, 2.0]]
-    direction = (lambda phi, batches, alpha: right(phi, None)[1] * rng.random(),)
-    for arguments in ((dropout, right_hvp), (right, random_product)):
-        said = refusal(meta_gradient_expansion, *direction, *arguments, PHI, tasks, 2)
-        assert "for the same phi and batch: is there dropout" in said
-    said = refusal(meta_gradient_expansion, *direction, right, right_hvp, PHI, tasks, 2)
-    assert said.startswith("the meta-gradient is ")
-    assert "for the same phi, batches and alpha: is there dropout" in said
 
 
 @pytest.mark.filterwarnings("error")

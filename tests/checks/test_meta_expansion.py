@@ -1,47 +1,23 @@
 """Which meta-gradient is it?  Each method is recognised, and what is none of them is told so."""
 
-import operator
-
 import numpy as np
 import pytest
 
-from reptile_np.checks import CheckFailure, meta_gradient_expansion
+from reptile_np.checks import meta_gradient_expansion
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.meta_gradients import fomaml, gradient_sum, maml, reptile
 from reptile_np.meta.optimizers import Adam, Sgd
 from reptile_np.theory.expansions import independent
-from reptile_np.theory.networks import sine_waves, small_images
-
-FAMILY = sine_waves(tasks=2, batches=3)
-
-
-def expansion_of(direction, optimizer=Sgd, k=3, family=FAMILY, **kwargs):
-    model = family.model
-
-    def meta_gradient(phi, batches, alpha):
-        return direction(alpha)(adapt(model, optimizer(alpha), phi, batches))
-
-    return meta_gradient_expansion(
-        meta_gradient, model.loss_and_grad, model.hvp, family.phi, family.tasks, k, **kwargs
-    )
-
-
-def suspicion(*args, **kwargs):
-    """What the failure report says."""
-    with pytest.raises(CheckFailure) as failure:
-        expansion_of(*args, **kwargs)
-    assert not failure.value.report.holds
-    return str(failure.value)
-
-
-def exact_maml(alpha):
-    return maml(FAMILY.model, alpha)
-
-
-def changed(by):
-    """MAML, and then something done to the direction."""
-    return lambda alpha: lambda t: by(exact_maml(alpha)(t))
+from reptile_np.theory.networks import small_images
+from tests.checks.expansions import (
+    FAMILY,
+    changed,
+    exact_maml,
+    expansion_of,
+    hessians_at_the_start,
+    suspicion,
+)
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -104,65 +80,6 @@ def test_a_constant_added_to_the_direction_is_no_method():
     assert expansion_of(direction).method == "none of them"
 
 
-def reversed_factors(alpha):
-    def direction(t):
-        u = t.grads[-1]
-        for phi, batch in list(zip(t.phis, t.batches, strict=False))[:-1]:
-            u = u - alpha * FAMILY.model.hvp(phi, batch, u)
-        return u
-
-    return direction
-
-
-def sum_for_product(alpha):
-    def direction(t):
-        g = t.grads[-1]
-        places = list(zip(t.phis, t.batches, strict=False))[:-1]
-        return g - alpha * sum(FAMILY.model.hvp(phi, batch, g) for phi, batch in places)
-
-    return direction
-
-
-def hessians_at_the_start(alpha):
-    def direction(t):
-        u = t.grads[-1]
-        for batch in t.batches[-2::-1]:
-            u = u - alpha * FAMILY.model.hvp(t.phis[0], batch, u)
-        return u
-
-    return direction
-
-
-def right_for_one_order_of_the_minibatches(alpha):
-    def direction(t):
-        first = any(all(map(operator.is_, t.batches, task)) for task in FAMILY.tasks)
-        return (exact_maml if first else reversed_factors)(alpha)(t)
-
-    return direction
-
-
-@pytest.mark.parametrize(
-    "direction",
-    [reversed_factors, sum_for_product, hessians_at_the_start, right_for_one_order_of_the_minibatches],
-)
-def test_a_maml_that_is_true_to_order_alpha_only_is_told_so(direction):
-    assert "agrees with MAML only to order α" in suspicion(direction, expect="MAML")
-    found = expansion_of(direction)
-    assert (found.method, found.exact) == ("MAML", False)
-
-
-@pytest.mark.parametrize(("share", "exact"), [(1e-2, False), (1e-4, False), (1e-6, True), (0.0, True)])
-def test_directions_that_differ_by_more_than_a_millionth_are_not_the_same(share, exact):
-    """At the α of the comparison the two that are mixed differ by 1 to 3 %."""
-
-    def direction(alpha):
-        one, other = exact_maml(alpha), hessians_at_the_start(alpha)
-        return lambda t: (1 - share) * one(t) + share * other(t)
-
-    found = expansion_of(direction)
-    assert (found.method, found.exact) == ("MAML", exact)
-
-
 @pytest.mark.parametrize("task", FAMILY.tasks)
 def test_an_error_in_one_of_two_tasks_is_found_in_either(task):
     def direction(alpha):
@@ -175,23 +92,6 @@ def test_an_error_in_one_of_two_tasks_is_found_in_either(task):
 def test_fomaml_that_is_called_maml_is_found_out():
     report = suspicion(lambda alpha: lambda t: fomaml(t) / alpha, expect="MAML")
     assert "this is FOMAML: the factors I - α H_i are missing" in report
-
-
-@pytest.mark.parametrize("factor", [0.5, 2.0])
-@pytest.mark.parametrize("name", ["FOMAML", "MAML"])
-def test_a_scaled_alpha_is_not_taken_for_another_method(name, factor):
-    """With half or twice the α of the inner loop, one method has another one's ratio."""
-
-    def scaled(alpha):
-        if name == "MAML":
-            return exact_maml(factor * alpha)
-        return lambda t: (
-            fomaml(adapt(FAMILY.model, Sgd(factor * alpha), t.phis[0], t.batches)) / (factor * alpha)
-        )
-
-    report = suspicion(scaled, expect=name)
-    assert "this is" not in report
-    assert "too few" in report or "is alpha another one" in report
 
 
 def test_a_product_collapsed_to_one_factor_is_no_known_method():
