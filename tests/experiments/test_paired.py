@@ -161,6 +161,12 @@ def test_a_second_run_that_cannot_be_read_is_said_before_the_first_is_evaluated(
         compare((pair[0], tmp_path / "b"), NUMPY, tasks=2, jobs=1, quiet=True)
 
 
+def test_shots_that_the_test_classes_do_not_have_are_said_before_a_run_is_evaluated(pair, monkeypatch):
+    monkeypatch.setattr(Experiment, "evaluate", None)
+    with pytest.raises(UsageError, match="a test class has 20 images"):
+        compare(pair, NUMPY, tasks=2, shots=20, jobs=1, quiet=True)
+
+
 @pytest.mark.parametrize("shots", [0, -1])
 def test_a_number_of_shots_that_cannot_be_is_refused(pair, shots):
     with pytest.raises(UsageError, match="shots"):
