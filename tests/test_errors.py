@@ -79,3 +79,8 @@ def test_a_seed_in_place_of_a_generator_is_named(rng):
 )
 def test_the_reason_of_an_error_is_its_words_or_its_type(error, said):
     assert reason(error) == said
+
+
+def test_a_truth_value_is_no_whole_number():
+    with pytest.raises(UsageError, match="tasks is True"):
+        whole("tasks", True, 1)

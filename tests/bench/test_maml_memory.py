@@ -69,3 +69,36 @@ def test_the_peak_is_what_the_first_call_took(monkeypatch):
     found = maml_memory.measure("any", 1)
     assert found["peak_mb"] == pytest.approx(64, abs=2)
     assert found["calls"] == 1
+
+
+@linux
+def test_a_wrong_direction_of_the_right_length_has_an_error_above_the_tolerance(monkeypatch):
+    right = maml_memory.ours
+
+    def turned(work, keep):
+        return replace(right(work, keep), read=lambda answer: answer._replace(vector=-answer.vector))
+
+    monkeypatch.setattr(maml_memory, "ours", turned)
+    assert maml_memory.verify("all", 3)["error"] == pytest.approx(2)
+
+
+@linux
+def test_a_peak_from_before_the_call_does_not_count(monkeypatch):
+    def take(variant, k):
+        np.ones(16_000_000).sum()  # 128 MB, which are given back
+        return maml_memory.Contender(lambda: np.ones(8_000_000).sum(), lambda answer: answer)
+
+    monkeypatch.setattr(maml_memory, "contender", take)
+    monkeypatch.setattr(maml_memory, "SECONDS", 0.0)
+    assert maml_memory.measure("any", 1)["peak_mb"] == pytest.approx(64, abs=2)
+
+
+@linux
+def test_the_time_is_that_of_the_fastest_call(monkeypatch):
+    ticks = iter([0.0, 0.0, 0.3, 0.4, 0.4, 0.5, 0.6, 0.6, 0.8, 9.0])
+    nothing = maml_memory.Contender(lambda: None, lambda answer: answer)
+    monkeypatch.setattr(maml_memory.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(maml_memory, "resident", lambda name: 0.0)
+    monkeypatch.setattr(maml_memory, "contender", lambda variant, k: nothing)
+    found = maml_memory.measure("any", 1)
+    assert (found["ms_min"], found["calls"]) == (100.0, 3)

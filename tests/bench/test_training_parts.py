@@ -39,3 +39,16 @@ def test_nothing_stays_timed_afterwards():
     training_parts.seconds_of_parts(preset, None, outer_steps=1, threads=1)
     assert (NetworkCalls.loop, training.optimizer_step) == before
     assert make_experiment(preset, 0, choose_ops("auto", 1)).episodes.training(0, 0)
+
+
+def test_what_is_printed_leaves_out_the_first_fifth_and_compares_with_the_inner_loops(monkeypatch, capsys):
+    def row(inner):
+        return {"inner loops": inner, "drawing": 0.1, "outer update": 0.1, "all": 1.5 * inner}
+
+    rows = [{**row(9.0), "all": 90.0}, *(row(inner) for inner in (0.1, 0.2, 0.3, 0.4))]
+    monkeypatch.setattr(training_parts, "seconds_of_parts", lambda *_: rows)
+    monkeypatch.setattr("sys.argv", ["training_parts.py", "glyphs-5way"])
+    training_parts.main()
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.split() == ["inner", "loops", "median", "250.000", "ms", "least", "100.000", "ms"]
+    assert last == "not an inner loop: 50.0% of the inner loops' time (median)"

@@ -32,3 +32,32 @@ def test_the_latency_between_two_cores_is_between_one_nanosecond_and_a_hundred_m
     wrong = subprocess.run([program, "0"], capture_output=True, text=True)
     assert wrong.returncode == 2
     assert "CORE CORE" in wrong.stderr
+
+
+def test_a_speedup_is_one_thread_over_two_and_turns_whose_latency_changed_do_not_count(monkeypatch, capsys):
+    ends = iter([0.0, 1.0, 2.0, 9.0])
+    latencies = iter([50.0, 60.0, 50.0, 500.0, 70.0, 80.0, 90.0, 55.0])  # the second turn: near, then far
+    seconds = {"one": 0.010, "two": 0.004}
+    monkeypatch.setattr(two_threads.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(two_threads.os, "sched_setaffinity", lambda *_: None, raising=False)
+    monkeypatch.setattr(two_threads.time, "monotonic", lambda: next(ends))
+    monkeypatch.setattr(two_threads, "WORKLOADS", ("any",))
+    monkeypatch.setattr(two_threads, "calls_of", lambda name: (5, ["one", "two"]))
+    monkeypatch.setattr(two_threads, "build_latency", lambda folder: "program")
+    monkeypatch.setattr(two_threads, "latency", lambda *_: next(latencies))
+    monkeypatch.setattr(two_threads, "least", seconds.get)
+    monkeypatch.setattr("sys.argv", ["two_threads.py", "--seconds", "5"])
+    two_threads.main()
+    near, line = capsys.readouterr().out.splitlines()
+    assert near == "near: 50 to 90 ns"
+    assert " ".join(line.split()) == "any near 2.000 0.800 ms 2.50 x 2 and 1 turns"
+
+
+def test_the_first_call_does_not_count(monkeypatch):
+    took, clock = iter([0.5, *[2.0] * (two_threads.CALLS - 1), 1.0]), [0.0]
+
+    def run():
+        clock[0] += next(took)
+
+    monkeypatch.setattr(two_threads.time, "perf_counter", lambda: clock[0])
+    assert two_threads.least(run) == 1.0

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from reptile_np.cli import main
-from reptile_np.tasks import folder
+from reptile_np.tasks import folder, image_cache
 from tests.tasks import image_sets
 from tests.tasks.image_sets import jpeg
 
@@ -171,3 +171,17 @@ def test_the_place_of_the_images_may_be_named_without_an_option_but_not_twice(cl
 def test_an_empty_path_is_refused(tmp_path, capsys):
     assert main(["data", "folder", "", "--to", str(tmp_path)]) == 2
     assert "is empty; is a shell variable not set?" in capsys.readouterr().err
+
+
+def test_the_images_that_are_called_verified_were_read_whole(classes, tmp_path, monkeypatch):
+    read, load = [], image_cache.load
+    monkeypatch.setattr(image_cache, "load", lambda m, full=False: read.append(full) or load(m, full=full))
+    assert main(["data", "folder", str(classes), "--to", str(tmp_path)]) == 0
+    assert read[-1]
+
+
+def test_a_split_of_just_enough_classes_is_not_noted(classes, tmp_path, capsys):
+    assert main(["data", "folder", str(classes), "--to", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "5 test" in out
+    assert "only 5" not in err

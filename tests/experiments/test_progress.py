@@ -1,6 +1,7 @@
 """Progress: running means and times a person can read."""
 
 import io
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -146,3 +147,16 @@ def test_a_notice_that_cannot_be_written_ends_nothing(monkeypatch, capsys):
 
     monkeypatch.setattr(progress.sys, "stderr", Full())
     progress.notice("nobody can read this")
+
+
+def test_the_bar_of_a_resumed_run_begins_at_the_steps_that_are_done(monkeypatch):
+    made = []
+    monkeypatch.setattr(progress.sys, "stderr", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(tqdm=lambda **options: made.append(options)))
+    Progress("train", 100, done=90)
+    assert (made[0]["initial"], made[0]["total"]) == (90, 100)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(59.6, "1m00s"), (3599.6, "1h00m"), (3600, "1h00m")])
+def test_a_duration_is_rounded_to_the_nearest_second(seconds, text):
+    assert duration(seconds) == text

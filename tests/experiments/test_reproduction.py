@@ -257,3 +257,7 @@ def test_every_run_of_a_table_computes_on_one_thread(tmp_path, monkeypatch):
     )
     reproduction.work(PlannedRun(small("sine-reptile"), 0, tmp_path / "run", (), ops="numpy"))
     assert set(asked) == {("numpy", 1)}
+
+
+def test_a_pattern_matches_whole_names():
+    assert targets.get("table2").only("omniglot-5way").presets == ("omniglot-5way",)

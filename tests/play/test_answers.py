@@ -12,7 +12,7 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments.learner import Learner
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.optimizers import Adam, Sgd
-from reptile_np.nn.models import omniglot_cnn
+from reptile_np.nn.models import omniglot_cnn, sine_mlp
 from reptile_np.play.answers import LINE, Characters, handlers, moves, waves
 from reptile_np.play.drawing import image
 from reptile_np.theory.manifolds import Sphere, distance_gradient
@@ -229,3 +229,36 @@ def test_a_path_that_meets_a_centre_is_refused(count):
     """The first move ends on the centre of the second circle."""
     with pytest.raises(UsageError, match="a move ended on the centre of a circle; start elsewhere"):
         moves({"circles": [[0, 0, 1], [1, 0, 0.5]], "start": [2, 0], "epsilon": 1, "moves": count})
+
+
+def test_the_same_drawings_in_other_classes_get_another_answer(characters):
+    asked = request()
+    first, (second, moved), last = asked["classes"]
+    asked_again = {**asked, "classes": [[*first, second], [moved], last]}
+    expected = Characters({"trained": learner(0), "random": learner(1)})(asked_again)
+    characters(asked)
+    assert characters(asked_again) == expected
+
+
+def test_only_the_answers_to_the_newest_drawings_are_kept(characters, monkeypatch):
+    asked, ask = [], Learner.predict_proba_by_step
+    monkeypatch.setattr(
+        Learner,
+        "predict_proba_by_step",
+        lambda self, x, **options: asked.append(len(x)) or ask(self, x, **options),
+    )
+    for seed in (5, 6, 5):
+        characters({**request(), "queries": [drawing(seed)]})
+    assert len(asked) == 6
+
+
+def test_a_point_of_the_plane_is_learned_where_it_is_and_one_beside_it_at_the_edge():
+    model = sine_mlp()
+    start = {"reptile": model.init(np.random.default_rng(0))}
+
+    def learned(y):
+        return waves(model, start, {"points": [[1, y]]})["predictions"]
+
+    assert learned(11) == learned(10)
+    assert learned(-11) == learned(-10)
+    assert len({str(learned(y)) for y in (-10, -7, 7, 10)}) == 4
