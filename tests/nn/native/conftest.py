@@ -1,8 +1,11 @@
 """What the tests of the native kernels share."""
 
+import time
+
 import pytest
 
 from tests import native_kernels
+from tests.nn.native import teams
 from tests.nn.native.networks import PAPERS
 
 
@@ -22,3 +25,12 @@ def kernels(variant):
 def model(request):
     """Each network of the papers, and narrow ones."""
     return PAPERS[request.param]
+
+
+@pytest.fixture
+def before():
+    """This process's threads, none of them a helper; ended again after the test."""
+    teams.close()
+    time.sleep(0.02)  # Linux wakes who waits for a thread shortly before it removes the thread
+    yield teams.tasks() if teams.TASKS.exists() else set()
+    teams.close()

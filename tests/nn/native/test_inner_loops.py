@@ -193,9 +193,14 @@ class Cautious(optimizers.Sgd):
     """A subclass may do something else."""
 
 
+class CautiousAdam(optimizers.Adam):
+    """As `Cautious`."""
+
+
 OTHERS = {
     "heavy ball": optimizers.HeavyBall(0.01),
     "subclass": Cautious(0.02),
+    "subclass of adam": CautiousAdam(1e-3),
     "adam with rates": optimizers.Adam(np.full(sine_mlp().layout.size, 1e-3, np.float32)),
     "rates in float16": optimizers.Sgd(np.full(sine_mlp().layout.size, 0.02, np.float16)),
 }

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from reptile_np.errors import UsageError
 from reptile_np.nn import native
 from reptile_np.nn.native import maps
 from reptile_np.nn.ops import NUMPY
@@ -161,3 +162,11 @@ def test_a_table_can_be_pickled_and_copied(kernels, again):
     )
     alone = again(kernels.kernels)
     assert (alone.name, alone.team) == (kernels.kernels.name, kernels.kernels.team)
+
+
+@pytest.mark.parametrize("name", ["conv2d_input", "conv2d_weight"])
+def test_outputs_of_five_axes_are_refused(kernels, name):
+    x, y_bar, kernel = (np.ones(s, np.float32) for s in ((2, 6, 7, 3), (2, 3, 4, 4, 2), (3, 2, 3, 4)))
+    first, last = ((y_bar, kernel), (6, 7)) if name == "conv2d_input" else ((x, y_bar), (3, 2))
+    with pytest.raises(UsageError, match=f"^{name}: .*that agree"):
+        getattr(kernels, name)(*first, 2, ((1, 0), (0, 1)), last)

@@ -47,3 +47,10 @@ def test_an_array_that_kernels_cannot_read_is_copied(array):
     assert (copy.dtype, copy.flags.c_contiguous, copy.flags.aligned) == (np.float64, True, True)
     np.testing.assert_array_equal(copy, array)
     assert contiguous(copy, np.float64) is copy
+
+
+def test_an_array_of_another_dtype_and_order_is_copied_in_order():
+    given = np.arange(6).reshape(2, 3).T
+    copy = contiguous(given, np.float64)
+    assert copy.flags.c_contiguous
+    np.testing.assert_array_equal(copy, given)

@@ -113,3 +113,26 @@ def test_the_team_is_told_the_multiply_adds_of_a_whole_convolution(variant, monk
     x, w = np.ones((6, 8, 9, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
     native_kernels.load(variant).conv2d(x, w, 1, ((1, 1), (1, 1)))
     assert told == [6 * 8 * 9 * 3 * 3 * 2 * 4]
+
+
+def test_a_plan_that_another_thread_took_meanwhile_is_not_used_twice(variant):
+    network = omniglot_cnn(3, filters=4).with_ops(native_kernels.load(variant, 1))
+    phi, (x, _), _ = single(network, np.random.default_rng(0), 3)
+    network.predict(phi, x)
+    (plan,) = network._calls._idle
+
+    class Late(list):
+        def copy(self):
+            return [plan]  # as it was before the other thread removed it
+
+    network._calls._idle = Late()
+    assert network._calls._take_idle(plan.key) is None
+
+
+def test_the_team_is_told_the_multiply_adds_of_each_group_of_minibatches(variant, monkeypatch):
+    told = []
+    monkeypatch.setattr(Team, "members", lambda team, work: told.append(work) or 1)
+    model = omniglot_cnn(3, filters=4).with_ops(native_kernels.load(variant))
+    phi, (x, y), _ = single(model, np.random.default_rng(0), 6)
+    adapt(model, Sgd(0.1), phi, [(x, y), (x[:2], y[:2]), (x[:2], y[:2])], keep="ends")
+    assert told == [3 * forward_flops(model, 6) // 2, 3 * 2 * forward_flops(model, 2) // 2]

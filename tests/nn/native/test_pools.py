@@ -129,3 +129,10 @@ def test_the_derivative_of_relu_at_exactly_zero_is_zero(variant, middle):
     for name in ("gamma", "beta"):
         model.layout.views(phi)[f"norm/{name}"][2] = 0
     assert_near_the_layers(variant, model, (phi, batch, v), 2e-4)
+
+
+def test_a_first_block_by_tiles_is_not_computed_band_by_band(variant):
+    """Images of 32 channels fill whole panels; the packed weights of tiles are not those of taps."""
+    layers = (Conv2d(filters=32, before_batch_norm=True), BatchNorm(0.1), MaxPool(), Relu())
+    model = Model((*layers, Flatten(), Dense(3)), (12, 12, 32), SoftmaxCrossEntropy("mean"))
+    assert_near_the_layers(variant, model, single(model, np.random.default_rng(0), 3), 2e-4)

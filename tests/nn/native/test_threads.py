@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,3 +198,13 @@ def test_several_threads_may_share_a_pace():
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
+
+
+def test_a_number_of_threads_may_be_numpys():
+    assert thread_count(np.int64(3)) == thread_count(np.uint8(3)) == 3
+
+
+def test_digits_that_are_no_number_are_refused(monkeypatch):
+    monkeypatch.setenv("REPTILE_NP_THREADS", "²")
+    with pytest.raises(UsageError, match=r"^REPTILE_NP_THREADS is ²; give a whole number"):
+        thread_count(None)
