@@ -186,10 +186,12 @@ SPEEDS = {"slow": 50.0, "fast": 80.0}
 @pytest.mark.parametrize("best", [0, 4, 15, 19])
 def test_the_peak_of_an_instruction_set_is_the_best_of_its_trials_beside_all_workloads(monkeypatch, best):
     trials = {isa: iter([peak / 2] * best + [peak] + [peak / 2] * 19) for isa, peak in SPEEDS.items()}
-    sets = SimpleNamespace(available=lambda: tuple(SPEEDS), fma_gflops=lambda isa, threads: next(trials[isa]))
+    sets = SimpleNamespace(
+        available=lambda: tuple(SPEEDS), fma_gflops=lambda isa, threads: {2: next(trials[isa])}[threads]
+    )
     monkeypatch.setattr(bench, "measure", lambda contenders, *how: {"numpy": [DENSE[0].flops / 20e9]})
     monkeypatch.setattr(bench, "native", sets)
-    part = in_this_process(DENSE[:1] * 2, {})
+    part = bench.measure_all(DENSE[:1] * 2, {}, threads=2, seconds=0.01)
     assert part["peaks"] == SPEEDS
     assert [row["peak_share"] for row in part["rows"]] == pytest.approx([20 / 80] * 2)
 

@@ -126,13 +126,24 @@ def test_seconds_and_environments_of_all_sittings_are_kept(tmp_path, monkeypatch
     assert again["seconds"] == pytest.approx(result["seconds"], abs=2e-3)
 
 
-def test_records_without_their_checkpoint_are_not_trained_again(tmp_path):
-    """What ``runs --export`` writes: to continue would begin again and drop the records."""
+@pytest.mark.parametrize("lost", ["nothing else", "result.json", "environment.json", "to_step"])
+def test_records_without_their_checkpoint_are_not_trained_again(tmp_path, lost):
+    """What ``runs --export`` writes: to continue would begin again and drop the records.
+
+    Each of the two other files says that there was a training; sittings of an early format have no "to_step".
+    """
     preset = small("glyphs-5way")
     runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
     runs.evaluate(tmp_path / "run", NUMPY, tasks=2, jobs=1, quiet=True)
     for checkpoint in (tmp_path / "run").glob("checkpoint*.npz"):
         checkpoint.unlink()
+    if lost.endswith(".json"):
+        (tmp_path / "run" / lost).unlink()
+    if lost == "to_step":
+        (tmp_path / "run" / "result.json").unlink()
+        environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+        del environment["sittings"][0]["to_step"]
+        (tmp_path / "run" / "environment.json").write_text(json.dumps(environment))
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     with pytest.raises(UsageError, match="records of a run without its checkpoint"):
         runs.train(preset, 0, NUMPY, out=tmp_path / "run", resume=True, quiet=True)
