@@ -178,8 +178,7 @@ def adapt(
         raise UsageError(f"adapt: batches is a {type(batches).__name__}; give a list of minibatches")
     if len(batches) == 0:
         raise UsageError("adapt needs at least one minibatch")
-    if isinstance(phi, Sequence):
-        raise UsageError(f"adapt: phi is a {type(phi).__name__}; give an array")
+    _check_array("adapt: phi", phi)
     if state is None:
         state = optimizer.init(phi)
     if keep == "sqrt":
@@ -189,6 +188,12 @@ def adapt(
         if trajectory is not None:
             return trajectory
     return plain_loop(model, optimizer, phi, batches, state, keep)
+
+
+def _check_array(what: str, value: Any) -> None:
+    """Refuse a list or a tuple of numbers."""
+    if isinstance(value, Sequence):
+        raise UsageError(f"{what} is a {type(value).__name__}; give an array")
 
 
 def plain_loop(
@@ -204,8 +209,7 @@ def plain_loop(
         loss, grad = model.loss_and_grad(phis[-1], batch)
         if np.shape(grad) != phi.shape:  # NumPy would broadcast it
             raise UsageError(f"loss_and_grad: the gradient has shape {np.shape(grad)}, phi {phi.shape}")
-        if isinstance(grad, Sequence):
-            raise UsageError(f"loss_and_grad: the gradient is a {type(grad).__name__}; return an array")
+        _check_array("loss_and_grad: the gradient", grad)
         states.append(state)
         next_phi, state = optimizer.update(grad, state, phis[-1])
         phis.append(next_phi)

@@ -236,7 +236,7 @@ def test_lists_in_place_of_arrays_are_refused_by_name():
 
     with pytest.raises(UsageError, match=r"^adapt: phi is a list; give an array$"):
         adapt(Listed(), Sgd(0.1), [1.0, 2.0, 3.0], [None])
-    with pytest.raises(UsageError, match=r"^loss_and_grad: the gradient is a list; return an array$"):
+    with pytest.raises(UsageError, match=r"^loss_and_grad: the gradient is a list; give an array$"):
         adapt(Listed(), Sgd(0.1), np.arange(3.0), [None])
 
 
