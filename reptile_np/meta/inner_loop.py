@@ -207,8 +207,8 @@ def plain_loop(
     phis, grads, states, losses = deque([phi], points), deque[Array]([], steps), deque[Any]([], steps), []
     for batch in batches:
         loss, grad = model.loss_and_grad(phis[-1], batch)
-        if np.shape(grad) != phi.shape:  # NumPy would broadcast it
-            raise UsageError(f"loss_and_grad: the gradient has shape {np.shape(grad)}, phi {phi.shape}")
+        if np.shape(grad) != np.shape(phi):  # NumPy would broadcast it
+            raise UsageError(f"loss_and_grad: the gradient has shape {np.shape(grad)}, phi {np.shape(phi)}")
         _check_array("loss_and_grad: the gradient", grad)
         states.append(state)
         next_phi, state = optimizer.update(grad, state, phis[-1])

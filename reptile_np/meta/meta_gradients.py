@@ -133,8 +133,8 @@ def _through_the_loop(
     if weights is not None and len(weights) != k:
         raise UsageError(f"{len(weights)} weights for {k} inner steps")
     sgd = type(optimizer) is Sgd
-    if sgd and k > 1:
-        optimizer.init(t.phis[0])  # checks a vector of rates
+    if sgd:
+        optimizer.init(t.phis[0])  # refuses rates that do not fit
     one_rate = sgd and np.ndim(optimizer.learning_rate) == 0
     u = next(steps).grad if weights is None else weights[-1] * next(steps).grad
     state_bar = () if sgd else optimizer.init(0 * u)
@@ -161,7 +161,7 @@ class _InnerStep(NamedTuple):
 
 
 def _product(step: _InnerStep, v: Array) -> Array:
-    """Return ``H_i v`` (n,)."""
+    """Return ``H_i v`` (n,); `UsageError` if it has another shape than v."""
     product = step.hessian(v)
     if np.shape(product) != v.shape:  # NumPy would broadcast it
         raise UsageError(f"hvp: the product has shape {np.shape(product)}, phi {v.shape}")

@@ -1,3 +1,5 @@
+"""What the tests of experiments share: finished runs, a run that was begun, a learner."""
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,7 @@ def directory(tmp_path):
 
 @pytest.fixture
 def learner():
+    """A classifier of four classes; its Adam has the state of 100 steps."""
     phi = MODEL.init(np.random.default_rng(0))
     optimizer = Adam(1e-2)
     state = optimizer.init(phi)._replace(v=np.full_like(phi, 0.25), t=100)

@@ -229,6 +229,14 @@ def test_a_gradient_of_another_shape_than_phi_is_refused(returned, keep):
         adapt(Wrong(), Sgd(0.1), np.arange(3.0), [None], keep=keep)
 
 
+def test_phi_may_be_a_number():
+    class Bowl:
+        def loss_and_grad(self, phi, batch):
+            return phi**2 / 2, phi
+
+    assert adapt(Bowl(), Sgd(0.5), 4.0, [None] * 2).phis[-1] == 1.0
+
+
 def test_lists_in_place_of_arrays_are_refused_by_name():
     class Listed:
         def loss_and_grad(self, phi, batch):
