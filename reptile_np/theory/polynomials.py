@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from reptile_np.meta.inner_loop import Array
-from reptile_np.theory.rational import rationals
+from reptile_np.theory.rational import over_one_denominator, rationals
 
 __all__ = ["Exponents", "Polynomials", "degree_in_alpha", "random_tasks"]
 
@@ -60,24 +60,36 @@ class Polynomials:
 
     def loss_and_grad(self, phi: Array, batch: Array) -> tuple[Any, Array]:
         """Return ``L(φ)`` and ``L'(φ)`` (n,)."""
-        return self._derivative(phi, batch, 0)[()], self._derivative(phi, batch, 1)
+        loss, grad = self._derivatives(phi, batch, 0, 1)
+        return loss[()], grad
 
     def hvp(self, phi: Array, batch: Array, v: Array) -> Array:
         """Return ``L''(φ) v`` (n,)."""
-        return self._derivative(phi, batch, 2) @ v
+        return self._derivatives(phi, batch, 2)[0] @ v
 
     def third(self, phi: Array, batch: Array, u: Array, v: Array) -> Array:
         """Return ``L'''(φ)[u, v]`` (n,)."""
-        return self._derivative(phi, batch, 3) @ v @ u
+        return self._derivatives(phi, batch, 3)[0] @ v @ u
 
-    def _derivative(self, phi: Array, batch: Array, order: int) -> Array:
-        """Return all partial derivatives of that order at φ, an array of shape (n,) * order."""
-        source, factor = self._differentiated[order]
-        values: list[Any] = [phi[0] ** 0]
-        for earlier, i in self._products[1 : source.shape[1]]:
-            values.append(values[earlier] * phi[i])
-        derivatives = (factor * batch[source]) @ np.array(values[: source.shape[1]])
-        return np.reshape(derivatives, (self.variables,) * order)
+    def _derivatives(self, phi: Array, batch: Array, *orders: int) -> list[Array]:
+        """Return all partial derivatives of each order (the lowest first) at φ: arrays (n,) * order.
+
+        Fractions are summed as integers over one denominator, ``φ = p / d``: several times faster.
+        """
+        (p, d), (coefficients, divisor) = over_one_denominator(phi), over_one_denominator(batch)
+        powers: list[Any] = [p[0] ** 0]
+        for earlier, i in self._products[1 : self._differentiated[orders[0]][0].shape[1]]:
+            powers.append(powers[earlier] * p[i])
+        derivatives = []
+        for order in orders:
+            source, factor = self._differentiated[order]
+            highest = self.degree - order
+            lower = zip(powers, self.exponents[: source.shape[1]], strict=False)
+            # φ^e = p^e d^(highest - |e|) / d^highest
+            values = [power * d.numerator ** (highest - sum(e)) for power, e in lower]
+            sums = (factor * coefficients[source]) @ np.array(values, dtype=p.dtype)
+            derivatives.append(np.reshape(sums / (divisor * d**highest), (self.variables,) * order))
+        return derivatives
 
     @cached_property
     def _products(self) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 
-__all__ = ["coordinates", "exact_gradient", "polynomial_coefficients", "rationals", "solve"]
+__all__ = ["coordinates", "exact_gradient", "over_one_denominator", "polynomial_coefficients", "rationals", "solve"]
 
 
 def rationals(values: Any) -> Array:
@@ -34,6 +34,18 @@ def rationals(values: Any) -> Array:
             raise TypeError(f"entry {place} is {value!r}; exact arithmetic takes integers and Fractions")
         exact[place] = Fraction(int(value)) if isinstance(value, np.integer) else Fraction(value)
     return exact
+
+
+def over_one_denominator(values: Array) -> tuple[Array, Any]:
+    """Return (integers (n,), d) with ``values = integers / d`` for rational `values` (n,), d a Fraction.
+
+    Arrays of floats or complex numbers are returned as they are, with d = 1.
+    """
+    if values.dtype != object:
+        return values, 1
+    d = math.lcm(*(value.denominator for value in values))
+    integers = [value.numerator * (d // value.denominator) for value in values]
+    return np.array(integers, dtype=object), Fraction(d)
 
 
 def polynomial_coefficients(f: Callable[[Fraction], Array], degree: int, count: int) -> Array:
