@@ -8,13 +8,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.checks.strategies import rational_vectors
-from reptile_np.theory.rational import coordinates, exact_gradient, polynomial_coefficients, rationals, solve
+from reptile_np.theory.rational import (
+    coordinates,
+    exact_gradient,
+    over_one_denominator,
+    polynomial_coefficients,
+    rationals,
+    solve,
+)
 
 
 @pytest.mark.parametrize("value", [0.5, np.float64(1), 1j, "1", None])
 def test_a_value_that_is_not_rational_by_type_is_refused(value):
     with pytest.raises(TypeError, match="integers and Fractions"):
         rationals([1, value])
+
+
+@given(rational_vectors(4))
+def test_over_one_denominator_fractions_are_integers(values):
+    integers, d = over_one_denominator(values)
+    assert {type(n) for n in integers} == {int}
+    assert type(d) is Fraction  # an int would make a float of the quotient
+    assert (integers / d == values).all()
+
+
+@pytest.mark.parametrize("values", [np.array([0.5, 2.0]), np.array([1j, np.nan])])
+def test_floats_and_complex_numbers_are_their_own_numerators(values):
+    numerators, d = over_one_denominator(values)
+    assert numerators is values
+    assert d == 1
 
 
 @given(st.lists(st.fractions(-9, 9, max_denominator=9), min_size=1, max_size=7), st.integers(0, 3))
