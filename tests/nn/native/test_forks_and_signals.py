@@ -129,3 +129,15 @@ def test_a_helper_blocks_every_signal_but_those_of_its_own_faults(before):
     for helper in tasks() - before:
         assert not blocked(helper) & FAULTS
         assert {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1} <= blocked(helper)
+
+
+@on_linux
+@pytest.mark.parametrize("held", [set(), {signal.SIGUSR1}], ids=["none", "one"])
+def test_the_caller_blocks_the_same_signals_after_helpers_were_started(before, held):
+    earlier = signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    try:
+        convolution(3)
+        assert tasks() - before
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == held
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
