@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reptile_np.errors import UsageError, check_generator
+from reptile_np.errors import UsageError, check_generator, whole
 from reptile_np.meta.inner_loop import Array, Batch
 from reptile_np.tasks.image_classes import ImageClasses, as_float32, turned
 
@@ -69,21 +69,16 @@ def sample_task(
     Raises
     ------
     UsageError
-        `ways` or `shots` < 1, `queries` < 0, fewer classes than `ways`, a class with fewer images than
-        `shots` + `queries`, or `turn` with images that are not square.
+        `ways` or `shots` is no whole number ≥ 1, `queries` none ≥ 0; fewer classes than `ways`, a class with
+        fewer images than `shots` + `queries`, or `turn` with images that are not square.
 
     Notes
     -----
     Verified by ``tests/tasks/test_few_shot.py``.
     """
     check_generator(rng)
-    if (
-        not all(isinstance(n, int | np.integer) for n in (ways, shots, queries))
-        or min(ways, shots, queries + 1) < 1
-    ):
-        raise UsageError(
-            f"task: {ways} ways, {shots} shots, {queries} queries; give at least 1 way, 1 shot, 0 queries"
-        )
+    ways, shots = whole("task: ways", ways, 1), whole("task: shots", shots, 1)
+    queries = whole("task: queries", queries, 0)
     if ways > len(classes):
         raise UsageError(f"task: {ways} ways from {len(classes)} classes; choose fewer ways")
     height, width, _ = classes.image_shape
@@ -130,16 +125,18 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
     Raises
     ------
     UsageError
-        No examples, `batch_size` < 1 or `steps` < 0.
+        No examples, another number of labels; `batch_size` is no whole number ≥ 1, or `steps` none ≥ 0.
 
     Notes
     -----
     Verified by ``tests/tasks/test_minibatches.py`` against a queue that returns one example at a time.
     """
-    n = _check_batches(rng, support, batch_size, steps)
+    x, y = _examples("minibatches", rng, support)
+    batch_size, steps = whole("minibatches: batch_size", batch_size, 1), whole("minibatches: steps", steps, 0)
+    n = len(y)
     examples = batch_size * steps
     order = _permutations(rng, n, count=-(-examples // n)).ravel()[:examples]
-    return _gather(support, order.reshape(steps, batch_size))
+    return _gather((x, y), order.reshape(steps, batch_size))
 
 
 def minibatches_with_replacement(
@@ -158,10 +155,12 @@ def minibatches_with_replacement(
     -----
     Verified by ``tests/tasks/test_minibatches.py``.
     """
-    n = _check_batches(rng, support, batch_size, steps)
+    x, y = _examples("minibatches", rng, support)
+    batch_size, steps = whole("minibatches: batch_size", batch_size, 1), whole("minibatches: steps", steps, 0)
+    n = len(y)
     if batch_size > n:
         raise UsageError(f"minibatches: {batch_size} different examples from {n}; choose smaller batches")
-    return _gather(support, _permutations(rng, n, count=steps)[:, :batch_size])
+    return _gather((x, y), _permutations(rng, n, count=steps)[:, :batch_size])
 
 
 def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> tuple[Batch, Batch]:
@@ -175,39 +174,33 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
     Raises
     ------
     UsageError
-        A class would have no example left for the first steps.
+        No examples, another number of labels; `tail_shots` is no whole number ≥ 1, or a class would have no
+        example left for the first steps.
 
     Notes
     -----
     Verified by ``tests/tasks/test_minibatches.py``.
     """
-    check_generator(rng)
-    x, y = support
+    x, y = _examples("separate tail", rng, support)
     order = rng.permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]  # grouped by class, in random order within each
     _, first, count = np.unique(y[order], return_index=True, return_counts=True)
-    if not 1 <= tail_shots < count.min(initial=len(y)):
+    if whole("separate tail: tail_shots", tail_shots, 1) >= count.min():
         raise UsageError(
-            f"separate tail: {tail_shots} of {count.min(initial=len(y))} examples per class; "
-            "reserve at least 1 and leave at least 1"
+            f"separate tail: {tail_shots} of {count.min()} examples per class; leave at least 1 for the rest"
         )
     in_tail = np.arange(len(y)) - np.repeat(first, count) < tail_shots
     rest, tail = order[~in_tail], order[in_tail]
     return (_frozen(as_float32(x[rest])), _frozen(y[rest])), (_frozen(as_float32(x[tail])), _frozen(y[tail]))
 
 
-def _check_batches(rng: np.random.Generator, support: Batch, batch_size: int, steps: int) -> int:
+def _examples(what: str, rng: np.random.Generator, support: Batch) -> Batch:
+    """Return the inputs and the labels, which may be lists, as arrays; `what` draws from them by `rng`."""
     check_generator(rng)
-    n = len(support[1])
-    if len(support[0]) != n:
-        raise UsageError(f"minibatches: {len(support[0])} examples and {n} labels; give as many of each")
-    whole_numbers = isinstance(batch_size, int | np.integer) and isinstance(steps, int | np.integer)
-    if not whole_numbers or n < 1 or batch_size < 1 or steps < 0:
-        raise UsageError(
-            f"minibatches: {steps} batches of {batch_size} from {n} examples; "
-            "give at least 0 batches, 1 example in each, and 1 example to draw from"
-        )
-    return n
+    x, y = np.asarray(support[0]), np.asarray(support[1])
+    if not len(x) == len(y) > 0:
+        raise UsageError(f"{what}: {len(x)} examples and {len(y)} labels; give as many of each, at least 1")
+    return x, y
 
 
 def _permutations(rng: np.random.Generator, n: int, count: int) -> NDArray[np.intp]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reptile_np.errors import UsageError, check_generator
+from reptile_np.errors import check_generator, whole
 from reptile_np.meta.inner_loop import Array
 from reptile_np.tasks.image_classes import Float32Images, ImageClasses, Indices
 
@@ -75,15 +75,14 @@ def draw(classes: int, drawings: int, rng: np.random.Generator) -> ImageClasses:
     Raises
     ------
     UsageError
-        `classes` or `drawings` < 1.
+        `classes` or `drawings` is no whole number ≥ 1.
 
     Notes
     -----
     Verified by ``tests/tasks/test_glyphs.py``.
     """
     check_generator(rng)
-    if min(classes, drawings) < 1:
-        raise UsageError(f"glyphs: {classes} classes, {drawings} drawings of each; give at least 1 of both")
+    classes, drawings = whole("glyphs: classes", classes, 1), whole("glyphs: drawings", drawings, 1)
     return _Glyphs(int(rng.integers(2**63)), classes, drawings)
 
 

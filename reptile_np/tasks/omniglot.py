@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reptile_np.errors import UsageError, printable
+from reptile_np.errors import UsageError, printable, whole
 from reptile_np.files import expanded
 from reptile_np.tasks import image_cache, importing, omniglot_files
 from reptile_np.tasks.decoding import Conversion
@@ -74,9 +74,9 @@ def splits_in_three(rng: np.random.Generator, classes: ImageClasses, train: int)
     Raises
     ------
     UsageError
-        If no character remains for validation.
+        If `train` is no whole number ≥ 1, or no character remains for validation.
     """
-    if not 0 < train < TRAINING_CHARACTERS:
+    if whole("Omniglot: train", train, 1) >= TRAINING_CHARACTERS:
         raise UsageError(f"Omniglot: {train} training characters; give 1 to {TRAINING_CHARACTERS - 1}")
     chosen, test = split_classes(rng, classes, TRAINING_CHARACTERS)
     training, validation = split_classes(rng, chosen, train)

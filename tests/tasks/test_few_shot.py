@@ -163,9 +163,14 @@ def test_more_ways_than_classes_are_refused():
         sample_task(rng(), numbered_classes(3, 5), ways=4, shots=1)
 
 
-@pytest.mark.parametrize(("ways", "shots", "queries"), [(0, 1, 1), (1, 0, 1), (1, 1, -1)])
-def test_empty_tasks_are_refused(ways, shots, queries):
-    with pytest.raises(UsageError, match="give at least"):
+@pytest.mark.parametrize(
+    ("ways", "shots", "queries"),
+    [(0, 1, 1), (1, 0, 1), (1, 1, -1), (True, 1, 1), (1, True, 1), (1, 1, True), (1.5, 1, 1), (1, None, 1)],
+)
+def test_tasks_of_no_or_broken_numbers_of_examples_are_refused(ways, shots, queries):
+    with pytest.raises(
+        UsageError, match=r"^task: (ways|shots|queries) is .*; give a whole number of at least"
+    ):
         sample_task(rng(), numbered_classes(3, 5), ways, shots, queries)
 
 

@@ -118,7 +118,7 @@ def test_ink_beyond_the_paper_is_lost_and_nothing_else():
     assert np.argwhere(~image).tolist() == [[0, 5, 7]]
 
 
-@pytest.mark.parametrize(("classes", "drawings"), [(0, 1), (1, 0)])
-def test_no_glyphs_are_refused(classes, drawings):
-    with pytest.raises(UsageError, match="give at least 1"):
+@pytest.mark.parametrize(("classes", "drawings"), [(0, 1), (1, 0), (2.5, 3), (2, 3.5), (None, 3), (True, 2)])
+def test_no_or_half_glyphs_are_refused(classes, drawings):
+    with pytest.raises(UsageError, match=r"^glyphs: (classes|drawings) is .* whole number of at least 1$"):
         glyphs.draw(classes, drawings, np.random.default_rng(0))

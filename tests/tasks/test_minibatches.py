@@ -98,10 +98,35 @@ def test_inputs_and_labels_stay_together_and_keep_their_dtypes(sampler, seed, n,
 
 
 @pytest.mark.parametrize("sampler", [minibatches, minibatches_with_replacement])
-@pytest.mark.parametrize(("n", "batch_size", "steps"), [(0, 1, 1), (3, 0, 1), (3, 1, -1)])
+@pytest.mark.parametrize(
+    ("n", "batch_size", "steps"),
+    [(0, 1, 1), (3, 0, 1), (3, 1, -1), (3, True, 1), (3, 1, True), (3, 1.5, 1), (3, 1, "2"), (3, None, 1)],
+)
 def test_impossible_batches_are_refused(sampler, n, batch_size, steps):
-    with pytest.raises(UsageError, match="give at least"):
+    with pytest.raises(UsageError, match=r"^minibatches: .* at least"):
         sampler(rng(), examples(n), batch_size, steps)
+
+
+@pytest.mark.parametrize("sampler", [minibatches, minibatches_with_replacement, separate_tail])
+def test_as_many_labels_as_examples_are_needed(sampler):
+    (x, _), (_, y), sizes = examples(3), examples(4), (1,) if sampler is separate_tail else (1, 1)
+    with pytest.raises(UsageError, match=r": 3 examples and 4 labels; give as many of each, at least 1$"):
+        sampler(rng(), (x, y), *sizes)
+
+
+@pytest.mark.parametrize("sampler", [minibatches, minibatches_with_replacement])
+def test_a_support_set_may_be_two_lists(sampler):
+    x, y = examples(5)
+    of_lists, of_arrays = (sampler(rng(), pair, 2, 3) for pair in ((x.tolist(), y.tolist()), (x, y)))
+    for batches in zip(of_lists, of_arrays, strict=True):
+        for a, b in zip(*batches, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("sampler", [minibatches, minibatches_with_replacement])
+def test_sizes_in_narrow_integers_of_numpy_do_not_overflow(sampler):
+    batches = sampler(rng(), examples(30), np.uint8(20), np.uint8(20))
+    assert [len(y) for _, y in batches] == [20] * 20
 
 
 def test_a_batch_of_more_different_examples_than_there_are_is_refused():
@@ -136,8 +161,22 @@ def test_every_example_is_equally_likely_to_be_kept_back():
     assert max(abs(n - draws / 4) for n in counts.values()) < 5 * (draws * 3 / 16) ** 0.5
 
 
-@pytest.mark.parametrize("tail_shots", [0, 3])
-def test_a_tail_must_keep_something_back_and_leave_something(tail_shots):
+def test_labels_of_a_tail_may_be_a_list():
+    x, y = examples(4)[0], [0, 1, 1, 0]
+    rest, tail = separate_tail(rng(), (x, y), 1)
+    assert [sorted(batch[1].tolist()) for batch in (rest, tail)] == [[0, 1], [0, 1]]
+
+
+def test_a_tail_must_leave_something():
     support = sample_task(rng(), numbered_classes(3, 5), ways=3, shots=3).support
-    with pytest.raises(UsageError, match="of 3 examples per class"):
+    with pytest.raises(UsageError, match="3 of 3 examples per class; leave at least 1"):
+        separate_tail(rng(), support, 3)
+
+
+@pytest.mark.parametrize("tail_shots", [0, 1.5, True, "1", None])
+def test_a_tail_is_a_whole_number_of_examples(tail_shots):
+    support = sample_task(rng(), numbered_classes(3, 5), ways=3, shots=3).support
+    with pytest.raises(
+        UsageError, match=r"^separate tail: tail_shots is .*; give a whole number of at least 1"
+    ):
         separate_tail(rng(), support, tail_shots)

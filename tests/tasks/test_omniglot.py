@@ -188,10 +188,15 @@ def test_finns_split_has_the_test_characters_of_the_other_and_divides_its_traini
     assert {*characters(training), *characters(validation)} == {*characters(train)}
 
 
-@pytest.mark.parametrize("train", [0, 1200])
-def test_a_split_that_leaves_no_character_for_training_or_validation_is_refused(train):
+def test_a_split_that_leaves_no_character_for_validation_is_refused():
+    said = refusal(omniglot.splits_in_three, np.random.default_rng(0), None, 1200)
+    assert said == "Omniglot: 1200 training characters; give 1 to 1199"
+
+
+@pytest.mark.parametrize("train", [0, 1.5, None, True])
+def test_training_characters_are_a_whole_number(train):
     said = refusal(omniglot.splits_in_three, np.random.default_rng(0), None, train)
-    assert said == f"Omniglot: {train} training characters; give 1 to 1199"
+    assert said == f"Omniglot: train is {train}; give a whole number of at least 1"
 
 
 # The real one
