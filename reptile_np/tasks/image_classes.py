@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reptile_np.errors import UsageError, check_generator
+from reptile_np.errors import UsageError, check_generator, whole
 from reptile_np.meta.inner_loop import Array
 
 __all__ = [
@@ -38,27 +38,21 @@ class ImageClasses(Protocol):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of every image."""
-        ...
 
     def __len__(self) -> int:
         """Return the number of classes."""
-        ...
 
     def count(self, c: int) -> int:
         """Return the number of images of class `c`."""
-        ...
 
     def name(self, c: int) -> str:
         """Return what messages call class `c`."""
-        ...
 
     def pixels(self, c: int, indices: Indices) -> Array:
         """Return the images of class `c` at `indices` (m,): (m, h, w, channels) bool, uint8 or float32."""
-        ...
 
     def images(self, c: int, indices: Indices) -> NDArray[np.float32]:
         """Return the images of class `c` at `indices` (m,): (m, h, w, channels) float32."""
-        ...
 
 
 def as_float32(x: Array) -> Array:
@@ -100,11 +94,8 @@ class ArrayClasses(Float32Images):
     Raises
     ------
     UsageError
-        NaN or infinity in the images, an unsuitable dtype or shape, no images, a label that is None or NaN.
-
-    Notes
-    -----
-    Verified by ``tests/tasks/test_image_classes.py``.
+        NaN or infinity in the images, an unsuitable dtype or shape, no images, a label that is None or NaN,
+        labels that cannot be sorted together.
     """
 
     def __init__(self, images: NDArray[Any], labels: ArrayLike, names: Sequence[str] | None = None) -> None:
@@ -123,7 +114,10 @@ class ArrayClasses(Float32Images):
         if any(label is None or label != label for label in labels.tolist()):
             raise UsageError("labels: some are None or NaN; leave these images out")
         _check_pixels(images)
-        distinct, of_image = np.unique(labels, return_inverse=True)
+        try:
+            distinct, of_image = np.unique(labels, return_inverse=True)
+        except TypeError:
+            raise UsageError("labels: some cannot be sorted together; give integers or strings") from None
         if names is not None and len(names) != len(distinct):
             raise UsageError(f"names: {len(names)} for {len(distinct)} classes; give one per class")
         by_class = np.argsort(of_image, kind="stable")
@@ -251,17 +245,27 @@ def inverted(classes: ImageClasses) -> ImageClasses:
     """Return a view of the classes with 1 - x for each pixel x: Omniglot's ink is then 1, its paper 0.
 
     Finn's program reads Omniglot so; the released program does not.
-
-    Notes
-    -----
-    Verified by ``tests/tasks/test_image_classes.py``.
     """
     return _Inverted(classes)
 
 
-def selected(classes: ImageClasses, positions: Indices) -> ImageClasses:
-    """Return a view of the classes at `positions` (m,), in that order."""
-    return _Selected(classes, positions)
+def selected(classes: ImageClasses, positions: ArrayLike) -> ImageClasses:
+    """Return a view of the classes at `positions` (m,), in that order; a mask (c,) is read as NumPy does.
+
+    Raises
+    ------
+    UsageError
+        `positions` are not such a row, or there are fewer classes.
+    """
+    n = len(classes)
+    try:
+        (row,) = np.atleast_2d(positions)
+        chosen = np.arange(n)[row]
+    except (IndexError, ValueError):
+        raise UsageError(
+            f"selected: positions that no class has; give a row of whole numbers below {n}, or a mask ({n},)"
+        ) from None
+    return _Selected(classes, chosen)
 
 
 def rotated(classes: ImageClasses) -> ImageClasses:
@@ -271,10 +275,6 @@ def rotated(classes: ImageClasses) -> ImageClasses:
     ------
     UsageError
         The images are not square.
-
-    Notes
-    -----
-    Verified by ``tests/tasks/test_image_classes.py``.
     """
     height, width, _ = classes.image_shape
     if height != width:
@@ -290,10 +290,10 @@ def split_classes(
     Raises
     ------
     UsageError
-        One of the two parts would be empty.
+        `train` is no whole number ≥ 1, or the second part would be empty.
     """
     check_generator(rng)
-    if not 0 < train < len(classes):
+    if whole("split: train", train, 1) >= len(classes):
         raise UsageError(f"split: {train} training classes of {len(classes)}; give 1 to {len(classes) - 1}")
     order = rng.permutation(len(classes))
     return selected(classes, order[:train]), selected(classes, order[train:])

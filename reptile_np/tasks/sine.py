@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from reptile_np.errors import UsageError, check_generator
+from reptile_np.errors import UsageError, check_generator, whole
 from reptile_np.meta.inner_loop import Batch
 from reptile_np.tasks.few_shot import Task
 
@@ -43,7 +43,14 @@ class Wave:
         """Return the points `x` (b, 1) and the wave at them (b, 1), read-only, in `dtype`.
 
         The wave is computed in float64 and rounded once.
+
+        Raises
+        ------
+        UsageError
+            `dtype` is of whole numbers, which would cut the wave, or of no numbers.
         """
+        if np.dtype(dtype).kind not in "fc":
+            raise UsageError(f"a wave in {np.dtype(dtype)}; give a dtype of floats, such as numpy.float32")
         inputs, targets = x.astype(dtype), self(x).astype(dtype)
         inputs.setflags(write=False)
         targets.setflags(write=False)
@@ -70,7 +77,7 @@ def sample_task(rng: np.random.Generator, points: int | None = None, dtype: DTyp
     Raises
     ------
     UsageError
-        `points` < 1.
+        `points` is no whole number ≥ 1, or `dtype` is not of floats.
 
     Notes
     -----
@@ -80,6 +87,5 @@ def sample_task(rng: np.random.Generator, points: int | None = None, dtype: DTyp
     grid = wave.batch(GRID, dtype)
     if points is None:
         return Task(support=grid, query=grid)
-    if points < 1:
-        raise UsageError(f"sine task: {points} points; give at least 1")
+    points = whole("sine task: points", points, 1)
     return Task(support=wave.batch(rng.uniform(*INTERVAL, (points, 1)), dtype), query=grid)

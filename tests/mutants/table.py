@@ -55,8 +55,8 @@ MUTANTS = [
         ("order[~in_tail], order[in_tail]", "order, order[in_tail]"),
         ("order = rng.permutation(len(y))", "order = np.arange(len(y))"),
         ("_frozen(y[tail])", "_frozen(y[rest])"),
-        ("1 <= tail_shots < count", "1 <= tail_shots <= count"),
-        ("1 <= tail_shots", "0 <= tail_shots"),
+        ("tail_shots, 1) >= count", "tail_shots, 1) > count"),
+        ("tail_shots, 1)", "tail_shots, 0)"),
     ),
     *mutants(
         "tasks.image_classes",
@@ -83,7 +83,7 @@ MUTANTS = [
         ("np.linspace(*INTERVAL, 50)", "np.linspace(*INTERVAL, 51)"),
         ("dtype), query=grid)", "dtype), query=wave.batch(-GRID, dtype))"),
         ("self(x).astype(dtype)", "self(x.astype(np.float16)).astype(dtype)"),
-        ("if points < 1", "if points < 0"),
+        ("points, 1)\n", "points, 0)\n"),
     ),
     *mutants(
         "tasks.glyphs",

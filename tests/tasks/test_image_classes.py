@@ -55,6 +55,27 @@ def test_each_class_has_its_own_number_of_images():
     assert [rotated(classes).count(c) for c in range(12)] == [1] * 4 + [2] * 4 + [3] * 4
 
 
+def names_of(classes):
+    return [classes.name(c) for c in range(len(classes))]
+
+
+@pytest.mark.parametrize(
+    "positions", [[0, 2], (0, 2), np.array([0, 2], np.uint8), [True, False, True], np.array([1, 0, 1], bool)]
+)
+def test_classes_are_selected_by_positions_or_a_mask(positions):
+    assert names_of(selected(square_classes(), positions)) == ["0", "2"]
+
+
+@pytest.mark.parametrize(
+    "positions", [[3], [0.0, 1.0], [True, False], [[0], [1]], [[0, 1], [0, 1]], None, ["0"]], ids=repr
+)
+def test_positions_that_no_class_has_are_refused(positions):
+    with pytest.raises(
+        UsageError, match=r"^selected: .*; give a row of whole numbers below 3, or a mask \(3,\)$"
+    ):
+        selected(square_classes(), positions)
+
+
 @given(all_finite)
 def test_images_are_float32_of_the_shape_announced(images):
     classes = ArrayClasses(images, np.zeros(len(images), int))
@@ -165,9 +186,15 @@ def test_the_same_generator_state_splits_alike(seed):
     assert [one.name(c) for c in range(4)] == [two.name(c) for c in range(4)]
 
 
-@pytest.mark.parametrize("train", [0, 3])
-def test_a_split_with_an_empty_part_is_refused(train):
-    with pytest.raises(UsageError, match="give 1 to 2"):
+@pytest.mark.parametrize(
+    ("train", "says"),
+    [
+        (3, "split: 3 training classes of 3; give 1 to 2"),
+        *((n, f"split: train is {n}; give a whole number of at least 1") for n in (0, 1.5, None, True)),
+    ],
+)
+def test_a_split_with_an_empty_part_or_half_a_class_is_refused(train, says):
+    with pytest.raises(UsageError, match=f"^{says}$"):
         split_classes(np.random.default_rng(0), square_classes(), train)
 
 
@@ -194,6 +221,14 @@ def test_an_image_without_a_label_is_refused(missing):
         ArrayClasses(np.zeros((2, 3, 3, 1)), labels)
     with pytest.raises(UsageError, match=r"^labels: some are None or NaN"):
         ArrayClasses(np.zeros((2, 3, 3, 1)), [0.0, np.nan])
+
+
+@pytest.mark.parametrize("labels", [np.array([0, "a"], object), [object(), object()]])
+def test_labels_that_cannot_be_sorted_are_refused(labels):
+    with pytest.raises(
+        UsageError, match=r"^labels: some cannot be sorted together; give integers or strings$"
+    ):
+        ArrayClasses(np.zeros((2, 3, 3, 1)), labels)
 
 
 @pytest.mark.parametrize("shape", [(3, 1), (3, 2)])

@@ -85,6 +85,13 @@ def test_a_task_is_read_only():
     assert not any(a.flags.writeable for a in task.support + task.query)
 
 
-def test_a_task_without_points_is_refused():
-    with pytest.raises(UsageError, match="0 points"):
-        sine.sample_task(np.random.default_rng(0), 0)
+@pytest.mark.parametrize("points", [0, -1, 2.5, True, "3"])
+def test_a_task_of_no_or_half_points_is_refused(points):
+    with pytest.raises(UsageError, match=r"^sine task: points is .*; give a whole number of at least 1$"):
+        sine.sample_task(np.random.default_rng(0), points)
+
+
+@pytest.mark.parametrize("dtype", [int, np.uint8, bool, str, object])
+def test_waves_are_not_cut_to_whole_numbers(dtype):
+    with pytest.raises(UsageError, match=r"^a wave in .*; give a dtype of floats, such as numpy.float32$"):
+        sine.sample_task(np.random.default_rng(0), 3, dtype)
