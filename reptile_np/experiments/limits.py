@@ -96,7 +96,8 @@ def memory_needed(preset: Preset, evaluation: EvaluationSpec, model: Model) -> d
     sine = tasks.source == "sine"
     pixels = tasks.side**2 * tasks.channels
     example = 8 if sine else 4 * pixels + 8  # of a minibatch: float32 x; y float32 (waves) or int64
-    kept = 16 if sine else pixels + 8  # of a support set: float64 x and y (waves), or bytes and int64 y
+    # Of a support set: three float64 and a float32 while a wave is computed, or bytes and int64 y.
+    kept = 28 if sine else pixels + 8
     activations = 4 * (2 * 64 if sine else _convolved(model))  # the sine network has two layers of 64 units
     parameters = 4 * model.layout.size
     vectors = 3 if inner.optimizer == "adam" else 2  # of each step: φ, its gradient, Adam's second moment

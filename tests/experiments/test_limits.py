@@ -8,9 +8,11 @@ import pytest
 from reptile_np.errors import UsageError
 from reptile_np.experiments import experiment as experiment_module
 from reptile_np.experiments import limits
+from reptile_np.experiments.episodes import SineEpisodes
 from reptile_np.experiments.experiment import network
 from reptile_np.experiments.presets import PRESETS, get
 from reptile_np.experiments.settings import setting_keys
+from reptile_np.experiments.streams import Streams
 from reptile_np.meta.evaluation import Episode, evaluate
 from reptile_np.meta.optimizers import Sgd
 from tests.experiments.small import experiment, small
@@ -121,9 +123,21 @@ def test_each_estimate_for_waves_is_the_bytes_of_what_there_is_at_one_time():
         "inner.batch=11": 11 * 4 * (64 + 64),  # float32 outputs of two layers
         "inner.batch=11, inner.steps=5": 11 * 5 * (4 + 4),  # float32 x and y
         "evaluation.batch=6, evaluation.steps=32": 6 * 32 * (4 + 4) + 6 * 4 * (64 + 64),
-        "evaluation.shots=2": 2 * (8 + 8),  # computed in float64
+        "evaluation.shots=2": 2 * (8 + 8 + 8 + 4),  # float64 x, x + phase and sin; float32 x
         "evaluation.tasks=3": 3 * 150,
     }
+
+
+def test_the_estimate_for_the_points_of_a_wave_is_the_peak_of_a_test_task():
+    points = 200_000
+    preset = small("sine-reptile", f"evaluation.shots={points}")
+    model, _ = network(preset)
+    tracemalloc.start()
+    SineEpisodes(preset, Streams(0)).evaluation(preset.evaluation, "test", 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    estimate = limits.memory_needed(preset, preset.evaluation, model)[f"evaluation.shots={points}"]
+    assert estimate < peak < 1.02 * estimate  # 1.005 was measured: minibatches and 50 points of the query set
 
 
 class Linear:
