@@ -16,8 +16,8 @@ __all__ = ["as_inputs"]
 
 LUMA = np.array([19595, 38470, 7471], np.uint32)
 """Weights of red, green and blue in grey, in 1/65536: ITU-R 601, as in Pillow."""
-MODES = ("1", "L", "LA", "RGB", "RGBA", "F")
-"""Modes of PIL images that are read as they are; `F` has floats."""
+MODES = ("1", "L", "LA", "RGB", "RGBA")
+"""Modes of PIL images that are read as they are."""
 
 
 def as_inputs(
@@ -32,19 +32,22 @@ def as_inputs(
         images (h, w) or (h, w, channels), which may differ in dtype, with `resize` in size, with `recolour`
         in channels; PIL images of one of `MODES` too, which are turned as their EXIF orientation says.
     shape
-        Height, width and channels (1 or 3) that the network reads.
+        Height, width and channels that the network reads.
     resize
         Cut the largest centred rectangle of the network's proportions from each image and resize it by
         Pillow's bicubic filter, as an imported folder of images is; False: refuse images of another size.
     recolour
-        Convert colour to grey (ITU-R 601 luma), or grey to three equal channels.  Images of 2 or 4 channels,
-        the last one opacity, are put on white first.  False: refuse such images.
+        Convert colour to grey (ITU-R 601 luma), or grey to three equal channels, if the network reads 1 or 3
+        channels.  Images of 2 or 4 channels, the last one opacity, are put on white first.  False: refuse
+        images of another number of channels.
 
     Raises
     ------
     UsageError
-        For images that do not fit, in one line that says what to do.
+        For images that do not fit, or a `shape` that is not three numbers, in one line that says what to do.
     """
+    if len(shape) != 3:
+        raise UsageError(f"shape is {shape}; give (height, width, channels)")
 
     def one_by_one() -> Array:
         inputs = []
@@ -88,11 +91,12 @@ def as_inputs(
         )
     _check_pixels(x)
     if x.shape[3] != shape[2]:
-        if x.shape[3] > 4 or not recolour:
+        possible = x.shape[3] <= 4 and shape[2] in (1, 3)
+        if not (possible and recolour):
             raise UsageError(
                 f"images have {x.shape[3]} channels, this model reads {shape[2]} "
                 "(1: grey, 3: red, green, blue; 2 or 4: with opacity); convert them"
-                + (", or set recolour=True" if x.shape[3] <= 4 else "")
+                + (", or set recolour=True" if possible else "")
             )
         if x.shape[3] in (2, 4):
             x = _on_white(x)

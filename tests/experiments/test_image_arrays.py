@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments.image_arrays import as_inputs
+from reptile_np.experiments.image_arrays import MODES, as_inputs
 from reptile_np.tasks.decoding import Conversion, convert
 from tests.oracles import gamma
 
@@ -146,6 +146,19 @@ def test_what_does_not_fit_is_refused_in_one_line(x, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("given", [1, 3])
+def test_images_are_not_recoloured_for_a_network_that_reads_opacity(given, channels):
+    with pytest.raises(UsageError, match=rf"{given} channels, this model reads {channels} .*; convert them$"):
+        as_inputs(np.zeros((2, 4, 4, given)), (4, 4, channels), recolour=True)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28, 1)])
+def test_a_shape_without_channels_or_with_a_batch_is_refused(shape):
+    with pytest.raises(UsageError, match=r"^shape is .*; give \(height, width, channels\)$"):
+        as_inputs(np.zeros((2, 28, 28)), shape)
+
+
 @pytest.mark.parametrize("bad", [np.full((28, 28), np.nan), np.zeros((28, 28, 5)), None])
 @pytest.mark.parametrize("size", [28, 30])
 def test_an_image_of_a_list_that_does_not_fit_is_named_by_its_index(bad, size):
@@ -193,7 +206,7 @@ def test_pil_images_whose_numbers_are_no_colours_are_refused(mode):
         as_inputs([grey, image], (4, 4, 1), recolour=True)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("mode", MODES)
 def test_pil_images_of_grey_values_and_colours_are_read(mode):
     Image = pytest.importorskip("PIL.Image")
     white = as_inputs([Image.new("L", (4, 4), 255).convert(mode)], (4, 4, 1), recolour=True)
