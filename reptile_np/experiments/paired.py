@@ -8,6 +8,7 @@ Verified by ``tests/experiments/test_paired.py``.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from reptile_np.experiments.run_directory import RunDirectory, SavedRun
 from reptile_np.experiments.runs import reopened
 from reptile_np.experiments.scores import ClassificationScores
 from reptile_np.experiments.specs import Preset
+from reptile_np.files import expanded
 from reptile_np.meta.inner_loop import Array
 from reptile_np.nn.ops import Ops
 from reptile_np.tasks.image_cache import Split
@@ -30,7 +32,7 @@ __all__ = ["compare"]
 
 
 def compare(
-    runs: tuple[Path | SavedRun, Path | SavedRun],
+    runs: tuple[str | Path | SavedRun, str | Path | SavedRun],
     ops: Ops,
     *,
     data: Path | None = None,
@@ -69,7 +71,7 @@ def compare(
         would differ.
     """
     tasks, shots = whole("tasks", tasks, 1), None if shots is None else whole("shots", shots, 1)
-    saved = [RunDirectory(run) if isinstance(run, Path) else run for run in runs]
+    saved = [RunDirectory(expanded(run)) if isinstance(run, str | os.PathLike) else run for run in runs]
     (first, seed), (second, other_seed) = configs = [run.config() for run in saved]
     if first.tasks.source == "sine":
         raise UsageError(f"--compare: {first.name} is not a classifier")

@@ -183,7 +183,7 @@ def evaluate(
         If there is no run, no checkpoint, or the data cannot give such tasks.
     """
     tasks, shots = whole("tasks", tasks, 1), None if shots is None else whole("shots", shots, 1)
-    directory = RunDirectory(Path(run)) if isinstance(run, str | os.PathLike) else run
+    directory = RunDirectory(expanded(run)) if isinstance(run, str | os.PathLike) else run
     preset, seed = directory.config()
     trained_on = preset.tasks.source
     preset = _with_other_images(preset, settings)
@@ -244,10 +244,10 @@ def reopened(
 
 def _with_other_images(preset: Preset, settings: Sequence[str]) -> Preset:
     """Return the preset of an evaluation; "tasks.source=folder" is the only setting that it takes."""
+    changed = with_settings(preset, settings)
     for setting in settings:
         if setting.partition("=")[0] != "tasks.source":
             raise UsageError(f"--set {setting}: an evaluation changes tasks.source only")
-    changed = with_settings(preset, settings)
     if preset.tasks.invert and changed.tasks.source != preset.tasks.source:
         raise UsageError("--set tasks.source: the run's images were inverted, and those of a folder are not")
     return changed

@@ -112,7 +112,7 @@ def manifest_text(manifest: Manifest) -> str:
     return f'{body},\n"manifest_sha256": "{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: str | Path) -> Manifest:
     """Return the manifest in a file.
 
     Raises
@@ -121,6 +121,7 @@ def read_manifest(path: Path) -> Manifest:
         Not a whole manifest, an altered one, or one of another format.  Its types and ranges are
         checked before a value is used.
     """
+    path = expanded(path)
     try:
         text = path.read_text(encoding="utf-8")
         fields = json.loads(text)
@@ -172,7 +173,7 @@ class CachedImages(Float32Images):
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         The manifest.
 
     Raises
@@ -181,8 +182,8 @@ class CachedImages(Float32Images):
         A manifest that is not whole, or pixels that are missing, or of another shape, dtype or size.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+    def __init__(self, path: str | Path) -> None:
+        self.path = expanded(path).absolute()
         self.manifest = read_manifest(self.path)
         self.image_shape: tuple[int, int, int] = self.manifest.shape[1:]
         self._first = [0, *accumulate(c.count for c in self.manifest.classes)]
@@ -281,7 +282,7 @@ def find(place: str | Path | None, name: str) -> Path | None:
     return manifest if manifest.suffix == ".json" and manifest.is_file() else None
 
 
-def load(manifest: Path, full: bool = False) -> CachedImages:
+def load(manifest: str | Path, full: bool = False) -> CachedImages:
     """Return the data set of a manifest, checked.
 
     Sizes, shapes and dtype are always checked, the pixels' digest if the set is small or `full` is true.

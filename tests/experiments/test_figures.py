@@ -246,6 +246,13 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path):
         style.save(figure_2.table(), figure_2.draw, tmp_path / "file" / "x", figure_2.SIZE)
 
 
+def test_the_place_of_a_figure_may_be_text_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = style.save(figure_2.table(), figure_2.draw, "~/x", figure_2.SIZE)
+    assert files[0] == tmp_path / "x.csv"
+    assert sorted(files) == sorted(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("place", [".", "..", "/", "folder"])
 def test_a_folder_is_no_name_of_a_figure(tmp_path, monkeypatch, capsys, place):
     monkeypatch.chdir(tmp_path)

@@ -125,6 +125,11 @@ def test_a_run_on_a_folder_is_evaluated_on_it_also_if_the_source_is_named(places
     assert "other_images" not in result
 
 
+def test_settings_of_an_evaluation_that_are_one_text_are_refused(places):
+    with pytest.raises(UsageError, match=r"^settings is text; give a list: \['tasks.source=folder'\]$"):
+        runs.evaluate(places / "run", NUMPY, settings="tasks.source=folder", tasks=1, jobs=1, quiet=True)
+
+
 def test_a_copy_of_the_records_does_not_have_the_folder_of_the_images(places, tmp_path):
     copy = RunDirectory(records.export(places / "run", tmp_path))
     assert all(sitting["data"] is None for sitting in copy.sittings())

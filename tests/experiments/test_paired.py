@@ -31,6 +31,13 @@ def pair(tmp_path_factory):
     return folder / "a", folder / "b"
 
 
+def test_a_run_may_be_named_in_text_with_a_tilde_wherever_it_is_read(pair, monkeypatch):
+    monkeypatch.setenv("HOME", str(pair[0].parent))
+    options = {"tasks": 2, "jobs": 1, "quiet": True}
+    assert runs.evaluate("~/a", NUMPY, **options) == runs.evaluate(pair[0], NUMPY, **options)
+    assert compare(("~/a", str(pair[1])), NUMPY, **options) == compare(pair, NUMPY, **options)
+
+
 def fractions(path, tasks):
     preset, seed = RunDirectory(path).config()
     made = make_experiment(preset, seed, NUMPY)

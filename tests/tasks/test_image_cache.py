@@ -28,6 +28,14 @@ def test_a_class_has_its_own_images_in_their_order(tmp_path):
         first += about.count
 
 
+def test_a_manifest_may_be_named_in_text_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = written(tmp_path)
+    for name in (str(path), "~/birds.json"):
+        assert image_cache.read_manifest(name) == image_cache.read_manifest(path)
+        assert image_cache.load(name).path == path
+
+
 @pytest.mark.parametrize("white", [1, 255])
 def test_images_are_float32_and_white_is_one(tmp_path, white):
     pixels = np.full_like(PIXELS, white)

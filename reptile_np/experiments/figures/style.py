@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reptile_np.errors import UsageError, reason
-from reptile_np.files import replacing
+from reptile_np.files import expanded, replacing
 
 __all__ = ["THEMES", "Draw", "Table", "check_installed", "save", "to_csv"]
 
@@ -66,7 +68,7 @@ def check_installed() -> None:
         raise UsageError("figures need matplotlib; run: pip install matplotlib") from None
 
 
-def save(table: Table, draw: Draw, path: Path, size: tuple[float, float]) -> list[Path]:
+def save(table: Table, draw: Draw, path: str | Path, size: tuple[float, float]) -> list[Path]:
     """Write PATH.csv, and PATH.png, PATH.svg, PATH-dark.png and PATH-dark.svg; return the files written.
 
     Parameters
@@ -81,6 +83,7 @@ def save(table: Table, draw: Draw, path: Path, size: tuple[float, float]) -> lis
     UsageError
         If matplotlib is not installed, or a file cannot be written.
     """
+    path = expanded(path)
     files = [path.with_name(f"{path.name}.csv")]
     try:
         with replacing(files[0]) as file:
@@ -104,7 +107,7 @@ def to_csv(table: Table) -> str:
     lines: list[Sequence[Any]] = [table.columns, *table.rows]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(
-        [f"{v:.6g}" if isinstance(v, float) else v for v in line] for line in lines
+        [f"{v:.6g}" if isinstance(v, float | np.floating) else v for v in line] for line in lines
     )
     return text.getvalue()
 
