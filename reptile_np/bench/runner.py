@@ -81,8 +81,11 @@ def run(
     Raises
     ------
     UsageError
-        If no workload has such a name, a number of threads is out of range, or a child failed.
+        If no workload has such a name, a number of threads is out of range, `threads` is a number or `works`
+        text instead of a list, or a child failed.
     """
+    if isinstance(threads, int):
+        raise UsageError(f"threads is {threads}; give a list: [{threads}]")
     most = min(cores(), MOST_THREADS)
     threads = threads or sorted({1, most})
     if not 1 <= min(threads) <= max(threads) <= most:
@@ -127,8 +130,10 @@ def chosen(works: Sequence[str]) -> list[Workload]:
     Raises
     ------
     UsageError
-        If a pattern matches none.
+        If a pattern matches none, or `works` is text.
     """
+    if isinstance(works, str):
+        raise UsageError(f"works is text; give a list: [{works!r}]")
     workloads = all_workloads()
     for pattern in works:
         if not any(_matches(workload.name, pattern) for workload in workloads):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from reptile_np.errors import UsageError
 from reptile_np.nn import native
-from reptile_np.nn.native.threads import MOST_THREADS
+from reptile_np.nn.native.threads import thread_count
 from reptile_np.nn.ops import NUMPY, Ops
 
 __all__ = ["choose_ops", "kernels_missing"]
@@ -24,8 +24,9 @@ def choose_ops(name: str = "auto", threads: int | None = None) -> Ops:
         For an unknown name, a variant that this machine or installation does not have, or a number of
         threads that no table takes.
     """
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise UsageError(f"--threads {threads}: must be from 1 to {MOST_THREADS}")
+    if threads is not None:
+        thread_count(threads)
+    name = str(name)  # None too is refused with the names there are
     if name == "numpy" or (name == "auto" and not native.available()):
         return NUMPY
     isa = name.removeprefix("native-") if name.startswith("native-") else None

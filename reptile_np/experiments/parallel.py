@@ -27,7 +27,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.machine import BLAS_THREADS, TERMINAL_SIGNALS, cores
 
 __all__ = [
@@ -73,13 +73,11 @@ def job_count(jobs: int | None, tasks: int) -> int:
     Raises
     ------
     UsageError
-        If `jobs` is less than 1.
+        If `jobs` is no whole number ≥ 1.
     """
     if jobs is None:
         return max(min(cores(), tasks // WORTH_A_PROCESS), 1)
-    if jobs < 1:
-        raise UsageError(f"--jobs {jobs}: must be at least 1")
-    return jobs
+    return whole("--jobs", jobs, 1)
 
 
 @contextmanager

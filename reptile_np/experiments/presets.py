@@ -161,7 +161,7 @@ def get(name: str) -> Preset:
     if name in SAME_K:
         return SAME_K[name]
     if name not in PRESETS:
-        near = ", ".join(get_close_matches(name, [*PRESETS, *SAME_K]))
+        near = ", ".join(get_close_matches(str(name), [*PRESETS, *SAME_K]))
         guess = f"; did you mean {near}?" if near else ""
         raise UsageError(f'unknown preset "{printable(name)}"{guess} (see: reptile-np list)')
     return PRESETS[name]

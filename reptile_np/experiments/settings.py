@@ -50,7 +50,15 @@ UNUSED = {
 
 
 def setting_keys(source: str | None = None) -> list[str]:
-    """Return the keys of ``--set``; for a source of tasks, only those that it reads."""
+    """Return the keys of ``--set``; for a source of tasks, only those that it reads.
+
+    Raises
+    ------
+    UsageError
+        If there is no such source.
+    """
+    if source and source not in UNUSED:
+        raise UsageError(f'no source of tasks "{printable(source)}"; choose one of {", ".join(UNUSED)}')
     unused = UNUSED[source] if source else set()
     return [key for key in _keys(Preset, "") if key not in unused]
 
@@ -68,7 +76,7 @@ def with_settings(preset: Preset, settings: Iterable[str]) -> Preset:
     """
     if isinstance(settings, str):
         raise UsageError(f"settings is text; give a list: [{settings!r}]")
-    for setting in sorted(settings, key=lambda setting: not setting.startswith("tasks.source=")):
+    for setting in sorted(map(str, settings), key=lambda setting: not setting.startswith("tasks.source=")):
         shown = f"--set {printable(setting)}"
         key, equals, text = setting.partition("=")
         if not equals:

@@ -14,6 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from reptile_np.errors import whole
+
 __all__ = ["Name", "Streams"]
 
 Name = Literal["split", "init", "tasks", "batches", "evaluation", "classes", "watch"]
@@ -30,9 +32,12 @@ _KEYS: dict[Name, int] = {
 
 @dataclass(frozen=True)
 class Streams:
-    """The streams of one seed, an integer ≥ 0."""
+    """The streams of one seed, an integer ≥ 0; another one raises `UsageError`."""
 
     seed: int
+
+    def __post_init__(self) -> None:
+        whole("seed", self.seed, 0)
 
     def rng(self, name: Name, *place: int) -> np.random.Generator:
         """Return the generator at a place of a stream; the same arguments give the same numbers."""

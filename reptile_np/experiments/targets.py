@@ -97,6 +97,6 @@ def get(name: str) -> Target:
     if name == "figure2":
         raise UsageError("figure 2 needs no runs; draw it: reptile-np figure 2")
     if name not in TARGETS:
-        near = ", ".join(get_close_matches(name, TARGETS) or TARGETS)
+        near = ", ".join(get_close_matches(str(name), TARGETS) or TARGETS)
         raise UsageError(f'cannot reproduce "{printable(name)}"; did you mean {near}?')
     return TARGETS[name]

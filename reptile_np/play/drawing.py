@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array
 from reptile_np.tasks.omniglot_files import SCANNED_SIDE, SIDE, nearest
 
@@ -26,13 +27,21 @@ def image(strokes: Sequence[Stroke]) -> Array:
 
     Pixels of a 105 × 105 canvas within the pen's radius of a line are ink; each pixel of the image is the
     canvas pixel at its centre (nearest neighbour, as the images of the data set are reduced).
+
+    Raises
+    ------
+    UsageError
+        If a stroke is not a row of points (x, y).
     """
     centres = nearest(SIDE) + 0.5
     x, y = np.meshgrid(centres, centres)
     pixels = np.stack([x.ravel(), y.ravel()], axis=1)  # (784, 2), in canvas pixels
     ink = np.zeros(SIDE * SIDE, bool)
     for stroke in strokes:
-        points = np.asarray(stroke, np.float64).reshape(-1, 2) * SCANNED_SIDE
+        points = np.asarray(stroke, np.float64)
+        if points.size and points.shape[1:] != (2,):
+            raise UsageError(f"image: a stroke has shape {points.shape}; give points (x, y): (p, 2)")
+        points = points.reshape(-1, 2) * SCANNED_SIDE
         starts, ends = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
         ink |= (_squared_distances(pixels, starts, ends) <= PEN**2).any(axis=1)
     return np.where(ink, np.float32(0), np.float32(1)).reshape(SIDE, SIDE, 1)

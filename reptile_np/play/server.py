@@ -20,7 +20,7 @@ from importlib.resources import files
 from socketserver import TCPServer
 from typing import Any
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.play.answers import Answer, Handler
 
 __all__ = ["ADDRESS", "PAGE", "Server"]
@@ -173,7 +173,7 @@ class Server(ThreadingHTTPServer):
     Raises
     ------
     UsageError
-        If the port is taken or not allowed.
+        If the port is no whole number, not allowed, or taken.
     """
 
     daemon_threads = True
@@ -181,7 +181,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, handlers: Mapping[str, Handler], port: int = 0) -> None:
         self.handlers = handlers
-        if not 0 <= port < 2**16:
+        if whole("port", port, 0) >= 2**16:
             raise UsageError(f"port {port}: give 0 to {2**16 - 1}")
         try:
             super().__init__((ADDRESS, port), _Request)

@@ -64,7 +64,7 @@ def load(name: str) -> Pretrained:
         If there are none; says which there are.
     """
     if name not in names():
-        near = ", ".join(get_close_matches(name, names()) or names())
+        near = ", ".join(get_close_matches(str(name), names()) or names())
         raise UsageError(f'no released weights "{printable(name)}"; there are {near}')
     with as_file(files("reptile_np.pretrained").joinpath(f"{name}.npz")) as path:
         return read(path)

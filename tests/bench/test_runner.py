@@ -111,6 +111,14 @@ def test_more_threads_than_cores_or_none_are_refused(children, threads):
     assert children == []
 
 
+def test_one_number_or_one_text_in_place_of_a_list_is_refused(children):
+    with pytest.raises(UsageError, match=r"^threads is 2; give a list: \[2\]$"):
+        runner.run(threads=2, quiet=True)
+    with pytest.raises(UsageError, match=r"^works is text; give a list: \['sine\*'\]$"):
+        runner.run(works="sine*", quiet=True)
+    assert children == []
+
+
 def test_the_load_is_compared_with_the_cores_that_the_most_threads_leave(monkeypatch, children):
     monkeypatch.setattr("reptile_np.bench.machine.cores", lambda: 4)
     monkeypatch.setattr(runner, "load", lambda: 1.0)

@@ -32,14 +32,14 @@ def test_without_a_compiler_auto_is_numpy_and_native_says_what_to_do(monkeypatch
         choose_ops("native")
 
 
-@pytest.mark.parametrize("name", ["cuda", "native-vax", ""])
+@pytest.mark.parametrize("name", ["cuda", "native-vax", "", None])
 def test_an_unknown_table_is_refused(name):
     with pytest.raises(UsageError):
         choose_ops(name)
 
 
 @pytest.mark.parametrize("name", ["auto", "numpy", "native"])
-@pytest.mark.parametrize("threads", [0, MOST_THREADS + 1])
+@pytest.mark.parametrize("threads", [0, MOST_THREADS + 1, "2", 1.5, True])
 def test_a_number_of_threads_that_no_table_takes_is_refused(name, threads):
     with pytest.raises(UsageError, match=f"1 to {MOST_THREADS}"):
         choose_ops(name, threads)

@@ -89,6 +89,16 @@ def test_runs_that_were_evaluated_after_different_steps_are_not_averaged():
         figure_3.smooth([[(1, 0.5)], [(2, 0.5)]])
 
 
+def test_a_curve_needs_a_run_and_a_window_of_at_least_one_evaluation():
+    with pytest.raises(UsageError, match=r"^smooth: there are no runs; give at least one$"):
+        figure_3.smooth([])
+    for window in (-1, 0, 2.5):
+        with pytest.raises(
+            UsageError, match=f"^smooth: window is {window}; give a whole number of at least 1$"
+        ):
+            figure_3.smooth([[(1, 0.5)]], window)
+
+
 def test_an_evaluation_that_one_run_lacks_is_left_out_of_the_curve():
     whole = [(i, float(i)) for i in range(5)]
     lacks_one = [point for point in whole if point[0] != 2]
@@ -146,3 +156,8 @@ def test_a_csv_file_holds_the_table(tmp_path_factory, rows):
     assert read.columns == table.columns
     assert [row[:2] for row in read.rows] == [row[:2] for row in rows]
     assert [float(row[2]) for row in read.rows] == [row[2] for row in rows]
+
+
+@pytest.mark.parametrize("kind", [float, np.float16, np.float32, np.float64])
+def test_floats_of_any_kind_have_six_significant_digits(kind):
+    assert to_csv(Table(("a",), ((kind(2 / 3),),))) == f"a\n{kind(2 / 3):.6g}\n"

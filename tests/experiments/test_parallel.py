@@ -146,8 +146,12 @@ def test_the_default_is_the_cores_that_the_tasks_keep_busy(monkeypatch):
     monkeypatch.setattr(parallel, "cores", lambda: 8)
     assert [job_count(None, tasks) for tasks in (1, 99, 100, 10_000)] == [1, 1, 2, 8]
     assert job_count(3, 1) == 3
-    with pytest.raises(UsageError, match="--jobs 0"):
-        job_count(0, 10)
+
+
+@pytest.mark.parametrize("jobs", [0, 1.5, "2", True])
+def test_jobs_are_a_whole_number(jobs):
+    with pytest.raises(UsageError, match=r"^--jobs is .*; give a whole number of at least 1$"):
+        job_count(jobs, 10)
 
 
 @pytest.fixture(scope="module")

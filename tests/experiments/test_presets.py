@@ -243,6 +243,11 @@ def test_an_unknown_preset_is_refused_with_the_nearest_names(name):
     assert str(error.value).isprintable()
 
 
+def test_a_missing_name_is_no_preset():
+    with pytest.raises(UsageError, match=r'^unknown preset "None" \(see: reptile-np list\)$'):
+        get(None)
+
+
 def test_presets_are_frozen_and_can_be_pickled():
     with pytest.raises(dataclasses.FrozenInstanceError):
         presets.get("sine-maml").outer.steps = 3

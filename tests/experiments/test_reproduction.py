@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from reptile_np.cli import main
+from reptile_np.errors import UsageError
 from reptile_np.experiments import reproduction, targets
 from reptile_np.experiments.checkpoints import load_step, save_step
 from reptile_np.experiments.experiment import make_experiment
@@ -208,6 +209,11 @@ def test_what_cannot_be_reproduced_is_said_in_one_line(arguments, says, tmp_path
     error = capsys.readouterr().err
     assert says in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_missing_name_cannot_be_reproduced():
+    with pytest.raises(UsageError, match=r'^cannot reproduce "None"; did you mean table1, table2'):
+        targets.get(None)
 
 
 def test_a_run_is_evaluated_on_the_tasks_and_the_shots_of_its_table(tmp_path):

@@ -213,3 +213,13 @@ def test_an_integer_in_json_serves_as_a_number():
 def test_settings_that_are_one_text_are_refused():
     with pytest.raises(UsageError, match=r"^settings is text; give a list: \['outer.steps=3'\]$"):
         with_settings(get("omniglot-5way"), "outer.steps=3")
+
+
+def test_a_setting_that_is_no_text_is_refused():
+    with pytest.raises(UsageError, match=r"^--set 5: write it as key=value"):
+        with_settings(get("omniglot-5way"), [5])
+
+
+def test_the_keys_of_an_unknown_source_are_refused_with_the_sources_there_are():
+    with pytest.raises(UsageError, match=r'^no source of tasks "sine-maml"; choose one of sine, omniglot, '):
+        setting_keys("sine-maml")

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.errors import UsageError
 from reptile_np.experiments.streams import _KEYS, Streams
 
 seeds = st.integers(0, 2**64)
@@ -52,3 +53,10 @@ def test_a_stream_is_the_leaf_of_the_seed_s_tree_from_which_published_runs_were_
     sequence = np.random.SeedSequence(11, spawn_key=(key, 2, 3))
     expected = np.random.Generator(np.random.PCG64(sequence)).random(4)
     np.testing.assert_array_equal(Streams(11).rng(name, 2, 3).random(4), expected)
+
+
+@pytest.mark.parametrize("seed", [None, -1, 1.5, "1", True])
+def test_a_seed_that_does_not_name_one_family_of_streams_is_refused(seed):
+    """NumPy would draw other numbers at each call for None."""
+    with pytest.raises(UsageError, match=r"^seed is .*; give a whole number of at least 0$"):
+        Streams(seed)

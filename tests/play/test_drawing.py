@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reptile_np.errors import UsageError
 from reptile_np.play.drawing import PEN, image
 from reptile_np.tasks.omniglot_files import SCANNED_SIDE, SIDE
 
@@ -69,3 +70,10 @@ def test_a_single_point_is_a_dot_at_its_place():
     row, column = np.argwhere(ink([[(0.75, 0.25)]])).mean(axis=0)
     assert abs(column + 0.5 - 0.75 * SIDE) < 1
     assert abs(row + 0.5 - 0.25 * SIDE) < 1
+
+
+@pytest.mark.parametrize("strokes", [[[(0, 0, 0), (1, 1, 1)]], [(0, 0), (1, 1)], [[0, 0, 1, 1]]])
+def test_what_is_no_row_of_points_is_refused(strokes):
+    """The second one is a stroke in place of a list of strokes."""
+    with pytest.raises(UsageError, match=r"^image: a stroke has shape .*; give points \(x, y\): \(p, 2\)$"):
+        image(strokes)

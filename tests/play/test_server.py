@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from reptile_np.cli import main
+from reptile_np.errors import UsageError
 from reptile_np.play import server as server_module
 from reptile_np.play.answers import MOST_CLASSES, MOST_EXAMPLES, MOST_POINTS, MOST_QUERIES, MOST_STROKES
-from reptile_np.play.server import PAGE
+from reptile_np.play.server import PAGE, Server
 from tests.play.serving import ASKED, raw, send
 
 
@@ -174,6 +175,12 @@ def test_a_port_that_is_taken_is_one_line(server, capsys):
     assert "choose another with --port" in capsys.readouterr().err
     assert main(["play", "--no-browser", "--port", "70000"]) == 2
     assert capsys.readouterr().err == "reptile-np: port 70000: give 0 to 65535\n"
+
+
+@pytest.mark.parametrize("port", ["80", 1.5, -1, True, None])
+def test_a_port_that_is_no_whole_number_is_refused(port):
+    with pytest.raises(UsageError, match=r"^port is .*; give a whole number of at least 0$"):
+        Server({}, port)
 
 
 BROWSER = """

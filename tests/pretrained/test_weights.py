@@ -160,7 +160,7 @@ def test_a_checkpoint_of_an_earlier_step_is_not_released_and_a_file_is_replaced_
 def test_an_unknown_name_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match='no released weights "glyphs"; there are glyphs-5way'):
         pretrained.load("glyphs")
-    for name in ("", "../weights", "x" * 10_000, "\n"):
+    for name in ("", "../weights", "x" * 10_000, "\n", None):
         with pytest.raises(UsageError, match="no released weights"):
             pretrained.load(name)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.experiments.figures import style
 from reptile_np.experiments.figures.style import Table
 
@@ -51,8 +51,12 @@ def smooth(runs: Sequence[Points], window: int = WINDOW) -> list[tuple[int, floa
     Raises
     ------
     UsageError
-        If there is no outer step after which all runs were evaluated, or their last ones differ.
+        If there are no runs, or no outer step after which all were evaluated, if their last ones differ, or
+        if `window` is no whole number ≥ 1.
     """
+    window = whole("smooth: window", window, 1)
+    if not runs:
+        raise UsageError("smooth: there are no runs; give at least one")
     steps = sorted(set.intersection(*({step for step, _ in run} for run in runs)))
     if not steps or len({run[-1][0] for run in runs}) > 1:
         raise UsageError(
