@@ -16,7 +16,14 @@ import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 
-__all__ = ["coordinates", "exact_gradient", "over_one_denominator", "polynomial_coefficients", "rationals", "solve"]
+__all__ = [
+    "coordinates",
+    "exact_gradient",
+    "over_one_denominator",
+    "polynomial_coefficients",
+    "rationals",
+    "solve",
+]
 
 
 def rationals(values: Any) -> Array:
