@@ -80,17 +80,17 @@ def table(runs: Mapping[str, Sequence[Points]]) -> Table:
 
 def draw(figure: Any, table: Table, theme: dict[str, str]) -> None:
     """Draw every curve that the table has: with its band, and without bands the upper part enlarged."""
-    whole, upper = figure.subplots(1, 2)
-    for axes in (whole, upper):
+    complete, upper = figure.subplots(1, 2)
+    for axes in (complete, upper):
         for curve in table.distinct("curve"):
             label, colour, line = CURVES[curve]
             _, _, steps, accuracy, deviation = zip(*table.where(curve=curve), strict=True)
             x, y, d = np.array(steps) / 1000, 100 * np.array(accuracy), 100 * np.array(deviation)
-            if axes is whole:
+            if axes is complete:
                 axes.fill_between(x, y - d, y + d, color=colour, alpha=0.12, linewidth=0)
             axes.plot(x, y, line, color=colour, label=label)
         axes.set(xlabel="outer steps (thousands)", xlim=(0, None))
-    whole.set(ylabel="test accuracy (%), non-transductive", ylim=(15, 100))
+    complete.set(ylabel="test accuracy (%), non-transductive", ylim=(15, 100))
     upper.set(ylim=(88, 99))
     upper.set_title("the upper part, enlarged", fontsize=9)
     counts = {row[1] for row in table.rows}
