@@ -128,7 +128,8 @@ def meta_gradient_expansion(
     _check_arguments(phi, tasks, k, expect)
     check_callable(meta_gradient=meta_gradient, loss_and_grad=loss_and_grad, hvp=hvp, sampler=sampler)
     check_tolerance(tolerance)
-    if alpha is not None and not (isinstance(alpha, float | int | np.number) and 0 < abs(alpha) < math.inf):
+    real = isinstance(alpha, float | int | np.integer | np.floating) and not isinstance(alpha, bool)
+    if alpha is not None and not (real and 0 < abs(alpha) < math.inf):
         raise UsageError(f"alpha is {alpha!r}; give a number that is not 0")
     model = Functions(loss_and_grad, hvp)
     model.check_repeatable(phi, tasks[0][0])
@@ -284,5 +285,5 @@ def _check_arguments(phi: Any, tasks: Any, k: Any, expect: str | None) -> None:
         raise UsageError(f"k = {k}, but a task has {fewest} minibatches; give at least k")
     if fewest < 2:
         raise UsageError("a task has one minibatch; AvgGradInner needs two")
-    if expect is not None and expect not in METHODS:
+    if expect is not None and expect not in tuple(METHODS):
         raise UsageError(f"method {expect!r} is unknown; expect one of {', '.join(METHODS)}")

@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.meta.inner_loop import Array, Batch, Trajectory, adapt
 from reptile_np.meta.meta_gradients import MetaGradient, fomaml, gradient_sum, maml, reptile
 from reptile_np.meta.optimizers import Sgd
@@ -183,13 +183,24 @@ class TaskFamily:
         )
 
     def expected(self, methods: Mapping[str, Method], k: int, alpha: Any) -> Array:
-        """Return the expected direction (methods, n) of each method after k inner steps of size α."""
+        """Return the expected direction (methods, n) of each method after k inner steps of size α.
+
+        Raises
+        ------
+        UsageError
+            If there is no method, or a task has no k-tuple.
+        """
+        if not methods:
+            raise UsageError("expected: no methods; give at least one, such as METHODS")
 
         def directions(*batches: Batch) -> Array:
             t = run(self.model, self.phi, batches, alpha)
             return np.stack([method(self.model, alpha)(t) for method in methods.values()])
 
-        return self.mean(directions, k)
+        expected = self.mean(directions, k)
+        if expected.ndim == 1:  # `mean` returns 0 (n,) if no task has a k-tuple
+            raise UsageError(f"no task has {k} minibatches to draw; give every task at least {k}")
+        return expected
 
     def expansion(self, methods: Mapping[str, Method], k: int, orders: int = 3) -> Array:
         """Return the exact coefficients (orders, methods, n) of α⁰, α¹, … of `expected`.
@@ -198,6 +209,8 @@ class TaskFamily:
         ------
         ArithmeticError
             If an expected direction is not a polynomial in α of the degree that it must have.
+        UsageError
+            As `expected`.
         """
         degree = degree_in_alpha(self.model.degree, k)
         return polynomial_coefficients(lambda alpha: self.expected(methods, k, alpha), degree, orders)
@@ -205,9 +218,12 @@ class TaskFamily:
     def curvature(self, iterations: int = 20) -> float:
         """Return roughly the largest |eigenvalue| of the minibatches' Hessians at φ, by power iteration.
 
-        In floating point only.  0 if all Hessians are 0; not finite if one of them is not.
+        In floating point only.  0 if all Hessians are 0; not finite if one of them is not; `UsageError` if
+        there is no minibatch.
         """
         each = [self._curvature(batch, iterations) for task in self.tasks for batch in task]
+        if not each:
+            raise UsageError("curvature: no minibatches; give at least one task")
         return float(np.max(each))  # NaN if one is NaN, unlike Python's max
 
     def _curvature(self, batch: Any, iterations: int) -> float:
@@ -235,10 +251,9 @@ def stated(method: str, k: int) -> Coefficients:
     Raises
     ------
     UsageError
-        If k < 1, or `method` is none of `METHODS`.
+        If k is no whole number of at least 1, or `method` is none of `METHODS`.
     """
-    if k < 1:
-        raise UsageError(f"stated: {k} inner steps; give at least 1")
+    k = whole("stated: k", k, 1)
     if method == "Reptile":
         return stated_sum([1] * k)
     if method == "FOMAML":

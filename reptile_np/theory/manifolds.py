@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array
 from reptile_np.theory.rational import rationals, solve
 
@@ -62,13 +63,20 @@ class Affine:
 
 @dataclass(frozen=True)
 class Sphere:
-    """``{φ: |φ - centre| = radius}``: a curved manifold; floats, or complex for a complex step."""
+    """``{φ: |φ - centre| = radius}``: a curved manifold; floats, or complex for a complex step.
+
+    `UsageError` unless radius ≥ 0.
+    """
 
     centre: Array
     radius: float
 
+    def __post_init__(self) -> None:
+        if not self.radius >= 0:
+            raise UsageError(f"Sphere: radius is {self.radius}; give at least 0")
+
     def project(self, phi: Array) -> Array:
-        """Return the point on the ray from the centre through φ."""
+        """Return the point on the ray from the centre through φ; NaN if φ is the centre."""
         d = phi - self.centre
         return self.centre + self.radius / np.sqrt(d @ d) * d
 
@@ -104,7 +112,10 @@ def nearest_point(manifolds: Sequence[Affine]) -> Array:
     ------
     ArithmeticError
         If it is not a single point (the manifolds have a direction in common).
+    UsageError
+        If there is no manifold.
     """
+    _check_some(manifolds)
     parts = [manifold.linear() for manifold in manifolds]
     return solve(np.sum([p for p, _ in parts], axis=0), np.sum([beta for _, beta in parts], axis=0))
 
@@ -116,7 +127,10 @@ def cycle_limit(manifolds: Sequence[Affine], epsilon: Any) -> Array:
     ------
     ArithmeticError
         If there is not exactly one.
+    UsageError
+        If there is no manifold.
     """
+    _check_some(manifolds)
     n = manifolds[0].a.shape[1]
     identity = rationals(np.eye(n, dtype=int))
     c = alternate(manifolds, identity[0] * 0, epsilon, 1)
@@ -127,8 +141,9 @@ def cycle_limit(manifolds: Sequence[Affine], epsilon: Any) -> Array:
 def annealed_path(manifolds: Sequence[Manifold], start: Array, moves: int, epsilon: float) -> list[Array]:
     """Return `start` and the points (n,) after each of `moves` moves towards the manifolds in turn.
 
-    Move i = 0 … moves - 1 has ε = epsilon (1 - i / moves).
+    Move i = 0 … moves - 1 has ε = epsilon (1 - i / moves).  `UsageError` if there is no manifold.
     """
+    _check_some(manifolds)
     points = [start]
     for i in range(moves):
         points.append(move(manifolds[i % len(manifolds)], points[-1], epsilon * (1 - i / moves)))
@@ -139,8 +154,15 @@ def nearest_by_descent(manifolds: Sequence[Manifold], start: Array, steps: int) 
     """Return φ (n,) after `steps` steps of size ½ of gradient descent on equation (18), the mean of ½ D².
 
     The limit is a local minimum; for affine manifolds it is the point of least mean squared distance.
+    `UsageError` if there is no manifold.
     """
+    _check_some(manifolds)
     phi = start
     for _ in range(steps):
         phi = phi - 0.5 / len(manifolds) * sum(distance_gradient(manifold, phi) for manifold in manifolds)
     return phi
+
+
+def _check_some(manifolds: Sequence[Manifold]) -> None:
+    if not manifolds:
+        raise UsageError("no manifolds; give at least one")

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from reptile_np.errors import UsageError, whole
 from reptile_np.meta.inner_loop import Array
 from reptile_np.theory.rational import over_one_denominator, rationals
 
@@ -33,6 +34,12 @@ class Polynomials:
     loss, as for minibatches of examples without batch norm.  φ, v and the gradient are (n,), of
     `Fraction`; floats and complex numbers work too.
 
+    Raises
+    ------
+    UsageError
+        If `variables` is no whole number of at least 1, or `degree` none of at least 0.  In calls, if φ or a
+        batch has another shape.
+
     Examples
     --------
     >>> model = Polynomials(variables=2, degree=2)
@@ -46,6 +53,10 @@ class Polynomials:
 
     variables: int
     degree: int
+
+    def __post_init__(self) -> None:
+        whole("Polynomials: variables", self.variables, 1)
+        whole("Polynomials: degree", self.degree, 0)
 
     @cached_property
     def exponents(self) -> list[Exponents]:
@@ -76,6 +87,11 @@ class Polynomials:
 
         Fractions are summed as integers over one denominator, ``φ = p / d``: several times faster.
         """
+        if phi.shape != (self.variables,) or batch.shape != (self.terms,):
+            raise UsageError(
+                f"phi has shape {phi.shape}, the batch {batch.shape}; give ({self.variables},) and "
+                f"({self.terms},)"
+            )
         (p, d), (coefficients, divisor) = over_one_denominator(phi), over_one_denominator(batch)
         powers: list[Any] = [p[0] ** 0]
         for earlier, i in self._products[1 : self._differentiated[orders[0]][0].shape[1]]:

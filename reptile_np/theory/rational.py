@@ -1,6 +1,6 @@
 """Exact arithmetic: object arrays of `fractions.Fraction`, interpolation and linear systems.
 
-Floats are refused: `rationals` raises TypeError.  Verified by ``tests/theory/test_rational.py``.
+Floats are refused with TypeError, by `rationals`.  Verified by ``tests/theory/test_rational.py``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import Array
 
 __all__ = [
@@ -65,9 +66,11 @@ def polynomial_coefficients(f: Callable[[Fraction], Array], degree: int, count: 
     ------
     ArithmeticError
         If f is not a polynomial of that degree.
+    TypeError
+        If f returns floats or other numbers that are not rational by type.
     """
     nodes = _nodes(degree + 2)
-    values = np.stack([f(x) for x in nodes])
+    values = rationals(np.stack([f(x) for x in nodes]))
     difference = np.tensordot(_divided_difference(degree + 2), values, 1)
     if np.any(difference != 0):
         raise ArithmeticError(f"not a polynomial of degree {degree}")
@@ -78,7 +81,7 @@ def exact_gradient(f: Callable[[Array], Any], phi: Array, degree: int) -> Array:
     """Return the gradient (n,) at φ (n,) of a polynomial f of that degree, from its values alone.
 
     If f returns (m,), the result is its Jacobian (m, n).  The chain rule is not used, so that everything
-    that uses it can be checked against this function.
+    that uses it can be checked against this function.  The errors are those of `polynomial_coefficients`.
     """
     axes = rationals(np.eye(len(phi), dtype=int))
     slopes = [
@@ -95,9 +98,13 @@ def solve(matrix: Array, rhs: Array) -> Array:
     ------
     ArithmeticError
         If the matrix is singular.
+    UsageError
+        If the matrix is not square, or `rhs` has another length.
     """
     n = len(matrix)
-    rows = rationals(np.concatenate([matrix, rhs[:, None]], axis=1))
+    if np.shape(matrix) != (n, n) or np.shape(rhs) != (n,):
+        raise UsageError(f"solve: shapes {np.shape(matrix)} and {np.shape(rhs)}; give (n, n) and (n,)")
+    rows = rationals(np.concatenate([matrix, np.reshape(rhs, (n, 1))], axis=1))
     for i in range(n):
         pivot = next((j for j in range(i, n) if rows[j, i] != 0), None)
         if pivot is None:

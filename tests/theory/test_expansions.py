@@ -55,6 +55,20 @@ def test_an_expectation_over_no_tuples_is_zero():
     assert (family.mean(lambda *batches: family.phi, 3) == 0).all()
 
 
+def test_a_direction_over_no_tuples_or_of_no_method_is_refused():
+    family = example(batches=3)
+    for measure in (lambda k: family.expected(METHODS, k, 1), lambda k: family.expansion(METHODS, k)):
+        with pytest.raises(UsageError, match=r"^no task has 4 minibatches to draw; give every task at least 4$"):
+            measure(4)
+    with pytest.raises(UsageError, match=r"^expected: no methods; give at least one, such as METHODS$"):
+        family.expected({}, 2, 1)
+
+
+def test_no_minibatch_has_no_curvature():
+    with pytest.raises(UsageError, match=r"^curvature: no minibatches; give at least one task$"):
+        replace(example(), tasks=[]).curvature()
+
+
 @pytest.mark.parametrize("lengths", [[], [3, 1], [1, 3]])
 def test_tasks_that_are_missing_or_too_short_are_named(lengths):
     family = example()
@@ -71,9 +85,10 @@ def test_an_order_whose_terms_are_not_known_is_refused(order):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_inner_loop_without_a_step_has_no_coefficients(method):
-    with pytest.raises(UsageError, match=r"^stated: 0 inner steps; give at least 1$"):
-        stated(method, 0)
+@pytest.mark.parametrize("k", [0, 1.5, 2.0, None])
+def test_an_inner_loop_without_a_whole_number_of_steps_has_no_coefficients(method, k):
+    with pytest.raises(UsageError, match=rf"^stated: k is {k}; give a whole number of at least 1$"):
+        stated(method, k)
 
 
 def test_exact_and_float_expectations_agree():

@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.checks.strategies import rational_vectors
+from reptile_np.errors import UsageError
 from reptile_np.theory.manifolds import (
     Affine,
+    Sphere,
     alternate,
     annealed_path,
     cycle_limit,
     distance_gradient,
+    nearest_by_descent,
     nearest_point,
 )
 from reptile_np.theory.rational import rationals
@@ -70,6 +73,26 @@ def test_no_point_is_nearer_than_the_nearest(lines, other):
 def test_parallel_lines_have_no_single_nearest_point():
     with pytest.raises(ArithmeticError, match="singular"):
         nearest_point([AXES[0], AXES[0]])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        nearest_point,
+        lambda none: cycle_limit(none, Fraction(1, 2)),
+        lambda none: annealed_path(none, np.zeros(2), 3, 0.5),
+        lambda none: nearest_by_descent(none, np.zeros(2), 3),
+    ],
+)
+def test_without_a_manifold_there_is_nothing_to_move_towards(call):
+    with pytest.raises(UsageError, match=r"^no manifolds; give at least one$"):
+        call([])
+
+
+@pytest.mark.parametrize("radius", [-1.0, np.nan])
+def test_a_sphere_without_points_is_refused(radius):
+    with pytest.raises(UsageError, match=rf"^Sphere: radius is {radius}; give at least 0$"):
+        Sphere(np.zeros(2), radius)
 
 
 def test_a_projection_stays_where_it_is_and_is_linear_in_its_parts():

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.checks.strategies import rational_vectors, task_families
+from reptile_np.errors import UsageError
 from reptile_np.theory.polynomials import Polynomials, degree_in_alpha, random_tasks
 from reptile_np.theory.rational import exact_gradient, rationals
 
@@ -43,6 +44,24 @@ def test_complex_numbers_work_too():
     loss, _ = model.loss_and_grad(phi + 1e-20j * v, batch)
     _, grad = model.loss_and_grad(phi, batch)
     assert loss.imag / 1e-20 == pytest.approx(grad @ v, rel=1e-14)
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 6), (1, 6), (2, 7), (2, 5)])
+def test_a_phi_or_a_batch_of_another_length_is_refused(n, m):
+    model, phi, batch = Polynomials(2, 2), rationals([1] * n), rationals([1] * m)
+    for call in (
+        lambda: model.loss_and_grad(phi, batch),
+        lambda: model.hvp(phi, batch, phi),
+        lambda: model.third(phi, batch, phi, phi),
+    ):
+        with pytest.raises(UsageError, match=rf"phi has shape \({n},\), the batch \({m},\); give \(2,\) and"):
+            call()
+
+
+@pytest.mark.parametrize("arguments", [(0, 2), (2, -1), (2, 1.5), (None, 1)])
+def test_polynomials_without_variables_or_of_no_degree_are_refused(arguments):
+    with pytest.raises(UsageError, match=r"^Polynomials: (variables|degree) is .*; give a whole number"):
+        Polynomials(*arguments)
 
 
 def test_random_tasks_are_rational_and_differ():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reptile_np.checks.strategies import rational_vectors
+from reptile_np.errors import UsageError
 from reptile_np.theory.rational import (
     coordinates,
     exact_gradient,
@@ -64,6 +65,19 @@ def test_interpolation_never_evaluates_at_zero():
     assert polynomial_coefficients(lambda x: rationals([x**3 / x]), 2, 3)[:, 0].tolist() == [0, 0, 1]
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda: polynomial_coefficients(lambda x: np.array([0.1 * float(x)]), 1, 2),
+        lambda: polynomial_coefficients(lambda x: np.array([2.0]), 0, 1),
+        lambda: exact_gradient(lambda p: p @ p, np.array([0.1, 0.2]), 2),
+    ],
+)
+def test_floats_are_not_interpolated(measure):
+    with pytest.raises(TypeError, match="exact arithmetic takes integers and Fractions"):
+        measure()
+
+
 @given(rational_vectors(3))
 def test_the_exact_gradient_of_a_cubic_form_is_its_gradient(phi):
     x, y, _ = phi
@@ -86,6 +100,15 @@ def test_solve_solves(columns):
 def test_a_singular_system_is_refused():
     with pytest.raises(ArithmeticError, match="singular"):
         solve(rationals([[1, 2], [2, 4]]), rationals([1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "rhs"), [([[1, 2, 3], [4, 5, 7]], [1, 2]), ([[1], [2]], [1, 2]), ([[1, 0], [0, 1]], [1])]
+)
+def test_a_matrix_that_is_not_square_and_a_right_side_of_another_length_are_refused(matrix, rhs):
+    with pytest.raises(UsageError, match=r"^solve: shapes \(.*\) and \(.*\); give \(n, n\) and \(n,\)$"):
+        solve(rationals(matrix), rationals(rhs))
+    assert solve([[2, 0], [0, 4]], [1, 1]).tolist() == [Fraction(1, 2), Fraction(1, 4)]
 
 
 @given(rational_vectors(2), rational_vectors(3))
