@@ -1,12 +1,22 @@
-"""The exception for a user's mistake, two checks of arguments, and text that is safe to print or run."""
+"""The exception for a user's mistake, checks of arguments, and text that is safe to print or run."""
 
 import os
 import shlex
 import subprocess
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Number
+from typing import Any
 
-__all__ = ["UsageError", "check_generator", "printable", "quoted", "reason", "whole"]
+__all__ = [
+    "UsageError",
+    "check_callable",
+    "check_generator",
+    "number",
+    "printable",
+    "quoted",
+    "reason",
+    "whole",
+]
 
 
 class UsageError(ValueError):
@@ -53,6 +63,28 @@ def whole(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise UsageError(f"{name} is {value!r}; give a whole number of at least {least}")
     return int(value)
+
+
+def number(name: str, value: Any) -> Any:
+    """Return a number, of any type, as it is.
+
+    Raises
+    ------
+    UsageError
+        If it is no number; `name` says which argument it is.
+    """
+    if not isinstance(value, Number):
+        raise UsageError(f"{name} is {printable(repr(value))}; give a number")
+    return value
+
+
+def check_callable(**functions: object) -> None:
+    """Raise `UsageError` unless each of the named arguments can be called."""
+    for name, function in functions.items():
+        if not callable(function):
+            short = function is None or isinstance(function, str)
+            found = repr(function) if short else f"a {type(function).__name__}"
+            raise UsageError(f"{name} is {found}; give a function")
 
 
 def check_generator(rng: object) -> None:

@@ -3,12 +3,22 @@
 import errno
 import os
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reptile_np.errors import UsageError, check_generator, printable, quoted, reason, whole
+from reptile_np.errors import (
+    UsageError,
+    check_callable,
+    check_generator,
+    number,
+    printable,
+    quoted,
+    reason,
+    whole,
+)
 from reptile_np.nn.models import sine_mlp
 from reptile_np.tasks import few_shot, glyphs, image_classes, sine
 
@@ -79,6 +89,22 @@ def test_a_seed_in_place_of_a_generator_is_named(rng):
 )
 def test_the_reason_of_an_error_is_its_words_or_its_type(error, said):
     assert reason(error) == said
+
+
+def test_a_number_is_returned_as_it_is_and_what_is_none_is_named():
+    for value in (1, 0.5, Fraction(1, 3), 1j, np.float32(0.1)):
+        assert number("rate", value) is value
+    for value in (None, "1", [1], np.ones((2, 2))):
+        with pytest.raises(UsageError, match=r"^rate is .*; give a number$") as error:
+            number("rate", value)
+        assert "\n" not in str(error.value)
+
+
+def test_what_is_no_function_is_named():
+    check_callable(one=abs, two=UsageError)
+    for value, said in ((None, "None"), ("abs", "'abs'"), ([abs], "a list"), (np.ones(2), "a ndarray")):
+        with pytest.raises(UsageError, match=f"^two is {said}; give a function$"):
+            check_callable(one=abs, two=value)
 
 
 def test_a_truth_value_is_no_whole_number():

@@ -13,9 +13,9 @@ import numpy as np
 
 from reptile_np.checks.comparisons import Comparison, Judge
 from reptile_np.checks.differences import Slope
-from reptile_np.checks.functions import as_array, check_callable, check_options
+from reptile_np.checks.functions import as_array, check_options
 from reptile_np.checks.report import CheckFailure, Report
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, check_callable
 from reptile_np.meta.inner_loop import Array
 
 __all__ = ["check_adjoint"]

@@ -23,7 +23,6 @@ __all__ = [
     "LossAndGrad",
     "Shapes",
     "as_array",
-    "check_callable",
     "check_options",
     "check_phi",
     "check_tolerance",
@@ -47,14 +46,6 @@ def check_phi(phi: Any) -> None:
         raise UsageError(f"phi is {phi.dtype} {phi.shape}; checks need a float64 NumPy vector (n,), n ≥ 1")
     if not np.isfinite(phi).all():
         raise UsageError(f"phi[{int(np.argmin(np.isfinite(phi)))}] is not finite")
-
-
-def check_callable(**functions: Any) -> None:
-    """Raise UsageError unless each of the named arguments can be called."""
-    for name, function in functions.items():
-        if not callable(function):
-            found = _described(function) if hasattr(function, "shape") else f"{function!r}"
-            raise UsageError(f"{name} is {found}; give a function")
 
 
 def check_tolerance(tolerance: Any) -> None:

@@ -65,12 +65,12 @@ from reptile_np.checks.functions import (
     Hvp,
     LossAndGrad,
     Shapes,
-    check_callable,
     check_options,
     check_phi,
     piece_slices,
 )
 from reptile_np.checks.report import CheckFailure, Report
+from reptile_np.errors import check_callable
 from reptile_np.meta.inner_loop import Array, Batch
 
 __all__ = ["Direction", "check_grad", "check_hvp", "random_directions"]

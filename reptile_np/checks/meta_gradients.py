@@ -20,13 +20,12 @@ from reptile_np.checks.functions import (
     Functions,
     Hvp,
     LossAndGrad,
-    check_callable,
     check_phi,
     check_tolerance,
     vector,
 )
 from reptile_np.checks.report import CheckFailure, Report
-from reptile_np.errors import UsageError, whole
+from reptile_np.errors import UsageError, check_callable, whole
 from reptile_np.meta.inner_loop import Array, Batch
 from reptile_np.theory.expansions import METHODS, Minibatches, Sampler, TaskFamily, distinct, run, stated
 

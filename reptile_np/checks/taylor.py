@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 
-from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, check_callable, check_options, check_phi
+from reptile_np.checks.functions import Functions, Hvp, LossAndGrad, check_options, check_phi
 from reptile_np.checks.gradients import random_directions
 from reptile_np.checks.report import CheckFailure, Report, passed
+from reptile_np.errors import check_callable
 from reptile_np.meta.inner_loop import Array, Batch
 
 __all__ = ["VISIBLE", "check_taylor_order"]

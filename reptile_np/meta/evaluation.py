@@ -34,7 +34,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from reptile_np.errors import UsageError, whole
+from reptile_np.errors import UsageError, check_callable, whole
 from reptile_np.meta.inner_loop import Array, Batch, Differentiable, Keep, Optimizer, adapt
 
 __all__ = [
@@ -76,9 +76,13 @@ pickled."""
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The fraction of queries classified right in each task (tasks,)."""
+    """The fraction of queries classified right in each task (tasks,); `UsageError` if there is no task."""
 
     fractions: Array
+
+    def __post_init__(self) -> None:
+        if len(self.fractions) == 0:
+            raise UsageError("Accuracy: no tasks; give the fraction of at least one")
 
     @property
     def mean(self) -> float:
@@ -126,12 +130,16 @@ def non_transductive_logits(model: Predictor, phi: Array, support: Array, query:
     Raises
     ------
     UsageError
-        If the support set is of bytes or bits, like the one of `sample_task` with `as_kept`, and the queries
-        are not.
+        If there are no queries, or the support set is of whole numbers or bits, like the one of `sample_task`
+        with `as_kept`, and the queries are not, or the other way round.
     """
-    if support.dtype != query.dtype and support.dtype.kind in "bu":  # 0 to 255 beside queries of 0 to 1
+    support, query = np.asarray(support), np.asarray(query)
+    if len(query) == 0:
+        raise UsageError("no queries; give at least one")
+    kinds = {support.dtype.kind, query.dtype.kind}
+    if support.dtype != query.dtype and not kinds.isdisjoint("biu"):  # 0 to 255 beside 0 to 1
         raise UsageError(
-            f"the support images are {support.dtype}; scale them to {query.dtype} as the queries"
+            f"the support images are {support.dtype}, the queries {query.dtype}; scale both to floats (0-1)"
         )
     batch = np.concatenate([support, query[:1]])
     rows = []
@@ -229,14 +237,15 @@ def evaluate(
     Raises
     ------
     UsageError
-        If φ, the fine-tuning of a task or a score is not finite, `tasks` is less than 1, or `after` is empty
-        or names a step that a task does not have.
+        If φ, the fine-tuning of a task or a score is not finite, `tasks` is less than 1, `after` is empty, no
+        whole number, or names a step that a task does not have, or `episodes` or `score` is not a function.
     """
+    check_callable(episodes=episodes, score=score)
     tasks = whole("tasks", tasks, 1)
     if not np.isfinite(phi).all():
         raise UsageError("phi has entries that are not finite: it cannot be evaluated; train it again")
-    single = isinstance(after, int | np.integer)
-    points = (after,) if isinstance(after, int | np.integer) else tuple(after)
+    single = not isinstance(after, Iterable)
+    points = tuple(whole("after", point, -1) for point in (after if isinstance(after, Iterable) else [after]))
     if not points:
         raise UsageError("after is empty; give at least one number of inner steps")
     run = partial(_scores, model, optimizer, phi, state, episodes, score, points)

@@ -14,8 +14,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Number
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from functools import cache
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -32,6 +32,8 @@ __all__ = [
     "Segment",
     "Trajectory",
     "adapt",
+    "check_array",
+    "check_optimizer",
     "optimizer_step",
     "plain_loop",
 ]
@@ -55,6 +57,7 @@ class Differentiable(Protocol):
         """Return the loss and its gradient (n,)."""
 
 
+@runtime_checkable
 class Optimizer(Protocol):
     """What `adapt` and `meta_train` need of an optimiser; see `reptile_np.meta.optimizers`."""
 
@@ -149,6 +152,8 @@ def adapt(
     ----------
     model
         Has ``loss_and_grad(phi, batch)``; of any dtype, `fractions.Fraction` in object arrays included.
+    phi
+        An array; for plain SGD also a number.
     optimizer, state
         `state` is the optimiser's from an earlier loop (default: a new one) and is not changed.
     batches
@@ -167,18 +172,17 @@ def adapt(
     Raises
     ------
     UsageError
-        If there is no minibatch, no optimiser, `keep` is none of the four, φ or the gradient is no array, the
+        If there is no minibatch, no optimiser, `keep` is none of the four, φ or the gradient is a list, the
         gradient has another shape than φ, or the state is of another optimiser.
     """
     if keep not in _KEEPS:
         raise UsageError(f'keep is {keep!r}; give "ends", "sqrt", "all" or "hessians"')
-    if optimizer is None or isinstance(optimizer, type | Number | str):
-        raise UsageError(f"adapt: the optimizer is {optimizer!r}; give one, such as Sgd(0.1)")
+    check_optimizer("adapt: the optimizer", optimizer)
     if not isinstance(batches, Sequence):
         raise UsageError(f"adapt: batches is a {type(batches).__name__}; give a list of minibatches")
     if len(batches) == 0:
         raise UsageError("adapt needs at least one minibatch")
-    _check_array("adapt: phi", phi)
+    check_array("adapt: phi", phi)
     if state is None:
         state = optimizer.init(phi)
     if keep == "sqrt":
@@ -190,10 +194,22 @@ def adapt(
     return plain_loop(model, optimizer, phi, batches, state, keep)
 
 
-def _check_array(what: str, value: Any) -> None:
-    """Refuse a list or a tuple of numbers."""
+def check_array(what: str, value: Any) -> None:
+    """Raise `UsageError` if the value is a list or a tuple of numbers."""
     if isinstance(value, Sequence):
         raise UsageError(f"{what} is a {type(value).__name__}; give an array")
+
+
+def check_optimizer(what: str, value: Any) -> None:
+    """Raise `UsageError` unless the value has `init` and `update`."""
+    if isinstance(value, type) or not (_is_optimizer(value.__class__) or isinstance(value, Optimizer)):
+        raise UsageError(f"{what} is {value!r}; give one, such as Sgd(0.1)")
+
+
+@cache
+def _is_optimizer(kind: type) -> bool:
+    """Return whether the type has both methods; kept, because the test of a protocol is slow."""
+    return issubclass(kind, Optimizer)
 
 
 def plain_loop(
@@ -209,7 +225,7 @@ def plain_loop(
         loss, grad = model.loss_and_grad(phis[-1], batch)
         if np.shape(grad) != np.shape(phi):  # NumPy would broadcast it
             raise UsageError(f"loss_and_grad: the gradient has shape {np.shape(grad)}, phi {np.shape(phi)}")
-        _check_array("loss_and_grad: the gradient", grad)
+        check_array("loss_and_grad: the gradient", grad)
         states.append(state)
         next_phi, state = optimizer.update(grad, state, phis[-1])
         phis.append(next_phi)

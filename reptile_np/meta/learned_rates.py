@@ -16,6 +16,7 @@ arithmetic).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -70,13 +71,17 @@ class LearnedRates:
         Raises
         ------
         UsageError
-            If there is another number of rates, a rate is no number, or φ cannot hold fractions.
+            If there is another number of rates, a rate is no number or complex for a real φ, or φ cannot hold
+            fractions.
         """
-        rates = np.asarray(python_number(rates))
+        rates = np.asarray(python_number(rates), dtype=object)
         if phi.dtype.kind not in "fcO":
             raise UsageError(f"learned rates: phi is {phi.dtype}, which holds no fractions; give floats")
         if rates.shape not in ((), phi.shape):
             raise UsageError(f"learned rates: {rates.shape} rates for phi {phi.shape}; give one, or one each")
+        kind = Real if phi.dtype.kind == "f" else Number
+        if wrong := [rate for rate in rates.flat if not isinstance(rate, kind)]:
+            raise UsageError(f"learned rates: {wrong[0]!r} is no rate for phi, {phi.dtype}; give numbers")
         return np.concatenate([phi, np.broadcast_to(rates, phi.shape).astype(phi.dtype)])
 
     def loss_and_grad(self, theta: Array, batch: Batch) -> tuple[Any, Array]:

@@ -24,14 +24,15 @@ Verified by ``tests/meta/test_optimizers.py`` and, through whole loops, ``tests/
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from reptile_np.errors import UsageError
-from reptile_np.meta.inner_loop import Array, Optimizer
+from reptile_np.errors import UsageError, number, whole
+from reptile_np.meta.inner_loop import Array, Optimizer, check_optimizer
 
 __all__ = [
     "Adam",
@@ -85,12 +86,13 @@ class Sgd:
 def python_number(value: Any) -> Any:
     """Return a number of NumPy as Python's: a `numpy.float64` would turn a float32 φ into float64.
 
-    A vector stays what it is; text and None raise `UsageError`.
+    A vector or a list stays what it is; text, None, a function, … raise `UsageError`.
     Verified by ``tests/meta/test_optimizers.py``.
     """
-    if value is None or isinstance(value, str | bytes):
+    found = value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
+    if not isinstance(found, Number | np.ndarray | Sequence) or isinstance(found, str | bytes):
         raise UsageError(f"{value!r} is no number; give one")
-    return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
+    return found
 
 
 def _another_state(optimizer: Any, state: Any, phi: Array) -> UsageError:
@@ -125,7 +127,7 @@ class HeavyBallState(NamedTuple):
 class HeavyBall:
     """``u ← μ u + g``, ``φ ← φ - α u``: TensorFlow's momentum, for a constant α Polyak's.
 
-    `learning_rate` is α, a number or a vector as in `Sgd`; `momentum` is μ.
+    `learning_rate` is α, a number or a vector as in `Sgd`; `momentum` is μ, a number.
     """
 
     learning_rate: Any
@@ -133,7 +135,7 @@ class HeavyBall:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learning_rate", python_number(self.learning_rate))
-        object.__setattr__(self, "momentum", python_number(self.momentum))
+        object.__setattr__(self, "momentum", number("HeavyBall: momentum", python_number(self.momentum)))
 
     def init(self, phi: Array) -> HeavyBallState:
         """Return the velocity zero; raises as `Sgd.init` does."""
@@ -190,9 +192,9 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        numbers = {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
-        for name, value in {"learning_rate": self.learning_rate, **numbers}.items():
-            object.__setattr__(self, name, python_number(value))
+        object.__setattr__(self, "learning_rate", python_number(self.learning_rate))
+        for name, value in (("beta1", self.beta1), ("beta2", self.beta2), ("epsilon", self.epsilon)):
+            object.__setattr__(self, name, number(f"Adam: {name}", python_number(value)))
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= beta < 1:
                 raise UsageError(f"Adam: {name} is {beta}; it must be at least 0 and less than 1")
@@ -261,14 +263,15 @@ class Clipped:
     Raises
     ------
     UsageError
-        Unless bound > 0.
+        Unless bound > 0, and `optimizer` is one.
     """
 
     optimizer: Optimizer
     bound: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bound", python_number(self.bound))
+        check_optimizer("Clipped: the optimizer", self.optimizer)
+        object.__setattr__(self, "bound", number("Clipped: bound", python_number(self.bound)))
         if not self.bound > 0:
             raise UsageError(f"Clipped: bound is {self.bound}; it must be greater than 0")
 
@@ -289,12 +292,9 @@ def linear_annealing(first: float, last: float, steps: int) -> Callable[[int], f
     Raises
     ------
     UsageError
-        If `steps` is less than 1.
+        If `steps` is no whole number of at least 1, or `first` or `last` no number.
     """
-    if steps < 1:
-        raise UsageError(f"linear_annealing: {steps} steps; give at least 1")
-
-    def rate(i: int) -> float:
-        return first * (1 - i / steps) + last * (i / steps)
-
-    return rate
+    steps = whole("linear_annealing: steps", steps, 1)
+    for name, value in (("first", first), ("last", last)):
+        number(f"linear_annealing: {name}", python_number(value))
+    return lambda i: first * (1 - i / steps) + last * (i / steps)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reptile_np.errors import UsageError, whole
+from reptile_np.errors import UsageError, check_callable, whole
 from reptile_np.meta.inner_loop import (
     Array,
     Batch,
@@ -24,9 +24,11 @@ from reptile_np.meta.inner_loop import (
     Keep,
     Optimizer,
     adapt,
+    check_array,
+    check_optimizer,
     optimizer_step,
 )
-from reptile_np.meta.meta_gradients import MetaGradient
+from reptile_np.meta.meta_gradients import MetaGradient, gradient_sum, maml
 
 __all__ = ["Step", "TaskBatches", "begin", "meta_train"]
 
@@ -57,7 +59,16 @@ class Step:
 
 
 def begin(phi: Array, inner: Optimizer, outer: Optimizer) -> Step:
-    """Return the state before the first outer step; `outer` is the outer optimiser of any step."""
+    """Return the state before the first outer step; `outer` is the outer optimiser of any step.
+
+    Raises
+    ------
+    UsageError
+        If φ is a list, `inner` or `outer` is no optimiser, or its rates do not fit φ.
+    """
+    check_array("begin: phi", phi)
+    check_optimizer("begin: the inner optimizer", inner)
+    check_optimizer("begin: the outer optimizer", outer)
     return Step(0, phi, inner.init(phi), outer.init(phi))
 
 
@@ -112,12 +123,19 @@ def meta_train(
     Raises
     ------
     UsageError
-        At the first `next`: if `meta_batch` or `outer_steps` is no whole number, `outer` is not a function,
-        φ cannot hold fractions, or there is an executor and the inner optimiser has a state.  Later: if a
-        loss, or φ after an outer step, is not finite, or `meta_gradient` returns another shape than φ's.
+        At the first `next`: if `meta_batch` or `outer_steps` is no whole number, `outer`, `episodes` or
+        `meta_gradient` is not a function, `start` is no `Step`, φ cannot hold fractions, or there is an
+        executor and the inner optimiser has a state.  Later: if `outer` returns no optimiser, a loss, or φ
+        after an outer step, is not finite, or `meta_gradient` returns another shape than φ's.
     """
     if not callable(outer):
         raise UsageError(f"meta_train: outer is {outer!r}; give a function, such as lambda i: Sgd(0.1)")
+    check_callable(episodes=episodes, meta_gradient=meta_gradient)
+    makers: tuple[Any, ...] = (maml, gradient_sum)
+    if meta_gradient in makers:
+        raise UsageError("meta_train: give what maml or gradient_sum returns, such as maml(model, 0.1)")
+    if not isinstance(start, Step):
+        raise UsageError(f"meta_train: start is a {type(start).__name__}; give begin(phi, inner, outer)")
     meta_batch = whole("meta_train: meta_batch", meta_batch, 1)
     outer_steps = whole("meta_train: outer_steps", outer_steps, 0)
     if start.phi.dtype.kind not in "fcO":
@@ -180,6 +198,7 @@ def _outer_step(
     executor: Executor | None,
 ) -> Step:
     """Return the state after one more outer step; `outer` is the optimiser of this step."""
+    check_optimizer(f"meta_train: outer({step.done})", outer)
     total = _Total(step.phi, step.inner_state)
     if executor is None:
         for j in range(meta_batch):

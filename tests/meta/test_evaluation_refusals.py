@@ -7,9 +7,11 @@ import pytest
 
 from reptile_np.errors import UsageError
 from reptile_np.meta.evaluation import (
+    Accuracy,
     Episode,
     accuracy,
     evaluate,
+    non_transductive_logits,
     squared_error,
 )
 from reptile_np.meta.optimizers import Sgd
@@ -105,8 +107,11 @@ def test_a_fine_tuning_that_diverges_is_named_in_one_line():
 
 def test_a_score_after_steps_that_there_are_not_is_refused(trained):
     run = partial(evaluate, MODEL, ADAM, *trained, episode, 2)
-    for after in (6, -2, (0, 9), np.int64(7)):
-        with pytest.raises(UsageError, match=r"^after is -?\d; give -1 to 5, the steps of task 0$"):
+    for after in (6, (0, 9), np.int64(7)):
+        with pytest.raises(UsageError, match=r"^after is \d; give -1 to 5, the steps of task 0$"):
+            run(after=after)
+    for after in (-2, 1.5, (0, 0.5), "1", None, True):
+        with pytest.raises(UsageError, match=r"^after is .*; give a whole number of at least -1$"):
             run(after=after)
     with pytest.raises(UsageError, match=r"^after is empty; give at least one number of inner steps"):
         run(after=())
@@ -124,9 +129,37 @@ def test_a_loss_that_is_not_finite_is_refused_though_the_parameters_are_finite()
         evaluate(LossOnly(), Sgd(0.1), np.ones(2), (), lambda i: task, 1, score=lambda *_: {"error": 0.0})
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, bool])
+def test_episodes_and_a_score_that_are_no_functions_are_named(trained):
+    with pytest.raises(UsageError, match=r"^score is 'accuracy'; give a function$"):
+        evaluate(MODEL, ADAM, *trained, episode, 2, score="accuracy")
+    with pytest.raises(UsageError, match=r"^episodes is a list; give a function$"):
+        evaluate(MODEL, ADAM, *trained, [episode(0)], 1)
+
+
+def test_no_task_has_no_accuracy():
+    with pytest.raises(UsageError, match=r"^Accuracy: no tasks; give the fraction of at least one$"):
+        Accuracy(np.array([]))
+
+
+def test_lists_are_answered_as_arrays_and_no_queries_are_refused(trained):
+    (support, _), (query, _), _ = episode(0)
+    phi = trained[0].astype(float)
+    expected = non_transductive_logits(MODEL, phi, support.astype(float), query.astype(float))
+    found = non_transductive_logits(MODEL, phi, support.tolist(), query.tolist())
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(UsageError, match=r"^no queries; give at least one$"):
+        non_transductive_logits(MODEL, phi, support, query[:0])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int16])
 def test_a_support_set_of_bytes_beside_queries_of_floats_is_refused(trained, dtype):
     """`np.concatenate` would make one batch of both, and every answer would be chance."""
     kept = episode(0)._replace(support=(np.ones_like(episode(0).support[0], dtype), episode(0).support[1]))
-    with pytest.raises(UsageError, match=r"support images are (uint8|bool); scale them to float32 as"):
+    with pytest.raises(
+        UsageError, match=r"support images are (uint8|bool|int16), the queries float32; scale"
+    ):
         evaluate(MODEL, ADAM, *trained, lambda i: kept, 1)
+    with pytest.raises(
+        UsageError, match=r"images are float32, the queries .*; scale both to floats \(0-1\)$"
+    ):
+        non_transductive_logits(MODEL, trained[0], kept.query[0], kept.support[0])

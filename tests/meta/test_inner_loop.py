@@ -248,7 +248,7 @@ def test_lists_in_place_of_arrays_are_refused_by_name():
         adapt(Listed(), Sgd(0.1), np.arange(3.0), [None])
 
 
-@pytest.mark.parametrize("optimizer", [None, 0.1, np.float32(0.1), "sgd", Sgd])
+@pytest.mark.parametrize("optimizer", [None, 0.1, np.float32(0.1), "sgd", Sgd, abs, [1]])
 def test_what_is_no_optimiser_is_refused(optimizer):
     with pytest.raises(UsageError, match=r"^adapt: the optimizer is .*; give one, such as Sgd\(0.1\)$"):
         adapt(sine_mlp((4,)), optimizer, np.zeros(13), [None])

@@ -102,3 +102,16 @@ def test_a_phi_without_fractions_and_rates_that_are_no_numbers_are_refused():
         LearnedRates(None).start(np.array([1, 2]), 0.1)
     with pytest.raises(UsageError, match=r"^None is no number; give one$"):
         LearnedRates(None).start(np.ones(2), None)
+    for rates in ([None] * 2, ["a"] * 2, ["0.1"] * 2, 1j, [0.1, 1j], [0.1, [0.1]], np.array(["1", "2"])):
+        with pytest.raises(
+            UsageError, match=r"^learned rates: .* is no rate for phi, float64; give numbers$"
+        ):
+            LearnedRates(None).start(np.ones(2), rates)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, complex, object])
+@pytest.mark.parametrize("rates", [0.1, [0.1, 2], np.array([0.1, 2], np.float32), np.array([0.1, 2])])
+def test_rates_are_rounded_to_phi_s_dtype_once(rates, dtype):
+    theta = LearnedRates(None).start(np.ones(2, dtype), rates)
+    assert theta.dtype == dtype
+    np.testing.assert_array_equal(theta[2:], np.broadcast_to(np.asarray(rates), 2).astype(dtype))

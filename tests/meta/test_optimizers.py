@@ -185,9 +185,26 @@ def test_a_bound_that_clips_nothing_or_turns_gradients_round_is_refused(bound):
         Clipped(Sgd(0.1), bound)
 
 
-def test_an_annealing_over_no_step_is_refused():
-    with pytest.raises(UsageError, match=r"^linear_annealing: 0 steps; give at least 1$"):
-        linear_annealing(1.0, 0.0, 0)
+@pytest.mark.parametrize("optimizer", [None, Sgd, 0.1])
+def test_what_is_no_optimiser_is_not_clipped(optimizer):
+    with pytest.raises(UsageError, match=r"^Clipped: the optimizer is .*; give one, such as Sgd\(0\.1\)$"):
+        Clipped(optimizer, 1.0)
+
+
+@pytest.mark.parametrize("steps", [0, 2.5, math.nan, True, None, "a"])
+def test_an_annealing_is_over_a_whole_number_of_steps(steps):
+    with pytest.raises(
+        UsageError, match=rf"^linear_annealing: steps is {steps!r}; give a whole number of at"
+    ):
+        linear_annealing(1.0, 0.0, steps)
+
+
+@pytest.mark.parametrize("ends", [(None, 0.0), (1.0, "0"), ([1.0], 0.0)])
+def test_an_annealing_is_between_two_numbers(ends):
+    with pytest.raises(
+        UsageError, match=r"is no number; give one$|^linear_annealing: first is \[1\.0\]; give a"
+    ):
+        linear_annealing(*ends, 3)
 
 
 def test_the_adjoint_of_adam_has_no_term_through_a_root_of_zero():
@@ -246,6 +263,32 @@ def test_a_state_of_another_optimiser_or_of_another_phi_is_refused(name):
         UsageError, match=rf"^{type(optimizer).__name__}: the state, .*, is of another optimiser"
     ):
         optimizer.update(np.ones(3), state, np.zeros(3))
+
+
+@pytest.mark.parametrize("optimizer", [Sgd, HeavyBall, Adam])
+@pytest.mark.parametrize("rate", [linear_annealing(1, 0, 3), {}])
+def test_a_schedule_in_place_of_a_rate_is_refused(optimizer, rate):
+    with pytest.raises(UsageError, match=r" is no number; give one$"):
+        optimizer(rate)
+
+
+VECTORS = [[0.5], np.full(3, 0.5)]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=str)
+@pytest.mark.parametrize(
+    ("what", "make"),
+    [
+        ("HeavyBall: momentum", lambda vector: HeavyBall(0.1, vector)),
+        ("Adam: beta1", lambda vector: Adam(0.1, beta1=vector)),
+        ("Adam: beta2", lambda vector: Adam(0.1, beta2=vector)),
+        ("Adam: epsilon", lambda vector: Adam(0.1, epsilon=vector)),
+        ("Clipped: bound", lambda vector: Clipped(Sgd(0.1), vector)),
+    ],
+)
+def test_only_the_rate_may_be_a_vector(what, make, vector):
+    with pytest.raises(UsageError, match=rf"^{what} is .*; give a number$"):
+        make(vector)
 
 
 @pytest.mark.parametrize("optimizer", [Sgd, HeavyBall, Adam])

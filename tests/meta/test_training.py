@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import RunsInnerLoops, adapt
-from reptile_np.meta.meta_gradients import maml, reptile
-from reptile_np.meta.optimizers import Adam, Sgd, linear_annealing
+from reptile_np.meta.meta_gradients import gradient_sum, maml, reptile
+from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd, linear_annealing
 from reptile_np.meta.training import begin, meta_train
 from reptile_np.nn.models import sine_mlp
 from tests.meta.runs import (
@@ -240,6 +240,36 @@ def test_an_optimiser_in_place_of_a_schedule_of_optimisers_is_named():
     options = {"meta_gradient": reptile, "inner": Sgd(1.0), "outer": Sgd(1.0), "outer_steps": 1}
     with pytest.raises(UsageError, match=r"^meta_train: outer is Sgd.*; give a function, such as lambda i:"):
         next(meta_train(None, start, None, **options))
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"meta_gradient": "reptile"}, r"^meta_gradient is 'reptile'; give a function$"),
+        (
+            {"meta_gradient": maml},
+            r"^meta_train: give what maml or gradient_sum returns, such as maml\(model, 0\.1",
+        ),
+        ({"meta_gradient": gradient_sum}, r"^meta_train: give what maml or gradient_sum returns"),
+        ({"episodes": [[None]]}, r"^episodes is a list; give a function$"),
+        ({"start": np.zeros(2)}, r"^meta_train: start is a ndarray; give begin\(phi, inner, outer\)$"),
+        ({"outer": lambda i: 0.1}, r"^meta_train: outer\(0\) is 0\.1; give one, such as Sgd\(0\.1\)$"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(given, line):
+    options = {"episodes": episodes, "meta_gradient": reptile, "inner": Sgd(1.0), "outer": lambda i: Sgd(1.0)}
+    options |= {"start": begin(phi_0(), Sgd(1.0), Sgd(1.0)), "outer_steps": 1}
+    with pytest.raises(UsageError, match=line):
+        next(meta_train(MODEL, **(options | given)))
+
+
+def test_a_run_begins_with_an_array_and_two_optimisers():
+    with pytest.raises(UsageError, match=r"^begin: phi is a list; give an array$"):
+        begin([1.0, 2.0], Adam(0.1), HeavyBall(0.1))
+    with pytest.raises(UsageError, match=r"^begin: the inner optimizer is None; give one, such as Sgd"):
+        begin(np.ones(2), None, Sgd(0.1))
+    with pytest.raises(UsageError, match=r"^begin: the outer optimizer is 0\.1; give one, such as Sgd"):
+        begin(np.ones(2), Sgd(0.1), 0.1)
 
 
 def test_an_outer_step_is_the_model_s_own_if_it_has_one():
