@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, number
 from reptile_np.nn.ops import Array
+from reptile_np.nn.validation import checked_dtype
 
 __all__ = ["Layout"]
 
@@ -50,6 +51,8 @@ class Layout:
         UsageError
             If `phi` is not a vector of length n.
         """
+        if not isinstance(phi, np.ndarray):
+            raise UsageError(f"phi is a {type(phi).__name__}; give an array ({self.size},)")
         if phi.shape != (self.size,):
             raise UsageError(f"phi has shape {phi.shape}; this layout needs ({self.size},)")
         views, start = {}, 0
@@ -70,9 +73,14 @@ class Layout:
         if set(pieces) != set(self.shapes):
             raise UsageError(f"names differ from the layout's: {sorted(set(pieces) ^ set(self.shapes))}")
         for name, shape in self.shapes.items():
-            if np.shape(pieces[name]) != shape:
-                raise UsageError(f"{name} has shape {np.shape(pieces[name])}; this layout needs {shape}")
-        return np.concatenate([np.ravel(pieces[name]) for name in self.shapes])
+            try:
+                found = np.shape(pieces[name])
+            except ValueError:
+                raise UsageError(f"{name} has rows of different lengths; this layout needs {shape}") from None
+            if found != shape:
+                raise UsageError(f"{name} has shape {found}; this layout needs {shape}")
+        vectors = [np.ravel(pieces[name]) for name in self.shapes]
+        return np.concatenate(vectors) if vectors else np.empty(0, np.float32)
 
     def fill(self, values: Mapping[str, Any], dtype: Any = np.float32) -> Array:
         """Return a vector (n,) with one value for each piece, as the rates of an inner loop.
@@ -83,7 +91,7 @@ class Layout:
         Raises
         ------
         UsageError
-            If a key matches no name, or a name no key.
+            If a key matches no name, or a name no key, a value is no number, or `dtype` holds no fractions.
 
         Examples
         --------
@@ -93,10 +101,10 @@ class Layout:
         for key in values:
             if not any(fnmatchcase(name, key) for name in self.shapes):
                 raise UsageError(f"{key!r} matches none of {', '.join(self.shapes)}")
-        vector = np.empty(self.size, dtype)
+        vector = np.empty(self.size, checked_dtype("fill", dtype))
         for name, view in self.views(vector).items():
             matching = [value for key, value in values.items() if fnmatchcase(name, key)]
             if not matching:
                 raise UsageError(f"no value for {name}")
-            view[...] = matching[-1]
+            view[...] = number(f"fill: the value for {name}", matching[-1])
         return vector

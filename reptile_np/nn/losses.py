@@ -10,7 +10,7 @@ Verified by ``tests/nn/test_losses.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,7 @@ __all__ = ["Loss", "Reduction", "SoftmaxCrossEntropy", "SquaredError", "reduce"]
 Reduction = Literal["sum", "mean"]
 
 
+@runtime_checkable
 class Loss(Protocol):
     """A loss ``l(z, y)`` of outputs z (b, o) and targets y."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from reptile_np.errors import UsageError, check_generator
+from reptile_np.errors import UsageError, check_generator, whole
 from reptile_np.meta.inner_loop import (
     Batch,
     Keep,
@@ -28,7 +28,14 @@ from reptile_np.nn.faces import Arrays, Bilinear, Layer, Shape
 from reptile_np.nn.layout import Layout
 from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy, reduce
 from reptile_np.nn.ops import NUMPY, Array, Ops
-from reptile_np.nn.validation import checked_inputs, checked_labels, checked_targets
+from reptile_np.nn.validation import (
+    HALF,
+    checked_dtype,
+    checked_inputs,
+    checked_labels,
+    checked_pair,
+    checked_targets,
+)
 
 __all__ = ["Model"]
 
@@ -59,8 +66,9 @@ class Model(RunsInnerLoops):
     Raises
     ------
     UsageError
-        If the first layer is neither dense nor a convolution.  In calls, if φ is float16, or a batch does not
-        fit: wrong shape, integer pixels, wider floats than φ's, labels out of range.
+        If the first layer is neither dense nor a convolution, `input_shape` is no tuple of whole numbers
+        above 0, or `loss` is no loss.  In calls, if φ is float16, or a batch does not fit: no pair, wrong
+        shape, integer pixels, wider floats than φ's, labels out of range.
     """
 
     layers: tuple[Layer, ...]
@@ -71,7 +79,12 @@ class Model(RunsInnerLoops):
     def __post_init__(self) -> None:
         if not self.layers or not isinstance(self.layers[0], Bilinear):
             raise UsageError("a Model's first layer must be Dense or Conv2d")
-        object.__setattr__(self, "input_shape", tuple(self.input_shape))
+        if np.ndim(self.input_shape) != 1:
+            raise UsageError(f"Model: input_shape is {self.input_shape!r}; give a tuple, such as (28, 28, 1)")
+        if isinstance(self.loss, type) or not isinstance(self.loss, Loss):
+            raise UsageError(f'Model: the loss is {self.loss!r}; give one, such as SquaredError("mean")')
+        sides = (whole("Model: a side of input_shape", side, 1) for side in self.input_shape)
+        object.__setattr__(self, "input_shape", tuple(sides))
 
     @cached_property
     def layout(self) -> Layout:
@@ -105,11 +118,12 @@ class Model(RunsInnerLoops):
         Raises
         ------
         UsageError
-            If `rng` is no generator, or `dtype` cannot hold fractions.
+            If `rng` is no generator, or `dtype` is no dtype, cannot hold fractions, or is float16.
         """
         check_generator(rng)
-        if np.dtype(dtype).kind not in "fcO":
-            raise UsageError(f"init: dtype {np.dtype(dtype)} holds no fractions; give float32, float64, …")
+        dtype = checked_dtype("init", dtype)
+        if dtype == HALF:
+            raise UsageError("init: float16 is too narrow for the sums of a network; use float32")
         sizes = [self.input_shape]
         for layer in self.layers:
             sizes.append(layer.out_size(sizes[-1]))
@@ -228,15 +242,16 @@ class Model(RunsInnerLoops):
     def _checked(self, phi: Array, batch: Batch) -> tuple[Array, Array, Array]:
         """Return φ, x and y as plain arrays."""
         phi = np.asarray(phi)
-        x = checked_inputs(batch[0], self.input_shape, phi.dtype)
+        x, y = checked_pair(batch)
+        x = checked_inputs(x, self.input_shape, phi.dtype)
         if isinstance(self.loss, SoftmaxCrossEntropy):
             if len(self.output_shape) != 1:
                 raise UsageError(
                     f"cross-entropy needs a vector of outputs for each example, not {self.output_shape}; end "
                     "the layers with Flatten() and Dense(ways)"
                 )
-            return phi, x, checked_labels(batch[1], len(x), self.output_shape[0])
-        return phi, x, checked_targets(batch[1], (len(x), *self.output_shape), phi.dtype)
+            return phi, x, checked_labels(y, len(x), self.output_shape[0])
+        return phi, x, checked_targets(y, (len(x), *self.output_shape), phi.dtype)
 
 
 class _Linearized:

@@ -36,7 +36,10 @@ def sine_mlp(hidden: tuple[int, ...] = (64, 64)) -> Model:
 
     Its initial values are also the demo's: kernels and biases from U(-r, r), r = 1/√fan_in.  With Glorot
     kernels and zero biases the centres of all tanh units lie at x = 0, and training is several times slower.
+    `UsageError` if `hidden` is no tuple of whole numbers of at least 1.
     """
+    if np.ndim(hidden) != 1:
+        raise UsageError(f"sine_mlp: hidden is {hidden!r}; give a tuple of widths, such as (64, 64)")
     layers: list[Layer] = []
     for units in hidden:
         layers += [Dense(units, "fan_in"), Tanh()]
@@ -49,7 +52,7 @@ def conv_cnn(shape: Shape, ways: int, filters: int = 64) -> Model:
     n × [conv 3×3 stride 2 SAME → batch norm → ReLU] → flatten → dense.  Every block halves rows and columns
     (rounding up); n is the number of blocks after which neither exceeds 3: 4 blocks for 28×28 up to 48×48, 5
     for 84×84 up to 96×96.  `filters` is the width of every block: 64 is Omniglot's, 32 Mini-ImageNet's.  C
-    computes the whole.
+    computes the whole, if its arrays are not too large (`Model.kernels` says this).
 
     Raises
     ------

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from reptile_np.errors import UsageError
+from reptile_np.errors import UsageError, whole
 from reptile_np.meta.inner_loop import Array
 
 __all__ = [
@@ -164,8 +164,9 @@ def resolve_padding(
     Raises
     ------
     UsageError
-        If the window does not fit the padded image.
+        If the window does not fit the padded image, or `stride` is no whole number of at least 1.
     """
+    whole("a window: its stride", stride, 1)
     if padding == "SAME":
         totals = [max((-(-n // stride) - 1) * stride + k - n, 0) for n, k in zip(size, taps, strict=True)]
         resolved = tuple((total // 2, total - total // 2) for total in totals)

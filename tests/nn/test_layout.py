@@ -58,6 +58,16 @@ def test_a_vector_of_another_length_is_refused(shape):
         layout.views(np.zeros(shape))
 
 
+@pytest.mark.parametrize("phi", [[0.0] * 9, (0.0,) * 9, None])
+def test_a_list_has_no_views(phi):
+    with pytest.raises(UsageError, match=r"^phi is a (list|tuple|NoneType); give an array \(9,\)$"):
+        Layout({"kernel": (2, 3), "bias": (3,)}).views(phi)
+
+
+def test_a_layout_without_pieces_is_that_of_the_empty_vector():
+    assert Layout({}).flatten(Layout({}).views(np.empty(0))).shape == (0,)
+
+
 def test_flatten_refuses_missing_unknown_and_misshapen_pieces():
     layout = Layout({"kernel": (2, 3), "bias": (3,)})
     good = {"kernel": np.zeros((2, 3)), "bias": np.zeros(3)}
@@ -67,6 +77,8 @@ def test_flatten_refuses_missing_unknown_and_misshapen_pieces():
         layout.flatten(good | {"beta": np.zeros(1)})
     with pytest.raises(UsageError, match=r"^bias has shape \(4,\); this layout needs \(3,\)$"):
         layout.flatten(good | {"bias": np.zeros(4)})
+    with pytest.raises(UsageError, match=r"^bias has rows of different lengths; this layout needs \(3,\)$"):
+        layout.flatten(good | {"bias": [[1], [1, 2]]})
 
 
 LAYOUT = Layout({"conv/kernel": (2, 3), "norm/beta": (3,), "dense/kernel": (3, 2), "dense/bias": (2,)})
@@ -77,6 +89,18 @@ def test_fill_gives_each_piece_the_value_of_the_last_key_that_matches_its_name(d
     vector = LAYOUT.fill({"*": 0.5, "norm/*": 0, "dense/bias": 2}, dtype)
     assert vector.dtype == dtype
     assert [set(view.ravel()) for view in LAYOUT.views(vector).values()] == [{0.5}, {0}, {0.5}, {2}]
+
+
+@pytest.mark.parametrize("value", [None, "x", "0.4", [1, 2, 3], [1, 2]])
+def test_fill_refuses_a_value_that_is_no_number(value):
+    with pytest.raises(UsageError, match=r"^fill: the value for a is .*; give a number$"):
+        Layout({"a": (2,)}).fill({"a": value})
+
+
+@pytest.mark.parametrize("dtype", [int, bool, "banana"])
+def test_fill_does_not_cut_rates_to_whole_numbers(dtype):
+    with pytest.raises(UsageError, match=r"^fill: .*; give float32, float64, …$"):
+        LAYOUT.fill({"*": 0.4}, dtype)
 
 
 def test_fill_tells_capital_letters_from_small_ones():

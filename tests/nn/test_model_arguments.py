@@ -41,6 +41,10 @@ def test_a_name_in_place_of_a_table_of_kernels_is_refused():
 
 BAD = {
     "no channel axis": ((X[..., 0], Y), r"inputs have shape \(4, 28, 28\); this model needs \(b, 28, "),
+    "inputs alone": ((X,), r"^a batch is a tuple; give a pair \(x, y\)$"),
+    "no batch": (None, r"^a batch is a NoneType; give a pair \(x, y\)$"),
+    "ragged inputs": (([[1.0], [1.0, 2.0]], Y), "^inputs have rows of different lengths; give an array$"),
+    "ragged labels": ((X, [[0], [1, 2]]), "^labels have rows of different lengths; give an array$"),
     "empty": ((X[:0], Y[:0]), "with b >= 1"),
     "integer pixels": ((X.astype(np.uint8), Y), "inputs have dtype uint8; scale them to floats"),
     "wide pixels": ((X.astype(float), Y), "inputs have dtype float64, phi has float32; convert"),
@@ -161,6 +165,34 @@ def test_layers_that_do_not_fit_together_are_named(layers, line):
             use()
 
 
+@pytest.mark.parametrize(
+    ("shape", "loss", "line"),
+    [
+        ((3,), "mean", r"^Model: the loss is 'mean'; give one, such as SquaredError\(\"mean\"\)$"),
+        ((3,), SquaredError, r"^Model: the loss is <class .*>; give one, such as"),
+        (3, SquaredError("sum"), r"^Model: input_shape is 3; give a tuple, such as \(28, 28, 1\)$"),
+        (
+            (-1,),
+            SquaredError("sum"),
+            r"^Model: a side of input_shape is -1; give a whole number of at least 1$",
+        ),
+    ],
+)
+def test_a_shape_or_a_loss_that_is_none_is_refused(shape, loss, line):
+    with pytest.raises(UsageError, match=line):
+        Model((Dense(2),), shape, loss)
+
+
+def test_a_phi_of_whole_numbers_is_refused():
+    model = sine_mlp((2,))
+    phi, x = model.init(np.random.default_rng(0)).astype(int), np.zeros((3, 1), np.float32)
+    for call in (lambda: model.predict(phi, x), lambda: model.loss_and_grad(phi, (x, x))):
+        with pytest.raises(
+            UsageError, match=r"^phi is int64, which holds no fractions; use float32 or float64$"
+        ):
+            call()
+
+
 def test_the_shape_of_the_input_may_be_a_list():
     model, rng = conv_cnn([28, 28, 1], 5), np.random.default_rng(0)
     assert model.predict(model.init(rng), np.zeros((2, 28, 28, 1), np.float32)).shape == (2, 5)
@@ -177,6 +209,8 @@ def test_a_hessian_product_with_a_float32_direction_has_the_precision_of_a_float
 def test_float16_is_refused():
     rng = np.random.default_rng(0)
     model = omniglot_cnn(5, 4)
+    with pytest.raises(UsageError, match=r"^init: float16 is too narrow .*; use float32$"):
+        model.init(rng, "e")
     phi, x = model.init(rng).astype(np.float16), np.zeros((5, 28, 28, 1), np.float16)
     for call in (lambda: model.predict(phi, x), lambda: model.loss_and_grad(phi, (x, np.arange(5)))):
         with pytest.raises(UsageError, match=r"phi is float16, .*; use float32"):

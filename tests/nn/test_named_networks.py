@@ -129,6 +129,20 @@ def test_initial_values_are_not_cut_to_whole_numbers(dtype):
         omniglot_cnn(5, filters=4).init(np.random.default_rng(0), dtype)
 
 
+def test_a_dtype_that_is_none_is_named():
+    with pytest.raises(
+        UsageError, match=r"^init: data type 'banana' not understood; give float32, float64, …$"
+    ):
+        omniglot_cnn(5, filters=4).init(np.random.default_rng(0), "banana")
+
+
+def test_one_width_of_the_sine_network_is_given_in_a_tuple():
+    with pytest.raises(
+        UsageError, match=r"^sine_mlp: hidden is 64; give a tuple of widths, such as \(64, 64\)$"
+    ):
+        sine_mlp(64)
+
+
 def test_init_is_a_function_of_the_generator():
     model = omniglot_cnn(5, filters=4)
     phi, again, other = (model.init(np.random.default_rng(seed)) for seed in (0, 0, 1))

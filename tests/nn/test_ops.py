@@ -139,3 +139,11 @@ def test_same_padding_treats_rows_and_columns_apart():
 def test_a_window_that_does_not_fit_is_refused_in_one_line():
     with pytest.raises(UsageError, match=r"^a window of 4 does not fit an image of 3 padded by \(0, 0\)$"):
         resolve_padding("VALID", (3, 3), (4, 4), 1)
+
+
+@pytest.mark.parametrize("stride", [0, -1, 1.5])
+def test_a_stride_that_is_no_whole_number_of_at_least_1_is_refused(stride):
+    with pytest.raises(
+        UsageError, match=f"^a window: its stride is {stride}; give a whole number of at least 1$"
+    ):
+        resolve_padding("SAME", (5, 5), (3, 3), stride)

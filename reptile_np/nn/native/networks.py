@@ -41,7 +41,7 @@ from reptile_np.nn.native.optimizers import in_c
 from reptile_np.nn.native.shapes import LARGEST
 from reptile_np.nn.native.threads import Team
 from reptile_np.nn.ops import NUMPY, AModel, Ops
-from reptile_np.nn.validation import checked_inputs, checked_labels, checked_targets
+from reptile_np.nn.validation import checked_inputs, checked_labels, checked_pair, checked_targets
 
 __all__ = ["NativeNetwork", "NativeOps", "native_ops", "restored_ops"]
 
@@ -181,12 +181,13 @@ class NativeNetwork(Model, _Calls):
         return contiguous(x, SINGLE)
 
     def _batch(self, batch: Batch) -> tuple[Array, Array]:
-        x = self._inputs(batch[0])
+        x, y = checked_pair(batch)
+        x = self._inputs(x)
         if isinstance(self.loss, SoftmaxCrossEntropy):
             # a copy: C uses labels as offsets, and another thread may write into the array after the check
-            y: Any = batch[1] if isinstance(batch[1], list | tuple) else np.array(np.asarray(batch[1]))
-            return x, contiguous(checked_labels(y, len(x), self.output_shape[0]), LABEL)
-        y = checked_targets(batch[1], (len(x), *self.output_shape), SINGLE)
+            labels: Any = y if isinstance(y, list | tuple) else np.array(np.asarray(y))
+            return x, contiguous(checked_labels(labels, len(x), self.output_shape[0]), LABEL)
+        y = checked_targets(y, (len(x), *self.output_shape), SINGLE)
         return x, contiguous(y, SINGLE)
 
 

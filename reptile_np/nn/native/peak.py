@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from reptile_np.errors import whole
 from reptile_np.nn.native.extension import ffi, table_of
 
 __all__ = ["fma_gflops"]
@@ -17,8 +18,10 @@ __all__ = ["fma_gflops"]
 def fma_gflops(name: str, threads: int = 1) -> float:
     """Return the GFLOP/s of `threads` threads that only multiply and add in registers, for one variant.
 
-    One trial of some milliseconds; the peak is the largest of many trials.
+    One trial of some milliseconds; the peak is the largest of many trials.  `UsageError` if there is no such
+    variant, or `threads` is no whole number of at least 1.
     """
+    threads = whole("fma_gflops: threads", threads, 1)
     table, sink = table_of(name), ffi.new("float[]", 16 * threads)
     start = threading.Barrier(threads)
 

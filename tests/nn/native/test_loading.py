@@ -72,6 +72,15 @@ def test_the_environment_decides_what_the_caller_does_not(monkeypatch):
     assert (ops.name, ops.threads) == (f"native-{native.available()[0]}", 1)
 
 
+@built
+@pytest.mark.parametrize("threads", [0, 1.5, None])
+def test_the_peak_is_that_of_a_whole_number_of_threads(threads):
+    with pytest.raises(
+        UsageError, match=f"^fma_gflops: threads is {threads}; give a whole number of at least 1$"
+    ):
+        native.fma_gflops(native.available()[0], threads)
+
+
 def test_without_the_extension_there_is_no_variant_and_load_says_what_to_do(monkeypatch):
     monkeypatch.setattr(extension, "lib", None)
     assert native.available() == ()
