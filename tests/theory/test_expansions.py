@@ -58,7 +58,9 @@ def test_an_expectation_over_no_tuples_is_zero():
 def test_a_direction_over_no_tuples_or_of_no_method_is_refused():
     family = example(batches=3)
     for measure in (lambda k: family.expected(METHODS, k, 1), lambda k: family.expansion(METHODS, k)):
-        with pytest.raises(UsageError, match=r"^no task has 4 minibatches to draw; give every task at least 4$"):
+        with pytest.raises(
+            UsageError, match=r"^no task has 4 minibatches to draw; give every task at least 4$"
+        ):
             measure(4)
     with pytest.raises(UsageError, match=r"^expected: no methods; give at least one, such as METHODS$"):
         family.expected({}, 2, 1)
