@@ -34,6 +34,7 @@ try:
 except ImportError as error:  # pragma: no cover - a message, not a behaviour
     raise ImportError("reptile_np.checks.strategies needs Hypothesis; run: pip install hypothesis") from error
 
+from reptile_np.errors import whole
 from reptile_np.meta.inner_loop import Array, Trajectory, adapt
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.theory.expansions import Sampler, TaskFamily, distinct
@@ -110,10 +111,16 @@ def batches(
     """Draw a minibatch (x, y): x (b, …) float64 normal, 1 ≤ b ≤ `max_size`.
 
     With `ways`, y (b,) are int64 labels from 0 to ways - 1; without, float64 normal targets (b, outputs).
+
+    Raises
+    ------
+    UsageError
+        If `ways` is given and no whole number of at least 1.
     """
+    labels = None if ways is None else whole("batches: ways", ways, 1)
     rng, size = draw(generators()), draw(st.integers(1, max_size))
     x = rng.standard_normal((size, *input_shape))
-    return x, rng.integers(ways, size=size) if ways else rng.standard_normal((size, outputs))
+    return x, rng.standard_normal((size, outputs)) if labels is None else rng.integers(labels, size=size)
 
 
 @st.composite

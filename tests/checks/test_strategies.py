@@ -5,6 +5,7 @@ import sys
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from reptile_np.checks.strategies import (
     trajectories,
     vectors,
 )
+from reptile_np.errors import UsageError
 from reptile_np.nn.models import sine_mlp
 
 
@@ -41,6 +43,13 @@ def test_batches_fit_their_shape(data):
     assert (y.dtype, y.min() >= 0, y.max() < 3) == (np.int64, True, True)
     x, y = data.draw(batches(shape, outputs=2))
     assert y.shape == (len(x), 2)
+
+
+@pytest.mark.parametrize("ways", [0, -1, 2.5])
+@given(st.data())
+def test_labels_of_no_class_are_refused(ways, data):
+    with pytest.raises(UsageError, match="batches: ways is"):
+        data.draw(batches((1,), ways=ways))
 
 
 @given(vectors(2000, scale=0.5), vectors(4, scale=0.0))
