@@ -26,6 +26,17 @@ def test_the_jump_is_the_difference_of_the_one_sided_slopes(left, right):
     assert slope(kinked).jump == pytest.approx(abs(right - left), abs=1e-9)
 
 
+@pytest.mark.parametrize(("jump", "seen"), [(79e-4, 0), (81e-4, 81e-4)])
+def test_a_jump_is_seen_if_it_is_ten_times_the_rounding_error_of_its_measurement(jump, seen):
+    """Four values that each err by the noise, at half the first step: 8 noises, for a step of 1."""
+    noise = 1e-4
+
+    def kinked(t):
+        return jump / 2 * abs(t) + noise / 2 * (0 < abs(t) < 1e-6)
+
+    assert slope(kinked, step=1.0).jump == pytest.approx(seen, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     "f",
     [

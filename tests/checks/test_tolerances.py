@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from reptile_np.checks import CheckFailure, check_grad, check_hvp
+from reptile_np.checks.comparisons import Comparison, Judge
+from reptile_np.checks.differences import Slope
 
 
 def test_the_tolerance_of_a_piece_does_not_grow_with_its_size():
@@ -42,3 +44,32 @@ def test_a_right_float32_product_is_not_said_to_be_nonlinear():
             tolerance=1e-8,
         )
     assert "float32 rounding only" in str(failure.value)
+
+
+JUDGE = Judge("gradient", "the slope of the loss", tolerance=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.99, 1.01])
+def test_an_error_over_all_of_phi_is_relative_to_the_root_mean_square_of_all_slopes(share):
+    """The slopes 1 and 7 have the root mean square 5; it is also the size that the small one is held to."""
+    compared = [
+        Comparison("small", np.array(1 + share * 5e-6), Slope(np.array(1.0), 0.0)),
+        Comparison("large", np.array(7.0), Slope(np.array(7.0), 0.0)),
+    ]
+    if share < 1:
+        assert JUDGE.verdict(compared).error == pytest.approx(share * 1e-6)
+    else:
+        with pytest.raises(CheckFailure, match="small"):
+            JUDGE.verdict(compared)
+
+
+@pytest.mark.parametrize("share", [0.99, 1.01])
+@pytest.mark.parametrize(("rounding", "least"), [(0.0, 3e-6), (1e-7, 4e-6)])
+def test_a_jump_is_a_kink_beyond_the_tolerance_and_forty_rounding_errors(rounding, least, share):
+    slope = Slope(np.array(3.0), 0.0, rounding=rounding, jump=share * least)
+    compared = [Comparison("all", np.array(3.0), slope)]
+    if share < 1:
+        assert JUDGE.verdict(compared).error == 0
+    else:
+        with pytest.raises(CheckFailure, match="a kink"):
+            JUDGE.verdict(compared)
