@@ -97,7 +97,7 @@ class RunDirectory:
             try:
                 yield
             except UsageError:
-                if not self.has_checkpoint():
+                if self._is_in_place() and not self.has_checkpoint():
                     for name in (CONFIG, ENVIRONMENT, RECORDS):
                         (self.path / name).unlink(missing_ok=True)
                 raise
@@ -135,7 +135,14 @@ class RunDirectory:
         self.write_json(CONFIG, config_values(preset, seed), advice)
 
     def save(self, step: Step, sittings: list[dict[str, Any]]) -> None:
-        """Save the records, which a resumed run does not make again, then a state, then the sittings."""
+        """Save the records, which a resumed run does not make again, then a state, then the sittings.
+
+        Raises
+        ------
+        UsageError
+            If the directory was removed or renamed, holds another run now, or cannot be written.
+        """
+        self._check_in_place()
         with self._writing():
             files.synchronise(self.path / RECORDS)
             checkpoints.save_step(self.path, step, self._identity)
@@ -178,7 +185,11 @@ class RunDirectory:
         return []
 
     def append(self, record: dict[str, Any], advice: str = "") -> None:
-        """Append one line to the records; an evaluation also to disk, because no later save does this."""
+        """Append one line to the records; an evaluation also to disk, because no later save does this.
+
+        Raises as `save`.
+        """
+        self._check_in_place()
         line = json.dumps(record, allow_nan=False).encode()
         with self._writing(advice):
             files.append_line(self.path / RECORDS, line)
@@ -229,6 +240,21 @@ class RunDirectory:
         """
         self.config()  # which checks it
         return str(json.loads(self._content(CONFIG) or b"{}")["sha256"])
+
+    def _is_in_place(self) -> bool:
+        """Return whether the directory still has the config.json of this run, changed by hand or not."""
+        content = self._content(CONFIG)
+        try:
+            return content is not None and json.loads(content)["sha256"] == self._identity
+        except DAMAGED:
+            return True
+
+    def _check_in_place(self) -> None:
+        if not self._is_in_place():
+            raise UsageError(
+                f"{self.path}: was renamed or removed, or holds another run now; nothing more is saved there. If"
+                " it was renamed, continue it under its new name with --resume"
+            )
 
     def _content(self, name: str) -> bytes | None:
         """Return the content of a file; None if there is none."""

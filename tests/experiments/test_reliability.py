@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,3 +215,65 @@ def test_ctrl_c_saves_the_state_even_between_two_checkpoints(tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         runs.train(small("sine-reptile"), 0, NUMPY, out=tmp_path, quiet=True)
     assert RunDirectory(tmp_path).load(experiment("sine-reptile").start()).done == 5
+
+
+def train_and_after_step_5(monkeypatch, out, happens):
+    """Train 40 steps, in the middle of which something happens to the run's directory."""
+    original = Experiment.outer_steps
+
+    def disturbed(self, start):
+        for step in original(self, start):
+            yield step
+            if step.done == 5:
+                monkeypatch.setattr(Experiment, "outer_steps", original)
+                happens()
+
+    monkeypatch.setattr(Experiment, "outer_steps", disturbed)
+    runs.train(small("sine-reptile"), 0, NUMPY, out=out, quiet=True)
+
+
+@pytest.mark.parametrize("saves_every", [0, 60])
+def test_a_run_whose_directory_is_renamed_stops_and_goes_on_under_the_new_name(
+    tmp_path, monkeypatch, saves_every
+):
+    old, new, undisturbed = tmp_path / "old", tmp_path / "new", tmp_path / "undisturbed"
+    monkeypatch.setattr(sitting, "SAVE_EVERY", saves_every)
+    with pytest.raises(UsageError, match=r"renamed or removed.*continue it under its new name"):
+        train_and_after_step_5(monkeypatch, old, lambda: old.rename(new))
+    assert not old.exists()
+    for out, resume in ((new, True), (undisturbed, False)):
+        runs.train(small("sine-reptile"), 0, NUMPY, out=out, resume=resume, quiet=True)
+    for name in ("checkpoint.npz", "records.jsonl"):
+        assert (new / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_ctrl_c_after_the_directory_was_removed_says_so_and_makes_no_other(tmp_path, monkeypatch):
+    def removed_and_stopped():
+        shutil.rmtree(tmp_path / "run")
+        raise KeyboardInterrupt
+
+    with pytest.raises(UsageError, match="renamed or removed"):
+        train_and_after_step_5(monkeypatch, tmp_path / "run", removed_and_stopped)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["finished", "just begun"])
+def test_a_run_whose_directory_is_removed_does_not_write_into_the_next_one(tmp_path, monkeypatch, saved):
+    out = tmp_path / "run"
+
+    def contents():
+        return {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def begun_again():
+        shutil.rmtree(out)
+        if saved:
+            runs.train(small("sine-reptile"), 1, NUMPY, out=out, quiet=True)
+        else:
+            out.mkdir()
+            RunDirectory(out).write_config(small("sine-reptile"), 1)
+        before.update(contents())
+
+    before = {}
+    with pytest.raises(UsageError, match="holds another run now"):
+        train_and_after_step_5(monkeypatch, out, begun_again)
+    assert contents() == before
