@@ -185,10 +185,7 @@ class RunDirectory:
         return []
 
     def append(self, record: dict[str, Any], advice: str = "") -> None:
-        """Append one line to the records; an evaluation also to disk, because no later save does this.
-
-        Raises as `save`.
-        """
+        """Append one line to the records; an evaluation also to disk.  Raises as `save`."""
         self._check_in_place()
         line = json.dumps(record, allow_nan=False).encode()
         with self._writing(advice):
@@ -252,8 +249,8 @@ class RunDirectory:
     def _check_in_place(self) -> None:
         if not self._is_in_place():
             raise UsageError(
-                f"{self.path}: was renamed or removed, or holds another run now; nothing more is saved there. If"
-                " it was renamed, continue it under its new name with --resume"
+                f"{self.path}: was renamed or removed, or holds another run now; nothing more is saved. "
+                "If it was renamed, continue it under its new name with --resume"
             )
 
     def _content(self, name: str) -> bytes | None:
