@@ -100,6 +100,7 @@ class Trajectory:
         state     s_{k+1}                   the optimiser's state after the last step
         hessians  v ↦ H_1 v, …, v ↦ H_k v   H_i = L_i''(φ_i), if they were kept
         segments  the loop in ⌈k / ⌈√k⌉⌉ pieces, if it was adapted with ``keep="sqrt"``
+        optimizer the optimiser that made the steps; None if this is not known
 
     A loop adapted with ``keep="ends"`` or "sqrt" has the three points ``phis = (φ_1, φ_k, φ_{k+1})`` for
     every k (for k = 1, φ_1 twice), no grads and no states.
@@ -113,6 +114,7 @@ class Trajectory:
     hessians: tuple[Callable[[Array], Array], ...] = ()
     states: tuple[Any, ...] = ()
     segments: tuple[Segment, ...] = ()
+    optimizer: Optimizer | None = None
 
 
 class RunsInnerLoops:
@@ -232,7 +234,9 @@ def plain_loop(
         grads.append(grad)
         losses.append(loss)
     kept = (phi, *phis) if keep == "ends" else tuple(phis)
-    return Trajectory(kept, tuple(grads), tuple(batches), tuple(losses), state, states=tuple(states))
+    return Trajectory(
+        kept, tuple(grads), tuple(batches), tuple(losses), state, states=tuple(states), optimizer=optimizer
+    )
 
 
 def _loop_in_segments(
@@ -250,7 +254,7 @@ def _loop_in_segments(
         losses += t.losses
         phi, state = t.phis[-1], t.state
     phis = (start, *t.phis[1:])
-    return Trajectory(phis, (), batches, tuple(losses), state, segments=tuple(segments))
+    return Trajectory(phis, (), batches, tuple(losses), state, segments=tuple(segments), optimizer=optimizer)
 
 
 def optimizer_step(

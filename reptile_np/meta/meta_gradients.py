@@ -19,6 +19,7 @@ the whole loop, exact rational arithmetic), and ``tests/test_paper.py`` (exact r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, is_dataclass
 from functools import partial
 from numbers import Number
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -103,7 +104,7 @@ def maml(
         Has `loss_and_grad` and `hvp`.
     alpha
         The rate α of inner SGD, a number or one per parameter (n,); or the optimiser of the inner loop.  It
-        must be that of `adapt`: a trajectory does not say how it was made, so this is not checked.
+        must be that of `adapt`.
     weights
         k numbers w: differentiate ``Σ_i w_i L_k(φ_i)``, the loss of the last minibatch (the query) after 0,
         …, k - 1 steps, in place of ``L_k(φ_k)``.  (Antoniou et al., *How to train your MAML*, section 4.)
@@ -112,8 +113,8 @@ def maml(
     ------
     UsageError
         If `alpha` is anything else, or `weights` no list of numbers.  The returned function raises it if the
-        trajectory kept only its ends, or has not as many steps as there are weights; if the rates do not fit
-        φ; or if a Hessian product has not φ's shape.
+        trajectory kept only its ends, was made by another optimiser, or has not as many steps as there are
+        weights; if the rates do not fit φ; or if a Hessian product has not φ's shape.
     """
     number = isinstance(alpha, Number | np.ndarray)
     if not number and (isinstance(alpha, type) or not isinstance(alpha, DifferentiableOptimizer)):
@@ -135,6 +136,9 @@ def _through_the_loop(
     sgd = type(optimizer) is Sgd
     if sgd:
         optimizer.init(t.phis[0])  # refuses rates that do not fit
+    if t.optimizer is not None and not _take_the_same_steps(t.optimizer, optimizer):
+        used = type(t.optimizer).__name__
+        raise UsageError(f"maml: the inner loop used {used}, not as alpha says; give the optimizer of adapt")
     one_rate = sgd and np.ndim(optimizer.learning_rate) == 0
     u = next(steps).grad if weights is None else weights[-1] * next(steps).grad
     state_bar = () if sgd else optimizer.init(0 * u)
@@ -149,6 +153,13 @@ def _through_the_loop(
         if weights is not None and weights[i] != 0:
             u = u + weights[i] * model.loss_and_grad(step.phi, t.batches[-1])[1]
     return u
+
+
+def _take_the_same_steps(one: Any, other: Any) -> bool:
+    """Return whether two optimisers have the same type and, if they are dataclasses, the same values."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    return not is_dataclass(type(one)) or all(map(np.array_equal, astuple(one), astuple(other)))
 
 
 class _InnerStep(NamedTuple):

@@ -1,6 +1,7 @@
 """What agrees with a method only to order α, or only on some tuples of minibatches, is not that method."""
 
 import operator
+from dataclasses import replace
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_a_scaled_alpha_is_not_taken_for_another_method(name, factor):
 
     def scaled(alpha):
         if name == "MAML":
-            return exact_maml(factor * alpha)
+            return lambda t: exact_maml(factor * alpha)(replace(t, optimizer=None))
         return lambda t: (
             fomaml(adapt(FAMILY.model, Sgd(factor * alpha), t.phis[0], t.batches)) / (factor * alpha)
         )

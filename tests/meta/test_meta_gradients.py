@@ -1,5 +1,7 @@
 """The meta-gradients are what the paper defines; MAML's is the exact derivative of the whole loop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -146,12 +148,42 @@ def test_a_rate_that_is_no_number_array_or_inner_optimiser_is_refused(alpha):
         maml(None, alpha)
 
 
-def test_maml_refuses_the_trajectory_of_another_optimiser():
+@pytest.mark.parametrize("keep", ["all", "hessians", "sqrt"])
+@pytest.mark.parametrize(
+    ("inner", "alpha"),
+    [
+        (Sgd(0.1), 0.2),
+        (Sgd(0.1), np.full(13, 0.2)),
+        (Sgd(np.full(13, 0.1)), 0.2),
+        (Adam(0.1), 0.1),
+        (Sgd(0.1), Adam(0.1)),
+        (Adam(0.1), Adam(0.1, beta1=0.5)),
+    ],
+)
+def test_maml_refuses_the_trajectory_of_another_optimiser_or_rate(inner, alpha, keep):
     model, rng = sine_mlp((4,)), np.random.default_rng(0)
-    batches = [random_batch(model, rng, 3) for _ in range(2)]
-    t = adapt(model, Sgd(0.1), random_phi(model, rng), batches)
+    batches = [random_batch(model, rng, 3) for _ in range(3)]
+    t = adapt(model, inner, random_phi(model, rng), batches, keep=keep)
+    with pytest.raises(UsageError, match=r"^maml: the inner loop used (Sgd|Adam), not as alpha says"):
+        maml(model, alpha)(t)
+
+
+@pytest.mark.parametrize("keep", ["all", "hessians", "sqrt"])
+@pytest.mark.parametrize("rate", [0.1, np.full(13, 0.1)], ids=["one", "each"])
+@pytest.mark.parametrize("kind", [Sgd, Adam])
+def test_maml_takes_the_same_rate_in_another_optimiser(kind, rate, keep):
+    model, rng = sine_mlp((4,)), np.random.default_rng(0)
+    batches = [random_batch(model, rng, 3) for _ in range(3)]
+    t = adapt(model, kind(rate), random_phi(model, rng), batches, keep=keep)
+    expected = maml(model, t.optimizer)(t)
+    np.testing.assert_array_equal(maml(model, kind(np.copy(rate)))(t), expected)
+
+
+def test_a_state_of_another_optimiser_is_refused_where_the_optimiser_is_not_known():
+    model, rng = sine_mlp((4,)), np.random.default_rng(0)
+    t = adapt(model, Sgd(0.1), random_phi(model, rng), [random_batch(model, rng, 3) for _ in range(2)])
     with pytest.raises(UsageError, match=r"^Adam: the state, .*, is of another optimiser"):
-        maml(model, Adam(0.1))(t)
+        maml(model, Adam(0.1))(replace(t, optimizer=None))
 
 
 @pytest.mark.parametrize("w", [None, 3, np.array(1.0), "12", [[1, 2]], np.ones((2, 2)), [object()]])

@@ -4,6 +4,7 @@ The reference is the complex step through the *whole* inner loop, the optimiser'
 losses that are polynomials exact rational arithmetic.
 """
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_an_error_planted_in_adams_adjoint_is_refused(right, wrong, seed):
     t = adapt(model, right, phi, batches)
     assert_is_derivative(maml(model, right)(t), loss, phi)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        assert_is_derivative(maml(model, wrong)(t), loss, phi)
+        assert_is_derivative(maml(model, wrong)(replace(t, optimizer=None)), loss, phi)
 
 
 @needs_wide

@@ -144,6 +144,7 @@ class NativeNetwork(Model, _Calls):
             rule.states[-1],
             hessians,
             (state, *rule.states[:-1]) if every else (),
+            optimizer=optimizer,
         )
 
     def update(self, optimizer: Optimizer, grad: Array, state: Any, phi: Array) -> tuple[Array, Any] | None:
