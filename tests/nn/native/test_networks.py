@@ -92,6 +92,15 @@ def test_a_dense_layer_of_many_examples_and_few_inputs_gets_its_gradient(variant
         assert relative_error(actual, exact) <= 1e-5
 
 
+def test_the_moments_of_many_positions_are_merged_right_though_their_mean_drifts(variant):
+    """12,288 positions, of which each tenth is brighter than the one before."""
+    layers = (Conv2d(filters=4, before_batch_norm=True), BatchNorm(), Relu(), Flatten(), Dense(2))
+    model = Model(layers, (64, 64, 1), SoftmaxCrossEntropy("mean"))
+    phi, (x, y), v = single(model, np.random.default_rng(0), 3)
+    x = (x.ravel() + np.linspace(0, 20, x.size, dtype=np.float32)).reshape(x.shape)
+    assert_near_the_layers(variant, model, (phi, (x, y), v), 1e-5)
+
+
 @pytest.mark.parametrize("network", [omniglot_cnn, finn_omniglot_cnn])
 def test_the_bias_before_a_batch_norm_has_a_gradient_of_exact_zero(variant, network):
     model = network(5, filters=7).with_ops(native_kernels.load(variant))
