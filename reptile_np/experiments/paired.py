@@ -18,7 +18,7 @@ import numpy as np
 from reptile_np.errors import UsageError, whole
 from reptile_np.experiments.environment import TESTED_ON_OTHERS
 from reptile_np.experiments.parallel import job_count, processes
-from reptile_np.experiments.progress import Progress, notice
+from reptile_np.experiments.progress import Progress, notice, notice_if_unfinished
 from reptile_np.experiments.run_directory import RunDirectory, SavedRun
 from reptile_np.experiments.runs import reopened
 from reptile_np.experiments.scores import ClassificationScores
@@ -89,7 +89,9 @@ def compare(
         experiment.check_evaluation(spec, split)
         if others:
             notice(f"{name}: {TESTED_ON_OTHERS}")
-        made.append((name, experiment, spec, run.load(experiment.start())))
+        step = run.load(experiment.start())
+        notice_if_unfinished(name, step.done, preset.outer.steps)
+        made.append((name, experiment, spec, step))
     if len({experiment.episodes.images_sha256 for _, experiment, _, _ in made}) > 1:
         raise UsageError("--compare: the two runs read different images; give one folder with --data")
     fractions, result = [], {"split": split, "tasks": tasks, "shots": shots, "ways": first.tasks.ways}

@@ -26,6 +26,7 @@ __all__ = [
     "RunningMean",
     "duration",
     "notice",
+    "notice_if_unfinished",
 ]
 
 Item = TypeVar("Item")
@@ -44,6 +45,12 @@ def notice(text: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError):
             print(f"reptile-np: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def notice_if_unfinished(run: str, done: int, planned: int) -> None:
+    """Print how many outer steps a state that is evaluated has, if it is not the last of its run."""
+    if done < planned:
+        notice(f"{run}: evaluated after {done:,} of {planned:,} outer steps")
 
 
 class RunningMean:

@@ -22,7 +22,7 @@ from reptile_np.errors import UsageError, whole
 from reptile_np.experiments import environment
 from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.parallel import job_count, processes
-from reptile_np.experiments.progress import Progress, Report, RunningMean, notice
+from reptile_np.experiments.progress import Progress, Report, RunningMean, notice, notice_if_unfinished
 from reptile_np.experiments.run_directory import RESULT, RunDirectory, SavedRun
 from reptile_np.experiments.scores import Scores
 from reptile_np.experiments.settings import with_settings
@@ -193,6 +193,7 @@ def evaluate(
     experiment, others = reopened(preset, seed, ops, data, sittings)
     experiment.check_evaluation(spec, split)
     step = directory.load(experiment.start())
+    notice_if_unfinished(preset.name, step.done, preset.outer.steps)
     if others:
         notice(f"{preset.name}: {environment.TESTED_ON_OTHERS}")
     with ExitStack() as stack:

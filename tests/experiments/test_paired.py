@@ -160,6 +160,17 @@ def test_one_task_has_no_interval_and_the_outer_steps_are_those_of_the_state(pai
     assert (result["a"]["outer_steps"], result["b"]["outer_steps"]) == (29, 1)
 
 
+@pytest.mark.parametrize("done", [29, 30])
+def test_a_state_before_the_last_outer_step_is_named_when_it_is_evaluated(pair, tmp_path, capsys, done):
+    run = shutil.copytree(pair[0], tmp_path / "a")
+    step = RunDirectory(run).load(experiment("glyphs-5way", *SETTINGS, "outer.steps=30").start())
+    save_step(run, replace(step, done=done), identity(*RunDirectory(run).config()))
+    runs.evaluate(run, NUMPY, tasks=1, jobs=1, quiet=True)
+    compare((pair[1], run), NUMPY, tasks=1, jobs=1, quiet=True)
+    about = [f"reptile-np: {name}: evaluated after 29 of 30 outer steps" for name in ("glyphs-5way", "B")]
+    assert capsys.readouterr().err.splitlines() == (about if done < 30 else [])
+
+
 def test_a_second_run_that_cannot_be_read_is_said_before_the_first_is_evaluated(pair, tmp_path, monkeypatch):
     shutil.copytree(pair[1], tmp_path / "b")
     (tmp_path / "b" / "checkpoint.npz").unlink()
