@@ -77,6 +77,7 @@ def add_to(commands: Commands) -> None:
         metavar="CSV",
         help="only folder: a list with lines class,split, in place of a random split",
     )
+    data.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(data)
 
 
@@ -114,14 +115,15 @@ def _import(args: argparse.Namespace) -> Path:
     from reptile_np.tasks import folder, mini_imagenet, omniglot
 
     signals.raise_instead()  # to remove partial files
+    report = Reporter(args.quiet)
     match args.dataset:
         case "omniglot":
-            return omniglot.import_omniglot(args.source, args.to, Reporter())
+            return omniglot.import_omniglot(args.source, args.to, report)
         case "mini-imagenet":
             return mini_imagenet.import_mini_imagenet(
                 _needed_source(args),
                 args.to,
-                Reporter(),
+                report,
                 note=note,
                 skip_bad=args.skip_bad,
                 filter="lanczos" if args.filter is None else args.filter,
@@ -130,7 +132,7 @@ def _import(args: argparse.Namespace) -> Path:
             return folder.import_folder(
                 _needed_source(args),
                 args.to,
-                Reporter(),
+                report,
                 note=note,
                 size=args.size or 84,
                 grey=args.grey,

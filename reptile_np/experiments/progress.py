@@ -128,15 +128,15 @@ class Progress:
 class Reporter:
     """Show several jobs one after another: called with (what, done, total), total None if not known."""
 
-    def __init__(self) -> None:
-        self._what = ""
+    def __init__(self, quiet: bool = False) -> None:
+        self._what, self._quiet = "", quiet
         self._progress = Progress("", 0, quiet=True)
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Say how far the job `what` is."""
         if what != self._what:
             self._progress.close()
-            self._what, self._progress = what, Progress(what, total or 0, done)
+            self._what, self._progress = what, Progress(what, total or 0, done, self._quiet)
         self._progress.update(done)
         if done == total:
             self._progress.close()

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from reptile_np.cli import main
+from reptile_np.experiments import progress
 from reptile_np.tasks import folder, image_cache
 from tests.tasks import image_sets
 from tests.tasks.image_sets import jpeg
@@ -171,6 +172,16 @@ def test_the_place_of_the_images_may_be_named_without_an_option_but_not_twice(cl
 def test_an_empty_path_is_refused(tmp_path, capsys):
     assert main(["data", "folder", "", "--to", str(tmp_path)]) == 2
     assert "is empty; is a shell variable not set?" in capsys.readouterr().err
+
+
+def test_a_quiet_import_shows_no_progress(classes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    said = []
+    for more in ([], ["--quiet"]):
+        assert main(["data", "folder", str(classes), "--to", str(tmp_path / f"a{len(more)}"), *more]) == 0
+        said.append(capsys.readouterr().err)
+    assert "/128" in said[0]
+    assert said[1] == ""
 
 
 def test_the_images_that_are_called_verified_were_read_whole(classes, tmp_path, monkeypatch):
