@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reptile_np.cli.arguments import Commands, add_json, not_empty, path
-from reptile_np.cli.terminal import BOLD, WIDTH, note, paint, show, show_json
+from reptile_np.cli.terminal import BOLD, WIDTH, command_line, note, paint, show, show_json
 from reptile_np.errors import UsageError, printable
 
 __all__ = ["add_to"]
@@ -188,18 +188,22 @@ def _runs(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace, runs: Sequence[RunSummary]) -> int:
-    from reptile_np.experiments.records import export
+    from reptile_np.experiments.records import export, is_copy
 
     to = args.export.resolve()
     there = [run for run in runs if run.path.resolve() == to / f"{run.preset}-seed{run.seed}"]
     runs = [run for run in runs if run not in there] or there  # copies alone are refused by `export`
     of: dict[tuple[str, int], RunSummary] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: is_copy(run.path)):  # a copy after the run itself
         first = of.setdefault((run.preset, run.seed), run)
-        if first is not run:
+        of_first = is_copy(run.path) and not is_copy(first.path) and run.settings == first.settings
+        if first is not run and not of_first:
             both = f"{printable(first.path)} and {printable(run.path)}"
-            raise UsageError(f"--export: {both} are {run.preset} with seed {run.seed}; export one of them")
-    copies = [str(export(run.path, args.export)) for run in runs]
+            one = command_line(["runs", str(first.path), "--export", str(args.export)])
+            raise UsageError(
+                f"--export: {both} are {run.preset} with seed {run.seed}; export one of them, as in: {one}"
+            )
+    copies = [str(export(run.path, args.export)) for run in runs if run in of.values()]
     if args.json:
         show_json({"exported": copies})
     else:

@@ -13,7 +13,7 @@ from reptile_np.experiments import checkpoints
 from reptile_np.experiments.run_directory import CONFIG, ENVIRONMENT, LOCK, RECORDS, RESULT, RunDirectory
 from reptile_np.files import replacing
 
-__all__ = ["CHECKPOINT_BYTES", "export"]
+__all__ = ["CHECKPOINT_BYTES", "export", "is_copy"]
 
 CHECKPOINT_BYTES = 1_000_000  # of an unfinished run's checkpoint, which is copied so that it can be continued
 ANOTHER = "choose another --export"
@@ -39,7 +39,7 @@ def export(run: Path, to: Path) -> Path:
         raise UsageError(f"{to}: is in the run itself; {ANOTHER}")
     if copy.path.resolve() == run.resolve():
         raise UsageError(f"{run}: is the copy itself; {ANOTHER}")
-    if (copy.path / LOCK).exists() and (copy.path / CONFIG).is_file():
+    if (copy.path / CONFIG).is_file() and not is_copy(copy.path):
         raise UsageError(f"{copy.path}: is a run, not a copy of one; {ANOTHER}")
     if (copy.path / CONFIG).is_file() and copy.config() != (preset, seed):
         raise UsageError(f"{copy.path}: has another run; {ANOTHER}")
@@ -70,6 +70,11 @@ def export(run: Path, to: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{copy.path}: cannot be written ({reason(error)}); {ANOTHER}") from None
     return copy.path
+
+
+def is_copy(run: Path) -> bool:
+    """Return whether a run's directory is a copy that `export` made: no run was ever at work in it."""
+    return not (run / LOCK).exists()
 
 
 def _newest_checkpoint(run: Path) -> bytes:

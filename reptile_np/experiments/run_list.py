@@ -5,16 +5,16 @@ Verified by ``tests/experiments/test_run_list.py``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reptile_np.errors import UsageError, reason
+from reptile_np.errors import UsageError
 from reptile_np.experiments.progress import notice
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.run_json import is_own
+from reptile_np.experiments.settings import to_json
 
 __all__ = ["RunSummary", "find", "read", "test_evaluations"]
 
@@ -70,30 +70,21 @@ def read(run: Path, root: Path) -> RunSummary:
     Raises
     ------
     UsageError
-        If its config.json is not that of a run, or its result or records are damaged.
+        If its config.json is not that of a run, or it was altered, or its result or records are damaged.
     """
     name = str(run.relative_to(root)) if run.is_relative_to(root) and run != root else str(run)
     if (run / "config.json").exists() and not (run / "config.json").is_file():  # a pipe would wait
         raise UsageError(f"{run / 'config.json'}: is not a file")
-    try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        settings = config["preset"]
-        about = str(settings["name"]), int(config["seed"]), int(settings["outer"]["steps"])
-        own_shots = int(settings["evaluation"]["shots"])
-    except OSError as error:
-        raise UsageError(f"{run}: no run here ({reason(error)})") from None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise UsageError(f"{run / 'config.json'}: not a whole config.json of a run") from None
-    preset, seed, planned = about
     directory = RunDirectory(run)
+    preset, seed = directory.config()
     try:
-        done, accuracy, error_, tasks, shots = 0, None, None, None, own_shots
+        done, accuracy, error_, tasks, shots = 0, None, None, None, preset.evaluation.shots
         if result := directory.result():
             accuracy, error_ = result.get("accuracy"), result.get("error")
             done = int(result.get("outer_steps", 0))
         records = directory.records()
         done = max([done, *(int(record["outer_step"]) for record in records)])
-        if best := _best_known(test_evaluations(records, done, preset, seed), own_shots):
+        if best := _best_known(test_evaluations(records, done, preset.name, seed), shots):
             error_, tasks, shots = best.get("error"), int(best["tasks"]), int(best["shots"])
             modes = best.get("accuracy", {})
             accuracy = {mode: float(value["mean"]) for mode, value in modes.items()} or None
@@ -101,7 +92,8 @@ def read(run: Path, root: Path) -> RunSummary:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{run}: its result or its records have an invalid value") from None
-    return RunSummary(name, run, preset, seed, done, planned, accuracy, error_, tasks, shots, settings)
+    about = name, run, preset.name, seed, done, preset.outer.steps
+    return RunSummary(*about, accuracy, error_, tasks, shots, to_json(preset))
 
 
 def test_evaluations(

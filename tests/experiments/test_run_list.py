@@ -126,7 +126,9 @@ def test_a_run_is_exported_from_its_own_folder_and_two_runs_to_one_place_are_ref
         shutil.copytree(runs / "a", tmp_path / "twice" / name)
     capsys.readouterr()
     assert main(["runs", str(tmp_path / "twice"), "--export", str(tmp_path / "none")]) == 2
-    assert "twice/a and" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "twice/a and" in said
+    assert f" runs {tmp_path / 'twice/a'} --export {tmp_path / 'none'}" in said
     assert not (tmp_path / "none").exists()
 
 
@@ -135,6 +137,33 @@ def test_a_config_that_is_not_whole_is_one_line(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UsageError, match=r"config\.json"):
         run_list.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"seed": 4', '"seed": 7'),
+        ('"seed": 4', '"seed": -1'),
+        ('"format": 1', '"format": 99'),
+        ('"filters": 2', '"filters": "2"'),
+        ('"name": "glyphs-5way"', '"name": "omniglot-5way"'),
+        ('"steps": 2', '"steps": 3'),
+    ],
+)
+def test_a_run_whose_config_was_altered_is_left_out_and_named(runs, tmp_path, capsys, old, new):
+    """With the reason that `evaluate` and `--resume` give."""
+    for name in ("altered", "whole"):
+        shutil.copytree(runs / "deep/b", tmp_path / name)
+    config = tmp_path / "altered" / "config.json"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+    assert [run.name for run in run_list.find(tmp_path)] == ["whole"]
+    with pytest.raises(UsageError) as error:
+        RunDirectory(tmp_path / "altered").config()
+    assert capsys.readouterr().err == f"reptile-np: {error.value}; left out\n"
+    assert main(["runs", str(tmp_path), "--compare", "altered", "whole"]) == 2
+    assert capsys.readouterr().err == f"reptile-np: {error.value}\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Exported records: the same facts, without the large files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,21 @@ def test_the_command_copies_every_run_below_a_folder(run, tmp_path, capsys):
     assert copies == [str(tmp_path / "kept" / f"sine-reptile-seed{seed}") for seed in (3, 4)]
     assert main(["runs", str(tmp_path), "--export", str(tmp_path / "kept"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["exported"] == copies  # the copies are not exported themselves
+
+
+@pytest.mark.parametrize("inside", ["", "kept"])
+def test_a_copy_beside_its_run_does_not_hinder_another_export(run, tmp_path, capsys, inside):
+    assert main(["runs", str(tmp_path), "--export", str(tmp_path / inside)]) == 0
+    (run / "result.json").unlink()  # so that copies of the run and of its copy differ
+    for to in (tmp_path / "other", tmp_path / inside):
+        assert main(["runs", str(tmp_path), "--export", str(to)]) == 0
+        assert not (to / "sine-reptile-seed3" / "result.json").exists()
+
+
+def test_a_copy_of_a_run_with_other_settings_is_not_left_out(run, tmp_path, capsys):
+    export(run, tmp_path / "kept")
+    other = tmp_path / "run3"
+    runs.train(small("sine-reptile", "outer.steps=3"), 3, NUMPY, out=other, quiet=True)
+    shutil.rmtree(run)
+    assert main(["runs", str(tmp_path), "--export", str(tmp_path / "other")]) == 2
+    assert "are sine-reptile with seed 3; export one of them" in capsys.readouterr().err
