@@ -156,17 +156,37 @@ def _reproduce(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, left: Sequence[PlannedRun]) -> None:
-    """Refuse kernels and images that are not here, before anything starts; a dry run needs no images."""
+    """Refuse kernels, images and settings that cannot be used, before anything starts.
+
+    A dry run needs no images: what only the images can tell is then not checked.
+    """
     from reptile_np.experiments.backend import choose_ops
     from reptile_np.experiments.environment import data_folder
     from reptile_np.experiments.episodes import load_images
+    from reptile_np.experiments.experiment import make_experiment
     from reptile_np.experiments.run_directory import RunDirectory
 
-    choose_ops(args.ops)
-    if args.dry_run and args.data is None:
-        return
-    for run in {run.preset.tasks.source: run for run in left}.values():
-        load_images(run.preset, data_folder(run.data, RunDirectory(run.path).sittings()))
+    ops = choose_ops(args.ops)
+    of_each_preset = {run.preset: run for run in left}.values()
+    folders = {run: data_folder(run.data, RunDirectory(run.path).sittings()) for run in of_each_preset}
+    missing = set()
+    for source, run in {run.preset.tasks.source: run for run in folders}.items():
+        try:
+            load_images(run.preset, folders[run])
+        except UsageError:
+            if not args.dry_run or args.data is not None:
+                raise
+            missing.add(source)
+    for run, folder in folders.items():
+        if run.preset.tasks.source in missing:
+            continue
+        try:
+            experiment = make_experiment(run.preset, run.seed, ops, folder)
+            experiment.check_training()
+            for spec in (run.preset.evaluation, *run.evaluations):
+                experiment.check_evaluation(spec, "test")
+        except UsageError as error:
+            raise UsageError(f"{run.preset.name}: {error}") from None
 
 
 def _say_what_would_run(

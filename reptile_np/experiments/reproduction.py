@@ -23,6 +23,7 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments import presets, run_json, runs
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.environment import OTHER_IMAGES
+from reptile_np.experiments.limits import check_settings
 from reptile_np.experiments.parallel import saves_when_told_to_stop
 from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
 from reptile_np.experiments.specs import EvaluationSpec, Preset
@@ -31,11 +32,25 @@ from reptile_np.meta.evaluation import MODES
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
 
-__all__ = ["BUSY", "PROGRESS", "PROGRESS_EVERY", "PlannedRun", "ProgressFile", "plan", "progress_of", "work"]
+__all__ = [
+    "BUSY",
+    "PROGRESS",
+    "PROGRESS_EVERY",
+    "OtherRun",
+    "PlannedRun",
+    "ProgressFile",
+    "plan",
+    "progress_of",
+    "work",
+]
 
 PROGRESS = "progress.json"
 PROGRESS_EVERY = 1.0  # seconds between two reports of a run
 BUSY = 60.0  # seconds to wait until an earlier process, which is stopping, releases the directory
+
+
+class OtherRun(UsageError):
+    """Another preset or seed, or other settings, ran in the run's directory."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ class PlannedRun:
 
         Raises
         ------
-        UsageError
+        OtherRun
             If another preset or seed, or other settings, ran in the directory.
         """
         directory = RunDirectory(self.path)
@@ -70,9 +85,7 @@ class PlannedRun:
         except UsageError:
             return 0  # `work` will raise this error for this run; the other runs are still done
         if begun != (self.preset, self.seed):
-            raise UsageError(
-                f"{self.path}: was begun with other settings or another seed; use another folder"
-            )
+            raise OtherRun(f"{self.path}: was begun with other settings or another seed; use another folder")
         if self._result() is not None:
             return self.preset.outer.steps
         return max((int(record["outer_step"]) for record in directory.records()), default=0)
@@ -169,6 +182,7 @@ def plan(
     planned = []
     for name in target.presets:
         preset = presets.with_settings(presets.get(name), settings)
+        check_settings(preset)
         if any(setting.startswith("evaluation.tasks=") for setting in settings):
             target = replace(target, tasks=preset.evaluation.tasks)
         if tasks is not None:

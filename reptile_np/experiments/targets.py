@@ -92,11 +92,12 @@ def get(name: str) -> Target:
     Raises
     ------
     UsageError
-        If there is none; names the nearest ones.
+        If there is none; names the nearest ones, or all if none is near.
     """
     if name == "figure2":
         raise UsageError("figure 2 needs no runs; draw it: reptile-np figure 2")
     if name not in TARGETS:
-        near = ", ".join(get_close_matches(str(name), TARGETS) or TARGETS)
-        raise UsageError(f'cannot reproduce "{printable(name)}"; did you mean {near}?')
+        near = ", ".join(get_close_matches(str(name), TARGETS))
+        advice = f"did you mean {near}?" if near else f"choose one of {', '.join(TARGETS)}"
+        raise UsageError(f'cannot reproduce "{printable(name)}"; {advice}')
     return TARGETS[name]

@@ -265,9 +265,33 @@ def test_a_dry_run_refuses_what_the_run_would_refuse_and_what_it_would_not_do(
     assert says in line
 
 
-def test_a_dry_run_needs_no_images(tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("tasks.shots=1000", "same-k-glyphs-reptile-k1: tasks.shots=1000: a training class has 20 images"),
+        ("evaluation.queries=20", "same-k-glyphs-reptile-k1: evaluation.queries=20: a test class has 20"),
+        ("outer.steps=0", "outer.steps=0: must be at least 1"),
+    ],
+)
+def test_a_setting_that_cannot_run_is_refused_once_before_anything_starts(
+    tmp_path, monkeypatch, capsys, setting, says, more
+):
+    monkeypatch.setattr(parallel, "run_all", None)
+    command = ["reproduce", "same-k", "--only", "*reptile-k1", "--ops", "numpy", "--out", str(tmp_path)]
+    assert main([*command, "--set", setting, *more]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert says in line
+
+
+def test_a_dry_run_needs_no_images_and_checks_the_settings_that_need_none(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing"))
-    assert main(["reproduce", "table2", "--dry-run", "--out", str(tmp_path)]) == 0
+    command = ["reproduce", "table2", "--dry-run", "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert main([*command, "--set", "outer.steps=0"]) == 2
+    assert "outer.steps=0: must be at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [["--dry-run"], ["--table"], []])

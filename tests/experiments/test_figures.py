@@ -90,7 +90,7 @@ def test_figure_1_is_not_drawn_from_runs_that_are_not_finished(tmp_path, capsys)
 @pytest.mark.parametrize("name", sources.SINE.values())
 def test_figure_1_is_not_drawn_from_a_run_with_other_settings(tmp_path, monkeypatch, name):
     monkeypatch.setitem(presets.PRESETS, name, small(name, "outer.steps=41"))
-    with pytest.raises(UsageError, match=f"{name}-seed0: was begun with other settings or another seed; use"):
+    with pytest.raises(UsageError, match=f"{name}-seed0: was begun with other settings .* presets' own"):
         sources.table("1", tmp_path, NUMPY, quiet=True)
 
 
@@ -102,7 +102,8 @@ def test_a_figure_of_several_seeds_is_not_drawn_from_a_run_with_other_settings(t
     with directory.begin(changed, 1):
         directory.append({"outer_step": 400, "tasks": 100, "accuracy": {"non_transductive": 0.9}})
         directory.write_json("result.json", {"outer_steps": 4000, "seconds": 1.0})
-    with pytest.raises(UsageError, match=f"{preset}-seed1: was begun with other settings or another seed; u"):
+    says = "was begun with other settings or another seed; use another folder: a figure is drawn from runs "
+    with pytest.raises(UsageError, match=f"{preset}-seed1: {says}with the presets' own settings$"):
         sources.table(name, tmp_path, NUMPY)
 
 

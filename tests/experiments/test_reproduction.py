@@ -196,7 +196,8 @@ def test_another_run_in_the_directory_is_refused_before_anything_starts(undistur
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["table9"], "did you mean"),
+        (["table9"], "did you mean table2, table1?"),
+        (["foo"], "choose one of table1, table2, figure1, "),
         (["table2", "--seeds", "0,x"], "write seeds as 0,1,2"),
         (["table2", "--seeds", "-1"], "write seeds as 0,1,2"),
         (["table2", "--only", "sine*"], "table2 has omniglot-5way"),
@@ -212,7 +213,7 @@ def test_what_cannot_be_reproduced_is_said_in_one_line(arguments, says, tmp_path
 
 
 def test_a_missing_name_cannot_be_reproduced():
-    with pytest.raises(UsageError, match=r'^cannot reproduce "None"; did you mean table1, table2'):
+    with pytest.raises(UsageError, match=r'^cannot reproduce "None"; choose one of table1, table2'):
         targets.get(None)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from reptile_np.experiments.experiment import Experiment, make_experiment
 from reptile_np.experiments.figures import figure_1, figure_2, figure_3, inner_curve, same_k
 from reptile_np.experiments.figures.style import Table
 from reptile_np.experiments.progress import Progress
-from reptile_np.experiments.reproduction import PlannedRun
+from reptile_np.experiments.reproduction import OtherRun, PlannedRun
 from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.experiments.targets import Target
 from reptile_np.meta.inner_loop import Array
@@ -78,7 +79,7 @@ def _trained(experiment: Experiment, runs: Path | None, quiet: bool) -> Step:
     preset = experiment.preset
     start = experiment.start()
     if runs is not None:
-        (run,) = reproduction.plan(targets.get("figure1").only(preset.name), [0], runs)
+        (run,) = _plan(targets.get("figure1").only(preset.name), [0], runs)
         if not run.trained():
             command = f"reptile-np reproduce figure1 --out {quoted([str(runs)])}"
             raise UsageError(f"{run.path}: not a finished run; run: {command}")
@@ -150,7 +151,15 @@ def _same_k(runs: Path, target: Target) -> Table:
 
 
 def _planned(runs: Path, target: Target) -> list[PlannedRun]:
-    """Return the runs of a target, of the seeds that are there; refuse what was begun with other settings."""
+    """Return the runs of a target, of the seeds that are there."""
     names = (re.fullmatch(r"(.+)-seed(\d+)", path.name) for path in runs.glob("*"))
     seeds = sorted({int(name[2]) for name in names if name and name[1] in target.presets})
-    return reproduction.plan(target, seeds, runs)
+    return _plan(target, seeds, runs)
+
+
+def _plan(target: Target, seeds: Sequence[int], runs: Path) -> list[PlannedRun]:
+    """Return the runs of a target, with the presets' own settings; refuse what was begun with others."""
+    try:
+        return reproduction.plan(target, seeds, runs)
+    except OtherRun as error:
+        raise UsageError(f"{error}: a figure is drawn from runs with the presets' own settings") from None
