@@ -198,7 +198,9 @@ def checked(kind: Any, value: Any) -> Any:
         if too_large:
             raise ValueError("must be finite" if kind is float else f"must be at most {LARGEST}")
         if value < 0:
-            raise ValueError("must be finite and not negative" if kind is float else "must be at least 0")
+            raise ValueError(
+                f"must be {'finite and' if kind is float else 'an integer that is'} not negative"
+            )
         value = kind(value)
     return value
 

@@ -70,6 +70,7 @@ def test_every_key_that_a_preset_does_not_read_is_refused(name):
         ("outer.steps=1.5", "an integer"),
         ("outer.steps=9223372036854775808", "at most"),
         ("outer.rate=fast", "a number"),
+        ("outer.steps=-1", "must be an integer that is not negative"),
         ("outer.rate=nan", "finite"),
         ("outer.rate=inf", "finite"),
         ("outer.rate=-1", "not negative"),
