@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import reptile_np
+from reptile_np.cli import main
 from tests.building import in_a_virtual_environment
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +44,22 @@ def test_a_docstring_points_to_tests_that_exist(name):
     named = [path for path in re.findall(r"``(tests/[\w/]+(?:\.py)?)``", text)]
     missing = [path for path in named if not (ROOT / path).exists()]
     assert not missing
+
+
+def test_the_readme_names_every_command_and_the_options_that_compare_copy_and_trace_runs(capsys):
+    assert main([]) == 0
+    commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    assert {"train", "runs", "play"} <= set(commands)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in commands if not re.search(rf"\breptile-np {name}\b", text)]
+    assert not missing
+    for name, option in (
+        ("evaluate", "curve"),
+        ("evaluate", "compare"),
+        ("runs", "compare"),
+        ("runs", "export"),
+    ):
+        assert re.search(rf"^reptile-np {name} .* --{option}\b", text, re.MULTILINE), option
 
 
 def anchors(path):
