@@ -104,16 +104,16 @@ def _another_state(optimizer: Any, state: Any, phi: Array) -> UsageError:
 
 
 def _check_rates(optimizer: Any, phi: Array) -> None:
-    """Raise `UsageError` unless the learning rate is a number, or a vector that fits φ (n,)."""
+    """Raise `UsageError` unless the learning rate is a number, not NaN, or a vector that fits φ (n,)."""
     rates = optimizer.learning_rate
-    if np.ndim(rates) == 0:
+    if np.ndim(rates) == 0 and rates == rates:
         return
     array = isinstance(rates, np.ndarray)
     if not array or rates.shape != phi.shape or np.result_type(rates, phi) != phi.dtype:
-        found = f"{rates.dtype} {rates.shape}" if array else f"a {type(rates).__name__}"
+        found = f"{rates.dtype} {rates.shape}" if array else f"{rates!r:.20}"
         raise UsageError(
             f"{type(optimizer).__name__}: the rates are {found}, phi is {phi.dtype} {phi.shape}; "
-            "give an array of one rate per parameter, in phi's dtype"
+            "give a number, or an array of one rate per parameter in phi's dtype"
         )
 
 

@@ -218,5 +218,7 @@ def test_a_hessian_product_of_another_shape_than_phi_is_refused(product, alpha):
 def test_rates_that_do_not_fit_phi_are_refused(rates, steps):
     model, rng = sine_mlp((4,)), np.random.default_rng(0)
     t = adapt(model, Sgd(0.1), random_phi(model, rng), [random_batch(model, rng, 3)] * steps)
-    with pytest.raises(UsageError, match=r"^Sgd: the rates are float64 .*; give an array of one rate per"):
+    with pytest.raises(
+        UsageError, match=r"^Sgd: the rates are float64 .*; give a number, or an array of one rate per"
+    ):
         maml(model, rates)(t)

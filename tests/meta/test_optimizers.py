@@ -295,3 +295,10 @@ def test_only_the_rate_may_be_a_vector(what, make, vector):
 def test_a_rate_that_is_none_is_refused(optimizer):
     with pytest.raises(UsageError, match=r"^None is no number; give one$"):
         optimizer(None)
+
+
+@pytest.mark.parametrize("optimizer", [Sgd, HeavyBall, Adam])
+@pytest.mark.parametrize("rate", [math.nan, np.float32("nan")], ids=["float", "of NumPy"])
+def test_a_rate_that_is_nan_begins_no_loop(optimizer, rate):
+    with pytest.raises(UsageError, match=rf"^{optimizer.__name__}: the rates are nan, .*; give a number, or"):
+        optimizer(rate).init(np.ones(3))

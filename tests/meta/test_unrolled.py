@@ -266,9 +266,7 @@ def test_a_subclass_of_sgd_is_differentiated_by_its_own_adjoint(family, data):
     ids=["too many", "shape", "dtype", "list"],
 )
 def test_rates_that_do_not_fit_phi_are_refused_in_one_line(optimizer, rates):
-    line = (
-        rf"^{optimizer.__name__}: the rates are .*; give an array of one rate per parameter, in phi's dtype$"
-    )
+    line = rf"^{optimizer.__name__}: the rates are .*; give a number, or an array of one rate per .* dtype$"
     with pytest.raises(UsageError, match=line):
         adapt(Parabola(), optimizer(rates), np.ones(2), [(np.ones(2), np.ones(2))])
 
