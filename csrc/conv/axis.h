@@ -50,7 +50,7 @@ INLINE reach_t reach(const axis_t *a, int32_t d)
     return r;
 }
 
-/* The destination after d that may belong to d's class, and the one before; possibly outside 0..n-1.
+/* The nearest destination after d (direction 1) or before d (-1) that may belong to d's class; it may be outside 0..n-1.
    In the input adjoint, destinations that differ by a multiple of the stride read the same kernel taps: they are one phase.  In
    each phase `first` rises with d, so the members of a class are neighbours in their phase.  Phases beyond the kernel have no taps;
    all their destinations are one class. */

@@ -20,8 +20,8 @@ LOCAL void direct_chunk(const plan_t *p, const chunk_t *chunk, const float *in, 
     }
 }
 
-/* Copy n floats, four at a time; the last four may overlap the four before.  Fewer than four one by one: written as a loop
-   to 3, which the compiler does not turn into a vector loop with code before and after it. */
+/* Copy n floats, four at a time; the last four may overlap the four before.  Fewer than four are copied one by one, in a loop of
+   length 3: the compiler would turn a loop of length n into a vector loop with code before and after it. */
 INLINE void copy_run(float *to, const float *from, int32_t n)
 {
     if (n < 4) {

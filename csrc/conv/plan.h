@@ -52,7 +52,7 @@ typedef struct { int32_t products; product_t by_sum[MOST * MOST], by_filter[MOST
 
 typedef struct {
     int32_t positions, runs, chunks;
-    int32_t *base, *to;          /* (positions,) floats: first input (not by tiles) and output of each position */
+    int32_t *base, *to;          /* (positions,) offsets of each position's first input (not in plans by tiles) and output */
     run_t *run;                  /* (runs,) */
     chunk_t *chunk;              /* (chunks,) */
     int32_t ranges, strips;      /* forward plans that are not by tiles: for the weight adjoint */
@@ -86,7 +86,7 @@ INLINE images_t batch_part(int32_t batch, int32_t parts, int32_t i)
    classes have the same ranges; these taps are cut into strips of at most STRIP_ROWS weight rows. */
 LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batch, int32_t parts, int32_t in, int32_t ty)
 {
-    int32_t low = 0, high = 0; /* output rows that read kernel row ty: an interval */
+    int32_t low = 0, high = 0; /* output lines that read kernel row ty: an interval */
     for (int32_t dy = y->n - 1; dy >= 0; dy--) {
         const reach_t r = reach(y, dy);
         if (ty < r.tap || ty >= r.tap + r.taps) continue;
@@ -106,7 +106,7 @@ LOCAL void plan_strips(plan_t *p, const axis_t *y, const axis_t *x, int32_t batc
             for (int32_t cx = 0; cx < x->n; cx++) {
                 if (!first_of_class(x, cx)) continue;
                 const reach_t r = reach(x, cx);
-                const int32_t line = class_size(x, cx) * batch_part(batch, parts, i).count; /* positions of one output row */
+                const int32_t line = class_size(x, cx) * batch_part(batch, parts, i).count; /* positions of one output line */
                 if (r.taps && r.tap <= tx && end <= r.tap + r.taps && high > low) {
                     if (p->range) p->range[p->ranges] = (range_t){start + low * line, (high - low) * line};
                     p->ranges++;

@@ -23,8 +23,9 @@
      v0 = d0 - d1   v1 = d1   v2 = d2 - d1   v3 = d2                  y0 = v0 w2 + v1 (w0 + w2)   y1 = v1 w1
                                                                      y2 = v2 w0 + v1 (w0 + w2)   y3 = v3 w1
 
-   STRIDE_1_LARGE, F(4, 3): 6 products for 4 outputs of 3 taps, in two dimensions 36 instead of 144.  Its points are 0, +-a, +-b and
-   infinity, with a = 3/4, b = 3/2 instead of the usual 1 and 2: the largest rounding error is then a quarter, the rms error half.
+   STRIDE_1_LARGE, F(4, 3): 6 products for 4 outputs of 3 taps, in two dimensions 36 instead of 144.  Its interpolation points
+   are 0, +-a, +-b and infinity, with a = 3/4, b = 3/2 instead of the usual 1 and 2: the largest rounding error is then a quarter,
+   the rms error half.
 
      v0 = d4 - (a2 + b2) d2 + a2 b2 d0     v1, v2 = (d4 - b2 d2) +- a (d3 - b2 d1)      with a2 = a a, b2 = b b
      v5 = d5 - (a2 + b2) d3 + a2 b2 d1     v3, v4 = (d4 - a2 d2) +- b (d3 - a2 d1)

@@ -21,7 +21,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* Threads that sleep until a number changes; to ring the bell is to wake them. */
+/* What threads sleep on until a number changes: how many sleep, and a lock and a condition variable; rk_ring wakes them. */
 typedef struct {
     atomic_int sleepers;
     pthread_mutex_t lock;

@@ -21,7 +21,7 @@ typedef struct {
     int in_a_row;             /* one output, and rows of x are whole registers: the kernel's gradient is summed as one row */
     float *packed_back, *packed_back_dot; /* NULL for the first layer and for one output */
     weights_t weights;
-    float *y, *y_bar;         /* (B, out) y: after tanh; y_bar: after the backward pass z_bar, the adjoint of z */
+    float *y, *y_bar;         /* (B, out) y: after tanh, but in the last layer; y_bar: its adjoint, then z_bar, the adjoint of z */
     float *w_bar;             /* (in, out_stored), or (in_stored,) in a row, like copy; else NULL: the gradient itself is written */
     float *z_dot, *y_dot, *y_bar_dot; /* tangents; z is what tanh is applied to */
 } dense_t;

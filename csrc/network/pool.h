@@ -1,4 +1,5 @@
-/* Pooling: the largest z of each window, and z_bar from u_bar or y_bar at the argmax. */
+/* Pooling: of each window the z whose y is largest (sign_at: the largest z, the smallest or the first), and z_bar from u_bar or
+   y_bar at the argmax. */
 
 #ifndef RK_POOL_H
 #define RK_POOL_H

@@ -64,9 +64,10 @@ class Judge:
 
     If the derivative in a piece of φ is smaller than the rounding error of its measurement, the piece is not
     judged.  It is then reported as not measured, unless the derivative to be checked is exactly zero there,
-    as the gradient of a bias before batch norm is.  (A Hessian product is not exactly zero there, only
-    rounding; `check_hvp` reports such a bias.)  Such a small derivative over all of φ is accepted in float64
-    only (at a minimum every slope is zero).
+    as the gradient of a bias before batch norm is.  (Along such a bias a Hessian product is a rounding error,
+    not exactly zero, so `check_hvp` reports the bias as not measured.)  If the derivative in a direction over
+    all of φ is that small, a float64 model passes, because at a minimum every slope is zero; for a float32
+    model only `tolerance` counts.
     """
 
     check: str

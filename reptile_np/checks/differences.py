@@ -19,8 +19,9 @@ __all__ = ["ENOUGH", "TINY", "Slope", "norm", "slope"]
 ENOUGH = 1e-10
 """Two estimates that agree to this relative accuracy end the halving of the step."""
 TINY = (1e-7, 1.3e-7, 1.7e-7)
-"""Factors of the first step.  Second differences at such small steps show rounding errors, not curvature; a
-kink exactly at φ shows too, by h times its jump, and a jump of the function by all of it."""
+"""Factors of the first step.  At such small steps h the second difference of a smooth function is a rounding
+error.  At a kink exactly at φ it is h times the jump of the slope; where the function itself jumps, that
+jump."""
 SMALL = tuple(2.0**-level for level in range(9, 2, -1))
 """Factors of the first step at which a jump of the function must show too."""
 
@@ -87,12 +88,12 @@ def slope(
     """Return f'(0) from the values of f at ±`step`, ±step/2, ±step/4, …: at most 2 `levels` + 7 values.
 
     If f is smooth, the central difference errs by even powers of h, and the difference of the two
-    one-sided slopes has odd powers only, with limit 0.  At a kink exactly there both have all powers, and
-    the second tends to the jump of the derivative, which the central difference does not show. The rounding
-    error of f is taken to be the largest second difference at three tiny steps, and at least `precision`
-    times |f|.  If these differences are large, 14 more values tell whether f jumps at 0.  Steps at which f is
-    not finite are left out.  The returned value is not finite if f is not finite at 0, at a tiny step, or at
-    all other steps.
+    one-sided slopes has odd powers only, with limit 0.  If f has a kink at 0, both have all powers of h, and
+    the difference of the one-sided slopes tends to the jump of f'; the central difference alone does not show
+    this jump.  The rounding error of f is taken to be the largest second difference at three tiny steps, and
+    at least `precision` times |f|.  If these differences are large, 14 more values tell whether f jumps at 0.
+    Steps at which f is not finite are left out.  The returned value is not finite if f is not finite at 0, at
+    a tiny step, or at all other steps.
     """
     middle = np.array(f(0.0))
     unknown = Slope(np.full_like(middle, np.nan, dtype=float), math.inf, math.inf, 0.0)

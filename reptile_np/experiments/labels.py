@@ -19,7 +19,7 @@ KINDS = {"b": "numbers", "i": "numbers", "u": "numbers", "f": "numbers", "U": "t
 
 
 def check_same_kind(labels: Array, classes: Array) -> None:
-    """Refuse labels that cannot equal those given to `fit`: numbers, text and bytes never do."""
+    """Refuse labels of another kind than those of `fit`: numbers, text and bytes never equal each other."""
     found, fitted = KINDS.get(labels.dtype.kind), KINDS.get(classes.dtype.kind)
     if found and fitted and found != fitted:
         raise UsageError(f"score: the labels are {found}, those given to fit were {fitted}; use one kind")

@@ -79,8 +79,8 @@ def train(
     Returns
     -------
     dict
-        ``outer_steps``; ``seconds`` of training over all sittings; the headline of the scores, for the
-        trained state and, with the suffix ``_untrained``, for the initialisation.
+        ``outer_steps``; ``seconds`` of training over all sittings; the main scores (`Scores.headline`), for
+        the trained state and, with the suffix ``_untrained``, for the initialisation.
 
     Raises
     ------

@@ -71,9 +71,9 @@ class InnerSpec:
     """The inner loop of training: `steps` steps of an optimiser on minibatches of `batch` examples.
 
     Parameters whose names match the pattern `fixed`, such as ``*/beta``, keep their values in every inner
-    loop, of training and of test; only the outer loop changes them (with the optimiser sgd).  Reptile, and
-    first-order MAML without query sets, never change them: their directions are displacements of the inner
-    loop, which are zero in these parameters.
+    loop, of training and of test; only the outer loop changes them.  `fixed` needs the optimiser "sgd" here.
+    Reptile, and first-order MAML without query sets, never change them: their directions are displacements of
+    the inner loop, which are zero in these parameters.
     """
 
     optimizer: Literal["adam", "sgd"]

@@ -26,7 +26,9 @@ from reptile_np.tasks.image_cache import Split
 __all__ = ["MOST_TASKS", "POINTS", "SHARE", "WORTH_WATCHING", "watch", "watcher"]
 
 POINTS = 20
-SHARE = 0.01  # of the examples of training: about its share of the time
+SHARE = (
+    0.01  # of the examples of training, for all these evaluations; their share of the time is about the same
+)
 WORTH_WATCHING = 300.0  # seconds of training below which a run is not watched
 MOST_TASKS = 200
 
@@ -34,7 +36,9 @@ MOST_TASKS = 200
 def watch(preset: Preset) -> Watch | None:
     """Return the evaluations while training: the preset's, else `POINTS` of them; None if there are none.
 
-    A preset whose number of outer steps was changed has as many of them as the preset itself.
+    `Preset.watched`, if there is one, is returned for any number of outer steps.  Another preset has no
+    evaluations while training if it trains less than `WORTH_WATCHING` seconds, or if `SHARE` is too little
+    for one task in each evaluation.
     """
     original = presets.original(preset)
     if original.watched is not None:

@@ -106,8 +106,8 @@ def meta_train(
     inner
         The optimiser of the inner loops.
     outer
-        ``outer(i)`` is the optimiser of outer step i = 0, 1, …: a schedule changes its learning rate.  All
-        must share one kind of state.
+        ``outer(i)`` is the optimiser of outer step i = 0, 1, …: a schedule changes its learning rate.
+        All optimisers that `outer` returns must have the same kind of state.
     keep
         How much of each trajectory `meta_gradient` needs: "ends" for Reptile and FOMAML (faster, less
         memory), "all" for any, "hessians" for exact MAML (faster for few steps, more memory), "sqrt" for MAML
@@ -242,8 +242,8 @@ def _run_in_executor(
 ) -> None:
     """Add the results of all tasks to `total`.
 
-    The thread that reports the end of a task (a worker, or the executor's own thread) adds its result, so
-    that this thread sleeps until all have ended: to wake it up for each task costs more than the addition.
+    The thread that reports the end of a task (a worker, or the executor's own thread) adds the task's result.
+    The calling thread sleeps until all tasks have ended: to wake it for each costs more than an addition.
 
     Raises the error of the failed task with the lowest number, or of `submit`.
     """
@@ -275,7 +275,7 @@ def _run_in_executor(
         finished.wait()
         if total.added in errors:
             raise errors[total.added]
-    except BrokenExecutor:  # it ends its futures itself, and fails if it meets a cancelled one
+    except BrokenExecutor:  # a broken executor ends its own futures, and fails if one was cancelled
         raise
     except BaseException:
         with lock:
@@ -283,7 +283,7 @@ def _run_in_executor(
         for future in rest:
             future.cancel()
         raise
-    finally:  # the error's traceback holds this frame: a way from here to the error would be a cycle
+    finally:  # the error's traceback refers to this frame, which must not refer to the error: a cycle
         errors.clear()
         future = None
 

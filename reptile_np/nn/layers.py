@@ -285,7 +285,8 @@ class BatchNorm(Layer):
 def _mean(rows: Array) -> Array:
     """Return the mean over the positions of (p, c).
 
-    The positions are added one after another (of a single channel in pairs) and the sum is multiplied by 1/p.
+    NumPy adds the positions one after another (a single channel's by pairwise summation); the sum is
+    multiplied by 1/p.
     This is the released program's order of operations, so float32 runs round as that program does.
     """
     return rows.sum(0) * (1 / len(rows))

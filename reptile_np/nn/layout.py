@@ -80,7 +80,7 @@ class Layout:
             if found != shape:
                 raise UsageError(f"{name} has shape {found}; this layout needs {shape}")
         vectors = [np.ravel(pieces[name]) for name in self.shapes]
-        return np.concatenate(vectors) if vectors else np.empty(0, np.float32)
+        return np.concatenate(vectors) if vectors else np.empty(0)
 
     def fill(self, values: Mapping[str, Any], dtype: Any = np.float32) -> Array:
         """Return a vector (n,) with one value for each piece, as the rates of an inner loop.

@@ -160,7 +160,11 @@ class Model(RunsInnerLoops):
     def adapt(
         self, optimizer: Optimizer, phi: Array, batches: Sequence[Batch], state: Any, keep: Keep
     ) -> Trajectory | None:
-        """Run the inner loop and keep each step's residuals, if `keep` is "hessians"; else return None."""
+        """Run the inner loop and keep each step's residuals.
+
+        Return None if `keep` is not "hessians", or a subclass overrides `loss_and_grad` or `hvp`, but not
+        `linearize`.
+        """
         own = type(self)
         overridden = own.loss_and_grad is not Model.loss_and_grad or own.hvp is not Model.hvp
         if keep != "hessians" or (overridden and own.linearize is Model.linearize):

@@ -121,7 +121,8 @@ class MaxPool(Windowed, LocallyLinear):
     """The maximum of each window; padding never counts; of equal entries the first (row, column) counts.
 
     x (b, h, w, c) → (b, rows, cols, c).  A NaN is the result only if it is the first entry of its window,
-    because every comparison with NaN is false.  In NumPy padding, -∞, may be that first entry, in C not.
+    because every comparison with NaN is false.  In NumPy the first entry of a window at the border
+    may be padding (-∞); in C it is always a pixel.
     """
 
     size: int = 2

@@ -44,7 +44,7 @@ def checked_pair(batch: Any) -> tuple[Any, Any]:
 
 
 def checked_inputs(x: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return x in `dtype`, φ's; it must be (b, *shape), b ≥ 1, of a float dtype that fits into it."""
+    """Return x in `dtype`, φ's; x must be (b, *shape), b ≥ 1, of a float dtype no wider than `dtype`."""
     x = _plain("inputs", x)
     if x.shape[1:] != shape or len(x) == 0:
         want = ", ".join(map(str, shape))
@@ -67,7 +67,7 @@ def checked_labels(y: Array, count: int, ways: int) -> Array:
 
 
 def checked_targets(y: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return y in `dtype`, φ's; it must be numbers of that shape, of a dtype that fits into it."""
+    """Return y in `dtype`, φ's; y must be numbers of that shape, of a dtype no wider than `dtype`."""
     y = _plain("targets", y)
     if y.shape != shape:
         raise UsageError(f"targets have shape {y.shape}; need {shape}")

@@ -195,7 +195,7 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
 
 
 def _examples(what: str, rng: np.random.Generator, support: Batch) -> Batch:
-    """Return the inputs and the labels, which may be lists, as arrays; `what` draws from them by `rng`."""
+    """Return the inputs and labels, which may be lists, as arrays; `what` names the caller in messages."""
     check_generator(rng)
     x, y = np.asarray(support[0]), np.asarray(support[1])
     if not len(x) == len(y) > 0:

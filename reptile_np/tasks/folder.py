@@ -45,7 +45,7 @@ __all__ = [
 
 NAME = "images"
 LEAST_IMAGES = 6  # of a class: 5 shots and 1 query
-LEAST_CLASSES = 5  # of each split, if there are three times as many
+LEAST_CLASSES = 5  # of each split, if there are at least 15 classes in all
 SHARES = (0.16, 0.20)  # of all classes, for validation and test: those of Mini-ImageNet
 LARGEST_SIDE = 768  # that a network of `models.conv_cnn` reads
 LIMITS = Limits(file_bytes=1 << 27, files=10_000_000, total_bytes=1 << 40)

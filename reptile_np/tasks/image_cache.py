@@ -168,8 +168,8 @@ class CachedImages(Float32Images):
     """The classes of a data set on disk: an `ImageClasses` whose pixels stay in the file until they are read.
 
     Resident memory is bounded: of a set of more than `SMALL` bytes only the images that are used are read.
-    (Mapped pages would count as resident, and a mapped file that is cut short ends the process.)  Pickled as
-    the path of its manifest.
+    (The file is not memory-mapped: mapped pages would count as resident, and a mapped file that is cut short
+    ends the process.)  A pickle of this object holds the path of the manifest only.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Section 4.2: Reptile moves towards the point nearest to every task's solutions.
+"""Section 4.2: moves towards each task's solutions, and the point of least mean squared distance to them.
 
 A manifold W*_τ of solutions has a projection P_τ.  The gradient of ``½ D(φ, W*_τ)²`` is ``φ - P_τ(φ)``
 where the nearest point is unique, although P_τ moves with φ as well: by the envelope theorem its derivative
