@@ -136,3 +136,16 @@ def test_a_first_block_by_tiles_is_not_computed_band_by_band(variant):
     layers = (Conv2d(filters=32, before_batch_norm=True), BatchNorm(0.1), MaxPool(), Relu())
     model = Model((*layers, Flatten(), Dense(3)), (12, 12, 32), SoftmaxCrossEntropy("mean"))
     assert_near_the_layers(variant, model, single(model, np.random.default_rng(0), 3), 2e-4)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)], ids=str)
+def test_a_nan_is_the_maximum_only_if_it_is_the_first_entry_of_its_window(variant, place):
+    layers = (Conv2d(filters=8, size=1, before_batch_norm=True), MaxPool(), BatchNorm(), Relu())
+    model = Model((*layers, Flatten(), Dense(2)), (4, 4, 1), SoftmaxCrossEntropy("sum"))
+    phi, (x, _), _ = single(model, np.random.default_rng(0), 3)
+    x = np.array(x)
+    x[0, 2 + place[0], 0 + place[1]] = np.nan
+    found, expected = (m.predict(phi, x) for m in (model.with_ops(native_kernels.load(variant, 1)), model))
+    assert np.isnan(expected).all() == np.isnan(found).all() == (place == (0, 0))
+    if place != (0, 0):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
