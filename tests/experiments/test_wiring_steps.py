@@ -1,5 +1,6 @@
 """The inner and outer steps of an assembled run: its optimisers, rates, algorithm and optimiser states."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_maml_differentiates_through_steps_of_the_inner_rate():
     for phi, batch in list(zip(t.phis, t.batches, strict=False))[-2::-1]:
         u = u - alpha * made.model.hvp(phi, batch, u)
     np.testing.assert_array_equal(made.meta_gradient(t), u)
-    other = meta_gradients.maml(made.model, 0.7)(t)
+    other = meta_gradients.maml(made.model, 0.7)(replace(t, optimizer=None))
     assert np.abs(made.meta_gradient(t) - other).max() > 1e-2 * np.abs(u).max()
 
 
@@ -105,7 +106,8 @@ def test_maml_differentiates_through_steps_of_adam_from_the_state_of_the_task_be
     np.testing.assert_array_equal(direction, meta_gradients.maml(made.model, Adam(0.003))(t))
     size = np.abs(direction).max()
     assert np.abs(direction - t.grads[-1]).max() > 1e-2 * size
-    assert np.abs(direction - meta_gradients.maml(made.model, Adam(0.006))(t)).max() > 1e-2 * size
+    other = meta_gradients.maml(made.model, Adam(0.006))(replace(t, optimizer=None))
+    assert np.abs(direction - other).max() > 1e-2 * size
 
 
 @pytest.mark.parametrize(
