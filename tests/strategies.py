@@ -106,7 +106,7 @@ def filtered_convolutions(draw, numbers=integers_as, widths=(32, 64, 96)):
     """3 × 3 at stride 1 or 2, so mostly by patches: widths around what is transformed at a time (64)."""
     channels, filters = draw(st.tuples(st.sampled_from(widths), st.sampled_from(widths)))
     size = draw(st.tuples(st.integers(3, 15), st.integers(3, 15)))
-    padding = tuple(draw(st.tuples(st.integers(0, 2), st.integers(0, 2))) for _ in size)
+    padding = tuple(draw(st.tuples(st.integers(0, 3), st.integers(0, 3))) for _ in size)
     stride, rng = draw(st.integers(1, 2)), draw(rngs)
     out = [(n + sum(p) - 3) // stride + 1 for n, p in zip(size, padding, strict=True)]
     enough = -(-192 // (out[0] * out[1]))  # for tiles at stride 2, with 16 lanes
