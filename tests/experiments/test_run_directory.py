@@ -217,12 +217,17 @@ def test_a_run_that_finished_between_the_check_and_the_lock_is_not_overwritten(t
     assert (directory.path / "config.json").read_text() == "another run's"
 
 
-def test_a_config_that_is_edited_before_the_first_save_does_not_prevent_it(tmp_path):
+@pytest.mark.parametrize(
+    "edited",
+    [lambda content: content.replace(b'"seed": 0', b'"seed": 1'), lambda _: b'{"format"', lambda _: b"[]"],
+    ids=["another seed", "cut short", "a list"],
+)
+def test_a_config_that_is_edited_before_the_first_save_does_not_prevent_it(tmp_path, edited):
     made, directory = experiment("glyphs-5way"), RunDirectory(tmp_path / "run")
     path = directory.path / "config.json"
     with directory.begin(made.preset, 0):
         content = path.read_bytes()
-        path.write_bytes(content.replace(b'"seed": 0', b'"seed": 1'))
+        path.write_bytes(edited(content))
         directory.save(made.start(), [])
     path.write_bytes(content)
     assert RunDirectory(directory.path).load(made.start()).done == 0

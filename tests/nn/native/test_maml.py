@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from reptile_np.errors import UsageError
 from reptile_np.meta.inner_loop import adapt
 from reptile_np.meta.meta_gradients import maml
 from reptile_np.meta.optimizers import Sgd
@@ -85,6 +86,14 @@ def test_the_loop_and_the_products_run_in_c(variant, setting):
     counts = counted(network)
     direction(network, *place)
     assert counts == {"loop": 1, "hvp": 2, **({} if np.ndim(place[0]) else {"update": 2})}
+
+
+@pytest.mark.parametrize("keep", ["all", "hessians", "sqrt"])
+def test_a_loop_in_c_with_another_rate_is_refused(variant, setting, keep):
+    model, rates, phi, batches = setting
+    network = model.with_ops(native_kernels.load(variant, 1))
+    with pytest.raises(UsageError, match=r"^maml: the inner loop used Sgd, not as alpha says"):
+        maml(network, 2 * rates)(adapt(network, Sgd(rates), phi, batches, keep=keep))
 
 
 def test_a_parameter_of_rate_zero_stays_and_has_a_direction(variant, setting):
