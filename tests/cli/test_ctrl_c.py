@@ -165,7 +165,7 @@ def test_a_second_ctrl_c_does_not_end_a_run_while_it_saves(tmp_path, gap):
             assert process.poll() is None
             time.sleep(0.01)
 
-    steps = ["--set", "outer.steps=50000"]
+    steps = ["--set", "outer.steps=5000"]
     code, errors = interrupted([*GLYPHS, *steps, "--out", "run"], begun, again=[gap] * 5, cwd=tmp_path)
     assert code == 130
     assert errors.splitlines()[-1].startswith("reptile-np: stopped; continue with: ")
@@ -181,7 +181,7 @@ def test_the_command_that_continues_a_run_in_a_folder_that_begins_with_a_dash_is
             assert process.poll() is None
             time.sleep(0.01)
 
-    steps = ["--set", "outer.steps=300"]
+    steps = ["--set", "outer.steps=100"]
     code, errors = interrupted([*GLYPHS, *steps, "--out=-run"], begun, cwd=tmp_path)
     command = errors.splitlines()[-1].partition("continue with: python -m reptile_np ")[2]
     assert (code, command) == (130, "train --out=-run --resume --ops numpy")
@@ -201,7 +201,7 @@ def test_a_run_that_is_stopped_saves_its_state_and_prints_the_command_that_goes_
             assert process.poll() is None
             time.sleep(0.05)
 
-    steps = ["--set", "outer.steps=10000"]  # a record every 50 steps
+    steps = ["--set", "outer.steps=2000"]  # a record every 10 steps
     code, errors = interrupted([*GLYPHS, *steps, "--out", "a run"], recorded_more, stop, cwd=tmp_path)
     command = "python -m reptile_np train --out 'a run' --resume --ops numpy"
     assert (code, errors.splitlines()[-1]) == (130, f"reptile-np: stopped; continue with: {command}")

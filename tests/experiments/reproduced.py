@@ -1,6 +1,13 @@
 """The small runs that the tests of `reproduce` make; the fixture `undisturbed` has finished ones."""
 
-SETTINGS = ["outer.steps=50", "evaluation.tasks=3", "evaluation.steps=2", "filters=8", "tasks.classes=60"]
+STEPS = 25
+SETTINGS = [
+    f"outer.steps={STEPS}",
+    "evaluation.tasks=3",
+    "evaluation.steps=2",
+    "filters=8",
+    "tasks.classes=60",
+]
 SMALL = [part for setting in SETTINGS for part in ("--set", setting)]
 ONLY = "same-k-glyphs-[rf]*-k2"  # Reptile and first-order MAML
 
@@ -15,7 +22,7 @@ def command(out, *more, jobs=2):
 
 def evaluation(scores):
     """Return the record of an evaluation that the table wants, with these scores."""
-    return f'{{"outer_step": 50, "evaluation": {{"split": "test", "tasks": 3, "shots": 1, {scores}}}}}'
+    return f'{{"outer_step": {STEPS}, "evaluation": {{"split": "test", "tasks": 3, "shots": 1, {scores}}}}}'
 
 
 def checkpoints(out):

@@ -20,7 +20,7 @@ from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
 from reptile_np.experiments.run_json import identity
 from reptile_np.experiments.targets import TARGETS
 from reptile_np.nn.ops import NUMPY
-from tests.experiments.reproduced import ONLY, SETTINGS, SMALL, checkpoints, command, evaluation
+from tests.experiments.reproduced import ONLY, SETTINGS, SMALL, STEPS, checkpoints, command, evaluation
 from tests.experiments.small import small
 
 
@@ -112,8 +112,11 @@ def test_a_failing_run_is_reported_and_does_not_stop_the_others(undisturbed, tmp
     [
         ("config.json", "{"),
         ("result.json", "{"),
-        ("result.json", '{"outer_steps": 50}'),
-        ("records.jsonl", '{"outer_step": 50, "evaluation": {"split": "test", "tasks": 3, "shots": 1}}'),
+        ("result.json", f'{{"outer_steps": {STEPS}}}'),
+        (
+            "records.jsonl",
+            f'{{"outer_step": {STEPS}, "evaluation": {{"split": "test", "tasks": 3, "shots": 1}}}}',
+        ),
     ],
 )
 def test_a_damaged_file_of_a_run_is_made_again_or_named_and_the_table_shows_the_others(
@@ -135,7 +138,9 @@ def test_a_damaged_file_of_a_run_is_made_again_or_named_and_the_table_shows_the_
     assert checkpoints(tmp_path / "out") == checkpoints(undisturbed)
     (planned, *_) = plan(targets.get("same-k").only(ONLY), (0,), tmp_path / "out", settings=SETTINGS)
     assert planned.done()
-    assert {record["outer_step"] for record in RunDirectory(run).records() if "evaluation" in record} == {50}
+    assert {record["outer_step"] for record in RunDirectory(run).records() if "evaluation" in record} == {
+        STEPS
+    }
 
 
 @pytest.mark.parametrize(
@@ -179,13 +184,13 @@ def test_a_damaged_checkpoint_of_a_finished_run_is_trained_again_before_it_is_ev
     run = tmp_path / "out/same-k-glyphs-reptile-k2-seed0"
     config = RunDirectory(run).config()
     start, name = make_experiment(*config, NUMPY).start(), identity(*config)
-    save_step(run, replace(load_step(run / "checkpoint.npz", start, name), done=49), name)
+    save_step(run, replace(load_step(run / "checkpoint.npz", start, name), done=STEPS - 1), name)
     (run / "checkpoint.npz").replace(run / "checkpoint-before.npz")
     (run / "checkpoint.npz").write_bytes(b"not a checkpoint")
     assert main([*command(tmp_path / "out", "--tasks", "4"), "--quiet"]) == 0
-    assert "outer step 49, instead" in capfd.readouterr().err
+    assert f"outer step {STEPS - 1}, instead" in capfd.readouterr().err
     evaluated = [record["outer_step"] for record in RunDirectory(run).records() if "evaluation" in record]
-    assert evaluated == [50, 50]
+    assert evaluated == [STEPS, STEPS]
 
 
 def test_another_run_in_the_directory_is_refused_before_anything_starts(undisturbed, capsys):

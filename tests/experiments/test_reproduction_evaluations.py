@@ -14,7 +14,7 @@ from tests.experiments.reproduced import SETTINGS
 @pytest.fixture
 def begun(tmp_path):
     """A run of 50 outer steps that has only begun; its table wants three test tasks of one shot."""
-    preset = with_settings(get("same-k-glyphs-reptile-k2"), SETTINGS)
+    preset = with_settings(get("same-k-glyphs-reptile-k2"), [*SETTINGS, "outer.steps=50"])
     with RunDirectory(tmp_path / "run").begin(preset, 0):
         return PlannedRun(preset, 0, tmp_path / "run", (preset.evaluation,))
 

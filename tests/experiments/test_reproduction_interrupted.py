@@ -12,7 +12,7 @@ import pytest
 
 from reptile_np.cli import main
 from reptile_np.experiments.run_directory import RunDirectory
-from tests.experiments.reproduced import checkpoints, command
+from tests.experiments.reproduced import STEPS, checkpoints, command
 from tests.waiting import wait_for
 
 SAVES_EVERY_STEP = """
@@ -53,7 +53,7 @@ def children(pid):
 def training(out):
     """The runs that have taken two steps or more, but not all."""
     recorded = {path.parent: path.read_text().count("\n") for path in out.glob("*/records.jsonl")}
-    return [run for run, steps in recorded.items() if 2 <= steps < 50]
+    return [run for run, steps in recorded.items() if 2 <= steps < STEPS]
 
 
 def saved_steps(run):
