@@ -1,6 +1,4 @@
-"""Write the API reference: python .ci/api_reference.py DIR [--no-source] (needs the extra `docs`).
-
-With ``--no-source`` the pages do not show the source code: they are written in two thirds of the time.
+"""Write the API reference: python .ci/api_reference.py DIR (needs the extra `docs`).
 
 It is ``pdoc --docformat numpy reptile_np -o DIR`` with one correction: pdoc 16 looks for the names in the
 annotations of a constructor that Python generates (named tuples, dataclasses) outside of the class's module,
@@ -32,13 +30,13 @@ def evaluate(annotation, names, local_names, module, fullname):
     return safe_eval_type(annotation, {**known, **names}, local_names, None, fullname)
 
 
-def main(folder, *options):
+def main(folder):
     """Write the pages."""
     warnings.simplefilter("error")
     if sys.version_info < (3, 12):  # earlier Pythons do not tell the bases of a TypedDict
         warnings.filterwarnings("ignore", r"Cannot determine where reptile_np\.bench\.measurement\.Row\.")
     pdoc.doc.safe_eval_type = evaluate
-    pdoc.render.configure(docformat="numpy", show_source="--no-source" not in options)
+    pdoc.render.configure(docformat="numpy")
     import_module("reptile_np")
     pdoc.pdoc("reptile_np", output_directory=Path(folder))
 

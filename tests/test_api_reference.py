@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_reference_is_written_without_a_warning(tmp_path):
     pytest.importorskip("pdoc")
-    command = [sys.executable, ".ci/api_reference.py", tmp_path, "--no-source"]
+    command = [sys.executable, ".ci/api_reference.py", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     start = (tmp_path / "reptile_np.html").read_text(encoding="utf-8")

@@ -159,7 +159,7 @@ def _check(args: argparse.Namespace, left: Sequence[PlannedRun]) -> None:
     """Refuse kernels, images and settings that cannot be used, before anything starts.
 
     A dry run needs no images: what only the images can tell is then not checked.  The presets' own settings
-    are not checked: each check reads the images again.
+    are not checked, because each check reads the images again.
     """
     from reptile_np.experiments.backend import choose_ops
     from reptile_np.experiments.environment import data_folder
@@ -178,7 +178,9 @@ def _check(args: argparse.Namespace, left: Sequence[PlannedRun]) -> None:
             if not args.dry_run or args.data is not None:
                 raise
             missing.add(source)
-    for run, folder in folders.items() if args.set else ():
+    if not args.set:
+        return
+    for run, folder in folders.items():
         if run.preset.tasks.source in missing:
             continue
         try:

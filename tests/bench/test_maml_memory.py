@@ -18,7 +18,10 @@ linux = pytest.mark.skipif(
 
 
 def write(megabytes):
-    """Write so much new memory and give it back: the allocator could have free memory that is resident."""
+    """Map new memory, write all of it and unmap it.
+
+    Not an array: NumPy's allocator may give it free memory that is resident already, and the peak is 0.
+    """
     with mmap.mmap(-1, megabytes * 1_000_000) as memory:
         for page in range(0, len(memory), mmap.PAGESIZE):
             memory[page] = 1

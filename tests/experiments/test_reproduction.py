@@ -138,9 +138,8 @@ def test_a_damaged_file_of_a_run_is_made_again_or_named_and_the_table_shows_the_
     assert checkpoints(tmp_path / "out") == checkpoints(undisturbed)
     (planned, *_) = plan(targets.get("same-k").only(ONLY), (0,), tmp_path / "out", settings=SETTINGS)
     assert planned.done()
-    assert {record["outer_step"] for record in RunDirectory(run).records() if "evaluation" in record} == {
-        STEPS
-    }
+    evaluated = {record["outer_step"] for record in RunDirectory(run).records() if "evaluation" in record}
+    assert evaluated == {STEPS}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """Recordings that nobody has seen: correct programs have a float64 shadow, wrong ones have none.
 
 `recorded` makes a recording of new random data by NumPy or by a native table: two float32 programs that
-add in different orders and take different sides at kinks.  The suite makes one recording of each kind by
-both, in a network of 32 filters, and plants each error once, in one of 16, of which a recording without an
-error is made too; the deep profile makes twenty of each kind by both, and plants each error in every kind
-that it concerns, in the recorded program's 64 filters.
+add in different orders and take different sides at kinks.  The suite makes one recording of each kind, and
+plants each error once, in a network of 16 filters, of which a recording without an error is made too; the
+deep profile makes twenty of each kind by both, and plants each error in every kind that it concerns, in the
+recorded program's 64 filters.
 """
 
 import os
@@ -19,7 +19,6 @@ from tests.golden.stages import stages
 
 DEEP = "deep" in (os.environ.get("REPTILE_NP_PROFILE"), os.environ.get("HYPOTHESIS_PROFILE"))
 SEEDS = range(20) if DEEP else range(1)
-FILTERS, FILTERS_OF_PLANTED = (64, 64) if DEEP else (32, 16)
 SWIFT = "omniglot_foml_sgd_tail", "omniglot_reptile_adam", "miniimagenet_reptile_adam"
 
 
@@ -32,7 +31,7 @@ def concerned(words):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_correct_program_has_a_shadow_on_data_that_nobody_has_seen(kind, seed, default_ops):
-    data = new_data(kind, seed, FILTERS)
+    data = new_data(kind, seed)
     program = replace(data.program, model=data.program.model.with_ops(default_ops))
     for name, shadow in shadowed(recorded(data, program))[0].items():
         print(f"{name}: {max(shadow.found.values()):.2g} times the rounding, {shadow.flips} kinks turned")
@@ -43,7 +42,7 @@ def test_a_correct_program_has_a_shadow_on_data_that_nobody_has_seen(kind, seed,
     ("error", "kind"), [(e, k) for e, (words, _) in PLANTED.items() for k in concerned(words)]
 )
 def test_a_wrong_program_has_no_shadow(error, kind):
-    data = new_data(kind, 100, FILTERS_OF_PLANTED)
+    data = new_data(kind, 100, filters=64 if DEEP else 16)
     refused = refusal(PLANTED[error][1](data, data.program))
     print(f"{error}: refused by {refused}")
     assert refused
@@ -51,7 +50,7 @@ def test_a_wrong_program_has_no_shadow(error, kind):
 
 @pytest.mark.parametrize("kind", KINDS if DEEP else SWIFT)
 def test_the_program_in_which_errors_are_planted_has_a_shadow(kind):
-    data = new_data(kind, 100, FILTERS_OF_PLANTED)
+    data = new_data(kind, 100, filters=64 if DEEP else 16)
     assert refusal(recorded(data, data.program)) is None
 
 
