@@ -37,6 +37,12 @@ def pytest_cmdline_main(config):
     processes.divide(config)
 
 
+@pytest.hookimpl(trylast=True)  # pytest orders the tests of a file by their fixtures
+def pytest_collection_modifyitems(items):
+    """Begin with the files whose tests take the longest time."""
+    processes.files_of_few_tests_first(items)
+
+
 def pytest_collection_finish(session):
     """Keep the thousands of collected tests out of every garbage collection, which they would slow down."""
     gc.collect()

@@ -1,6 +1,7 @@
-"""How many processes run the tests; a hook of ``conftest.py`` calls `divide`."""
+"""How many processes run the tests, and in which order; hooks of ``conftest.py`` call these functions."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 MOST = 8  # some tests start processes of their own
@@ -18,3 +19,13 @@ def divide(config):
     if config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         config.option.numprocesses, config.option.maxprocesses = "auto", MOST
         config.option.dist = "loadfile"  # a file's fixtures are made once
+        config.option.loadscopereorder = False  # it would begin the files of the fewest and longest tests last
+
+
+def files_of_few_tests_first(items):
+    """Sort the files of collected tests: tests that are alone in a file take the longest time.
+
+    The files of many short tests come last, so that all processes end at about the same time.
+    """
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (tests[item.path], item.path))  # a file's own order is kept

@@ -18,7 +18,7 @@ import numpy as np
 
 from reptile_np.errors import UsageError, whole
 from reptile_np.meta.inner_loop import Array
-from reptile_np.theory.rational import over_one_denominator, rationals
+from reptile_np.theory.rational import over_one_denominator, quotients, rationals
 
 __all__ = ["Exponents", "Polynomials", "degree_in_alpha", "random_tasks"]
 
@@ -93,18 +93,18 @@ class Polynomials:
                 f"({self.terms},)"
             )
         (p, d), (coefficients, divisor) = over_one_denominator(phi), over_one_denominator(batch)
+        source, factor, _ = self._differentiated[orders[0]]
         powers: list[Any] = [p[0] ** 0]
-        for earlier, i in self._products[1 : self._differentiated[orders[0]][0].shape[1]]:
+        for earlier, i in self._products[1 : source.shape[-1]]:
             powers.append(powers[earlier] * p[i])
         derivatives = []
         for order in orders:
-            source, factor = self._differentiated[order]
-            highest = self.degree - order
-            lower = zip(powers, self.exponents[: source.shape[1]], strict=False)
-            # φ^e = p^e d^(highest - |e|) / d^highest
-            values = [power * d.numerator ** (highest - sum(e)) for power, e in lower]
+            source, factor, missing = self._differentiated[order]
+            d_powers = [d**j for j in range(max(self.degree - order, 0) + 1)]
+            # φ^e = p^e d^(highest - |e|) / d^highest, the highest |e| of this order's monomials
+            values = [power * d_powers[j] for power, j in zip(powers, missing, strict=False)]
             sums = (factor * coefficients[source]) @ np.array(values, dtype=p.dtype)
-            derivatives.append(np.reshape(sums / (divisor * d**highest), (self.variables,) * order))
+            derivatives.append(quotients(sums, divisor * d_powers[-1]).reshape((self.variables,) * order))
         return derivatives
 
     @cached_property
@@ -118,8 +118,11 @@ class Polynomials:
         return products
 
     @cached_property
-    def _differentiated(self) -> list[tuple[Array, Array]]:
-        """For each order: which coefficient, times which factor, a derivative has at each lower monomial."""
+    def _differentiated(self) -> list[tuple[Array, Array, list[int]]]:
+        """For each order and lower monomial: a derivative's coefficient there, its factor, highest - |e|.
+
+        Coefficients (as places in a batch) and factors have the shape (n^order, lower monomials).
+        """
         place = {power: j for j, power in enumerate(self.exponents)}
         tables = []
         for order in range(4):
@@ -130,7 +133,8 @@ class Polynomials:
                 higher = [tuple(p + t for p, t in zip(power, times, strict=True)) for power in lower]
                 source.append([place[power] for power in higher])
                 factor.append([math.prod(map(math.perm, power, times)) for power in higher])
-            tables.append((np.array(source, dtype=int), np.array(factor, dtype=int)))
+            missing = [self.degree - order - sum(power) for power in lower]
+            tables.append((np.array(source, dtype=int), np.array(factor, dtype=int), missing))
         return tables
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "exact_gradient",
     "over_one_denominator",
     "polynomial_coefficients",
+    "quotients",
     "rationals",
     "solve",
 ]
@@ -44,8 +45,8 @@ def rationals(values: Any) -> Array:
     return exact
 
 
-def over_one_denominator(values: Array) -> tuple[Array, Any]:
-    """Return (integers (n,), d) with ``values = integers / d`` for rational `values` (n,), d a Fraction.
+def over_one_denominator(values: Array) -> tuple[Array, int]:
+    """Return (integers (n,), d) with ``values = integers / d`` for rational `values` (n,).
 
     Arrays of floats or complex numbers are returned as they are, with d = 1.
     """
@@ -53,7 +54,16 @@ def over_one_denominator(values: Array) -> tuple[Array, Any]:
         return values, 1
     d = math.lcm(*(value.denominator for value in values))
     integers = [value.numerator * (d // value.denominator) for value in values]
-    return np.array(integers, dtype=object), Fraction(d)
+    return np.array(integers, dtype=object), d
+
+
+def quotients(values: Array, divisor: int) -> Array:
+    """Return ``values / divisor``; whole numbers in an object array become `Fraction`, which `/` would round."""
+    if values.dtype != object:
+        return values / divisor
+    divided = np.empty(values.shape, dtype=object)
+    divided.flat = [Fraction(n, divisor) if isinstance(n, int) else n / divisor for n in values.flat]
+    return divided
 
 
 def polynomial_coefficients(f: Callable[[Fraction], Array], degree: int, count: int) -> Array:

@@ -2,7 +2,6 @@
 
 import codecs
 import os
-import pickle
 import pty
 import re
 import subprocess
@@ -14,7 +13,6 @@ import pytest
 from reptile_np.cli import terminal
 from tests.cli.programs import PROGRAM, environment, run
 from tests.test_cli import GLYPHS
-from tests.theory.measured import verified
 
 
 def on_a_terminal(*args, columns=80, **variables):
@@ -51,21 +49,6 @@ def test_an_output_that_is_not_utf_8_gets_what_it_can_show(encoding):
 def test_in_ascii_a_power_of_several_digits_has_one_caret():
     codecs.register_error("as shown", terminal._replace_by_ascii)
     assert "2·10⁻¹² e² x¹⁰".encode("ascii", "as shown") == b"2*10^-12 e^2 x^10"
-
-
-def test_the_claims_encode_in_ascii(tmp_path):
-    """The program itself, given the claims that `verify` has returned to other tests."""
-    (tmp_path / "claims").write_bytes(pickle.dumps(verified()))
-    program = (
-        "import pickle, sys; from reptile_np.theory import claims; rows = open(sys.argv.pop(), 'rb').read();"
-        "claims.verify = lambda: pickle.loads(rows); from reptile_np.cli import main; sys.exit(main())"
-    )
-    command = [sys.executable, "-c", program, "verify", tmp_path / "claims"]
-    env = environment(PYTHONIOENCODING="ascii")
-    shown = subprocess.run(command, env=env, encoding="ascii", capture_output=True)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.count("holds") == len(verified())
-    assert "?" not in shown.stdout
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

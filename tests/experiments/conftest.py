@@ -21,7 +21,7 @@ def rng():
 def undisturbed(tmp_path_factory):
     """The folder of small runs that `reproduce` has finished."""
     out = tmp_path_factory.mktemp("undisturbed")
-    assert main([*command(out), "--quiet"]) == 0
+    assert main([*command(out, jobs=1), "--quiet"]) == 0
     return out
 
 

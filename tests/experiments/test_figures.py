@@ -1,6 +1,7 @@
 """Figures: what the numbers are, and that each figure is made by one command."""
 
 import builtins
+import shutil
 import sys
 
 import numpy as np
@@ -47,12 +48,21 @@ def made(name, folder, *options):
     return out
 
 
+@pytest.fixture(scope="module")
+def trained_sine_runs(tmp_path_factory):
+    """The folder of runs of the three methods, of presets with fewer steps."""
+    folder = tmp_path_factory.mktemp("sine-runs")
+    for name in sources.SINE.values():
+        runs.train(small(name), 0, NUMPY, out=folder / f"{name}-seed0", quiet=True)
+    return folder
+
+
 @pytest.fixture
-def sine_runs(tmp_path, monkeypatch):
-    """Runs of the three methods, of presets with fewer steps."""
+def sine_runs(trained_sine_runs, tmp_path, monkeypatch):
+    """A copy of these runs in the test's folder, for which their presets are those of the package."""
+    shutil.copytree(trained_sine_runs, tmp_path, dirs_exist_ok=True)
     for name in sources.SINE.values():
         monkeypatch.setitem(presets.PRESETS, name, small(name))
-        runs.train(get(name), 0, NUMPY, out=tmp_path / f"{name}-seed0", quiet=True)
 
 
 @pytest.mark.usefixtures("sine_runs")

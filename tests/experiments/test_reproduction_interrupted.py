@@ -72,7 +72,7 @@ def test_killed_three_times_it_ends_with_the_same_bytes(undisturbed, tmp_path):
             workers = children(program.pid)
             program.kill()
         wait_for(lambda workers=workers: not any(os.path.exists(f"/proc/{p}") for p in workers))
-    assert main([*command(tmp_path), "--quiet"]) == 0
+    assert main([*command(tmp_path, jobs=1), "--quiet"]) == 0
     assert checkpoints(tmp_path) == checkpoints(undisturbed)
 
 
@@ -105,7 +105,7 @@ def test_ctrl_c_saves_every_run_which_goes_on_from_there(undisturbed, tmp_path):
         assert b"every run is saved" in program.stderr.read()
     saved = {run: saved_steps(run) for run in training(tmp_path)}
     assert len(saved) == 2
-    assert main([*command(tmp_path), "--quiet"]) == 0
+    assert main([*command(tmp_path, jobs=1), "--quiet"]) == 0
     assert checkpoints(tmp_path) == checkpoints(undisturbed)
     for run, steps in saved.items():
         assert RunDirectory(run).sittings()[-1]["from_step"] == steps > 0

@@ -1,6 +1,7 @@
 """The table of ``reptile-np verify``: complete, all of it holds, and a false row would show."""
 
 import json
+import pickle
 import subprocess
 import sys
 from fractions import Fraction
@@ -12,6 +13,7 @@ from reptile_np.cli import main
 from reptile_np.theory.claims import algorithm, expansion, format_table, verify
 from reptile_np.theory.claims.claim import Claim, at_least, close, equal
 from reptile_np.theory.rational import rationals
+from tests.cli.programs import environment
 from tests.theory.measured import verified
 
 
@@ -140,6 +142,21 @@ def test_verify_exits_with_1_if_one_claim_does_not_hold(monkeypatch, capsys):
     monkeypatch.setattr("reptile_np.theory.claims.verify", lambda: rows[:1])
     assert main(["verify"]) == 0
     capsys.readouterr()
+
+
+def test_the_claims_encode_in_ascii(claims, tmp_path):
+    """The program itself, given the claims that `verify` has returned to this test."""
+    (tmp_path / "claims").write_bytes(pickle.dumps(claims))
+    program = (
+        "import pickle, sys; from reptile_np.theory import claims; rows = open(sys.argv.pop(), 'rb').read();"
+        "claims.verify = lambda: pickle.loads(rows); from reptile_np.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "verify", tmp_path / "claims"]
+    env = environment(PYTHONIOENCODING="ascii")
+    shown = subprocess.run(command, env=env, encoding="ascii", capture_output=True)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.count("holds") == len(claims)
+    assert "?" not in shown.stdout
 
 
 def test_no_claim_is_about_tasks_experiments_or_native_kernels():

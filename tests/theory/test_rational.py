@@ -14,6 +14,7 @@ from reptile_np.theory.rational import (
     exact_gradient,
     over_one_denominator,
     polynomial_coefficients,
+    quotients,
     rationals,
     solve,
 )
@@ -29,8 +30,20 @@ def test_a_value_that_is_not_rational_by_type_is_refused(value):
 def test_over_one_denominator_fractions_are_integers(values):
     integers, d = over_one_denominator(values)
     assert {type(n) for n in integers} == {int}
-    assert type(d) is Fraction  # an int would make a float of the quotient
-    assert (integers / d == values).all()
+    assert quotients(integers, d).tolist() == values.tolist()
+
+
+@given(rational_vectors(4))
+def test_quotients_of_whole_numbers_are_fractions_and_are_not_rounded(values):
+    integers, _ = over_one_denominator(values)
+    exact = quotients(integers.reshape(2, 2), 3)
+    assert {type(x) for x in exact.flat} == {Fraction}
+    assert (3 * exact == integers.reshape(2, 2)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128, object])
+def test_quotients_of_floats_are_floats(dtype):
+    np.testing.assert_array_equal(quotients(np.array([1.5, -4.0], dtype=dtype), 2), [0.75, -2.0])
 
 
 @pytest.mark.parametrize("values", [np.array([0.5, 2.0]), np.array([1j, np.nan])])
