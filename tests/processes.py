@@ -19,7 +19,7 @@ def divide(config):
     if config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         config.option.numprocesses, config.option.maxprocesses = "auto", MOST
         config.option.dist = "loadfile"  # a file's fixtures are made once
-        config.option.loadscopereorder = False  # it would begin the files of the fewest and longest tests last
+        config.option.loadscopereorder = False  # or the files of the fewest and longest tests would be last
 
 
 def files_of_few_tests_first(items):

@@ -53,6 +53,10 @@ MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows cannot wait 
 LOSSES = 10  # of worker processes, after which `run_all` gives up what is left
 STOP_SECONDS = 1.0  # to wait for a pool that was told to stop
 STOPPED = 130  # exit code of a worker process that was told to stop
+NOT_STARTED = (
+    "the worker processes end before they begin: a script that starts them must do so below "
+    '`if __name__ == "__main__":`, because each of them runs the script up to there'
+)
 
 
 @contextmanager
@@ -98,13 +102,14 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
     its number of threads when it is loaded, so the environment says 1 until the executor is closed.  Ctrl-C
     stops the processes at once.
     """
+    this: Any = multiprocessing.current_process()
+    if getattr(this, "_inheriting", False):  # a worker that runs its parent's script: the parent will say why
+        os._exit(1)
     others = set(multiprocessing.active_children())
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
     os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
     try:
-        context = multiprocessing.get_context("spawn")
-        most = min(jobs, MOST_PROCESSES)
-        with _Processes(most, mp_context=context, initializer=_prepare_worker) as executor:
+        with _Processes(min(jobs, MOST_PROCESSES)) as executor:
             try:
                 yield executor
             except KeyboardInterrupt:
@@ -120,6 +125,11 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
 
 class _Processes(ProcessPoolExecutor):
     """A pool whose processes do not receive the terminal's signals, and that can be stopped."""
+
+    def __init__(self, jobs: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.started = context.Event()  # is set by the first process that has started
+        super().__init__(jobs, context, _prepare_worker, (self.started,))
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
         """Begin the work; a process that is started for it inherits that the terminal's signals are blocked.
@@ -175,12 +185,15 @@ def run_all(
 
     Raises
     ------
+    UsageError
+        If no worker process of this machine could start.
     KeyboardInterrupt
         On Ctrl-C, after worker processes of this machine were told to stop; they save their states before
         they end.  (Windows ends them at once, without what came after the last save.)  Work that the workers
         of a cluster have begun goes on; the rest is cancelled.
     """
     results: dict[int, Any] = {}
+    started = False
     for _ in range(LOSSES):
         left = [i for i in range(len(items)) if i not in results]
         if not left:
@@ -204,6 +217,9 @@ def run_all(
             else:
                 if any(map(_lost, futures)):
                     _stop_workers(others)
+            started = started or not isinstance(executor, _Processes) or executor.started.is_set()
+            if not started:
+                raise UsageError(NOT_STARTED)
     lost = UsageError(f"its worker process was lost {LOSSES} times: killed, or out of memory; use fewer jobs")
     return [results.get(i, lost) for i in range(len(items))]
 
@@ -234,8 +250,9 @@ def saves_when_told_to_stop() -> Iterator[None]:
         os._exit(STOPPED)  # else a deadlock: the closing pool waits for this worker, and the worker for work
 
 
-def _prepare_worker() -> None:
+def _prepare_worker(started: Any) -> None:
     """Leave the signals of the terminal to the parent process, and stop if that one is killed."""
+    started.set()
     for number in TERMINAL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_stop_with_parent, daemon=True).start()

@@ -32,8 +32,8 @@ from reptile_np.experiments.progress import notice
 from reptile_np.experiments.run_json import (
     DAMAGED,
     config_values,
-    outer_step,
     read_config,
+    read_record,
     read_result,
     read_sittings,
 )
@@ -196,7 +196,7 @@ class RunDirectory:
     def records(self) -> list[dict[str, Any]]:
         """Return the records, without lines that a kill cut short."""
         lines = (self._content(RECORDS) or b"").split(b"\n")
-        return [json.loads(line) for line in lines if outer_step(line) < float("inf")]
+        return [record for line in lines if (record := read_record(line)) is not None]
 
     def result(self) -> dict[str, Any] | None:
         """Return the scores of a run that is done, None before; a damaged file raises `UsageError`."""
@@ -217,7 +217,8 @@ class RunDirectory:
         with self._writing():
             last_evaluation = done if evaluations else sys.maxsize
             last = {True: last_evaluation, False: done}  # by whether the record is of an evaluation
-            kept = [x for x in content.split(b"\n") if outer_step(x) <= last[b'"evaluation"' in x]]
+            lines = [(record, x) for x in content.split(b"\n") if (record := read_record(x)) is not None]
+            kept = [x for record, x in lines if record["outer_step"] <= last["evaluation" in record]]
             whole = b"".join(line + b"\n" for line in kept)
             if whole != content:
                 with files.replacing(self.path / RECORDS) as file:

@@ -22,8 +22,8 @@ __all__ = [
     "config_values",
     "identity",
     "is_own",
-    "outer_step",
     "read_config",
+    "read_record",
     "read_result",
     "read_sittings",
 ]
@@ -98,15 +98,15 @@ def read_result(content: bytes) -> dict[str, Any]:
     return result
 
 
-def outer_step(line: bytes) -> float:
-    """Return the outer step of a line of records.jsonl; infinity if the line is damaged."""
+def read_record(line: bytes) -> dict[str, Any] | None:
+    """Return the record of a line of records.jsonl; None if the line is damaged."""
     try:
         record = _loads(line)
-        step = record["outer_step"]
-        whole = isinstance(record.get("evaluation", {}), dict) and type(step) is int and step >= 0
-        return step if whole else math.inf
+        step, evaluation = record["outer_step"], record.get("evaluation", {})
+        whole = isinstance(evaluation, dict) and type(step) is int and step >= 0
+        return record if whole else None
     except DAMAGED:
-        return math.inf
+        return None
 
 
 def is_own(evaluation: Mapping[str, Any], preset: str, seed: int) -> bool:
@@ -114,13 +114,16 @@ def is_own(evaluation: Mapping[str, Any], preset: str, seed: int) -> bool:
     return bool(evaluation.get("preset", preset) == preset and evaluation.get("seed", seed) == seed)
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 def _loads(content: bytes) -> Any:
     """Return the value of JSON text; NaN and Infinity, which Python's reader accepts, raise ValueError."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    return json.loads(content, parse_constant=refuse)
+    return _DECODER.decode(content.decode("utf-8-sig"))
 
 
 def _check_seconds(value: Any) -> None:

@@ -58,12 +58,11 @@ def over_one_denominator(values: Array) -> tuple[Array, int]:
 
 
 def quotients(values: Array, divisor: int) -> Array:
-    """Return ``values / divisor``; whole numbers in an object array become `Fraction`, which `/` would round."""
+    """Return ``values / divisor``; whole numbers in an object array become `Fraction`, not floats."""
     if values.dtype != object:
         return values / divisor
-    divided = np.empty(values.shape, dtype=object)
-    divided.flat = [Fraction(n, divisor) if isinstance(n, int) else n / divisor for n in values.flat]
-    return divided
+    divided = [Fraction(n, divisor) if isinstance(n, int) else n / divisor for n in values.flat]
+    return np.array(divided, dtype=object).reshape(values.shape)
 
 
 def polynomial_coefficients(f: Callable[[Fraction], Array], degree: int, count: int) -> Array:

@@ -20,9 +20,9 @@ built = pytest.mark.skipif(not native.available(), reason="no native kernels are
 def installed_and_clone(tmp_path):
     """As after pip install: a package with kernels in site/, the same without in clone/, a console script."""
     package = Path(reptile_np.__file__).parent
-    shutil.copytree(package, tmp_path / "site" / "reptile_np", ignore=shutil.ignore_patterns("__pycache__"))
-    ignored = shutil.ignore_patterns("_kernels.*", "__pycache__")
-    shutil.copytree(package, tmp_path / "clone" / "reptile_np", ignore=ignored)
+    shutil.copytree(package, tmp_path / "site" / "reptile_np")
+    without_kernels = shutil.ignore_patterns("_kernels.*")
+    shutil.copytree(package, tmp_path / "clone" / "reptile_np", ignore=without_kernels)
     (tmp_path / "bin").mkdir()
     program = "from reptile_np.cli import main\nraise SystemExit(main())\n"
     (tmp_path / "bin" / "reptile-np").write_text(program)

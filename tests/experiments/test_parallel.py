@@ -23,6 +23,7 @@ from reptile_np.experiments.parallel import (
     worker_processes,
 )
 from reptile_np.nn.ops import NUMPY
+from tests.experiments.reproduced import command as reproduce
 from tests.experiments.small import experiment, small
 
 
@@ -235,6 +236,29 @@ def test_run_all_gives_up_an_item_that_always_kills_its_process_and_keeps_the_ot
     assert survivor == 2
     assert isinstance(victim, UsageError)
     assert "lost 2 times" in str(victim)
+
+
+UNGUARDED = """
+import sys
+from reptile_np.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (reproduce("out", "--quiet"), 'must do so below `if __name__ == "__main__":`'),
+        (["evaluate", "pretrained:sine-maml", "--tasks", "10", "--jobs", "2"], "without `if __name__"),
+    ],
+    ids=["reproduce", "evaluate"],
+)
+def test_a_script_that_its_own_workers_would_run_ends_at_once_with_one_line(tmp_path, command, says):
+    (tmp_path / "program.py").write_text(UNGUARDED)
+    program = [sys.executable, "program.py", *command]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, says in line) == (2, True)
 
 
 def die_if_odd(item):

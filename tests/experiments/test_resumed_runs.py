@@ -59,8 +59,8 @@ def test_a_run_that_was_stopped_twice_ends_with_bitwise_the_same_files(tmp_path,
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("sine-maml", []),
-        ("sine-maml", ["outer.meta_batch=2", "outer.optimizer=sgd"]),
+        ("sine-maml", ["outer.steps=10"]),
+        ("sine-maml", ["outer.steps=10", "outer.meta_batch=2", "outer.optimizer=sgd"]),
         ("glyphs-5way", []),
         ("glyphs-5way", ["tasks.shots=12", "tasks.tail_shots=2"]),
         ("glyphs-5way", ["tasks.queries=2"]),

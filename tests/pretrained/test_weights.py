@@ -91,10 +91,16 @@ def release(run, to):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_a_released_file_holds_the_run_s_state_bitwise_and_its_record(run, tmp_path):
-    to = tmp_path / "g.npz"
+@pytest.fixture(scope="module")
+def released(run, tmp_path_factory):
+    """The file of the run's weights."""
+    to = tmp_path_factory.mktemp("released") / "g.npz"
     assert release(run, to).returncode == 0
-    trained = weights.read(to)
+    return to
+
+
+def test_a_released_file_holds_the_run_s_state_bitwise_and_its_record(run, released):
+    trained = weights.read(released)
     preset, seed = RunDirectory(run).config()
     step = RunDirectory(run).load(weights.parts(preset)[2])
     np.testing.assert_array_equal(trained.phi, step.phi)
@@ -181,9 +187,8 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", *ARRAYS])
-def test_a_damaged_file_is_one_line(run, tmp_path, damage):
-    to = tmp_path / "g.npz"
-    release(run, to)
+def test_a_damaged_file_is_one_line(released, tmp_path, damage):
+    to = shutil.copy(released, tmp_path / "g.npz")
     content = bytearray(to.read_bytes())
     if damage in ARRAYS:
         arrays = dict(np.load(to))

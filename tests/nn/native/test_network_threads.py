@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import pytest
@@ -22,18 +23,24 @@ from tests.nn.native.networks import PAPERS, results, single, wide
 pytestmark = pytest.mark.skipif(not native.available(), reason="native kernels are not built here")
 
 
-@pytest.mark.parametrize("examples", [1, 2, 5])
-@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 1), (5, 3)])
-def test_a_large_batch_has_the_same_results_for_one_thread_and_for_two(variant, size, stride, examples):
-    """It is planned in two halves.  Maps of 17 x 17 from 1 and 64 channels: strips, gathered taps, tiles."""
+@cache  # one computation for all variants
+def large_place(size, stride, examples):
+    """Return a network of 64 channels, φ, a batch and v, and what NumPy computes from them in float64."""
     layers = []
     for filters, stride_of_block in ((64, 1), (35, stride)):
         conv = Conv2d(filters=filters, size=size, stride=stride_of_block, before_batch_norm=True)
         layers += [conv, BatchNorm(0.1), Relu()]
     model = Model((*layers, SpatialMean(), Dense(3)), (17, 17, 1), SoftmaxCrossEntropy("sum"))
     phi, batch, v = single(model, np.random.default_rng(0), examples)
-    one, two = (results(model.with_ops(native_kernels.load(variant, n)), phi, batch, v) for n in (1, 2))
-    exact = results(model, phi.astype(float), wide(batch), v.astype(float))
+    return model, (phi, batch, v), results(model, phi.astype(float), wide(batch), v.astype(float))
+
+
+@pytest.mark.parametrize("examples", [1, 2, 5])
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 1), (5, 3)])
+def test_a_large_batch_has_the_same_results_for_one_thread_and_for_two(variant, size, stride, examples):
+    """It is planned in two halves.  Maps of 17 x 17 from 1 and 64 channels: strips, gathered taps, tiles."""
+    model, place, exact = large_place(size, stride, examples)
+    one, two = (results(model.with_ops(native_kernels.load(variant, n)), *place) for n in (1, 2))
     for a, b, c in zip(one, two, exact, strict=True):
         np.testing.assert_array_equal(a, b)
         assert np.linalg.norm(a - c) <= 1e-4 * np.linalg.norm(c)
