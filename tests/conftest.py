@@ -37,7 +37,7 @@ def pytest_cmdline_main(config):
     processes.divide(config)
 
 
-@pytest.hookimpl(trylast=True)  # pytest orders the tests of a file by their fixtures
+@pytest.hookimpl(trylast=True)  # after pytest's own order by fixtures
 def pytest_collection_modifyitems(items):
     """Begin with the files whose tests take the longest time."""
     processes.files_of_few_tests_first(items)

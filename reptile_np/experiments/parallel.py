@@ -53,9 +53,9 @@ MOST_PROCESSES = 61 if sys.platform == "win32" else 4096  # Windows cannot wait 
 LOSSES = 10  # of worker processes, after which `run_all` gives up what is left
 STOP_SECONDS = 1.0  # to wait for a pool that was told to stop
 STOPPED = 130  # exit code of a worker process that was told to stop
-NOT_STARTED = (
-    "the worker processes end before they begin: a script that starts them must do so below "
-    '`if __name__ == "__main__":`, because each of them runs the script up to there'
+LOST = (
+    "a worker process was lost: killed, out of memory, or never started because a script runs this "
+    'without `if __name__ == "__main__":`; use fewer jobs'
 )
 
 
@@ -65,10 +65,7 @@ def worker_losses_in_one_line() -> Iterator[None]:
     try:
         yield
     except BrokenExecutor:
-        raise UsageError(
-            "a worker process was lost: killed, out of memory, or never started because a script runs this "
-            'without `if __name__ == "__main__":`; use fewer jobs'
-        ) from None
+        raise UsageError(LOST) from None
 
 
 def job_count(jobs: int | None, tasks: int) -> int:
@@ -103,7 +100,7 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
     stops the processes at once.
     """
     this: Any = multiprocessing.current_process()
-    if getattr(this, "_inheriting", False):  # a worker that runs its parent's script: the parent will say why
+    if getattr(this, "_inheriting", False):  # a worker that runs its parent's script: the parent says LOST
         os._exit(1)
     others = set(multiprocessing.active_children())
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
@@ -186,7 +183,7 @@ def run_all(
     Raises
     ------
     UsageError
-        If no worker process of this machine could start.
+        If the worker processes of this machine are lost before one of them has ever started.
     KeyboardInterrupt
         On Ctrl-C, after worker processes of this machine were told to stop; they save their states before
         they end.  (Windows ends them at once, without what came after the last save.)  Work that the workers
@@ -219,7 +216,7 @@ def run_all(
                     _stop_workers(others)
             started = started or not isinstance(executor, _Processes) or executor.started.is_set()
             if not started:
-                raise UsageError(NOT_STARTED)
+                raise UsageError(LOST)
     lost = UsageError(f"its worker process was lost {LOSSES} times: killed, or out of memory; use fewer jobs")
     return [results.get(i, lost) for i in range(len(items))]
 

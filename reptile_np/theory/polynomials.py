@@ -93,9 +93,8 @@ class Polynomials:
                 f"({self.terms},)"
             )
         (p, d), (coefficients, divisor) = over_one_denominator(phi), over_one_denominator(batch)
-        source, factor, _ = self._differentiated[orders[0]]
         powers: list[Any] = [p[0] ** 0]
-        for earlier, i in self._products[1 : source.shape[-1]]:
+        for earlier, i in self._products[1 : len(self._differentiated[orders[0]][2])]:
             powers.append(powers[earlier] * p[i])
         derivatives = []
         for order in orders:

@@ -58,7 +58,7 @@ def over_one_denominator(values: Array) -> tuple[Array, int]:
 
 
 def quotients(values: Array, divisor: int) -> Array:
-    """Return ``values / divisor``; whole numbers in an object array become `Fraction`, not floats."""
+    """Return ``values / divisor``, any shape; whole numbers in an object array become `Fraction`."""
     if values.dtype != object:
         return values / divisor
     divided = [Fraction(n, divisor) if isinstance(n, int) else n / divisor for n in values.flat]

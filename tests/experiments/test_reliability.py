@@ -140,13 +140,13 @@ def test_a_run_killed_at_any_moment_of_its_start_can_be_started_or_resumed(tmp_p
     pauses = (0.4, 0.7, 1.0)
     for i, pause in enumerate(pauses):
         out = tmp_path / str(i)
-        command = [*COMMAND, *arguments(out, outer__steps=60)]
+        command = [*COMMAND, *arguments(out, outer__steps=100)]
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(pause)
         run.send_signal(signal.SIGKILL)
         run.wait()
         resume = ["--resume"] if (out / "config.json").exists() else []
-        assert main(arguments(out, *resume, outer__steps=60)) == 0
+        assert main(arguments(out, *resume, outer__steps=100)) == 0
     checkpoints = {(tmp_path / str(i) / "checkpoint.npz").read_bytes() for i in range(len(pauses))}
     assert len(checkpoints) == 1
 

@@ -67,7 +67,7 @@ def masked(tmp_path_factory):
 def test_on_the_tasks_of_an_evaluation_its_accuracy_equals_the_evaluation_s(run, masked, source):
     saved = saved_run({"run": run, "masked": masked}.get(source, source))
     preset, seed = saved.config()
-    spec = replace(preset.evaluation, tasks=30)
+    spec = replace(preset.evaluation, tasks=60)
     experiment = make_experiment(preset, seed, OPS)
     scores = experiment.evaluate(saved.load(experiment.start()), spec)
     learner = learner_of(saved, OPS)

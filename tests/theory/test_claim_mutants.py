@@ -36,14 +36,14 @@ PLANTED = {
         plain_loop,
         "grad(phis[-1], batch)",
         "grad(phis[0], batch)",
-        [*EXACT, expansion.beyond, expansion.potentials, breakdown.cycling, breakdown.fixed_roles],
+        [*EXACT, expansion.beyond, expansion.potentials, breakdown.cycling, breakdown.fixed_roles, *NETWORKS],
     ),
     "adapt: one minibatch for all": (plain_loop, "in batches:", "in batches[:1] * len(batches):", NETWORKS),
     "maml: twice the last gradient": (
         _through_the_loop,
         "next(steps).grad if",
         "2 * next(steps).grad if",
-        EXACT,
+        [*EXACT, *NETWORKS],
     ),
     "maml: H dropped": (
         _through_the_loop,
