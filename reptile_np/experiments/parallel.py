@@ -9,7 +9,7 @@
 depend on it.  `reptile_np.experiments.cluster` makes an executor for a Dask cluster;
 ``mpi4py.futures.MPIPoolExecutor`` is one for a program that is started by ``mpiexec``.
 
-Verified by ``tests/experiments/test_parallel.py``.
+Verified by ``tests/experiments/test_parallel.py`` and ``test_worker_processes.py``.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Processes(ProcessPoolExecutor):
 
     def __init__(self, jobs: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self.started = context.Event()  # is set by the first process that has started
+        self.started = context.RawValue("b")  # 1 once a process has started; no lock that it could die with
         super().__init__(jobs, context, _prepare_worker, (self.started,))
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
@@ -214,7 +214,7 @@ def run_all(
             else:
                 if any(map(_lost, futures)):
                     _stop_workers(others)
-            started = started or not isinstance(executor, _Processes) or executor.started.is_set()
+            started = started or not isinstance(executor, _Processes) or bool(executor.started.value)
             if not started:
                 raise UsageError(LOST)
     lost = UsageError(f"its worker process was lost {LOSSES} times: killed, or out of memory; use fewer jobs")
@@ -225,17 +225,23 @@ def run_all(
 def saves_when_told_to_stop() -> Iterator[None]:
     """Within a worker process's work: SIGTERM raises KeyboardInterrupt, and the process then ends.
 
-    What is interrupted saves its state first.  In the main process, and in other threads such as those of a
-    Dask worker, the signal handlers are not changed.
+    What is interrupted saves its state first.  If the exception is lost or replaced by another, which happens
+    inside some imports and callbacks, the process ends after the work.  In the main process, and in other
+    threads such as those of a Dask worker, the signal handlers are not changed.
     """
     alone = threading.current_thread() is threading.main_thread()
     if multiprocessing.parent_process() is None or not alone:
         yield
         return
+    import numpy.random  # noqa: F401  # NumPy imports it at its first use, and would replace the exception
+
+    told = False
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal told
+        if not told:
+            told = True
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
@@ -243,13 +249,14 @@ def saves_when_told_to_stop() -> Iterator[None]:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
-    except KeyboardInterrupt:
-        os._exit(STOPPED)  # else a deadlock: the closing pool waits for this worker, and the worker for work
+    finally:
+        if told:  # else a deadlock: the closing pool waits for this worker, and the worker for work
+            os._exit(STOPPED)
 
 
 def _prepare_worker(started: Any) -> None:
     """Leave the signals of the terminal to the parent process, and stop if that one is killed."""
-    started.set()
+    started.value = 1
     for number in TERMINAL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
@@ -259,7 +266,9 @@ def _stop_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
+    while True:  # Python loses a signal that arrives while `saves_when_told_to_stop` puts the handler back
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1.0)
 
 
 def _stop_workers(others: set[BaseProcess]) -> None:
