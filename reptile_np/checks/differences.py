@@ -65,7 +65,10 @@ class _Limit:
     row: tuple[Array, ...] = ()
 
     def add(self, measured: Array, rounding: float) -> None:
-        """Take the quantity at half the step before, and its rounding error."""
+        """Take the quantity at half the step before, and its rounding error.
+
+        If steps were left out, the next entry of each column is wrong; it does not agree with its neighbours.
+        """
         column = [measured]
         for order, coarser in enumerate(self.row, start=1):
             column.append(column[-1] + (column[-1] - coarser) / (2 ** self.powers(order) - 1))
@@ -73,10 +76,6 @@ class _Limit:
             if max(change, rounding) <= self.uncertainty:
                 self.value, self.uncertainty, self.rounding = column[-1], max(change, rounding), rounding
         self.row = tuple(column)
-
-    def restart(self) -> None:
-        """Forget the values at larger steps, of which one was not finite."""
-        self.row = ()
 
 
 def slope(
@@ -116,8 +115,6 @@ def slope(
         h = step / 2**level
         right, left = sides(h)
         if not np.isfinite([right, left]).all():
-            central.restart()
-            jump.restart()
             continue
         central.add((right - left) / (2 * h), noise / h)
         jump.add(_bend(middle, right, left) / h, 4 * noise / h)

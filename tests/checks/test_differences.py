@@ -64,6 +64,20 @@ def test_rounding_errors_are_no_jump(x, y, digits):
         assert np.isfinite(slope(f).jump)
 
 
+@given(st.integers(0, 5), st.floats(0.5, 8), st.floats(-1, 1), st.booleans())
+def test_steps_at_which_the_function_is_not_finite_are_left_out(level, a, b, larger_too):
+    edge = 1e-2 / 2**level
+
+    def f(t):
+        if abs(t) == edge or (larger_too and abs(t) > edge):
+            return np.nan
+        return np.sin(a * t + b)
+
+    measured = slope(f, step=1e-2)
+    assert measured.value == pytest.approx(a * np.cos(b), rel=1e-8)
+    assert measured.jump < 1e-9
+
+
 def test_a_function_that_returns_the_same_memory_again_is_measured_right():
     memory = np.empty(2)
 
