@@ -115,3 +115,10 @@ def test_rates_are_rounded_to_phi_s_dtype_once(rates, dtype):
     theta = LearnedRates(None).start(np.ones(2, dtype), rates)
     assert theta.dtype == dtype
     np.testing.assert_array_equal(theta[2:], np.broadcast_to(np.asarray(rates), 2).astype(dtype))
+
+
+@pytest.mark.parametrize("rates", [0.1 + 1e-30j, [0.1, 2 + 1j]])
+def test_a_complex_phi_has_complex_rates(rates):
+    """The complex step with respect to a rate needs them."""
+    theta = LearnedRates(None).start(np.ones(2, complex), rates)
+    np.testing.assert_array_equal(theta[2:], np.broadcast_to(rates, 2))
