@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -177,11 +177,14 @@ def locked(path: Path) -> Iterator[None]:
     OSError
         If the file cannot be created.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor, owner = os.open(path, os.O_RDWR | os.O_CREAT, 0o666), os.getpid()
     try:
         _lock(descriptor)
         yield
     finally:
+        if fcntl is not None and os.getpid() == owner:  # a process that was forked meanwhile has it open too
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)  # frees the lock
 
 

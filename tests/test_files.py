@@ -182,6 +182,29 @@ def test_a_lock_is_held_by_one_process_until_that_is_killed(tmp_path):
         pass
 
 
+FORKING = """
+import os, pathlib, signal, sys, time
+from reptile_np.files import locked
+path = pathlib.Path(sys.argv[1])
+with locked(path):
+    child = os.fork()
+    if not child:
+        time.sleep(600)
+try:
+    with locked(path):
+        print("locked again")
+finally:
+    os.kill(child, signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_process_that_was_forked_meanwhile_does_not_keep_a_lock(tmp_path):
+    program = [sys.executable, "-c", FORKING, tmp_path / "lock"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("locked again\n", "")
+
+
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL])
 def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, code):
     if files.fcntl is None:

@@ -240,10 +240,12 @@ def _run(
     """Do what is left, on the Dask cluster at `address` if there is one; return what failed and why."""
     from reptile_np.experiments import parallel
     from reptile_np.experiments.backend import kernels_missing
-    from reptile_np.experiments.reproduction import work
+    from reptile_np.experiments.reproduction import PROGRESS, ProgressFile, work
 
     if not left:
         return []
+    for run in left:
+        ProgressFile(run.path / PROGRESS).remove()  # what a killed process left
     if address is None and args.ops == "auto" and (missing := kernels_missing()):
         note(missing)
     signals.raise_instead()  # to let the worker processes save
@@ -271,10 +273,10 @@ def _address(args: argparse.Namespace) -> str | None:
 
 
 def _executor(args: argparse.Namespace, runs: int, address: str | None) -> AbstractContextManager[Executor]:
-    from reptile_np.experiments import cluster, parallel
+    from reptile_np.experiments import cluster, workers
 
     if address is None:
-        return parallel.worker_processes(_jobs(args, runs))
+        return workers.worker_processes(_jobs(args, runs))
     return cluster.dask_executor(address)
 
 

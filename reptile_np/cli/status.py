@@ -1,6 +1,6 @@
 """The status lines of `reproduce`: what each run does while the command works.
 
-Verified by ``tests/cli/test_reproducing.py``.
+Verified by ``tests/cli/test_status.py``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from reptile_np.cli.terminal import WIDTH
@@ -62,8 +63,9 @@ class Status:
 
         progress = progress_of(run)
         if progress is None:
-            if run.name not in self._finished and run.done():
-                self._finished.add(run.name)  # so that its records are not read every second
+            with suppress(OSError):  # the next look may succeed
+                if run.name not in self._finished and run.done():
+                    self._finished.add(run.name)  # so that its records are not read every second
             state = "done" if run.name in self._finished else "waiting"
             return f"{run.name}: {state}" if self._in_place else ""
         what, done, total = progress

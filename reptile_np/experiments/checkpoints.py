@@ -142,6 +142,8 @@ def load_step(path: Path, template: Step, run: str) -> Step:
         raise UsageError(f"{path}: not a file")
     try:
         content = path.read_bytes()
+    except FileNotFoundError:  # since a moment: a run at work has renamed it
+        raise UsageError(f"{path}: there is no such file") from None
     except OSError as error:
         raise Unreadable(
             f"{path}: cannot be read ({reason(error)}); remove the cause, then give the command again"

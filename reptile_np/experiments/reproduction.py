@@ -24,10 +24,10 @@ from reptile_np.experiments import presets, run_json, runs
 from reptile_np.experiments.backend import choose_ops
 from reptile_np.experiments.environment import OTHER_IMAGES
 from reptile_np.experiments.limits import check_settings
-from reptile_np.experiments.parallel import saves_when_told_to_stop
 from reptile_np.experiments.run_directory import RunDirectory, RunIsBusy
 from reptile_np.experiments.specs import EvaluationSpec, Preset
 from reptile_np.experiments.targets import Target
+from reptile_np.experiments.workers import saves_when_told_to_stop
 from reptile_np.meta.evaluation import MODES
 from reptile_np.meta.training import Step
 from reptile_np.nn.ops import Ops
@@ -127,8 +127,11 @@ class PlannedRun:
         return [spec for spec in self.evaluations if self.evaluation(spec) is None]
 
     def done(self) -> bool:
-        """Return whether nothing is left to do."""
-        return self.trained() and not self.left()
+        """Return whether nothing is left to do; False if another preset, seed or setting ran here."""
+        try:
+            return self.trained() and not self.left()
+        except OtherRun:
+            return False
 
     def seconds_left(self) -> float:
         """Return roughly how long the rest takes on one core with native kernels."""

@@ -98,7 +98,7 @@ class RunDirectory:
                 yield
             except UsageError:
                 if self._is_in_place() and not self.has_checkpoint():
-                    for name in (CONFIG, ENVIRONMENT, RECORDS):
+                    for name in (RECORDS, ENVIRONMENT, CONFIG):  # without it nothing else may be here
                         (self.path / name).unlink(missing_ok=True)
                 raise
 

@@ -48,11 +48,12 @@ class PartialImport:
         self._folder = folder
         self._row = {key: row for row, key in enumerate(keys)}
         self._size = conversion.height * conversion.width * conversion.channels
-        mark = folder / "plan"
-        if not mark.is_file() or mark.read_text(errors="replace") != plan:
+        mark, sizes = folder / "plan", {"pixels": len(keys) * self._size, "done": len(keys)}
+        whole = all(_size(folder / name) == size for name, size in sizes.items())  # not after a power cut
+        if not whole or not mark.is_file() or mark.read_text(errors="replace") != plan:
             delete_unfinished(folder)
             folder.mkdir()
-            for name, size in (("pixels", len(keys) * self._size), ("done", len(keys))):
+            for name, size in sizes.items():
                 with (folder / name).open("wb") as file:
                     file.truncate(size)
             mark.write_text(plan)
@@ -105,6 +106,10 @@ def delete_unfinished(folder: Path) -> None:
         # First, so that what a kill leaves is not taken for a folder to continue.
         (folder / "plan").unlink(missing_ok=True)
         shutil.rmtree(folder)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
 
 
 def _sync(file: BinaryIO) -> None:

@@ -1,77 +1,19 @@
-"""What `reproduce` shows while runs are at work, and the files it writes."""
+"""What `reproduce` refuses, estimates and reports, and the files it writes."""
 
 import errno
-import io
-import json
 import os
 
 import pytest
 
 from reptile_np import machine
-from reptile_np.cli import main, status
-from reptile_np.cli.status import Status
+from reptile_np.cli import main
 from reptile_np.experiments import parallel, presets, runs
-from reptile_np.experiments.reproduction import PROGRESS, PlannedRun, plan
+from reptile_np.experiments.reproduction import PROGRESS
 from reptile_np.experiments.run_directory import RunDirectory
-from reptile_np.experiments.targets import TARGETS
 from reptile_np.nn.ops import NUMPY
 from reptile_np.tasks import folder
 from tests.tasks import image_sets
 from tests.tasks.image_sets import jpeg
-
-
-@pytest.fixture
-def planned(tmp_path):
-    planned = plan(TARGETS["figure1"].only("sine-[mr]*"), (0,), tmp_path)
-    planned[0].path.mkdir()
-    return planned
-
-
-def tell(run, done):
-    (run.path / PROGRESS).write_text(json.dumps({"what": "train x", "done": done, "total": 1000}))
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_on_a_terminal_every_run_has_a_line_that_is_replaced(planned, monkeypatch):
-    screen = Terminal()
-    monkeypatch.setattr(status.sys, "stderr", screen)
-    clock = iter([100.0, 110.0])
-    monkeypatch.setattr(status.time, "monotonic", lambda: next(clock))
-    lines = Status(planned)
-    tell(planned[0], 100)
-    lines.show()
-    assert screen.getvalue().splitlines() == [
-        f"{planned[0].name}: train 100/1,000  ",
-        f"{planned[1].name}: waiting",
-    ]
-    tell(planned[0], 200)  # 100 steps in ten seconds, 800 are left
-    lines.show()
-    assert "\x1b[2F\x1b[J" in screen.getvalue()
-    assert f"{planned[0].name}: train 200/1,000  1m20s to go" in screen.getvalue()
-
-
-def test_elsewhere_the_runs_at_work_are_shown_now_and_then(planned, monkeypatch):
-    log = io.StringIO()
-    monkeypatch.setattr(status.sys, "stderr", log)
-    clock = iter([100.0, 101.0, 140.0])
-    monkeypatch.setattr(status.time, "monotonic", lambda: next(clock))
-    lines = Status(planned)
-    tell(planned[0], 100)
-    for _ in range(3):
-        lines.show()
-    assert [line.partition(":")[0] for line in log.getvalue().splitlines()] == [planned[0].name] * 2
-
-
-def test_a_damaged_progress_file_is_no_progress(planned, monkeypatch):
-    log = io.StringIO()
-    monkeypatch.setattr(status.sys, "stderr", log)
-    (planned[0].path / PROGRESS).write_text("{")
-    Status(planned).show()
-    assert log.getvalue() == ""
 
 
 def test_the_table_of_nothing_says_how_to_go_on_and_is_written_as_markdown(tmp_path, capsys):
@@ -111,55 +53,21 @@ def test_a_table_that_cannot_be_written_is_shown_first(tmp_path, monkeypatch, ca
     assert captured.err.splitlines()[-1] == f"reptile-np: --markdown {file}: {reason}"
 
 
-def test_the_time_of_a_second_evaluation_is_not_taken_from_the_first(planned, monkeypatch):
-    screen = Terminal()
-    monkeypatch.setattr(status.sys, "stderr", screen)
-    clock = iter([0.0, 600.0, 601.0, 611.0])
-    monkeypatch.setattr(status.time, "monotonic", lambda: next(clock))
-    lines = Status(planned)
-    for done in (10, 999, 0, 100):
-        tell(planned[0], done)
-        lines.show()
-    assert screen.getvalue().endswith(f"train 100/1,000  1m30s to go\n{planned[1].name}: waiting\n")
+def test_a_report_that_a_killed_process_left_is_removed_before_the_runs_begin(tmp_path, monkeypatch):
+    """Runs that waited were shown as at work."""
+    left_over = []
 
+    def begin(work, left, *more, **options):
+        left_over.extend(run.name for run in left if (run.path / PROGRESS).exists())
+        return [None] * len(left)
 
-def test_more_runs_than_the_terminal_has_lines_are_cut_and_those_at_work_come_first(planned, monkeypatch):
-    screen = Terminal()
-    monkeypatch.setattr(status.sys, "stderr", screen)
-    monkeypatch.setattr(status, "_size", lambda: os.terminal_size((80, 4)))
-    tell(planned[0], 100)
-    Status([planned[1]] * 5 + [planned[0]]).show()
-    assert screen.getvalue().splitlines() == [f"{planned[0].name}: train 100/1,000  ", "… and 5 more"]
-
-
-def test_a_line_is_cut_to_the_width_of_a_narrow_terminal(planned, monkeypatch):
-    """A line that is wrapped would be two rows, and the rows above it would stay when it is replaced."""
-    screen = Terminal()
-    monkeypatch.setattr(status.sys, "stderr", screen)
-    monkeypatch.setattr(status, "_size", lambda: os.terminal_size((12, 24)))
-    Status(planned).show()
-    assert screen.getvalue().splitlines() == [run.name[:11] for run in planned]
-
-
-def test_the_size_is_that_of_the_terminal_to_which_the_lines_are_written(monkeypatch):
-    asked = []
-    monkeypatch.setattr(status.sys, "stderr", io.StringIO())
-    assert status._size() == (80, 24)  # no terminal
-    monkeypatch.setattr(status.sys.stderr, "fileno", lambda: 2, raising=False)
-    monkeypatch.setattr(
-        os, "get_terminal_size", lambda number: asked.append(number) or os.terminal_size((60, 15))
-    )
-    assert (status._size(), asked) == ((60, 15), [2])
-
-
-def test_the_records_of_a_run_that_is_done_are_not_read_again(planned, monkeypatch):
-    read = []
-    monkeypatch.setattr(PlannedRun, "done", lambda run: read.append(run.name) or run is planned[0])
-    monkeypatch.setattr(status.sys, "stderr", Terminal())
-    lines = Status(planned)
-    for _ in range(3):
-        lines.show()
-    assert read == [planned[0].name] + [planned[1].name] * 3
+    monkeypatch.setattr(parallel, "run_all", begin)
+    run = tmp_path / "sine-maml-seed0"
+    run.mkdir()
+    (run / PROGRESS).write_text('{"what": "train x", "done": 5, "total": 1000}')
+    main(["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0", "--out", str(tmp_path), "--quiet"])
+    assert left_over == []
+    assert not (run / PROGRESS).exists()
 
 
 def test_a_failure_of_any_kind_is_reported_after_the_table(tmp_path, monkeypatch, capsys):

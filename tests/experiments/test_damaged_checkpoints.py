@@ -204,6 +204,20 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_in_one_line(tm
     assert_same(load_step(tmp_path / BEFORE, before, RUN), before)
 
 
+def test_a_checkpoint_that_a_run_at_work_renames_while_it_is_read_is_missing(tmp_path, rng, monkeypatch):
+    """It could not be read; the one before was whole."""
+    before, newest = two_generations(tmp_path, rng)
+    read = Path.read_bytes
+
+    def renamed_first(path):
+        if path.name == NEWEST:
+            path.replace(tmp_path / BEFORE)  # as `save_step` does
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", renamed_first)
+    assert_same(load_newest(tmp_path, before, RUN, lambda line: None), newest)
+
+
 def test_two_damaged_checkpoints_are_refused(tmp_path, rng):
     step, _ = two_generations(tmp_path, rng)
     for name in (NEWEST, BEFORE):

@@ -1,5 +1,6 @@
 """Work spread over executors: the same results as a plain loop, whoever does it."""
 
+import os
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -10,8 +11,10 @@ from reptile_np.errors import UsageError
 from reptile_np.experiments import cluster, parallel, runs
 from reptile_np.experiments.experiment import make_experiment
 from reptile_np.experiments.parallel import job_count, processes, run_all
+from reptile_np.experiments.workers import worker_processes
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import experiment, small
+from tests.waiting import wait_for
 
 
 class LastFirst(Executor):
@@ -139,3 +142,68 @@ def test_run_all_calls_its_watcher_while_work_goes_on():
     with ThreadPoolExecutor(1) as threads:
         run_all(time.sleep, [0.3], lambda: nullcontext(threads), watch=lambda: calls.append(1), every=0.05)
     assert len(calls) >= 2
+
+
+def die_the_first_time(marker):
+    if not marker.exists():
+        marker.touch()
+        os._exit(1)
+    return marker.name
+
+
+def test_run_all_begins_again_what_lost_its_worker_process(tmp_path):
+    items = [tmp_path / "a", tmp_path / "b"]
+    assert run_all(die_the_first_time, items, lambda: worker_processes(2)) == ["a", "b"]
+
+
+def die_the_first_time_or_wait_for_the_second(item):
+    marker, dies = item
+    if not dies:
+        wait_for(lambda: marker.with_suffix(".again").exists(), 30)
+    elif marker.exists():
+        marker.with_suffix(".again").touch()
+    else:
+        marker.touch()
+        time.sleep(1)  # until the pool waits for the ends of its processes
+        os._exit(1)
+
+
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_run_all_notices_the_loss_of_the_process_that_was_started_last_at_once(tmp_path, jobs):
+    """A pool was woken before it started that process, and noticed its loss when another one had worked."""
+    items = [(tmp_path / "marker", False)] * (jobs - 1) + [(tmp_path / "marker", True)]
+    results = run_all(die_the_first_time_or_wait_for_the_second, items, lambda: worker_processes(jobs))
+    assert results == [None] * jobs
+
+
+def die_if_odd(item):
+    if item % 2:
+        os._exit(1)
+    return item
+
+
+def test_run_all_gives_up_an_item_that_always_kills_its_process_and_keeps_the_others(monkeypatch):
+    monkeypatch.setattr(parallel, "LOSSES", 2)
+    survivor, victim = run_all(die_if_odd, [2, 1], lambda: worker_processes(1))
+    assert survivor == 2
+    assert isinstance(victim, UsageError)
+    assert "lost 2 times" in str(victim)
+
+
+def test_an_item_that_always_kills_its_process_does_not_keep_the_others_from_beginning():
+    """It was begun first each time, and the others never, although each of them would have ended well."""
+    victim, *survivors = run_all(die_if_odd, [1, 2, 4, 6], lambda: worker_processes(1))
+    assert isinstance(victim, UsageError)
+    assert survivors == [2, 4, 6]
+
+
+def test_an_error_of_the_watcher_stops_the_processes_at_once():
+    """The pool finished all its work first, and the results were lost."""
+
+    def watch():
+        raise OSError("stale file handle")
+
+    start = time.monotonic()
+    with pytest.raises(OSError, match="stale"):
+        run_all(time.sleep, [30.0] * 4, lambda: worker_processes(2), watch=watch, every=0.1)
+    assert time.monotonic() - start < 15

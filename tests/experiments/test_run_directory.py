@@ -143,6 +143,30 @@ def test_a_run_that_is_refused_before_its_first_checkpoint_leaves_the_directory_
     assert [path.name for path in directory.path.iterdir()] == ["lock"]
 
 
+@pytest.mark.parametrize("kept", [1, 2])
+def test_a_refused_run_that_is_killed_while_its_files_are_removed_can_be_resumed(tmp_path, monkeypatch, kept):
+    """Its config.json was removed first: neither a new start nor --resume was possible."""
+    directory, removed = RunDirectory(tmp_path / "run"), []
+    unlink = Path.unlink
+
+    def killed(path, missing_ok=False):
+        if len(removed) == 3 - kept:
+            raise KeyboardInterrupt
+        removed.append(path.name)
+        unlink(path, missing_ok=missing_ok)
+
+    def refused():
+        with directory.begin(PRESET, 0):
+            monkeypatch.setattr(Path, "unlink", killed)
+            raise UsageError("diverged")
+
+    with pytest.raises(KeyboardInterrupt):
+        refused()
+    assert "config.json" not in removed
+    with directory.resume():
+        assert directory.config() == (PRESET, 0)
+
+
 def test_a_directory_with_other_content_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("precious")
     with pytest.raises(UsageError, match="exists"), RunDirectory(tmp_path).begin(PRESET, 0):

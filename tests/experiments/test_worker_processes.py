@@ -12,14 +12,9 @@ from multiprocessing import get_context
 import pytest
 
 from reptile_np.errors import UsageError
-from reptile_np.experiments import parallel
-from reptile_np.experiments.parallel import (
-    processes,
-    run_all,
-    saves_when_told_to_stop,
-    worker_losses_in_one_line,
-    worker_processes,
-)
+from reptile_np.experiments import parallel, workers
+from reptile_np.experiments.parallel import processes, run_all, worker_losses_in_one_line
+from reptile_np.experiments.workers import saves_when_told_to_stop, worker_processes
 from tests.experiments.reproduced import command as reproduce
 
 
@@ -39,7 +34,7 @@ def test_a_lost_worker_process_is_one_line():
 
 LARGE = """
 import sys
-from reptile_np.experiments.parallel import worker_processes
+from reptile_np.experiments.workers import worker_processes
 
 if __name__ == "__main__":
     try:
@@ -63,7 +58,7 @@ def test_ctrl_c_while_work_is_being_sent_to_workers_that_start_does_not_hang(tmp
 
 STARTING = """
 import multiprocessing, os, signal, sys, time
-from reptile_np.experiments.parallel import worker_processes
+from reptile_np.experiments.workers import worker_processes
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -110,7 +105,7 @@ def test_worker_processes_have_one_blas_thread_and_the_environment_is_put_back(m
 
 
 def test_there_are_no_more_processes_than_the_system_can_wait_for(monkeypatch):
-    monkeypatch.setattr(parallel, "MOST_PROCESSES", 3)
+    monkeypatch.setattr(workers, "MOST_PROCESSES", 3)
     with processes(4) as executor:
         assert executor._max_workers == 3
 
@@ -150,15 +145,24 @@ def test_a_worker_s_signal_handler_is_put_back_after_work_that_is_refused():
 
 ORPHAN = """
 import os, signal, sys, time
-from reptile_np.experiments.parallel import saves_when_told_to_stop, worker_processes
+from contextlib import suppress
+from reptile_np.experiments import workers
+from reptile_np.experiments.workers import saves_when_told_to_stop, worker_processes
+
+workers.SAVE_SECONDS = 2.0  # in the worker process too
 
 def lose_the_exception(parent):
     with saves_when_told_to_stop():
         os.kill(parent, signal.SIGKILL)
-        try:
+        with suppress(KeyboardInterrupt):
             time.sleep(60)
-        except KeyboardInterrupt:
-            pass
+
+def lose_the_exception_and_go_on(parent):
+    with saves_when_told_to_stop():
+        os.kill(parent, signal.SIGKILL)
+        with suppress(KeyboardInterrupt):
+            time.sleep(60)
+        time.sleep(60)
 
 def replace_the_exception(parent):
     with saves_when_told_to_stop():
@@ -175,6 +179,11 @@ def lose_the_first_signal(parent):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(60)
 
+def ignore_the_signal(parent):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.kill(parent, signal.SIGKILL)
+    time.sleep(60)
+
 if __name__ == "__main__":
     with worker_processes(1) as executor:
         executor.submit(globals()[sys.argv[1]], os.getpid()).result()
@@ -182,39 +191,22 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-@pytest.mark.parametrize("work", ["lose_the_exception", "replace_the_exception", "lose_the_first_signal"])
+@pytest.mark.parametrize(
+    "work",
+    [
+        "lose_the_exception",
+        "lose_the_exception_and_go_on",
+        "replace_the_exception",
+        "lose_the_first_signal",
+        "ignore_the_signal",
+    ],
+)
 def test_a_worker_whose_parent_was_killed_ends_whatever_becomes_of_the_signal(tmp_path, work):
     """NumPy's first import of `numpy.random` replaced the exception: the worker waited for work for ever."""
     (tmp_path / "program.py").write_text(ORPHAN)
     program = [sys.executable, tmp_path / "program.py", work]
     done = subprocess.run(program, capture_output=True, timeout=30, check=False)  # until the worker ends too
     assert done.returncode == -signal.SIGKILL
-
-
-def die_the_first_time(marker):
-    if not marker.exists():
-        marker.touch()
-        os._exit(1)
-    return marker.name
-
-
-def test_run_all_begins_again_what_lost_its_worker_process(tmp_path):
-    items = [tmp_path / "a", tmp_path / "b"]
-    assert run_all(die_the_first_time, items, lambda: worker_processes(2)) == ["a", "b"]
-
-
-def die_if_odd(item):
-    if item % 2:
-        os._exit(1)
-    return item
-
-
-def test_run_all_gives_up_an_item_that_always_kills_its_process_and_keeps_the_others(monkeypatch):
-    monkeypatch.setattr(parallel, "LOSSES", 2)
-    survivor, victim = run_all(die_if_odd, [2, 1], lambda: worker_processes(1))
-    assert survivor == 2
-    assert isinstance(victim, UsageError)
-    assert "lost 2 times" in str(victim)
 
 
 class WaitsForItsProcess(Executor):

@@ -144,6 +144,18 @@ def test_a_kill_while_the_decoded_images_are_removed_does_not_block_the_next_imp
     assert everything(to) == everything(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("name", ["pixels", "done"])
+def test_a_file_that_a_power_cut_has_emptied_is_made_again(tmp_path, name):
+    to = tmp_path / "to"
+    refusal(write, to, BROKEN)
+    (unfinished,) = to.glob(".*.partial")
+    os.truncate(unfinished / name, 0)
+    refusal(write, to, BROKEN)
+    write(to)
+    write(tmp_path / "undisturbed")
+    assert everything(to) == everything(tmp_path / "undisturbed")
+
+
 def test_the_rest_of_an_import_of_other_files_is_thrown_away(tmp_path):
     refusal(write, tmp_path / "to", BROKEN)
     write(tmp_path / "to")
