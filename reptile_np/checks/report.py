@@ -1,6 +1,6 @@
 """The result of a check: the worst direction, the relative error there, and the suspected cause.
 
-Verified by ``tests/checks/test_checks.py``.
+Verified by ``tests/checks/test_report.py``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class CheckFailure(AssertionError):
     """A check that does not hold; `report` has the numbers."""
 
     def __init__(self, report: Report) -> None:
-        super().__init__(str(report))
+        super().__init__(report)
         self.report = report
 
 
