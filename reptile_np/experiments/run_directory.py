@@ -98,7 +98,7 @@ class RunDirectory:
                 yield
             except UsageError:
                 if self._is_in_place() and not self.has_checkpoint():
-                    for name in (RECORDS, ENVIRONMENT, CONFIG):  # without it nothing else may be here
+                    for name in (RECORDS, ENVIRONMENT, CONFIG):  # CONFIG last: a run to resume
                         (self.path / name).unlink(missing_ok=True)
                 raise
 

@@ -49,7 +49,7 @@ class PartialImport:
         self._row = {key: row for row, key in enumerate(keys)}
         self._size = conversion.height * conversion.width * conversion.channels
         mark, sizes = folder / "plan", {"pixels": len(keys) * self._size, "done": len(keys)}
-        whole = all(_size(folder / name) == size for name, size in sizes.items())  # not after a power cut
+        whole = all(_size(folder / name) == size for name, size in sizes.items())  # a power cut leaves less
         if not whole or not mark.is_file() or mark.read_text(errors="replace") != plan:
             delete_unfinished(folder)
             folder.mkdir()

@@ -50,10 +50,6 @@ def interrupted(args, wait, stop=signal.SIGINT, program=PROGRAM, again=(), **opt
     return process.returncode, errors
 
 
-def after(seconds):
-    return lambda process: time.sleep(seconds)
-
-
 def handles_signals(process):
     """Whether the program has installed its own handlers: Python alone leaves SIGTERM to the system."""
     status = Path(f"/proc/{process.pid}/status").read_text()
