@@ -128,7 +128,7 @@ def run_all(
                     watch()
             except BrokenExecutor:  # while the work was being submitted
                 stop_workers(others)
-            except KeyboardInterrupt:
+            except BaseException:  # Ctrl-C, or an error of `watch`
                 for future in futures:
                     future.cancel()
                 raise  # `worker_processes` stops its processes

@@ -197,6 +197,28 @@ def test_an_item_that_always_kills_its_process_does_not_keep_the_others_from_beg
     assert survivors == [2, 4, 6]
 
 
+class NeverBegins(Executor):
+    """A cluster without workers."""
+
+    def __init__(self):
+        self.futures = []
+
+    def submit(self, function, /, *args):
+        self.futures.append(Future())
+        return self.futures[-1]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_what_waits_for_a_cluster_is_cancelled_after_ctrl_c_or_an_error_of_the_watcher(error):
+    def watch():
+        raise error
+
+    cluster = NeverBegins()
+    with pytest.raises(error):
+        run_all(abs, [1, 2], lambda: nullcontext(cluster), watch=watch, every=0.01)
+    assert [future.cancelled() for future in cluster.futures] == [True, True]
+
+
 def test_an_error_of_the_watcher_stops_the_processes_at_once():
     """The pool finished all its work first, and the results were lost."""
 
