@@ -1,12 +1,13 @@
 """Files that are written whole or not at all, files that one process holds at a time, and the cache folder.
 
-Verified by ``tests/test_files.py``.
+Verified by ``tests/test_files.py`` and ``test_files_on_windows.py``.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "msvcrt",
     "partial_files",
     "remove_partial_files",
+    "rename",
     "replacing",
     "synchronise",
 ]
@@ -41,6 +43,8 @@ except ImportError:  # everywhere else
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 """Errors of a file system that has no locks, or cannot synchronise a folder."""
+BUSY_SECONDS = 3.0
+"""For how long `rename` tries again on Windows."""
 
 
 def cache_directory() -> Path:
@@ -105,10 +109,27 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        rename(partial, path)
         _synchronise_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Rename a file, in place of `new` if there is one; raises OSError if it cannot.
+
+    Windows refuses that while another program has one of them open, such as a virus scanner or a reader of
+    checkpoints: there it is tried again for `BUSY_SECONDS`.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            os.replace(old, new)
+            return
+        except PermissionError:
+            if fcntl is not None or time.monotonic() > deadline:  # not Windows
+                raise
+        time.sleep(0.02)
 
 
 def append_line(path: Path, line: bytes) -> None:

@@ -231,36 +231,6 @@ def test_an_error_of_the_disk_while_locking_is_not_hidden(tmp_path, monkeypatch)
         pass
 
 
-class Msvcrt:
-    """Windows' locks: one holder for each file, EACCES for everyone else."""
-
-    LK_NBLCK = 2
-
-    def __init__(self, code=errno.EACCES):
-        self.code, self.held = code, {}
-
-    def locking(self, descriptor, mode, count):
-        assert (mode, count) == (self.LK_NBLCK, 1)
-        file = os.fstat(descriptor).st_ino
-        holder = self.held.get(file)
-        if holder not in (None, descriptor) and os.path.exists(f"/proc/self/fd/{holder}"):
-            raise OSError(self.code, os.strerror(self.code))
-        self.held[file] = descriptor
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="stands in for Windows on Linux")
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EDEADLK])
-def test_on_windows_the_first_byte_is_locked_and_folders_are_not_synchronised(tmp_path, monkeypatch, code):
-    monkeypatch.setattr(files, "fcntl", None)
-    monkeypatch.setattr(files, "msvcrt", Msvcrt(code))
-    path = tmp_path / "lock"
-    with locked(path), pytest.raises(BlockingIOError), locked(path):
-        pass
-    with locked(path):
-        write(tmp_path / "file")
-    assert (tmp_path / "file").read_bytes() == b"new"
-
-
 def test_the_cache_is_where_xdg_says(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert cache_directory() == Path("/somewhere/reptile_np")

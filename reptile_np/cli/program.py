@@ -57,6 +57,7 @@ def run(argv: Sequence[str] | None) -> int:
         return signals.EXIT_CODE
     finally:
         if argv is None:
+            signals.ignore()
             terminal.flush_errors()
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from reptile_np.errors import UsageError, quoted, reason
-from reptile_np.files import replacing
+from reptile_np.files import rename, replacing
 from reptile_np.meta.inner_loop import Array
 from reptile_np.meta.training import Step
 
@@ -70,7 +70,7 @@ def save_step(folder: Path, step: Step, run: str) -> None:
         if newest.exists():
             file.flush()
             os.fsync(file.fileno())
-            os.replace(newest, folder / BEFORE)
+            rename(newest, folder / BEFORE)
 
 
 def load_newest(folder: Path, template: Step, run: str, fallback: Callable[[str], None]) -> Step:
@@ -117,8 +117,8 @@ def set_damaged_aside(folder: Path) -> None:
         If the files cannot be renamed.
     """
     if os.path.lexists(folder / NEWEST):
-        os.replace(folder / NEWEST, folder / DAMAGED)
-    os.replace(folder / BEFORE, folder / NEWEST)
+        rename(folder / NEWEST, folder / DAMAGED)
+    rename(folder / BEFORE, folder / NEWEST)
 
 
 def has_checkpoint(folder: Path) -> bool:

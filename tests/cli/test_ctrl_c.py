@@ -80,6 +80,21 @@ def test_ctrl_c_in_the_first_half_second_is_one_line(args, says, milliseconds):
     assert "stopped; nothing had begun" in line or says in line
 
 
+DONE = """
+import signal, sys
+from reptile_np.cli import main
+sys.argv[1:] = ["train", "sine-reptile", "--set", "outer.steps=1", "--set", "evaluation.tasks=1", "--quiet"]
+code = main()
+print(code, signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)
+"""
+
+
+def test_after_the_result_was_printed_ctrl_c_changes_nothing():
+    """A traceback came from the end of Python itself, or the exit code of a signal after a whole result."""
+    done = subprocess.run([sys.executable, "-c", DONE], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 True"
+
+
 def children(pid):
     """The processes whose parent is `pid`."""
     listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
