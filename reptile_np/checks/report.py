@@ -1,6 +1,6 @@
 """The result of a check: the worst direction, the relative error there, and the suspected cause.
 
-Verified by ``tests/checks/test_report.py``.
+Verified by ``tests/checks/test_check_report.py``.
 """
 
 from __future__ import annotations
