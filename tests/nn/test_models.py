@@ -206,3 +206,13 @@ def test_a_hessian_product_at_saved_activations_takes_six_products_of_a_layer_an
         counts.clear()
         at.hvp(phi)
         assert sum(counts.values()) == 6 * (layers - 1) + 2
+
+
+@pytest.mark.parametrize("network", [mini_imagenet_cnn, finn_mini_imagenet_cnn])
+def test_mini_imagenets_networks_take_colour_images_of_84_pixels(network):
+    assert network(5).input_shape == (84, 84, 3)
+
+
+@pytest.mark.parametrize("network", [omniglot_cnn, finn_omniglot_cnn])
+def test_omniglots_networks_take_grey_images_of_28_pixels(network):
+    assert network(5).input_shape == (28, 28, 1)
