@@ -67,7 +67,7 @@ class _Limit:
     def add(self, measured: Array, rounding: float) -> None:
         """Take the quantity at half the step before, and its rounding error.
 
-        If steps were left out, the next entry of each column is wrong; it does not agree with its neighbours.
+        Values extrapolated across steps that were left out are wrong, and agree with no neighbour.
         """
         column = [measured]
         for order, coarser in enumerate(self.row, start=1):

@@ -57,7 +57,7 @@ def run(argv: Sequence[str] | None) -> int:
         return signals.EXIT_CODE
     finally:
         if argv is None:
-            signals.ignore()
+            signals.ignore()  # everything is printed: only Python itself still has to end
             terminal.flush_errors()
 
 

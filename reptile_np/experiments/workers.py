@@ -38,7 +38,7 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
     and every other exception stop the processes at once.
     """
     this: Any = multiprocessing.current_process()
-    if getattr(this, "_inheriting", False):  # a worker that runs its parent's script: the parent says LOST
+    if getattr(this, "_inheriting", False):  # a worker that runs its parent's script: the parent explains
         os._exit(1)
     others = set(multiprocessing.active_children())
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
@@ -47,7 +47,7 @@ def worker_processes(jobs: int) -> Iterator[Executor]:
         with Workers(min(jobs, MOST_PROCESSES)) as executor:
             try:
                 yield executor
-            except BaseException:  # or the pool would first do all work that has begun
+            except BaseException:  # or the pool would first finish all its work
                 executor.stop(others)
                 raise
     finally:
@@ -152,6 +152,7 @@ def _prepare_worker(started: Any) -> None:
 
 
 def _stop_with_parent() -> None:
+    """Wait for the end of the parent process, then end this one; first so that it can save its state."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reptile_np.errors import UsageError, printable, reason
+from reptile_np.files import rename
 from reptile_np.tasks.reports import ProgressCallback, no_progress
 
 __all__ = ["CHUNK", "TIMEOUT_SECONDS", "fetch"]
@@ -52,7 +53,7 @@ def fetch(
     try:
         _continue(url, part, progress)
         check(part)
-        os.replace(part, path)
+        rename(part, path)
     except UsageError:
         part.unlink(missing_ok=True)
         raise

@@ -70,6 +70,24 @@ def test_a_report_that_a_killed_process_left_is_removed_before_the_runs_begin(tm
     assert not (run / PROGRESS).exists()
 
 
+def test_a_run_that_another_program_began_with_another_seed_meanwhile_is_reported_after_the_table(
+    tmp_path, monkeypatch, capsys
+):
+    """The program ended without the table of the other runs."""
+
+    def begin(work, left, *more, **options):
+        left[0].path.mkdir(parents=True)
+        RunDirectory(left[0].path).write_config(left[0].preset, left[0].seed + 1)
+        return [None] * len(left)
+
+    monkeypatch.setattr(parallel, "run_all", begin)
+    command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0", "--out", str(tmp_path)]
+    assert main([*command, "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert "sine-maml" in captured.out
+    assert "1 of 1 runs are not done" in captured.err
+
+
 def test_a_failure_of_any_kind_is_reported_after_the_table(tmp_path, monkeypatch, capsys):
     error = RuntimeError("a worker died too often")
     monkeypatch.setattr(parallel, "run_all", lambda work, left, *more, **options: [error] * len(left))

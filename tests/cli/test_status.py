@@ -120,10 +120,7 @@ def test_the_records_of_a_run_that_is_done_are_not_read_again(planned, monkeypat
     assert read == [planned[0].name] + [planned[1].name] * 3
 
 
-def test_a_run_that_was_begun_elsewhere_with_other_settings_waits_and_its_error_comes_with_the_table(
-    planned, monkeypatch
-):
-    """It ended the program, after the other runs and without their table."""
+def test_a_run_that_another_program_began_with_another_seed_is_shown_as_waiting(planned, monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(status.sys, "stderr", screen)
     RunDirectory(planned[1].path).path.mkdir()

@@ -169,10 +169,10 @@ def test_no_claim_is_about_tasks_experiments_or_native_kernels():
     assert done.stdout.strip() == "[]"
 
 
-if __name__ == "__main__":
-    LIST.write_text("".join(f"{listed(claim)}\n" for claim in verify()), encoding="utf-8")
-
-
 def test_a_measured_coefficient_that_does_not_exist_is_shown_as_outside_the_span():
     claim = equal("coefficients", "section 5", [1, 2], [1, None])
     assert (claim.stated, claim.measured, claim.holds) == ("1, 2", "1, outside the span", False)
+
+
+if __name__ == "__main__":
+    LIST.write_text("".join(f"{listed(claim)}\n" for claim in verify()), encoding="utf-8")
