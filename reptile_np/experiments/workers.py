@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -70,6 +71,11 @@ class Workers(ProcessPoolExecutor):
         """Begin the work; a process that is started for it inherits that the terminal's signals are blocked.
 
         They are sent to all processes of a terminal; one that is starting would end, and break the pool.
+
+        Raises
+        ------
+        BrokenProcessPool
+            If a process has been lost, also while another one was being started.
         """
         pool: Any = self
         started, blocks = len(pool._processes or ()), hasattr(signal, "pthread_sigmask")  # not on Windows
@@ -77,6 +83,10 @@ class Workers(ProcessPoolExecutor):
             before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
         try:
             future = super().submit(function, *args, **options)
+        except OSError as error:
+            if pool._broken:  # it has closed a pipe that the new process was to be given
+                raise BrokenProcessPool(pool._broken) from error
+            raise
         finally:
             if blocks:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
