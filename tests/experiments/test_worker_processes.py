@@ -104,20 +104,26 @@ def test_worker_processes_have_one_blas_thread_and_the_environment_is_put_back(m
     assert "MKL_NUM_THREADS" not in os.environ
 
 
-@pytest.mark.parametrize("broken", [True, False])
-def test_a_loss_while_another_process_is_being_started_is_a_loss_and_no_other_error_is(monkeypatch, broken):
+@pytest.mark.parametrize(
+    ("broken", "error"), [("a process was lost", BrokenExecutor), (False, OSError)], ids=["lost", "not lost"]
+)
+def test_a_loss_while_another_process_is_being_started_is_a_loss_and_no_other_error_is(
+    monkeypatch, broken, error
+):
     """The pool closes its pipes; the new process could not be given them, and `reproduce` ended."""
-    with (
-        pytest.raises(BrokenExecutor if broken else OSError, match="lost" if broken else "closed"),
-        worker_processes(2) as executor,
-    ):
 
-        def start():
-            executor._broken = "a process was lost" if broken else False
-            raise OSError("handle is closed")
+    def start_two():
+        with worker_processes(2) as executor:
 
-        monkeypatch.setattr(executor, "_spawn_process", start)
-        executor.submit(abs, 1)
+            def start():
+                executor._broken = broken
+                raise OSError("handle is closed")
+
+            monkeypatch.setattr(executor, "_spawn_process", start)
+            executor.submit(abs, 1)
+
+    with pytest.raises(error, match=broken or "handle is closed"):
+        start_two()
 
 
 def test_there_are_no_more_processes_than_the_system_can_wait_for(monkeypatch):
