@@ -234,9 +234,8 @@ def _absolute(data: Path) -> Path:
 def outer_optimizers(outer: OuterSpec) -> Callable[[int], Optimizer]:
     """Return i ↦ the optimiser of outer step i, with the annealed rate."""
     rate = linear_annealing(outer.rate, outer.final_rate, outer.steps)
-    if outer.clip:
-        return lambda i: Clipped(OPTIMIZERS[outer.optimizer](rate(i)), outer.clip)
-    return lambda i: OPTIMIZERS[outer.optimizer](rate(i))
+    make = partial(Adam, beta1=outer.beta1) if outer.optimizer == "adam" else OPTIMIZERS[outer.optimizer]
+    return lambda i: Clipped(make(rate(i)), outer.clip) if outer.clip else make(rate(i))
 
 
 def inner_optimizer(inner: InnerSpec, model: Model) -> Optimizer:

@@ -58,6 +58,10 @@ def check_settings(preset: Preset) -> None:
         raise UsageError(f"network={preset.network}: reads images of {size}; set network=conv")
     if inner.fixed and inner.optimizer != "sgd":
         raise UsageError("inner.fixed: needs one rate per parameter: set inner.optimizer=sgd")
+    if not 0 <= outer.beta1 < 1:
+        raise UsageError(f"outer.beta1={outer.beta1}: must be at least 0 and less than 1")
+    if outer.beta1 and outer.optimizer != "adam":
+        raise UsageError(f"outer.beta1={outer.beta1}: is read by Adam only: set outer.optimizer=adam")
     if tasks.queries and (tasks.tail_shots or preset.algorithm not in ("maml", "fomaml")):
         raise UsageError("tasks.queries: needs algorithm maml or fomaml, and tasks.tail_shots=0")
     if tasks.source == "folder":

@@ -14,6 +14,8 @@ Where the values come from:
   class and splits them in halves).  The appendix does not say;
 * queries on Mini-ImageNet: 15 in training, appendix A.1 and the program; K at test, the program, which draws
   K + 15 images of a class if it trains and 2 K if it tests;
+* Adam outside with beta1 = 0.9, beta2 = 0.999 and epsilon = 1e-8: the program, which takes TensorFlow's
+  defaults (the authors of Reptile set beta1 = 0);
 * the bound of 10 on each entry of the outer gradient, for Mini-ImageNet alone: the program (``maml.py``).
 
 Differs from that program: the loss is the mean over the minibatch.  The program divides the sum by K
@@ -83,6 +85,7 @@ def _omniglot(rule: Rule, ways: int, shots: int, mean: float, plus_minus: float)
             steps=60_000,
             meta_batch=32 if five else 16,
             optimizer="adam",
+            beta1=0.9,
         ),
         evaluation=EvaluationSpec(
             shots=shots, batch=ways * shots, steps=3 if five else 5, tasks=600, queries=shots
@@ -107,6 +110,7 @@ def _mini_imagenet(rule: Rule, shots: int, mean: float, plus_minus: float) -> Pr
             steps=60_000,
             meta_batch=4 if shots == 1 else 2,
             optimizer="adam",
+            beta1=0.9,
             clip=10 * shots / (5 * MINI_QUERIES),
         ),
         evaluation=EvaluationSpec(shots=shots, batch=5 * shots, steps=10, tasks=600, queries=shots),

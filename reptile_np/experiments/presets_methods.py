@@ -23,8 +23,9 @@ Where each value comes from:
 * network, ways, 10 shots, 5 inner steps of 10 images: the paper's Table 3, Omniglot 5-way;
 * inner SGD at 0.0075 for the summed loss of 10 images.  That is 0.075 for the mean loss, as in Figure 3
   (Table 6 of version 1): 0.003 for the summed loss of 25.  Not in the paper for MAML and joint training;
-* Adam outside, from 0.001 to 0: not in the paper.  Finn's program has Adam at 0.001.  Adam makes the length
-  of a direction irrelevant, and the directions of these methods have different lengths;
+* Adam outside, from 0.001 to 0, with beta1 = 0: not in the paper.  Finn's program has Adam at 0.001 with
+  beta1 = 0.9.  Adam makes the length of a direction irrelevant, and the directions of these methods have
+  different lengths;
 * 4 tasks in a meta-batch: not in the paper (5 for Reptile);
 * 50 steps of fine-tuning: the paper's Table 3.  Their minibatches have 10 images, as in training; for 1-shot
   they have 5, because there are only 5 images.  These sizes, and SGD as the optimiser at test, are not in the

@@ -87,7 +87,8 @@ class InnerSpec:
 class OuterSpec:
     """The outer loop: `rate` annealed linearly to `final_rate` over `steps`; `meta_batch` tasks a step.
 
-    Each entry of the direction is cut to [-`clip`, `clip`] (0: no clipping).
+    Each entry of the direction is cut to [-`clip`, `clip`] (0: no clipping).  `beta1` is the decay of the
+    first moment of "adam" (0: a step follows the direction of its own meta-batch alone).
     """
 
     rate: float
@@ -96,6 +97,7 @@ class OuterSpec:
     final_rate: float = 0.0
     optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
     clip: float = field(default=0.0, metadata=LATER)
+    beta1: float = field(default=0.0, metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ SMALL = {
     "sine-reptile": ["outer.steps=40", "evaluation.tasks=3"],
     "sine-maml": ["outer.steps=40", "evaluation.tasks=3"],
     "sine-fomaml": ["outer.steps=40", "evaluation.tasks=3", "outer.optimizer=momentum"],
-    "sine-joint": ["outer.steps=40", "evaluation.tasks=3"],
+    "sine-joint": ["outer.steps=40", "evaluation.tasks=3", "outer.beta1=0.9"],
     "glyphs-5way": [
         "outer.steps=4",
         "evaluation.tasks=3",

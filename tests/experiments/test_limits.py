@@ -36,6 +36,12 @@ def test_a_count_of_zero_is_refused(key):
     [
         ("maml-omniglot-5way-1shot", "inner.optimizer=adam", "inner.fixed: .*set inner.optimizer=sgd"),
         ("sine-joint", "inner.steps=2", "inner.steps=1"),
+        ("sine-maml", "outer.beta1=1", r"outer\.beta1=1\.0: must be at least 0 and less than 1"),
+        (
+            "sine-reptile",
+            "outer.beta1=0.9",
+            r"outer\.beta1=0\.9: is read by Adam only: set outer\.optimizer=adam",
+        ),
         (
             "glyphs-5way",
             "tasks.ways=1",

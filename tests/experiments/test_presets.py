@@ -93,7 +93,7 @@ def test_one_query_of_each_class_is_classified_and_nothing_of_finns_program_is_s
     tasks, preset = get(name).tasks, get(name)
     assert preset.evaluation.queries == 1
     assert (tasks.queries, tasks.turn, tasks.invert, tasks.train_classes) == (0, False, False, 0)
-    assert (preset.inner.fixed, preset.outer.clip) == ("", 0)
+    assert (preset.inner.fixed, preset.outer.clip, preset.outer.beta1) == ("", 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from reptile_np.experiments.limits import check_settings
 from reptile_np.experiments.presets import get
 from reptile_np.experiments.presets_finn import FINN
 from reptile_np.meta.inner_loop import adapt
+from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.ops import NUMPY
 from reptile_np.tasks import few_shot
 
@@ -45,6 +46,7 @@ def test_a_preset_has_the_values_of_finns_program(rule, name):
         1e-3,
         60_000,
     )
+    assert (p.outer.beta1, Adam(1).beta2, Adam(1).epsilon) == (0.9, 0.999, 1e-8)  # TensorFlow's defaults
     evaluation = p.evaluation
     assert (evaluation.steps, evaluation.batch, evaluation.queries) == (test_steps, ways * shots, shots)
     assert (p.tasks.turn, p.tasks.invert, p.tasks.train_classes) == (

@@ -44,6 +44,29 @@ def test_the_outer_rate_at_step_i_of_n_is_first_times_1_minus_i_over_n_plus_last
         assert made.outer(i).learning_rate == float(exact)
 
 
+def test_adam_outside_has_the_settings_beta1_and_the_rate_of_each_step():
+    settings = ["outer.rate=0.5", "outer.final_rate=0.5", "outer.optimizer=adam"]
+    assert experiment("sine-reptile", *settings).outer(3) == Adam(0.5, beta1=0.0, beta2=0.999, epsilon=1e-8)
+    made = experiment("sine-reptile", *settings, "outer.beta1=0.75", "outer.final_rate=0", "outer.steps=4")
+    assert [made.outer(i) for i in range(4)] == [Adam(r, beta1=0.75) for r in (0.5, 0.375, 0.25, 0.125)]
+
+
+def test_adam_with_beta1_remembers_the_directions_of_earlier_meta_batches():
+    """The outer steps of a run, made again entry by entry from the trajectories alone."""
+    settings = ["outer.optimizer=adam", "outer.beta1=0.9", "outer.rate=0.01", "outer.final_rate=0.01"]
+    made = experiment("sine-maml", *settings, "outer.meta_batch=1")
+    step, m, v = made.start(), 0, 0
+    for i, after in enumerate(made.outer_steps(step)):
+        batches = made.episodes.training(i, 0)
+        g = made.meta_gradient(adapt(made.model, made.inner, step.phi, batches, keep="hessians"))
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        m_hat, v_hat = m / (1 - 0.9 ** (i + 1)), v / (1 - 0.999 ** (i + 1))
+        expected = step.phi - 0.01 * m_hat / (np.sqrt(v_hat) + 1e-8 / np.sqrt(1 - 0.999 ** (i + 1)))
+        np.testing.assert_allclose(after.phi, expected, rtol=0, atol=1e-6)
+        step = after
+    assert step.done > 2
+
+
 def test_a_bound_is_put_before_the_outer_optimiser_of_every_step_with_that_step_s_rate():
     made = experiment("sine-maml", "outer.clip=0.125", "outer.rate=0.5", "outer.steps=4")
     assert [made.outer(i) for i in range(4)] == [Clipped(Adam(r), 0.125) for r in (0.5, 0.375, 0.25, 0.125)]

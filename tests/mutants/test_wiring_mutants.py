@@ -121,16 +121,19 @@ MUTANTS = [
             "linear_annealing(outer.rate, outer.final_rate, outer.steps)",
             "linear_annealing(outer.rate, outer.final_rate, outer.steps - 1)",
         ),
-        (
-            "return lambda i: OPTIMIZERS[outer.optimizer](rate(i))",
-            "return lambda i: OPTIMIZERS[outer.optimizer](rate(0))",
-        ),
+        ("if outer.clip else make(rate(i))", "if outer.clip else make(rate(0))"),
     ),
     *mutants(
         "experiments.experiment",
         steps.test_a_bound_is_put_before_the_outer_optimiser_of_every_step_with_that_step_s_rate,
-        ("Clipped(OPTIMIZERS[outer.optimizer](rate(i)), outer.clip)", "OPTIMIZERS[outer.optimizer](rate(i))"),
-        ("Clipped(OPTIMIZERS[outer.optimizer](rate(i))", "Clipped(OPTIMIZERS[outer.optimizer](rate(0))"),
+        ("Clipped(make(rate(i)), outer.clip)", "make(rate(i))"),
+        ("Clipped(make(rate(i))", "Clipped(make(rate(0))"),
+    ),
+    *mutants(
+        "experiments.experiment",
+        steps.test_adam_outside_has_the_settings_beta1_and_the_rate_of_each_step,
+        ("partial(Adam, beta1=outer.beta1)", "partial(Adam)"),
+        ("partial(Adam, beta1=outer.beta1)", "partial(Adam, beta2=outer.beta1)"),
     ),
     *mutants(
         "experiments.experiment",
