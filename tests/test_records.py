@@ -1,7 +1,7 @@
 """Each record that a document cites exists, and says what the document says.
 
 A table between ``<!-- reproduce ARGUMENTS -->`` and ``<!-- end -->`` must be, character for character, what
-``reptile-np reproduce ARGUMENTS --table --out benchmarks/runs --markdown FILE`` writes.
+``reptile-np reproduce --out benchmarks/runs ARGUMENTS --table --markdown FILE`` writes.
 """
 
 import json
@@ -13,14 +13,14 @@ import pytest
 
 from reptile_np.cli import main
 from reptile_np.experiments.run_directory import RunDirectory
-from reptile_np.experiments.settings import to_json
+from reptile_np.experiments.settings import from_json
 from reptile_np.pretrained import weights
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "benchmarks" / "runs"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
 TABLE = re.compile(r"<!-- reproduce (?P<arguments>.*?) -->\n(?P<table>.*?)\n<!-- end -->", re.DOTALL)
-RECORDS = sorted(path.parent for path in RUNS.glob("*/config.json"))
+RECORDS = sorted(path.parent for path in RUNS.parent.glob("runs*/*/config.json"))
 USERS_OWN = {"runs/o5", "runs/photos"}  # directories in examples of commands, which the reader makes
 MOST_BYTES = 1_000_000
 
@@ -35,16 +35,10 @@ def tables():
 
 
 @pytest.mark.parametrize(("arguments", "table"), tables())
-def test_a_table_in_a_document_is_what_the_records_say(arguments, table, tmp_path, capsys):
-    command = [
-        "reproduce",
-        *arguments,
-        "--table",
-        "--out",
-        str(RUNS),
-        "--markdown",
-        str(tmp_path / "table.md"),
-    ]
+def test_a_table_in_a_document_is_what_the_records_say(arguments, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    written = str(tmp_path / "table.md")
+    command = ["reproduce", "--out", "benchmarks/runs", *arguments, "--table", "--markdown", written]
     assert main(command) == 0
     assert table.strip() == (tmp_path / "table.md").read_text(encoding="utf-8").strip()
     assert re.search(r"\| [1-9]\d* \|", table), "no seed of this table is done"
@@ -75,12 +69,18 @@ def test_a_record_is_whole_small_and_named_after_its_run(path):
     assert sum(file.stat().st_size for file in path.iterdir()) < MOST_BYTES
 
 
-@pytest.mark.parametrize("path", sorted(RUNS.glob("*/weights.npz")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted(RUNS.parent.glob("runs*/*/weights.npz")), ids=lambda path: path.parent.name
+)
 def test_the_weights_beside_a_record_are_those_of_its_run(path):
     directory = RunDirectory(path.parent)
     preset, seed = directory.config()
     record = weights.read(path).record
-    assert (record["preset"], record["seed"], record["result"]) == (to_json(preset), seed, directory.result())
+    assert (from_json(record["preset"]), record["seed"], record["result"]) == (
+        preset,
+        seed,
+        directory.result(),
+    )
     assert record["evaluations"] == [r["evaluation"] for r in directory.records() if "evaluation" in r]
 
 
