@@ -158,7 +158,7 @@ def test_a_run_goes_on_with_nothing_but_its_directory(capsys, tmp_path):
     [
         (["sine-maml"], "holds a run of glyphs-5way"),
         (["glyphs-5way", "--seed", "4"], "seed 0"),
-        (["--set", "outer.steps=9"], "other settings"),
+        (["--set", "outer.steps=9"], "was begun with outer.steps=2 instead of 9; leave out --set"),
     ],
 )
 def test_a_run_does_not_go_on_as_another_one(capsys, tmp_path, args, says):

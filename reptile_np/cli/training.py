@@ -168,8 +168,8 @@ def _what_to_train(args: argparse.Namespace) -> tuple[Preset, int]:
         )
     if args.seed not in (None, seed):
         raise UsageError(f"--out {args.out}: was begun with seed {seed}, not {args.seed}; leave out --seed")
-    if presets.with_settings(preset, args.set) != preset:
-        raise UsageError(f"--out {args.out}: was begun with other settings; leave out --set")
+    if other := presets.differences((preset, seed), (presets.with_settings(preset, args.set), seed)):
+        raise UsageError(f"--out {args.out}: was begun with {other}; leave out --set")
     return preset, seed
 
 

@@ -20,7 +20,7 @@ from reptile_np.experiments.presets_finn import FINN
 from reptile_np.experiments.presets_methods import METHODS
 from reptile_np.experiments.presets_mini_imagenet import MINI_IMAGENET
 from reptile_np.experiments.presets_omniglot import OMNIGLOT
-from reptile_np.experiments.settings import setting_keys, to_json, with_settings
+from reptile_np.experiments.settings import differences, setting_keys, to_json, with_settings
 from reptile_np.experiments.specs import (
     Algorithm,
     EvaluationSpec,
@@ -35,6 +35,7 @@ __all__ = [
     "SAME_K",
     "Preset",
     "describe",
+    "differences",
     "get",
     "original",
     "seconds",

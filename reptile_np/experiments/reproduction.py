@@ -84,8 +84,8 @@ class PlannedRun:
             begun = directory.config()
         except UsageError:
             return 0  # `work` will raise this error for this run; the other runs are still done
-        if begun != (self.preset, self.seed):
-            raise OtherRun(f"{self.path}: was begun with other settings or another seed; use another folder")
+        if other := presets.differences(begun, (self.preset, self.seed)):
+            raise OtherRun(f"{self.path}: was begun with {other}; use another folder")
         if self._result() is not None:
             return self.preset.outer.steps
         return max((int(record["outer_step"]) for record in directory.records()), default=0)

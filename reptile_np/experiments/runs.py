@@ -25,7 +25,7 @@ from reptile_np.experiments.parallel import job_count, processes
 from reptile_np.experiments.progress import Progress, Report, RunningMean, notice, notice_if_unfinished
 from reptile_np.experiments.run_directory import RESULT, RunDirectory, SavedRun
 from reptile_np.experiments.scores import Scores
-from reptile_np.experiments.settings import with_settings
+from reptile_np.experiments.settings import differences, with_settings
 from reptile_np.experiments.sitting import Sitting
 from reptile_np.experiments.specs import Preset
 from reptile_np.experiments.watching import watcher
@@ -97,8 +97,8 @@ def train(
         if resume:
             if directory is None:
                 raise UsageError("--resume needs --out DIR, the directory of the run to continue")
-            if directory.config() != (preset, seed):
-                raise UsageError(f"--out {out}: was begun with other settings or another seed; use those")
+            if other := differences(directory.config(), (preset, seed)):
+                raise UsageError(f"--out {out}: was begun with {other}; give the same ones")
             stack.enter_context(directory.resume())
             earlier = directory.sittings()
             experiment, _ = reopened(preset, seed, ops, data, earlier)

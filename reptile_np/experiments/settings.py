@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import reduce
 from typing import Any, get_args, get_type_hints
 
 from reptile_np.errors import UsageError, printable
@@ -19,6 +20,7 @@ __all__ = [
     "UNUSED",
     "check_name",
     "checked",
+    "differences",
     "from_json",
     "setting_keys",
     "to_json",
@@ -119,6 +121,21 @@ def from_json(values: Any) -> Preset:
     return preset
 
 
+def differences(begun: tuple[Preset, int], asked: tuple[Preset, int]) -> str:
+    """Return how the preset and seed that a run was begun with differ from those asked for, in some words.
+
+    For example "outer.steps=40 instead of 50, seed=0 instead of 1": at most three differences are named.
+    Empty if there are none.
+    """
+    (preset, seed), (other, other_seed) = begun, asked
+    if preset.name != other.name:
+        return f"preset {printable(preset.name)} instead of {other.name}"
+    pairs = {key: (_value(preset, key), _value(other, key)) for key in setting_keys()}
+    pairs["seed"] = seed, other_seed
+    named = [f"{key}={a} instead of {b}" for key, (a, b) in pairs.items() if a != b]
+    return ", ".join(named[:3] + [f"and {len(named) - 3} more"] * (len(named) > 3))
+
+
 def check_name(name: str) -> None:
     """Raise `UsageError` if a preset's name cannot be the name of a folder: an export makes one of it."""
     if name in ("", ".", "..") or set(name) & {"/", "\\", ":"} or not name.isprintable():
@@ -143,6 +160,10 @@ def _keys(spec: type, prefix: str) -> list[str]:
         elif key != "name":
             keys.append(prefix + key)
     return keys
+
+
+def _value(preset: Preset, key: str) -> Any:
+    return reduce(getattr, key.split("."), preset)
 
 
 def _with_source(tasks: TaskSpec, source: str) -> TaskSpec:

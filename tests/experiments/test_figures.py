@@ -100,7 +100,9 @@ def test_figure_1_is_not_drawn_from_runs_that_are_not_finished(tmp_path, capsys)
 @pytest.mark.parametrize("name", sources.SINE.values())
 def test_figure_1_is_not_drawn_from_a_run_with_other_settings(tmp_path, monkeypatch, name):
     monkeypatch.setitem(presets.PRESETS, name, small(name, "outer.steps=41"))
-    with pytest.raises(UsageError, match=f"{name}-seed0: was begun with other settings .* presets' own"):
+    with pytest.raises(
+        UsageError, match=f"{name}-seed0: was begun with outer.steps=40 instead of 41; .* presets' own"
+    ):
         sources.table("1", tmp_path, NUMPY, quiet=True)
 
 
@@ -112,8 +114,9 @@ def test_a_figure_of_several_seeds_is_not_drawn_from_a_run_with_other_settings(t
     with directory.begin(changed, 1):
         directory.append({"outer_step": 400, "tasks": 100, "accuracy": {"non_transductive": 0.9}})
         directory.write_json("result.json", {"outer_steps": 4000, "seconds": 1.0})
-    says = "was begun with other settings or another seed; use another folder: a figure is drawn from runs "
-    with pytest.raises(UsageError, match=f"{preset}-seed1: {says}with the presets' own settings$"):
+    says = f"was begun with outer.steps=4000 instead of {get(preset).outer.steps}; use another folder: "
+    says += "a figure is drawn from runs with the presets' own settings"
+    with pytest.raises(UsageError, match=f"{preset}-seed1: {says}$"):
         sources.table(name, tmp_path, NUMPY)
 
 

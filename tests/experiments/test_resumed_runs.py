@@ -223,8 +223,12 @@ def test_a_run_is_not_resumed_with_other_settings_or_without_a_directory(tmp_pat
     preset = small("sine-reptile")
     runs.train(preset, 0, NUMPY, out=tmp_path / "run", quiet=True)
     longer = presets.with_settings(preset, ["outer.steps=50"])
-    for other, seed in ((longer, 0), (preset, 1)):
-        with pytest.raises(UsageError, match="other settings or another seed"):
+    for other, seed, says in (
+        (longer, 0, "outer.steps=40 instead of 50"),
+        (preset, 1, "seed=0 instead of 1"),
+        (small("sine-fomaml"), 0, "preset sine-reptile instead of sine-fomaml"),
+    ):
+        with pytest.raises(UsageError, match=f"was begun with {says}; give the same ones$"):
             runs.train(other, seed, NUMPY, out=tmp_path / "run", resume=True, quiet=True)
     with pytest.raises(UsageError, match="--resume needs --out"):
         runs.train(preset, 0, NUMPY, resume=True, quiet=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reptile_np.errors import UsageError
 from reptile_np.experiments.limits import check_settings
 from reptile_np.experiments.presets import PRESETS, get, setting_keys, to_json, with_settings
-from reptile_np.experiments.settings import from_json
+from reptile_np.experiments.settings import differences, from_json
 
 
 def value_at(preset, key):
@@ -224,3 +224,24 @@ def test_a_setting_that_is_no_text_is_refused():
 def test_the_keys_of_an_unknown_source_are_refused_with_the_sources_there_are():
     with pytest.raises(UsageError, match=r'^no source of tasks "sine-maml"; choose one of sine, omniglot, '):
         setting_keys("sine-maml")
+
+
+@pytest.mark.parametrize("name", ["omniglot-5way", "glyphs-5way", "sine-maml"])
+def test_every_setting_that_differs_is_named_with_both_values(name):
+    preset = get(name)
+    for key in set(setting_keys(preset.tasks.source)) - {"tasks.source"}:
+        before = value_at(preset, key)
+        value = not before if isinstance(before, bool) else WORDS[key] if key in WORDS else before + 1
+        value = {"sgd": "adam", "adam": "sgd"}.get(before, value)
+        other = with_settings(preset, [f"{key}={value}"])
+        assert differences((preset, 2), (other, 2)) == f"{key}={before} instead of {value_at(other, key)}"
+
+
+def test_differences_of_runs_are_few_words():
+    preset = get("glyphs-5way")
+    assert differences((preset, 0), (preset, 0)) == ""
+    assert differences((preset, 0), (preset, 1)) == "seed=0 instead of 1"
+    assert differences((preset, 0), (get("sine-maml"), 1)) == "preset glyphs-5way instead of sine-maml"
+    other = with_settings(preset, ["outer.steps=7", "outer.rate=0.5", "outer.meta_batch=3", "filters=4"])
+    says = "outer.rate=1.0 instead of 0.5, outer.steps=1000 instead of 7, outer.meta_batch=2 instead of 3"
+    assert differences((preset, 0), (other, 1)) == f"{says}, and 2 more"
