@@ -55,7 +55,8 @@ def _sine(
     return Preset(
         name=f"sine-{algorithm}",
         about=about,
-        source="section 3 and Figure 1; values of the authors' demo",
+        source="section 3 and Figure 1; values of the authors' demo"
+        + ("" if algorithm == "reptile" else "; ours: the outer loop, and the use of the examples"),
         hours=seconds / 3600,
         algorithm=algorithm,
         tasks=TaskSpec("sine"),

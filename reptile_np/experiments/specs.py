@@ -140,7 +140,8 @@ class Cell(NamedTuple):
 class Published(NamedTuple):
     """A published accuracy in per cent, and its ± as printed.
 
-    For Reptile the ± is the standard deviation over three seeds; for MAML the 95 % interval over test tasks.
+    For Reptile the ± is from the standard deviation over three seeds (the paper does not give the formula).
+    For MAML it is the 95 % interval over test tasks.
     """
 
     mean: float

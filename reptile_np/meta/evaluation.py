@@ -7,7 +7,7 @@ answer.  `accuracy` therefore gives two numbers from one fine-tuning, as the rel
 
 * transductive: the N queries in one forward pass.  The answer for one query depends on the other queries,
   though not on their order.  With one query per class, as in the paper, the batch's statistics are those of
-  images of all classes, one of each; Finn's program evaluates MAML in this mode.
+  images of all classes, one of each.  Finn's program evaluates MAML in this mode, with K queries per class.
 * non-transductive: N forward passes, each over the whole support set and one query.  The answer for one query
   does not depend on the other queries; it depends on the support set, even without fine-tuning.
 
@@ -102,8 +102,8 @@ class Accuracy:
         tasks, p ± `ci95` covered the true accuracy in at least 93 % of the runs of
         `tests/meta/test_score_intervals.py`. With 5 to 10 tasks it covers it in about 88 % or more (not
         tested). It is too narrow if nearly all fractions are equal: 99 of 0.8 and one of 1.0 give
-        ± 0.004.  (The ± of Reptile's rows in the paper is something else: the standard deviation over
-        three seeds.)
+        ± 0.004.  (The ± of Reptile's rows in the paper is something else: it is from the standard
+        deviation over three seeds.)
         """
         p, tasks, z = self.mean, len(self.fractions), 1.96
         variance = float(self.fractions.var(ddof=1)) if tasks > 1 and np.ptp(self.fractions) > 0 else 0.0

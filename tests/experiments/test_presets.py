@@ -173,7 +173,7 @@ def test_figure_3_has_the_ten_curves_of_the_paper():
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("figure3-")])
-def test_a_figure_3_curve_has_the_values_of_table_6(name):
+def test_a_figure_3_curve_has_the_values_of_table_6_and_the_command_lines(name):
     preset = get(name)
     k = int(name[-1])
     assert preset.algorithm == ("fomaml" if name == f"figure3-g{k}" else "reptile")
@@ -186,7 +186,7 @@ def test_a_figure_3_curve_has_the_values_of_table_6(name):
 
 
 @pytest.mark.parametrize("name", ["sine-reptile", "sine-fomaml", "sine-maml", "sine-joint"])
-def test_a_sine_preset_has_the_values_of_the_demo(name):
+def test_a_sine_preset_has_the_values_that_the_demo_has(name):
     preset = get(name)
     gradients = preset.inner.batch * preset.inner.steps
     assert gradients == 50  # the whole grid
