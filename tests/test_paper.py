@@ -20,7 +20,7 @@ from reptile_np.nn.losses import SquaredError
 from reptile_np.nn.models import Model, mini_imagenet_cnn, omniglot_cnn, sine_mlp
 from reptile_np.tasks import sine
 from reptile_np.theory import expansions
-from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network
+from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network, steps
 from reptile_np.theory.claims.algorithm import (
     average_update_gap,
     curvature_covariance,
@@ -97,6 +97,10 @@ def test_eq_2_fails_for_more_steps_by_the_covariance_of_curvature_and_gradient(f
     assert (zeroth == 0).all()
     assert (first == 0).all()
     assert (second == Fraction(k * (k - 1), 2) * curvature_covariance(family)).all()
+
+
+def test_section_2_for_more_steps_reptile_does_not_end_at_the_minimum_of_the_expected_loss():
+    assert_rows_hold(algorithm.where_reptile_ends, "section 2")
 
 
 # Section 3: sine waves
@@ -192,7 +196,23 @@ def test_eq_14_the_fomaml_gradient(family):
 
 
 def test_eqs_4_to_14_the_measured_coefficients_are_those_stated():
-    assert_rows_hold(expansion.two_steps, "eq")
+    assert_rows_hold(steps.two_steps, "eq")
+
+
+@given(task_families(tasks=1, batches=3))
+def test_the_gradient_of_any_step_for_one_order_of_three_minibatches(family):
+    (batches,) = family.tasks
+    in_order = replace(family, sampler=lambda task, k: [tuple(task)])
+    methods = {str(i): weighted_gradient([int(i == j) for j in range(3)]) for i in range(3)}
+    zeroth, first = in_order.expansion(methods, 3, orders=2)
+    for i, batch in enumerate(batches):
+        earlier = sum(map(family.grad, batches[:i]), 0 * family.phi)
+        assert (zeroth[i] == family.grad(batch)).all()
+        assert (first[i] == -family.hvp(batch, earlier)).all()
+
+
+def test_mamls_gradient_for_one_order_of_three_minibatches():
+    assert_rows_hold(steps.three_steps, "any k")
 
 
 # Section 4.1: expectations
@@ -285,7 +305,7 @@ def test_beyond_the_paper_the_coefficients_of_alpha_squared():
     assert_rows_hold(expansion.beyond, "beyond the paper")
 
 
-def test_beyond_the_paper_only_maml_stays_a_gradient_at_alpha_squared():
+def test_beyond_the_paper_at_alpha_squared_only_maml_stays_a_gradient_except_on_quadratic_losses():
     assert_rows_hold(expansion.potentials, "beyond the paper")
 
 

@@ -8,6 +8,8 @@ line.  The last column says how much of the trajectory each needs, which is `met
     maml            (I - α H_1) … (I - α H_{k-1}) g_k      (with SGD)              "sqrt", "all", "hessians"
     gradient_sum    Σ w_i g_i                                                      "all"
 
+Each g_i and H_i is taken at its own point of the trajectory: ``g_i = L_i'(φ_i)``, ``H_i = L_i''(φ_i)``.
+
 `reptile` and `fomaml` return displacements (n,), as in the released program: the paper's g_Reptile and
 g_FOMAML are these divided by α.  `maml` and `gradient_sum` return gradients (n,), not multiplied by α.  In
 section 5.2's terms Reptile is w = (1, …, 1) and FOMAML is w = e_k.

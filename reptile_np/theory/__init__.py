@@ -5,7 +5,7 @@
 ``expansions``    equations (7)-(17), any number of inner steps, and one order beyond the paper
 ``manifolds``     section 4.2: projections, alternating moves, their limits
 ``networks``      two small networks in float64 with a few tasks each
-``claims``        every statement of the paper that can be true or false, measured: ``reptile-np verify``
+``claims``        the statements of the paper's analysis, each measured: ``reptile-np verify``
 
 The checks for your own model are in `reptile_np.checks`; ``checks`` here is their former name.
 """

@@ -1,7 +1,7 @@
 """Two small networks in float64, with a few tasks each, for the claims about real networks.
 
-The sine MLP is the paper's; the convolutional one is the Omniglot network's block, smaller: batch norm
-and ReLU included.
+The sine MLP is that of the authors' demo; the convolutional one is the Omniglot network's block, smaller:
+batch norm and ReLU included.
 
 Verified by ``tests/test_paper.py``, whose claims about networks use them.
 """

@@ -1,4 +1,4 @@
-"""Every claim of ``reptile-np verify`` is refuted by an error planted in the code that it is about.
+"""Every claim of ``reptile-np verify`` is refuted by an error planted in what it is about or what it uses.
 
 A claim that no error refutes says nothing.  Each row of `PLANTED` names a function of the package, the
 text that is replaced in it, and the claims that are measured anew (a section's function, or several).
@@ -15,28 +15,43 @@ from reptile_np.meta.meta_gradients import _through_the_loop, _weighted_sum
 from reptile_np.meta.optimizers import Adam
 from reptile_np.nn.models import conv_cnn, mini_imagenet_cnn
 from reptile_np.nn.parameter_free import Relu
-from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network
+from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network, steps
 from reptile_np.theory.expansions import TaskFamily, distinct, independent, run
 from reptile_np.theory.manifolds import distance_gradient, move, nearest_point
 from reptile_np.theory.networks import small_images
-from reptile_np.theory.polynomials import random_tasks
+from reptile_np.theory.polynomials import Polynomials, random_tasks
 from tests.theory.planted import plant
 from tests.theory.test_claims import LIST
 
 EXACT = (
     algorithm.verify,
-    expansion.two_steps,
+    steps.two_steps,
     expansion.inner_products,
     expansion.general_weights,
 )
 NETWORKS = (network.verify,)
 PLANTED = {
-    "run: another starting point": (run, "phi, batches)", "2 * phi, batches)", [expansion.two_steps]),
+    "run: another starting point": (run, "phi, batches)", "2 * phi, batches)", [steps.two_steps]),
     "adapt: every gradient at φ_1": (
         plain_loop,
         "grad(phis[-1], batch)",
         "grad(phis[0], batch)",
-        [*EXACT, expansion.beyond, expansion.potentials, breakdown.cycling, breakdown.fixed_roles, *NETWORKS],
+        [
+            *EXACT,
+            algorithm.where_reptile_ends,
+            steps.three_steps,
+            expansion.beyond,
+            expansion.potentials,
+            breakdown.cycling,
+            breakdown.fixed_roles,
+            *NETWORKS,
+        ],
+    ),
+    "adapt: twice the gradient": (
+        plain_loop,
+        "states.append(state)",
+        "states.append(state)\n        grad = 2 * grad",
+        [steps.three_steps, expansion.expected_gradients],
     ),
     "adapt: one minibatch for all": (plain_loop, "in batches:", "in batches[:1] * len(batches):", NETWORKS),
     "maml: twice the last gradient": (
@@ -62,10 +77,16 @@ PLANTED = {
         TaskFamily.grad,
         "return self",
         "return 2 * self",
-        [*EXACT, expansion.expected_gradients, *NETWORKS],
+        [*EXACT, *NETWORKS],
     ),
+    "Polynomials.hvp: not symmetric": (Polynomials.hvp, "[0] @ v", "[0] @ v[::-1]", [expansion.potentials]),
     "hvp: twice": (TaskFamily.hvp, "return self", "return 2 * self", EXACT),
-    "distinct: one order only": (distinct, "permutations", "combinations", [expansion.inner_products]),
+    "distinct: one order only": (
+        distinct,
+        "permutations",
+        "combinations",
+        [expansion.inner_products, expansion.potentials],
+    ),
     "independent: one order only": (
         independent,
         "product(task, repeat=k)",

@@ -110,7 +110,7 @@ def listed(claim):
 
 
 def test_the_claims_are_those_of_the_committed_list(claims):
-    """After a change that is meant: ``python tests/theory/test_claims.py`` writes the list anew."""
+    """After a change that is meant: ``python -m tests.theory.test_claims`` writes the list anew."""
     assert [listed(claim) for claim in claims] == LIST.read_text(encoding="utf-8").splitlines()
 
 

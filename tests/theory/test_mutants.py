@@ -10,7 +10,7 @@ import pytest
 
 from reptile_np.meta import meta_gradients
 from reptile_np.meta.inner_loop import plain_loop
-from reptile_np.theory.claims import algorithm, expansion
+from reptile_np.theory.claims import algorithm, expansion, steps
 from tests.theory.planted import plant
 
 through_the_loop, steps_backwards = meta_gradients._through_the_loop, meta_gradients._steps_backwards
@@ -77,7 +77,7 @@ MUTANTS = {
 }
 CHECKS = [
     algorithm.one_step,
-    expansion.two_steps,
+    steps.two_steps,
     expansion.general_weights,
     algorithm.joint_training,
     algorithm.outer_loop,

@@ -1,8 +1,9 @@
-"""Every statement of the paper that can be true or false, and what was measured: ``reptile-np verify``.
+"""The statements of the paper's analysis, and what was measured of each: ``reptile-np verify``.
 
-One module per part of the paper: `algorithm` (sections 1 and 2), `expansion` (4.1, exact), `network`
-(4.1, in float64), `manifold` (4.2 and 3), `breakdown` (where the analysis does not apply).  What several
-of them measure is in `shared`, a row of the table is a `claim.Claim`; no module of a part uses another.
+One module per part of the paper: `algorithm` (sections 1 and 2), `steps` (4.1, one order of the minibatches,
+exact), `expansion` (4.1, expectations, exact), `network` (4.1, in float64), `manifold` (4.2 and 3),
+`breakdown` (where the analysis does not apply).  What several of them measure is in `shared`, a row of the
+table is a `claim.Claim`; no module of a part uses another.
 
 Verified by ``tests/test_paper.py``, ``tests/theory/test_claims.py`` (the list of claims and tolerances)
 and ``tests/theory/test_claim_mutants.py`` (each claim is refuted by a planted error).
@@ -12,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network
+from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network, steps
 from reptile_np.theory.claims.claim import Claim, Value
 
 __all__ = ["SECTIONS", "format_table", "verify"]
 
-SECTIONS = (algorithm, expansion, network, manifold, breakdown)
+SECTIONS = (algorithm, steps, expansion, network, manifold, breakdown)
 
 
 def verify() -> list[Claim]:

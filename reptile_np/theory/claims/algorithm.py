@@ -19,8 +19,8 @@ from reptile_np.theory import expansions
 from reptile_np.theory.claims.claim import Claim, equal
 from reptile_np.theory.claims.shared import example
 from reptile_np.theory.expansions import METHODS, Minibatches, TaskFamily, weighted_gradient
-from reptile_np.theory.polynomials import degree_in_alpha
-from reptile_np.theory.rational import exact_gradient, polynomial_coefficients
+from reptile_np.theory.polynomials import Polynomials, degree_in_alpha
+from reptile_np.theory.rational import exact_gradient, polynomial_coefficients, rationals
 
 __all__ = [
     "average_update_gap",
@@ -32,12 +32,13 @@ __all__ = [
     "outer_loop",
     "task_loss",
     "verify",
+    "where_reptile_ends",
 ]
 
 
 def verify() -> list[Claim]:
     """Return the claims of sections 1 and 2."""
-    return [*joint_training(), *one_step(), *outer_loop()]
+    return [*joint_training(), *where_reptile_ends(), *one_step(), *outer_loop()]
 
 
 def task_loss(task: Minibatches) -> Array:
@@ -104,6 +105,32 @@ def joint_training() -> list[Claim]:
     return rows
 
 
+def where_reptile_ends() -> list[Claim]:
+    """Return the claim that for k > 1 Reptile does not end where the expected loss is least.
+
+    Two tasks with the losses ½ φ² and (3/2) (φ - 1)².  W is affine in φ, and so is the expected step
+    E[W] - φ: its values at 0 and 1 give the point at which it is zero.
+    """
+    model, alpha = Polynomials(variables=1, degree=2), Fraction(1, 5)
+    losses = [rationals([0, 0, Fraction(1, 2)]), rationals([Fraction(3, 2), -3, Fraction(3, 2)])]
+
+    def step(phi: int, k: int) -> Any:
+        start = rationals([phi])
+        ends = [expansions.run(model, start, [loss] * k, alpha).phis[-1] for loss in losses]
+        return (sum(ends) / 2 - start)[0]
+
+    at_zero, at_one = (model.loss_and_grad(rationals([phi]), task_loss(losses))[1][0] for phi in (0, 1))
+    ends = [step(0, k) / (step(0, k) - step(1, k)) for k in (1, 2, 5)]
+    return [
+        equal(
+            "½ φ² and (3/2)(φ - 1)²: the minimum of E[L_τ], and where E[W] = φ for k = 1, 2, 5 and α = 1/5",
+            "section 2, after eq. (2)",
+            [Fraction(3, 4), Fraction(3, 4), Fraction(7, 10), Fraction(3093, 5194)],
+            [at_zero / (at_zero - at_one), *ends],
+        )
+    ]
+
+
 def one_step() -> list[Claim]:
     """Return the claim that at k = 1 all methods give the same direction, for every α (V. Kurin's notes)."""
     family, alpha = example(), Fraction(3, 7)
@@ -141,7 +168,7 @@ def outer_loop() -> list[Claim]:
     w_after = solution(serial, second)
     two_serial = train([first], [second])
     copies = train([first, first])
-    printed = phi + (copies - phi) * Fraction(2, len(first))
+    printed = epsilon * (2 * w_first - 2 * phi) / len(first)
     erratum, zero = "erratum 2: Algorithm 2 prints 1/k", [0, 0]
     return [
         equal(
@@ -163,10 +190,10 @@ def outer_loop() -> list[Claim]:
             copies - serial,
         ),
         equal(
-            f"with 1/k as printed (n = 2, k = {len(first)}) it would be n/k of the serial step",
+            f"with 1/k as printed (n = 2, k = {len(first)}) its step would be n/k as long",
             erratum,
             Fraction(2, len(first)),
-            multiple_of(printed - phi, serial - phi),
+            multiple_of(printed, copies - phi),
         ),
         equal(
             "φ_t = (1-ε)^t φ_0 + Σ ε(1-ε)^(t-s) W_s, t = 2: the difference",

@@ -1,4 +1,4 @@
-"""Section 4.1: equations (4)-(17) and beyond, as equalities of fractions.
+"""Section 4.1: expected directions, equations (15)-(17) and beyond, as equalities of fractions.
 
 Coefficients are *measured*: each power of α of a direction is read off the program's own output, and
 expressed in the vectors of the statement by solving exactly; a remainder would show as a failure.
@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from reptile_np.meta.inner_loop import Array
-from reptile_np.theory import expansions
 from reptile_np.theory.claims.claim import Claim, equal
-from reptile_np.theory.claims.shared import example
+from reptile_np.theory.claims.shared import coordinates_in, example
 from reptile_np.theory.expansions import (
     METHODS,
     Method,
@@ -28,108 +27,29 @@ from reptile_np.theory.expansions import (
     stated_sum,
     weighted_gradient,
 )
-from reptile_np.theory.rational import coordinates, exact_gradient, polynomial_coefficients, rationals
+from reptile_np.theory.rational import exact_gradient, rationals
 
 __all__ = [
     "EQUATIONS",
     "beyond",
-    "chain_rule",
-    "coordinates_in",
+    "curls",
     "expected_gradients",
     "general_weights",
     "inner_product",
     "inner_products",
     "measured_coefficients",
-    "pair_coefficients",
     "potentials",
-    "two_steps",
     "verify",
 ]
 
+BEYOND = "beyond the paper"
 EQUATIONS = {"Reptile": "eq. (15)", "MAML": "eq. (16)", "FOMAML": "eq. (17)"}
 
 
 def verify() -> list[Claim]:
-    """Return the claims of section 4.1."""
-    sections = (two_steps, inner_products, expected_gradients, general_weights, beyond, potentials)
+    """Return the claims of section 4.1 about expectations."""
+    sections = (inner_products, expected_gradients, general_weights, beyond, potentials)
     return [claim for section in sections for claim in section()]
-
-
-def two_steps() -> list[Claim]:
-    """Return (4)-(14): one task, losses L_0 then L_1."""
-    family = example(variables=3, tasks=1, batches=2)
-    model, phi, (zero, one) = family.model, family.phi, family.tasks[0]
-    g0, g1 = family.grad(zero), family.grad(one)
-    alpha = Fraction(2, 7)
-    phis = expansions.run(model, phi, [zero, one], alpha).phis
-    grad_at_1 = model.loss_and_grad(phis[1], one)[1]
-    rows = [
-        equal("φ_0 = φ: the difference", "eq. (4)", [0] * 3, phis[0] - phi),
-        equal("φ_1 = φ_0 - αL_0'(φ_0): the difference", "eq. (5)", [0] * 3, phis[1] - (phi - alpha * g0)),
-        equal(
-            "φ_2 = φ_0 - αL_0'(φ_0) - αL_1'(φ_1): the difference",
-            "eq. (6)",
-            [0] * 3,
-            phis[2] - (phi - alpha * g0 - alpha * grad_at_1),
-        ),
-    ]
-
-    def remainder(step: Fraction) -> Array:
-        phi_1 = expansions.run(model, phi, [zero], step).phis[1]
-        return model.loss_and_grad(phi_1, one)[1] - g1 - family.hvp(one, phi_1 - phi)
-
-    orders = polynomial_coefficients(remainder, degree=4, count=3)
-    second = model.third(phi, one, g0, g0) / 2
-    rows.append(
-        equal(
-            "L_1'(φ_1) - L_1' - L_1''(φ_1 - φ_0): α⁰, α¹, and α² less ½L_1'''[L_0', L_0']",
-            "eq. (7)",
-            [0] * 9,
-            np.concatenate([orders[0], orders[1], orders[2] - second]),
-        )
-    )
-    return [*rows, *pair_coefficients(family), *map(chain_rule, (1, 2, 3))]
-
-
-def pair_coefficients(family: TaskFamily) -> list[Claim]:
-    """Return the coefficients of α⁰ and α¹ in (8), (10), (13) and (14), for the pair L_0, L_1."""
-    zero, one = family.tasks[0]
-    gradients = [family.grad(zero), family.grad(one)]
-    products = [family.hvp(one, gradients[0]), family.hvp(zero, gradients[1])]
-    pair = replace(family, sampler=lambda task, k: [(zero, one)])
-    methods = {**METHODS, "g_2": weighted_gradient([0, 1])}
-    expansion = dict(zip(methods, pair.expansion(methods, 2).swapaxes(0, 1), strict=True))
-    rows = []
-    for name, source, coefficients in (
-        ("g_2", "eqs (7)-(8), L_1'(φ_1)", [0, 1, -1, 0]),
-        ("Reptile", "eqs (9)-(10)", [1, 1, -1, 0]),
-        ("MAML", "eqs (11)-(13)", [0, 1, -1, -1]),
-        ("FOMAML", "eq. (14)", [0, 1, -1, 0]),
-    ):
-        zeroth, first = expansion[name][:2]
-        measured = [*coordinates_in(gradients, zeroth), *coordinates_in(products, first)]
-        claim = f"{name}: coefficients of L_0', L_1', αL_1''L_0', αL_0''L_1'"
-        rows.append(equal(claim, source, coefficients, measured))
-    return rows
-
-
-def chain_rule(k: int) -> Claim:
-    """Return the claim that MAML is the gradient of ``L_k(U_{k-1} ∘ … ∘ U_1(φ))``, from its values alone."""
-    family, alpha = example(batches=k, tasks=1), Fraction(1, 3)
-    model, batches = family.model, family.tasks[0]
-
-    def adapted_loss(phi: Array) -> Any:
-        return expansions.run(model, phi, batches, alpha).losses[-1]
-
-    degree = model.degree * (model.degree - 1) ** (k - 1)
-    t = expansions.run(model, family.phi, batches, alpha)
-    gradient = METHODS["MAML"](model, alpha)(t)
-    return equal(
-        f"k = {k}, α = {alpha}: g_MAML = ∂L_k(φ_k)/∂φ_1, from the values alone: the difference",
-        "eq. (11)",
-        [0] * len(family.phi),
-        gradient - exact_gradient(adapted_loss, family.phi, degree),
-    )
 
 
 def inner_products() -> list[Claim]:
@@ -227,7 +147,7 @@ def general_weights() -> list[Claim]:
     return [
         equal(
             "E[Σ w_i g_i], w = (2/3, -1, 5/2): Σ w_i and -Σ w_i (i-1)",
-            "section 5.2",
+            "section 5.2, beyond",
             [c[0] for c in stated_sum(weights)[:2]],
             row,
         ),
@@ -255,7 +175,7 @@ def beyond() -> list[Claim]:
                 equal(
                     f"E[g_{name}], k = {k}, minibatches {sampler.__name__}: α² coefficients of "
                     "H_1H_2g_3, T_1[g_2,g_3], T_1[g_2,g_2], H_1H_2g_1",
-                    "beyond the paper",
+                    BEYOND,
                     stated(name, k)[2],
                     coordinates_in(basis, orders[i]),
                 )
@@ -266,27 +186,40 @@ def beyond() -> list[Claim]:
 def potentials() -> list[Claim]:
     """Return which orders of α in the expected direction have no curl at φ.
 
-    A gradient has none anywhere, so a curl shows that the order is the gradient of no function.
+    A gradient has none anywhere, so a curl shows that the order is the gradient of no function.  With
+    quadratic losses no order has one, for any k: the Jacobian of E[H_1 H_2 g_3] is E[H_1 H_2 H_3], symmetric.
     """
-    family, k = example(), 2
+    cubics = curls(example(), 2)[1]
+    orders, quadratics = curls(example(degree=2), 3)
+    rows = []
+    for i, name in enumerate(METHODS):
+        rows.append(
+            equal(
+                f"E[g_{name}], k = 2: orders α⁰, α¹, α² without a curl at φ, as a gradient's must be "
+                "(1: yes)",
+                BEYOND,
+                [1, 1, int(name == "MAML")],
+                [int(c == 0) for c in cubics[:, i]],
+            )
+        )
+    for i, name in enumerate(METHODS):
+        rows.append(
+            equal(
+                f"E[g_{name}], k = 3, quadratic losses: curls of α⁰, α¹, α² at φ; whether α² is 0 (1: yes)",
+                BEYOND,
+                [0, 0, 0, 0],
+                [*quadratics[:, i], int(not orders[2, i].any())],
+            )
+        )
+    return rows
+
+
+def curls(family: TaskFamily, k: int) -> tuple[Array, Array]:
+    """Return the orders α⁰, α¹, α² of the expected directions (3, methods, 2), their curls (3, methods)."""
 
     def field(phi: Array) -> Array:
         return replace(family, phi=phi).expansion(METHODS, k)
 
-    jacobian = exact_gradient(field, family.phi, degree=4)
-    curl = jacobian[..., 0, 1] - jacobian[..., 1, 0]
-    return [
-        equal(
-            f"E[g_{name}], k = 2: orders α⁰, α¹, α² without a curl at φ, as a gradient's must be (1: yes)",
-            "beyond the paper",
-            [1, 1, int(name == "MAML")],
-            [int(c == 0) for c in curl[:, i]],
-        )
-        for i, name in enumerate(METHODS)
-    ]
-
-
-def coordinates_in(basis: Any, vector: Array) -> list[Fraction | None]:
-    """Return the coefficients of a vector in a basis (terms, n), None each if it is not in their span."""
-    c, residual = coordinates(np.stack(list(basis)).T, vector)
-    return list(c) if np.all(residual == 0) else [None] * len(c)
+    degree = 3 * family.model.degree - 5  # of E[H_1 H_2 g_3], in φ
+    jacobian = exact_gradient(field, family.phi, degree)
+    return field(family.phi), jacobian[..., 0, 1] - jacobian[..., 1, 0]

@@ -6,15 +6,16 @@ Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from reptile_np.meta.inner_loop import Array
 from reptile_np.theory.expansions import METHODS, Method, TaskFamily, stated, weighted_gradient
 from reptile_np.theory.polynomials import Polynomials, random_tasks
-from reptile_np.theory.rational import rationals
+from reptile_np.theory.rational import coordinates, rationals
 
-__all__ = ["directions", "example", "remainders"]
+__all__ = ["coordinates_in", "directions", "example", "remainders"]
 
 
 def example(variables: int = 2, tasks: int = 2, batches: int = 3, degree: int = 3) -> TaskFamily:
@@ -41,3 +42,9 @@ def remainders(family: TaskFamily, k: int, steps: Array) -> Array:
     grad, inner = family.avg_grad(), family.avg_grad_inner()
     left = [family.expected(methods, k, s / unit) - c @ np.stack([grad, s / unit * inner]) for s in steps]
     return np.linalg.norm(left, axis=-1)
+
+
+def coordinates_in(basis: Any, vector: Array) -> list[Fraction | None]:
+    """Return the coefficients of a vector in a basis (terms, n), None each if it is not in their span."""
+    c, residual = coordinates(np.stack(list(basis)).T, vector)
+    return list(c) if np.all(residual == 0) else [None] * len(c)
