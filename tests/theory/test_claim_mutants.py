@@ -123,6 +123,18 @@ PLANTED = {
         "epsilon = (0 * phi[0] + epsilon) / 100\n    return (1",
         [manifold.figure_2, manifold.without_common_point, manifold.partial_minimisation],
     ),
+    "move: wrong sign": (
+        move,
+        "(1 - epsilon) * phi + epsilon",
+        "(1 + epsilon) * phi - epsilon",
+        [manifold.figure_2, manifold.without_common_point, manifold.partial_minimisation],
+    ),
+    "move: 5ε": (
+        move,
+        "return (1",
+        "epsilon = 5 * epsilon\n    return (1",
+        [manifold.figure_2, manifold.without_common_point, manifold.partial_minimisation],
+    ),
     "sine waves: phases of half a turn": (
         manifold.sine_waves,
         "2 * np.pi / 16",
@@ -173,6 +185,13 @@ def refuted():
 @pytest.mark.parametrize("name", PLANTED)
 def test_every_planted_error_refutes_a_claim(refuted, name):
     assert refuted[name]
+
+
+def test_moves_of_the_wrong_sign_refute_every_claim_that_moves_converge(refuted):
+    claims = [tuple(line.split(" | ")[:2]) for line in LIST.read_text(encoding="utf-8").splitlines()]
+    about = {(source, claim) for source, claim in claims if "moves" in claim and "converge" in claim}
+    assert len(about) == 3
+    assert about <= refuted["move: wrong sign"]
 
 
 def test_every_claim_is_refuted_by_a_planted_error(refuted):
