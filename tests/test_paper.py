@@ -370,6 +370,7 @@ def test_eqs_18_to_20_the_gradient_of_the_distance_is_the_way_to_the_projection(
 
 def test_eqs_18_to_20_hold_on_a_curved_manifold_by_the_envelope_theorem():
     assert_rows_hold(manifold.projection_gradient, "envelope")
+    assert_rows_hold(manifold.projection_gradient, "eqs (18)-(20)")
 
 
 @given(planes(3), rational_vectors(3), small_fractions())

@@ -17,7 +17,7 @@ from reptile_np.nn.models import conv_cnn, mini_imagenet_cnn
 from reptile_np.nn.parameter_free import Relu
 from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network, steps
 from reptile_np.theory.expansions import TaskFamily, distinct, independent, run
-from reptile_np.theory.manifolds import distance_gradient, move, nearest_point
+from reptile_np.theory.manifolds import Sphere, distance_gradient, move, nearest_point
 from reptile_np.theory.networks import small_images
 from reptile_np.theory.polynomials import Polynomials, random_tasks
 from tests.theory.planted import plant
@@ -134,6 +134,12 @@ PLANTED = {
         "return (1",
         "epsilon = 5 * epsilon\n    return (1",
         [manifold.figure_2, manifold.without_common_point, manifold.partial_minimisation],
+    ),
+    "Sphere: the farthest point": (
+        Sphere.project,
+        "self.centre + self.radius",
+        "self.centre - self.radius",
+        [manifold.projection_gradient],
     ),
     "sine waves: phases of half a turn": (
         manifold.sine_waves,

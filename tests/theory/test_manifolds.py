@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reptile_np.checks.strategies import rational_vectors
+from reptile_np.checks.strategies import generators, rational_vectors
 from reptile_np.errors import UsageError
 from reptile_np.theory.manifolds import (
     Affine,
@@ -16,12 +16,14 @@ from reptile_np.theory.manifolds import (
     annealed_path,
     cycle_limit,
     distance_gradient,
+    half_squared_distance,
     nearest_by_descent,
     nearest_point,
 )
 from reptile_np.theory.rational import rationals
 
 AXES = [Affine(rationals([[1, 0]]), rationals([0])), Affine(rationals([[0, 1]]), rationals([0]))]
+whole_points = st.lists(st.integers(-9, 9), min_size=3, max_size=3).map(lambda p: np.array(p, float))
 triangles = st.builds(
     lambda a, b, c: [*AXES, Affine(a[None], rationals([c]))],
     rational_vectors(2).filter(np.any),
@@ -93,6 +95,19 @@ def test_without_a_manifold_there_is_nothing_to_move_towards(call):
 def test_a_sphere_without_points_is_refused(radius):
     with pytest.raises(UsageError, match=rf"^Sphere: radius is {radius}; give at least 0$"):
         Sphere(np.zeros(2), radius)
+
+
+@given(whole_points, st.integers(0, 9), whole_points.filter(np.any), generators())
+def test_the_projection_on_a_sphere_is_its_nearest_point(centre, radius, way, rng):
+    sphere, phi = Sphere(centre, radius), centre + way
+    projection = sphere.project(phi)
+    assert abs(np.linalg.norm(projection - centre) - radius) < 1e-13
+    directions = rng.standard_normal((1000, 3))
+    others = centre + radius * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    nearest = np.linalg.norm(others - phi, axis=1).min()
+    assert np.linalg.norm(projection - phi) <= nearest + 1e-13
+    closed_form = (np.linalg.norm(way) - radius) ** 2 / 2
+    assert abs(half_squared_distance(sphere, phi) - closed_form) < 1e-12
 
 
 def test_a_projection_stays_where_it_is_and_is_linear_in_its_parts():

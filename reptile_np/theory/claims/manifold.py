@@ -55,10 +55,19 @@ def projection_gradient() -> list[Claim]:
     gradient = distance_gradient(plane, phi)
     exact = exact_gradient(lambda p: half_squared_distance(plane, p), phi, degree=2)
     sphere, point, h = Sphere(np.array([0.5, -1.0, 2.0]), 1.5), np.array([3.0, 1.0, 0.5]), 1e-30
+    both = [point, np.array([1.0, -1.5, 2.25])]  # outside and inside
+    closed_form = [(np.linalg.norm(p - sphere.centre) - sphere.radius) ** 2 / 2 for p in both]
     curved = [half_squared_distance(sphere, point + 1j * h * e).imag / h for e in np.eye(3)]
     stepped, _ = Sgd(epsilon).update(gradient, (), phi)
     return [
         equal("∂½D² = φ - P(φ), a plane: the difference", "eqs (18)-(20)", [0] * 3, gradient - exact),
+        close(
+            "½D² = ½(|φ - c| - r)², a sphere, centre c, radius r: the larger error of φ outside and φ inside",
+            "eqs (18)-(20)",
+            0.0,
+            float(np.abs(np.subtract([half_squared_distance(sphere, p) for p in both], closed_form)).max()),
+            1e-14,
+        ),
         close(
             "∂½D² = φ - P(φ), a sphere (P moves with φ): the error, by complex step",
             "eqs (18)-(20), envelope theorem",
