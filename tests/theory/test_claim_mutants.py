@@ -147,6 +147,12 @@ PLANTED = {
         "np.pi / 16",
         [manifold.verify],
     ),
+    "sine waves: two phases": (
+        manifold.sine_waves,
+        "np.arange(16) * 2 * np.pi / 16",
+        "np.arange(2) * np.pi",
+        [manifold.verify],
+    ),
     "overlapping: one order only": (
         breakdown._with_and_without,
         "permutations",

@@ -208,27 +208,38 @@ def partial_minimisation() -> list[Claim]:
 def sine_waves() -> list[Claim]:
     """Return E_τ[f_τ] = 0, and that zero minimises the expected loss.
 
-    A mean over equally spaced phases is the expectation itself: sin has one frequency.
+    The means over these 32 waves are the expectations over all tasks: 16 equally spaced phases give the
+    means of sin and sin² over a whole turn, two amplitudes (Gauss's nodes) E[a] and E[a²] of a ~ U[0.1, 5].
     """
     x = np.linspace(-5, 5, 50)
     phases = np.arange(16) * 2 * np.pi / 16
-    waves = np.sin(x + phases[:, None])
-    mean_wave = (0.1 + 5.0) / 2 * waves.mean(0)  # E[a] E[sin(x + b)]
-    f = np.cos(x) - 0.3 * x  # any other prediction
-    excess = float((f**2 - 2 * f * mean_wave).mean())  # E[(f - f_τ)²] - E[(0 - f_τ)²]
+    amplitudes = 2.55 + 2.45 / 3**0.5 * np.array([-1, 1])
+    waves = amplitudes[:, None, None] * np.sin(x + phases[:, None])
+    f = 1 + x / 5  # neither even nor odd, so that it correlates with sin(x) and with cos(x)
+
+    def expected_loss(prediction: Array) -> float:
+        return float(((prediction - waves) ** 2).mean(-1).mean())
+
     return [
         close(
             "E_τ[f_τ(x)] = 0: the largest on the 50 points",
             "section 3",
             0.0,
-            float(np.abs(mean_wave).max()),
+            float(np.abs(waves.mean((0, 1))).max()),
             1e-14,
         ),
         close(
-            "f = 0 is the best joint fit: E_τ[L_τ(f)] - E_τ[L_τ(0)] less mean f²",
+            "f = 0 is the best joint fit: E_τ[L_τ(f)] - E_τ[L_τ(0)] = mean f²; 66/49 for f(x) = 1 + x/5",
             "section 3",
-            0.0,
-            excess - float((f**2).mean()),
+            66 / 49,
+            expected_loss(f) - expected_loss(0 * x),
+            1e-14,
+        ),
+        close(
+            "f = 0 for all tasks or f_τ for each: E_τ[L_τ(0)] - E_τ[L_τ(f_τ)] = E[a²]/2 = 2551/600",
+            "section 3, beyond",
+            2551 / 600,
+            expected_loss(0 * x) - expected_loss(waves),
             1e-14,
         ),
     ]
