@@ -415,6 +415,17 @@ def test_figure_2_in_closed_form():
     assert_rows_hold(manifold.figure_2, "figure 2")
 
 
+@given(rational_vectors(3))
+def test_figure_2_the_expected_loss_has_a_line_of_minimisers_and_the_expected_distance_one(phi):
+    assert_rows_hold(manifold.two_objectives, "figure 2, caption")
+    tasks = [manifold.skew_task(c) for c in (1, -1)]
+    losses = [loss(phi) for loss, _ in tasks]
+    distances = [half_squared_distance(solutions, phi) for _, solutions in tasks]
+    assert [loss == 0 for loss in losses] == [distance == 0 for distance in distances]
+    assert sum(losses) / 2 >= Fraction(1, 2)
+    assert sum(distances) / 2 > Fraction(1, 2) or not phi.any()
+
+
 def test_section_4_2_without_a_common_point_epsilon_must_be_annealed():
     assert_rows_hold(manifold.without_common_point, "eq. (18)")
     assert_rows_hold(manifold.without_common_point, "beyond")

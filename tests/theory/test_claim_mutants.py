@@ -17,7 +17,13 @@ from reptile_np.nn.models import conv_cnn, mini_imagenet_cnn
 from reptile_np.nn.parameter_free import Relu
 from reptile_np.theory.claims import algorithm, breakdown, expansion, manifold, network, steps
 from reptile_np.theory.expansions import TaskFamily, distinct, independent, run
-from reptile_np.theory.manifolds import Sphere, distance_gradient, move, nearest_point
+from reptile_np.theory.manifolds import (
+    Sphere,
+    distance_gradient,
+    half_squared_distance,
+    move,
+    nearest_point,
+)
 from reptile_np.theory.networks import small_images
 from reptile_np.theory.polynomials import Polynomials, random_tasks
 from tests.theory.planted import plant
@@ -140,6 +146,18 @@ PLANTED = {
         "self.centre + self.radius",
         "self.centre - self.radius",
         [manifold.projection_gradient],
+    ),
+    "half_squared_distance: the whole square": (
+        half_squared_distance,
+        "d @ d / 2",
+        "d @ d",
+        [manifold.projection_gradient, manifold.two_objectives],
+    ),
+    "two objectives: a second output without z": (
+        manifold.skew_task,
+        "y - x * z",
+        "y",
+        [manifold.two_objectives],
     ),
     "sine waves: phases of half a turn": (
         manifold.sine_waves,

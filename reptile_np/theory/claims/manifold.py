@@ -5,7 +5,9 @@ Verified by ``tests/test_paper.py`` and ``tests/theory/test_claim_mutants.py``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from reptile_np.theory.manifolds import (
     nearest_point,
 )
 from reptile_np.theory.polynomials import Polynomials
-from reptile_np.theory.rational import exact_gradient, rationals
+from reptile_np.theory.rational import exact_gradient, polynomial_coefficients, rationals
 
 __all__ = [
     "approaches",
@@ -33,6 +35,8 @@ __all__ = [
     "partial_minimisation",
     "projection_gradient",
     "sine_waves",
+    "skew_task",
+    "two_objectives",
     "verify",
     "without_common_point",
 ]
@@ -40,7 +44,14 @@ __all__ = [
 
 def verify() -> list[Claim]:
     """Return the claims of sections 4.2 and 3."""
-    sections = (projection_gradient, figure_2, without_common_point, partial_minimisation, sine_waves)
+    sections = (
+        projection_gradient,
+        figure_2,
+        two_objectives,
+        without_common_point,
+        partial_minimisation,
+        sine_waves,
+    )
     return [claim for section in sections for claim in section()]
 
 
@@ -136,6 +147,47 @@ def figure_2() -> list[Claim]:
             "figure 2",
             away * Fraction(9, 25),
             alternate(lines, crossing + away, 1, sweeps=1) - crossing,
+        ),
+    ]
+
+
+def skew_task(c: int) -> tuple[Callable[[Array], Any], Affine]:
+    """Return L_τ and W_τ of a task with the targets c and 0; the outputs are z and y - xz, φ = (x, y, z)."""
+
+    def loss(phi: Array) -> Any:
+        x, y, z = phi
+        return ((z - c) ** 2 + (y - x * z) ** 2) / 2
+
+    return loss, Affine(rationals([[0, 0, 1], [-c, 1, 0]]), rationals([c, 0]))  # z = c and y = cx
+
+
+def two_objectives() -> list[Claim]:
+    """Return the claims that the minimisers of E[L_τ] can form a line when E[D²] has a single minimiser.
+
+    ``E[L_τ] = ½ (1 + z² + (y - xz)²)`` is least where y = z = 0.  The single minimiser of E[D²] is on that
+    line (`nearest_point` raises an error if there are several).
+    """
+    tasks = [skew_task(1), skew_task(-1)]
+    nearest, phi = nearest_point([solutions for _, solutions in tasks]), rationals([3, -1, 2])
+
+    def expected(t: Fraction) -> Array:
+        """Return E[L_τ] and E[½D²] at the nearest point + (t, 0, 0)."""
+        point = nearest + rationals([t, 0, 0])
+        return rationals([[loss(point), half_squared_distance(w, point)] for loss, w in tasks]).sum(0) / 2
+
+    return [
+        equal(
+            "two tasks whose solutions are two skew lines: L_τ at P_τ(φ)",
+            "figure 2, caption",
+            [0, 0],
+            [loss(w.project(phi)) for loss, w in tasks],
+        ),
+        equal(
+            "two tasks whose solutions are two skew lines: at φ = (t, 0, 0) E[L_τ] is 1/2, its minimum, for "
+            "every t, and E[½D²] is 1/2 + t²/4; their coefficients of 1, t, t²",
+            "figure 2, caption",
+            [Fraction(1, 2), 0, 0, Fraction(1, 2), 0, Fraction(1, 4)],
+            polynomial_coefficients(expected, degree=2, count=3).T,
         ),
     ]
 
