@@ -194,14 +194,19 @@ MUTANTS = [
     ),
     *mutants(
         "experiments.presets_omniglot",
-        partial(presets.test_a_figure_3_curve_has_the_values_of_table_6, name="figure3-g3"),
+        partial(
+            presets.test_a_figure_3_curve_has_the_values_of_table_6_and_the_command_lines, name="figure3-g3"
+        ),
         ('"fomaml" if curve == "g"', '"fomaml" if curve == "sum"'),
         ('algorithm="fomaml" if curve == "g" else "reptile"', 'algorithm="reptile"'),
         ("shots=5 * k", "shots=5"),
     ),
     *mutants(
         "experiments.presets_omniglot",
-        partial(presets.test_a_figure_3_curve_has_the_values_of_table_6, name="figure3-mean4"),
+        partial(
+            presets.test_a_figure_3_curve_has_the_values_of_table_6_and_the_command_lines,
+            name="figure3-mean4",
+        ),
         ("0.25 / k if", "0.25 if"),
     ),
     *mutants(

@@ -143,8 +143,8 @@ def figure_2() -> list[Claim]:
             [int(approaches(lines, crossing, epsilon)) for epsilon in steps],
         ),
         equal(
-            "ε = 1, from the second line: a sweep multiplies the way to it by cos² of the angle",
-            "figure 2",
+            "ε = 1, from the second line: a sweep multiplies the way to the crossing by cos² of the angle",
+            "figure 2, beyond",
             away * Fraction(9, 25),
             alternate(lines, crossing + away, 1, sweeps=1) - crossing,
         ),
@@ -254,7 +254,7 @@ def partial_minimisation() -> list[Claim]:
     w = expansions.run(model, phi, [batch] * k, alpha).phis[-1]
     partial = move(Affine(a[None], rationals([b])), phi, 1 - (1 - alpha) ** k)
     claim = f"a task that is a line: SGD(L_τ, φ, {k}) goes 1 - (1-α)^{k} of the way to P(φ); the difference"
-    return [equal(claim, "section 4.2, end", [0, 0], w - partial)]
+    return [equal(claim, "section 4.2, end, beyond", [0, 0], w - partial)]
 
 
 def sine_waves() -> list[Claim]:
