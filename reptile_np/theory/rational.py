@@ -68,13 +68,16 @@ def quotients(values: Array, divisor: int) -> Array:
 def polynomial_coefficients(f: Callable[[Fraction], Array], degree: int, count: int) -> Array:
     """Return the coefficients of x⁰ … x^(count-1) of the polynomial f, exactly: (count, …).
 
-    `f` is evaluated at ``degree + 2`` rational points, none of them 0 (so that f may divide by x): the
-    first ``degree + 1`` fix the polynomial, all together must have a vanishing divided difference.
+    `f` is evaluated at ``degree + 2`` whole numbers, none of them 0 (so that f may divide by x): the values
+    at the first ``degree + 1`` fix the polynomial, and the value at the one further point must fit.  No
+    power x^m with m < 0 or m > degree fits, and no sum of powers with m > degree whose coefficients all have
+    one sign.  Finitely many values cannot show more: any function that has a polynomial's values at these
+    points is accepted.
 
     Raises
     ------
     ArithmeticError
-        If f is not a polynomial of that degree.
+        If the value at the further point does not fit.
     TypeError
         If f returns floats or other numbers that are not rational by type.
     """
@@ -136,8 +139,17 @@ def coordinates(basis: Array, vector: Array) -> tuple[Array, Array]:
 
 
 def _nodes(count: int) -> list[Fraction]:
-    """1, -1, 2, -2, …"""  # noqa: D400
-    return [Fraction((j // 2 + 1) * (-1) ** j) for j in range(count)]
+    """2, -1, 1, 3, -2, 4, -3, …: small whole numbers that for no count ≥ 2 are symmetric about 0.
+
+    At an even number of nodes symmetric about 0 the divided difference of every even function is 0.  Here
+    that of x^m is positive for m ≥ count - 1: it is the coefficient of t^(m - count + 1) in the product of
+    all 1 / (1 - x t); a pair ±x gives 1 / (1 - x²t²), and the other one or two nodes are positive.  (For
+    count = 2 it is (2^m - (-1)^m) / 3.)  With 1 / x for x it follows that it is not 0 for m < 0.
+    """
+    nodes = [Fraction(x) for x in (2, -1, 1)]
+    for m in range(3, count):
+        nodes += [Fraction(m), Fraction(1 - m)]
+    return nodes[:count]
 
 
 @lru_cache

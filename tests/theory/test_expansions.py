@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 
 from reptile_np.errors import UsageError
+from reptile_np.theory.claims.expansion import measured_coefficients
 from reptile_np.theory.claims.shared import example
-from reptile_np.theory.expansions import METHODS, distinct, independent, stated, stated_sum
+from reptile_np.theory.expansions import (
+    METHODS,
+    distinct,
+    fomaml_gradient,
+    independent,
+    reptile_gradient,
+    stated,
+    stated_sum,
+)
 from tests.theory.exact import combination
+from tests.theory.planted import mutant_of
 
 
 def test_five_steps_on_cubic_losses_with_distinct_minibatches():
@@ -36,6 +46,16 @@ def test_the_stated_table_is_that_of_the_later_versions(k):
 def test_an_unknown_method_is_refused():
     with pytest.raises(UsageError, match="iMAML"):
         stated("iMAML", 2)
+
+
+@pytest.mark.parametrize("method", [reptile_gradient, fomaml_gradient])
+@pytest.mark.parametrize("factor", ["* alpha", "/ abs(alpha)", "* (alpha / abs(alpha))", "/ alpha**3"])
+def test_at_one_step_a_displacement_that_is_not_divided_by_alpha_has_no_coefficients(method, factor):
+    """α² g, α / |α| g, |α| g and g / α² in the place of g."""
+    wrong = mutant_of(method, "/ alpha", factor)
+    with pytest.raises(ArithmeticError, match="not a polynomial of degree 0"):
+        measured_coefficients(example(), {"wrong": wrong}, 1)
+    assert measured_coefficients(example(), {"right": method}, 1) == {"right": [1, 0]}
 
 
 def test_weights_add():

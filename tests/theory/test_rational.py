@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reptile_np.checks.strategies import rational_vectors
@@ -63,10 +63,47 @@ def test_interpolation_returns_the_coefficients_of_a_polynomial(coefficients, sp
     assert read[:, 1].tolist() == [1] + [0] * (len(coefficients) - 1)
 
 
-@given(st.integers(0, 6))
-def test_a_polynomial_of_a_higher_degree_is_noticed(degree):
-    with pytest.raises(ArithmeticError, match=f"degree {degree}"):
-        polynomial_coefficients(lambda x: rationals([x ** (degree + 1)]), degree, 1)
+NO_POLYNOMIALS = {
+    "x^(degree + 1)": lambda x, degree: x ** (degree + 1),
+    "x^(degree + 2)": lambda x, degree: x ** (degree + 2),
+    "x^(degree + 3)": lambda x, degree: x ** (degree + 3),
+    "x^(degree + 2) + x^(degree + 4)": lambda x, degree: x ** (degree + 2) + x ** (degree + 4),
+    "|x|": lambda x, degree: abs(x),
+    "x / |x|": lambda x, degree: x / abs(x),
+    "1 / x": lambda x, degree: 1 / x,
+    "1 / x²": lambda x, degree: 1 / x**2,
+}
+
+
+@pytest.mark.parametrize("f", NO_POLYNOMIALS.values(), ids=NO_POLYNOMIALS)
+@given(st.integers(0, 46))
+@example(0)
+@example(1)
+@example(2)
+@example(4)
+def test_what_is_no_polynomial_of_the_degree_is_noticed(f, degree):
+    """Even and odd functions at even and odd degrees: nodes symmetric about 0 do not show them all."""
+    with pytest.raises(ArithmeticError, match=f"degree {degree}$"):
+        polynomial_coefficients(lambda x: rationals([f(x, degree)]), degree, 1)
+
+
+@given(st.integers(0, 6), st.integers(-9, 12))
+def test_a_power_is_accepted_exactly_from_zero_to_the_degree(degree, power):
+    def f(x):
+        return rationals([x**power])
+
+    if 0 <= power <= degree:
+        read = polynomial_coefficients(f, degree, degree + 1)
+        assert read[:, 0].tolist() == [int(i == power) for i in range(degree + 1)]
+    else:
+        with pytest.raises(ArithmeticError, match=f"degree {degree}$"):
+            polynomial_coefficients(f, degree, 1)
+
+
+@pytest.mark.parametrize("f", [lambda p: p[0] ** 4 + p[1], lambda p: abs(p[0])])
+def test_a_gradient_is_not_read_off_a_function_of_a_higher_degree(f):
+    with pytest.raises(ArithmeticError, match=r"degree 2$"):
+        exact_gradient(f, rationals([0, 1]), degree=2)
 
 
 def test_one_component_that_is_no_polynomial_of_the_degree_is_noticed():
