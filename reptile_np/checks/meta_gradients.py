@@ -8,7 +8,6 @@ Verified by ``tests/checks/test_meta_expansion.py``, ``test_exact_methods.py`` a
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ from reptile_np.checks.functions import (
 from reptile_np.checks.report import CheckFailure, Report
 from reptile_np.errors import UsageError, check_callable, whole
 from reptile_np.meta.inner_loop import Array, Batch
+from reptile_np.theory import expansions
 from reptile_np.theory.expansions import METHODS, Minibatches, Sampler, TaskFamily, distinct, run, stated
 
 __all__ = ["EXACT", "MetaExpansion", "MetaGradientFunction", "meta_gradient_expansion"]
@@ -59,7 +59,11 @@ class MetaExpansion(NamedTuple):
         "none of them" if no method has this ratio; "any of them" at k = 1, where all are AvgGrad.
     exact : bool
         Whether the direction is also, on single tuples of minibatches and at a larger α, a constant
-        times that method's.  If not, the two agree to order α only.
+        times that method's.  If not, the two agree to order α only.  Of every task so many tuples are
+        looked at that each minibatch is once at each place where the sampler draws it: at most
+        k (n - 1) + 1 of n minibatches, each with k gradients and at most k - 1 products by `hvp`.  (The
+        coefficients take every tuple, twice.)  An error that shows only with two certain minibatches at
+        two certain places may be missed.
     """
 
     avg_grad: float
@@ -218,13 +222,18 @@ def _is_exact(
     alpha: float,
     found: MetaExpansion,
 ) -> bool:
-    """Return whether the direction is a constant times the method's own on a few tuples of minibatches."""
+    """Return whether the direction is a constant times the method's own, of every task."""
     method = METHODS["Reptile" if found.method == ANY else found.method](family.model, alpha)
-    tuples = [t for task in family.tasks[:2] for t in itertools.islice(family.sampler(task, k), 3)]
-    right = np.concatenate([method(run(family.model, family.phi, t, alpha)) for t in tuples])
-    theirs = np.concatenate([direction(t, alpha) for t in tuples])
-    constant = float(theirs @ right) / (float(right @ right) or 1.0)
-    return bool(norm(theirs - constant * right) <= EXACT * norm(theirs))
+    chosen = [expansions.each_batch_at_each_place(family.sampler(task, k)) for task in family.tasks]
+    right = [np.stack([method(run(family.model, family.phi, t, alpha)) for t in task]) for task in chosen]
+    theirs = [np.stack([direction(t, alpha) for t in task]) for task in chosen]
+    a, b = np.concatenate(theirs).ravel(), np.concatenate(right).ravel()
+    constant, rounding = float(a @ b) / (float(b @ b) or 1.0), 1e-12 * norm(a)
+    for one, other in zip(theirs, right, strict=True):  # a task of small gradients counts as much
+        allowed = EXACT * norm(one) / math.sqrt(len(one)) + rounding
+        if not all(norm(error) <= allowed for error in one - constant * other):
+            return False
+    return True
 
 
 def _ratio(method: str, k: int) -> float:

@@ -42,6 +42,7 @@ __all__ = [
     "Sampler",
     "TaskFamily",
     "distinct",
+    "each_batch_at_each_place",
     "fomaml_gradient",
     "independent",
     "maml_gradient",
@@ -72,6 +73,18 @@ def distinct(task: Minibatches, k: int) -> Iterable[tuple[Batch, ...]]:
 def independent(task: Minibatches, k: int) -> Iterable[tuple[Batch, ...]]:
     """Draw with replacement: every ordered k-tuple."""
     return itertools.product(task, repeat=k)
+
+
+def each_batch_at_each_place(drawn: Iterable[tuple[Batch, ...]]) -> list[tuple[Batch, ...]]:
+    """Return those of the drawn tuples in which a minibatch is at a place where it was not before."""
+    seen: set[tuple[int, int]] = set()
+    chosen = []
+    for batches in list(drawn):  # the list keeps all minibatches alive, so that no two have the same id
+        places = {(place, id(batch)) for place, batch in enumerate(batches)}
+        if not places <= seen:
+            chosen.append(batches)
+            seen |= places
+    return chosen
 
 
 def reptile_gradient(model: Any, alpha: Any) -> MetaGradient:
