@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from reptile_np.checks import CheckFailure, check_grad, check_hvp
+from reptile_np.checks import CheckFailure, check_grad, check_hvp, check_taylor_order
 from reptile_np.checks.comparisons import Comparison, Judge
 from reptile_np.checks.differences import Slope
+from reptile_np.theory.networks import sine_waves
 
 
 def test_the_tolerance_of_a_piece_does_not_grow_with_its_size():
@@ -44,6 +45,48 @@ def test_a_right_float32_product_is_not_said_to_be_nonlinear():
             tolerance=1e-8,
         )
     assert "float32 rounding only" in str(failure.value)
+
+
+SINE_WAVES = sine_waves()
+BATCHES = [batch for task in SINE_WAVES.tasks for batch in task]
+
+
+def gradient_off(by):
+    def loss_and_grad(phi, batch):
+        loss, grad = SINE_WAVES.model.loss_and_grad(phi, batch)
+        return loss, (1 + by) * grad
+
+    return loss_and_grad
+
+
+def product_off(by):
+    return lambda phi, batch, v: (1 + by) * SINE_WAVES.model.hvp(phi, batch, v)
+
+
+def refuses(check, *args, **kwargs):
+    try:
+        check(*args, **kwargs)
+    except CheckFailure:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_the_taylor_order_shows_errors_of_the_stated_sizes_and_none_that_are_smaller(batch):
+    """A third of the smallest size stated, and three times the largest one."""
+    right, phi = gradient_off(0), SINE_WAVES.phi
+    for by, refused in ((8e-5 / 3, False), (3 * 6e-4, True)):
+        assert refuses(check_taylor_order, right, phi, batch, hvp=product_off(by)) == refused
+    for by, refused in ((3e-6 / 3, False), (3 * 4e-5, True)):
+        assert refuses(check_taylor_order, gradient_off(by), phi, batch) == refused
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_slopes_show_smaller_errors_than_the_taylor_order(batch):
+    right, phi = gradient_off(0), SINE_WAVES.phi
+    for by, refused in ((3e-7, False), (3e-6, True)):
+        assert refuses(check_grad, gradient_off(by), phi, batch) == refused
+        assert refuses(check_hvp, right, product_off(by), phi, batch) == refused
 
 
 JUDGE = Judge("gradient", "the slope of the loss", tolerance=1e-6)
