@@ -48,7 +48,7 @@ def check_taylor_order(
     ``order - log(S' / S) / log(t / t')``, with t the smallest step of the larger half and t' the smallest of
     all.  With fewer than 4 steps nothing is measured: the report's error is then 0.
 
-    Small errors pass.  On the paper's sine MLP (`reptile_np.theory.networks.sine_waves`, in float64) the
+    Small errors pass.  On the demo's sine MLP (`reptile_np.theory.networks.sine_waves`, in float64) the
     smallest relative error that is refused is, depending on the minibatch and the seed, 8e-5 to 6e-4 if all
     of H v is wrong by it, and 3e-6 to 4e-5 if all of the gradient is, without `hvp`.  `check_grad` and
     `check_hvp` see smaller errors: there they refuse those from about 1e-6 on, their tolerance.
