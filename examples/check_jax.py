@@ -81,5 +81,5 @@ for name, method in (
     ("jax.grad through the inner loop", maml),
     ("stop_gradient", lambda *arguments: maml(*arguments, stop=jax.lax.stop_gradient)),
 ):
-    found = meta_gradient_expansion(method, loss_and_grad, hvp, phi, tasks, k=2)
+    found = meta_gradient_expansion(method, loss_and_grad, hvp, phi, tasks, k=3)
     print(f"with {name}: {found.method}")

@@ -70,7 +70,7 @@ for name, method in (
     ("create_graph=True", maml),
     ("create_graph=False", lambda *arguments: maml(*arguments, detached=True)),
 ):
-    found = meta_gradient_expansion(method, loss_and_grad, hvp, phi, tasks, k=2)
+    found = meta_gradient_expansion(method, loss_and_grad, hvp, phi, tasks, k=3)
     print(f"with {name}: {found.method}")
 try:
     check_grad(lambda at, b: (loss_and_grad(at, b)[0], 2 * loss_and_grad(at, b)[1]), phi, batch)

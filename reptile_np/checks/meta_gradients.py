@@ -9,8 +9,8 @@ Verified by ``tests/checks/test_meta_expansion.py``, ``test_exact_methods.py`` a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,59 +19,29 @@ from reptile_np.checks.functions import (
     Functions,
     Hvp,
     LossAndGrad,
+    as_array,
     check_phi,
     check_tolerance,
     vector,
 )
-from reptile_np.checks.report import CheckFailure, Report
+from reptile_np.checks.meta_expansion import ANY, NONE, MetaExpansion, ratio, report
+from reptile_np.checks.report import CheckFailure
 from reptile_np.errors import UsageError, check_callable, whole
 from reptile_np.meta.inner_loop import Array, Batch
 from reptile_np.theory import expansions
-from reptile_np.theory.expansions import METHODS, Minibatches, Sampler, TaskFamily, distinct, run, stated
+from reptile_np.theory.expansions import METHODS, Minibatches, Sampler, TaskFamily, distinct, run
 
 __all__ = ["EXACT", "MetaExpansion", "MetaGradientFunction", "meta_gradient_expansion"]
 
 MetaGradientFunction = Callable[[Array, Sequence[Batch], float], Array]
 """(φ (n,), the k minibatches of a task, α) ↦ a direction (n,), in units of a gradient."""
 
-ANY, NONE = "any of them", "none of them"
 EXACT = 1e-6
 """Relative difference below which two float64 programs compute the same direction."""
 DISPLACEMENT = 0.1
 """A threshold for the ratio of the even part to the odd part in α. At the small α of the central difference
 this ratio is more than 2,000 for a gradient and less than 1/3,000 for a displacement on the networks of
 `reptile_np.theory.networks`."""
-
-
-class MetaExpansion(NamedTuple):
-    """``E[g] = avg_grad AvgGrad + avg_grad_inner α AvgGradInner + O(α²)``, as measured.
-
-    Attributes
-    ----------
-    avg_grad, avg_grad_inner : float
-        The two coefficients.
-    angle_0, angle_1 : float
-        Angles in radians: between the α⁰ term and AvgGrad (π if opposite), and between the α¹ term and the
-        line spanned by AvgGradInner.
-    method : str
-        "MAML", "FOMAML" or "Reptile": the method whose ratio ``avg_grad_inner / avg_grad`` equals the
-        measured one within the tolerance.  That is a statement to order α, on average over minibatches.
-        "none of them" if no method has this ratio; "any of them" at k = 1, where all are AvgGrad.
-    exact : bool
-        Whether the direction is also, on single tuples of minibatches and at a larger α, a constant
-        times that method's.  If not, the two agree to order α only.  Of every task so many tuples are
-        looked at that each minibatch is at least once at each place where the sampler draws it: at most
-        k (n - 1) + 1 of n minibatches, each with k gradients and at most k - 1 products by `hvp`.  (The
-        coefficients take every tuple, twice.)  An error that shows only with two certain minibatches at
-        two certain places may be missed.
-    """
-
-    avg_grad: float
-    avg_grad_inner: float
-    angle_0: float
-    angle_1: float
-    method: str
-    exact: bool
 
 
 def meta_gradient_expansion(
@@ -104,14 +74,16 @@ def meta_gradient_expansion(
         Of each task at least k minibatches, and at least 2; few of them, because every tuple that the
         `sampler` can draw is run.
     k
-        The number of inner steps.
+        The number of inner steps.  Take 3 or more: at k = 2 there is one factor I - α H, so that a factor
+        that is missing or at the wrong point among several, or momentum, is not seen.
     expect : {"MAML", "FOMAML", "Reptile"}, optional
-        Raise unless this is the method found, exactly.
+        Raise unless this is the method found, exactly, but for a positive constant factor.
     sampler
         How the k minibatches of a task are drawn: `distinct` or `independent` of
         `reptile_np.theory.expansions`.
     alpha
-        The step of the central difference; the default is 1e-4 over the largest curvature.
+        The step of the central difference, at most 1e-2 over the largest curvature; the default is 1e-4 over
+        it.  This is not the inner learning rate.
     tolerance
         The largest accepted relative error of the ratio, and angle in radians.
 
@@ -121,15 +93,16 @@ def meta_gradient_expansion(
         If the method found is not the one expected, or agrees with it to order α only.
     UsageError
         If φ is not float64, k too large for the tasks, `expect` unknown, a function does not return a finite
-        vector (n,), or returns another result at a second call, or the direction is a displacement that was
-        not divided by alpha, or AvgGradInner is zero at φ (for k > 1).
+        vector (n,), or returns another result at a second call, or writes into φ or into what it returned
+        before, or the direction is a displacement that was not divided by alpha, or AvgGradInner is zero at φ
+        (for k > 1), or `alpha` is too large.
 
     Examples
     --------
     See ``theory/README.md``: "this MAML is FOMAML".
     """
-    _check_arguments(phi, tasks, k, expect)
     check_callable(meta_gradient=meta_gradient, loss_and_grad=loss_and_grad, hvp=hvp, sampler=sampler)
+    tasks, k = _checked_arguments(phi, tasks, k, expect, sampler)
     check_tolerance(tolerance)
     real = isinstance(alpha, float | int | np.integer | np.floating) and not isinstance(alpha, bool)
     if alpha is not None and not (real and 0 < abs(alpha) < math.inf):
@@ -141,12 +114,13 @@ def meta_gradient_expansion(
     gradients = [family.grad(batch) for task in tasks for batch in task]
     if not (math.isfinite(curvature) and np.isfinite(gradients).all()):
         raise UsageError("a gradient or a Hessian product is not finite at phi; see check_grad and check_hvp")
-    step = 1e-4 / curvature if alpha is None else abs(alpha)
-
-    def direction(batches: Sequence[Batch], size: float) -> Array:
-        found = meta_gradient(phi.copy(), tuple(batches), size)
-        return vector(found, len(phi), "the meta-gradient").astype(float)
-
+    step = 1e-4 / curvature if alpha is None else float(abs(alpha))
+    if step > 1e-2 / curvature:
+        raise UsageError(
+            f"alpha is {alpha:.3g}, too large for a central difference: leave it out, or give at most "
+            f"{1e-2 / curvature:.2g} (it is not the inner learning rate)"
+        )
+    direction = _called(meta_gradient, phi)
     first, again = (direction(tasks[0][:k], step) for _ in range(2))
     model.check_same("meta-gradient", first, again, "phi, batches and alpha")
     _check_no_displacement([(direction(task[:k], step), direction(task[:k], -step)) for task in tasks])
@@ -154,8 +128,36 @@ def meta_gradient_expansion(
     if found.method != NONE:
         found = found._replace(exact=_is_exact(family, direction, k, 0.3 / curvature, found))
     if expect is not None and (found.method not in (expect, ANY) or not found.exact):
-        raise CheckFailure(_report(found, expect, k, tolerance))
+        if norm(family.avg_grad()) <= 1e-8 * max(map(norm, gradients)):
+            raise UsageError(
+                "AvgGrad is zero at this phi: the minibatches' gradients cancel; give another phi"
+            )
+        raise CheckFailure(report(found, expect, k, tolerance))
     return found
+
+
+def _called(meta_gradient: MetaGradientFunction, phi: Array) -> Callable[[Sequence[Batch], float], Array]:
+    """Return (batches, α) ↦ the direction at φ (n,); what a meta-gradient must not do is refused."""
+    last: list[Any] = []  # the result of the call before, and a copy of it
+
+    def direction(batches: Sequence[Batch], size: float) -> Array:
+        given = phi.copy()
+        found = meta_gradient(given, tuple(batches), size)
+        if not np.array_equal(given, phi):
+            raise UsageError(
+                "the meta-gradient changes phi in place, and the next task would start from the changed "
+                "values: copy phi in it first"
+            )
+        result = vector(found, len(phi), "the meta-gradient")
+        if last and not np.array_equal(as_array(last[0]), last[1], equal_nan=True):
+            raise UsageError(
+                "the meta-gradient writes into the direction that it returned before, and a meta-batch adds "
+                "the directions of several tasks: return a new array (a copy) at each call"
+            )
+        last[:] = found, result
+        return result.astype(float)
+
+    return direction
 
 
 def _expansion(
@@ -196,8 +198,9 @@ def _check_no_displacement(pairs: Sequence[tuple[Array, Array]]) -> None:
     odd = max(norm(up - down) for up, down in pairs)
     if even < DISPLACEMENT * odd:
         raise UsageError(
-            "the meta-gradient goes to zero with alpha, as a displacement does, such as reptile(trajectory): "
-            "divide it by alpha (or give another phi, if all gradients of a task add up to zero at this one)"
+            "the meta-gradient goes to zero with alpha, as a displacement does, such as reptile(trajectory), "
+            "or grows without limit, as one that is divided twice: divide it by alpha once (or give another "
+            "phi, if all gradients of a task add up to zero at this one)"
         )
 
 
@@ -209,8 +212,8 @@ def _coefficient(vector: Array, axis: Array) -> float:
 def _recognise(found: MetaExpansion, k: int, tolerance: float) -> str:
     if found.avg_grad > 0 and max(found.angle_0, found.angle_1) <= tolerance:
         for name in METHODS:
-            ratio = _ratio(name, k)
-            if abs(found.avg_grad_inner / found.avg_grad - ratio) <= tolerance * abs(ratio):
+            wanted = ratio(name, k)
+            if abs(found.avg_grad_inner / found.avg_grad - wanted) <= tolerance * abs(wanted):
                 return name
     return NONE
 
@@ -236,62 +239,25 @@ def _is_exact(
     return True
 
 
-def _ratio(method: str, k: int) -> float:
-    (zeroth,), (first,) = stated(method, k)[:2]
-    return float(first / zeroth)
-
-
-def _report(found: MetaExpansion, expect: str, k: int, tolerance: float) -> Report:
-    ratio = found.avg_grad_inner / found.avg_grad if found.avg_grad else math.inf
-    wanted = _ratio(expect, k)
-    measured = f"AvgGradInner : AvgGrad (measured {ratio:.4g}, {expect} has {wanted:.4g})"
-    error = abs(ratio - wanted) / (abs(wanted) or 1.0)
-    if found.method in (expect, ANY):
-        measured, error = "single tuples of minibatches at a larger α", math.inf
-        suspect = (
-            f"it agrees with {expect} only to order α, averaged over minibatches; single tuples differ: "
-            "I - α Σ H_i in place of the product, factors or minibatches in another order, or a wrong iterate"
-        )
-    elif found.avg_grad <= 0 and found.angle_0 == 0:
-        measured, error, suspect = "AvgGrad (order α⁰)", 1.0, "the meta-gradient is zero"
-    elif k > 1 and found.avg_grad_inner == found.angle_1 == 0:
-        suspect = "it does not depend on alpha, or not on its sign: use alpha unchanged in every inner step"
-    elif found.angle_0 > tolerance:
-        measured, error = "AvgGrad (order α⁰)", found.angle_0
-        off = f"the order α⁰ is {found.angle_0:.2g} rad off AvgGrad"
-        suspect = f"{off}: something is added, or a gradient is wrong"
-        if found.angle_0 >= math.pi - tolerance:
-            suspect = "its sign is wrong: subtracting this direction from φ increases the loss"
-    elif k == 1:
-        measured = "α¹ (at k = 1 the direction does not depend on α)"
-        error, suspect = math.inf, "at k = 1 every method is the gradient at φ, whatever α"
-    elif found.method != NONE and not found.exact:
-        suspect = (
-            f"it has the ratio of {found.method}, and differs from {found.method} on single tuples of "
-            "minibatches: is alpha another one than that of the inner loop, or a factor wrong?"
-        )
-    elif found.method == "FOMAML" and expect == "MAML":
-        suspect = "this is FOMAML: the factors I - α H_i are missing"
-    elif found.method == NONE and found.angle_1 > tolerance:
-        suspect = (
-            f"the first order is {found.angle_1:.2g} rad off AvgGradInner: "
-            "the inner optimiser is not plain SGD, or the minibatches are not exchangeable"
-        )
-    elif found.method == NONE:
-        suspect = "no known method's ratio: too few or too many factors I - α H_i, or a wrong iterate"
-    else:
-        suspect = f"this is {found.method}"
-    return Report("meta-gradient", measured, error, tolerance, suspect)
-
-
-def _check_arguments(phi: Any, tasks: Any, k: Any, expect: str | None) -> None:
+def _checked_arguments(
+    phi: Any, tasks: Any, k: Any, expect: str | None, sampler: Sampler
+) -> tuple[list[Minibatches], int]:
+    """Return the tasks as lists of minibatches, and k as an int."""
     check_phi(phi)
-    if not isinstance(tasks, Sequence) or not tasks or not all(hasattr(task, "__len__") for task in tasks):
+    lists = isinstance(tasks, Sequence) and all(
+        hasattr(task, "__len__") and hasattr(task, "__iter__") and not isinstance(task, Mapping | str)
+        for task in tasks
+    )
+    if not lists or not tasks:
         raise UsageError("tasks must be a non-empty list of tasks; each task must be a list of minibatches")
+    tasks, k = [list(task) for task in tasks], whole("k", k, 1)
     fewest = min(map(len, tasks))
-    if whole("k", k, 1) > fewest:
+    if k > fewest:
         raise UsageError(f"k = {k}, but a task has {fewest} minibatches; give at least k")
     if fewest < 2:
         raise UsageError("a task has one minibatch; AvgGradInner needs two")
     if expect is not None and expect not in tuple(METHODS):
         raise UsageError(f"method {expect!r} is unknown; expect one of {', '.join(METHODS)}")
+    if any(not list(sampler(task, k)) for task in tasks):
+        raise UsageError(f"the sampler draws no tuple of k = {k} minibatches from a task; see `distinct`")
+    return tasks, k
