@@ -23,9 +23,9 @@ Differs from that program: the loss is the mean over the minibatch.  The program
 so the inner rates are N times as large here.  For 15 queries of each class it is 15 N / K times the mean, so
 the bound is 10 K / (15 N).  Adam outside does not depend on such a factor.
 
-Differs from that program: every training task is new.  The program draws 200,000 tasks and repeats them:
-9.6 times on Omniglot 5-way, 4.8 times on Omniglot 20-way (with other rotations each time), 1.2 times on
-Mini-ImageNet 1-shot.
+Differs from that program: every training task is new.  The program draws the images of 200,000 tasks and
+uses them again and again: 9.6 times on Omniglot 5-way and 4.8 times on Omniglot 20-way, turned anew each
+time, and 1.2 times on Mini-ImageNet 1-shot.
 
 Differs from that program: each seed has its own division of the 1,623 characters.  The program has one, which
 depends on the order in which the operating system lists folders.
