@@ -1,6 +1,6 @@
 """Check derivatives by the order at which the remainder of the Taylor polynomial falls.
 
-Verified by ``tests/checks/test_checks.py`` and ``test_tolerances.py``.
+Verified by ``tests/checks/test_checks.py``, ``test_tolerances.py`` and ``test_taylor_order.py``.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def check_taylor_order(
     if near < 4:
         raise CheckFailure(Report("Taylor order", name, math.inf, tolerance, NOT_FINITE))
     steps, size, remainders = steps[-near:], np.abs(changes).max(axis=0)[-near:], remainders[:, -near:]
-    scale = np.abs(remainders).max() or 1.0  # squares of very small or large numbers are 0 or infinite
+    scale = np.abs(remainders).max(axis=0)  # for each step: squares of tiny or huge numbers are 0 or infinite
+    scale[scale == 0] = 1.0
     left = scale * np.sqrt(np.mean(np.square(remainders / scale), axis=0))
     rounding = VISIBLE[model.single] * (abs(loss) + size)
     begin, end = _longest_run(left > rounding)
@@ -102,7 +103,7 @@ def check_taylor_order(
     begin = min(end - 4, (begin + end) // 2)  # at the larger steps the next orders may hide it
     steps, left = steps[begin:end], left[begin:end]
     half, last = len(steps) // 2, len(steps) - 1
-    scaled = left / steps**order
+    scaled = left / left.max() / (steps / steps[0]) ** order  # 1 / steps^3 can be infinite
     growth = float(scaled[half:].max() / scaled[:half].max())
     found = order - math.log(growth) / math.log(steps[half - 1] / steps[last])
     culprit = "gradient" if found < 1.5 or hvp is None else "Hessian product"
