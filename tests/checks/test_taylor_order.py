@@ -50,3 +50,57 @@ def test_the_steps_may_be_so_small_that_their_cubes_are_zero():
     phi = np.array([1.0, 2.0]) / size
     assert check_taylor_order(wave, phi, None, hvp=wave_hvp(1)).holds
     assert "the Hessian product is wrong" in suspicion(check_taylor_order, wave, phi, None, hvp=wave_hvp(2))
+
+
+NOT_MEASURED = ": nothing found, not even measured along 4 random directions"
+
+
+@pytest.mark.parametrize("factors", [(1, 1), *WRONG])
+@pytest.mark.parametrize("a", [1e5, 9e5])
+def test_an_order_that_is_far_too_high_tells_nothing(a, factors):
+    """The steps go with the norm of φ: all of them are too large for k."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        report = check_taylor_order(fit(factors), np.array([a, 0.012]), None)
+    assert report.holds
+    assert report.unmeasured == (report.direction,)
+    assert NOT_MEASURED + " (the remainder falls like t^" in str(report)
+    assert "right" not in str(report)
+
+
+@pytest.mark.parametrize(("power", "measured"), [(4, True), (6, True), (9, True), (12, False)])
+def test_up_to_eight_orders_too_many_are_right(power, measured):
+    def loss_and_grad(phi, batch):
+        return float((phi**power).sum()), power * phi ** (power - 1)
+
+    report = check_taylor_order(loss_and_grad, np.zeros(2), None)
+    assert report.holds
+    assert bool(report.unmeasured) != measured
+
+
+def test_the_stated_wrong_gradient_passes_where_all_steps_are_too_large():
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert check_taylor_order(fit((-1, -1)), np.array([1e4, 0.012]), None).unmeasured == ()
+
+
+def test_a_remainder_that_shows_at_too_few_steps_is_not_measured():
+    def hidden(phi, batch):
+        return float(np.float32(1 + 1e-4 * np.sin(phi).sum())), (-1e-4 * np.cos(phi)).astype(np.float32)
+
+    report = check_taylor_order(hidden, np.array([1.0, 2.0, 3.0]), None)
+    assert report.holds
+    assert NOT_MEASURED in str(report)
+    assert "right" not in str(report)
+
+
+@pytest.mark.parametrize(("size", "measured"), [(3e9, True), (1e12, False)])
+def test_an_affine_loss_is_right_only_if_its_change_is_larger_than_rounding(size, measured):
+    slope = np.array([3.0, -2.0, 1.0])
+    right = check_taylor_order(lambda phi, batch: (size + slope @ phi, slope), np.ones(3), None)
+    assert bool(right.unmeasured) != measured
+
+
+def test_a_change_of_the_loss_that_rounding_almost_hides_is_not_measured():
+    """A gradient of 0.8 times the right one leaves a remainder of less than the rounding."""
+    slope = np.array([3.0, -2.0, 1.0])
+    report = check_taylor_order(lambda phi, batch: (1e10 + slope @ phi, 0.8 * slope), np.ones(3), None)
+    assert report.unmeasured
