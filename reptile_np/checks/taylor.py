@@ -65,7 +65,9 @@ def check_taylor_order(
     hvp
         ``(phi, batch, v) -> H v (n,)``; without it only the gradient is checked.
     loss_and_grad, phi, batch, directions, seed
-        As in `check_grad`; the model may compute in float32.
+        As in `check_grad`.  The model may compute in float32 if its results show it: the gradient is
+        float32, or every loss is a float32 number.  If it adds up or averages float32 losses in float64,
+        return the gradient in float32; else rounding looks like a wrong gradient.
     tolerance
         By how much the order found may be less than 2 (3 with `hvp`).  The report's error is that
         difference.  If R is all rounding at every step, the error is 0; the derivatives then count as right
@@ -119,6 +121,8 @@ def check_taylor_order(
         return Report("Taylor order", name, 0.0, tolerance, unmeasured=(name,))
     culprit = "gradient" if found < 1.5 or hvp is None else "Hessian product"
     suspect = f"the remainder falls like t^{found:.2f}, not t^{order}: the {culprit} is wrong"
+    if found < 0.5:  # a wrong gradient alone leaves t^1; rounding, and a loss that jumps, t^0
+        suspect += ", the loss jumps, or it was rounded to float32: then return the gradient in float32"
     error = max(order - found, 0.0)
     return passed(Report("Taylor order", name, error, tolerance, suspect if error > tolerance else ""))
 

@@ -104,3 +104,32 @@ def test_a_change_of_the_loss_that_rounding_almost_hides_is_not_measured():
     slope = np.array([3.0, -2.0, 1.0])
     report = check_taylor_order(lambda phi, batch: (1e10 + slope @ phi, 0.8 * slope), np.ones(3), None)
     assert report.unmeasured
+
+
+def float32_loss(phi):
+    phi = phi.astype(np.float32)
+    return float(2 + np.sin(phi).sum()), np.cos(phi)
+
+
+def with_weight_decay(phi):
+    loss, grad = float32_loss(phi)
+    return loss + 0.05 * phi @ phi, grad + 0.1 * phi
+
+
+def mean_of_two(phi):
+    (loss, grad), (other, other_grad) = float32_loss(phi), float32_loss(-1.1 * phi)
+    return (loss + other) / 2, (grad - 1.1 * other_grad) / 2
+
+
+@pytest.mark.parametrize("function", [with_weight_decay, mean_of_two])
+def test_float32_losses_added_in_float64_need_a_gradient_in_float32(function):
+    def returned(kind, factor=1.0):
+        return lambda phi, batch: (function(phi)[0], (factor * function(phi)[1]).astype(kind))
+
+    phi = np.array([1.0, 2.0, 3.0])
+    said = suspicion(check_taylor_order, returned(np.float64), phi, None)
+    assert "rounded to float32: then return the gradient in float32" in said
+    assert check_taylor_order(returned(np.float32), phi, None).unmeasured == ()
+    said = suspicion(check_taylor_order, returned(np.float32, 1.5), phi, None)
+    assert "the gradient is wrong" in said
+    assert "float32" not in said
