@@ -22,6 +22,9 @@ TINY = (1e-7, 1.3e-7, 1.7e-7)
 """Factors of the first step.  At such small steps h the second difference of a smooth function is a rounding
 error.  At a kink exactly at φ it is h times the jump of the slope; where the function itself jumps, that
 jump."""
+COARSE = 10
+"""From this level on, f may be a staircase (float32) that the tiny steps do not show: steps at which its
+differences do not lie on a curve count less, and one at which it does not change ends the halving."""
 SMALL = tuple(2.0**-level for level in range(9, 2, -1))
 """Factors of the first step at which a jump of the function must show too."""
 
@@ -64,8 +67,9 @@ class _Limit:
     rounding: float = np.inf
     row: tuple[Array, ...] = ()
 
-    def add(self, measured: Array, rounding: float) -> None:
-        """Take the quantity at half the step before, and its rounding error.
+    @np.errstate(invalid="ignore", over="ignore")  # far away the values may be huge
+    def add(self, measured: Array, rounding: float, other: float) -> None:
+        """Take the quantity at half the step before, its rounding error, and another error it may have.
 
         Values extrapolated across steps that were left out are wrong, and agree with no neighbour.
         """
@@ -73,15 +77,16 @@ class _Limit:
         for order, coarser in enumerate(self.row, start=1):
             column.append(column[-1] + (column[-1] - coarser) / (2 ** self.powers(order) - 1))
             change = max(norm(column[-1] - column[-2]), norm(column[-1] - coarser))
-            if max(change, rounding) <= self.uncertainty:
-                self.value, self.uncertainty, self.rounding = column[-1], max(change, rounding), rounding
+            if max(change, rounding, other) <= self.uncertainty:
+                self.value, self.rounding = column[-1], rounding
+                self.uncertainty = max(change, rounding, other)
         self.row = tuple(column)
 
 
 def slope(
     f: Callable[[float], Any],
     step: float = 1e-2,
-    levels: int = 10,
+    levels: int = 18,
     precision: float = float(np.finfo(float).eps),
 ) -> Slope:
     """Return f'(0) from the values of f at ±`step`, ±step/2, ±step/4, …: at most 2 `levels` + 7 values.
@@ -89,10 +94,12 @@ def slope(
     If f is smooth, the central difference errs by even powers of h, and the difference of the two
     one-sided slopes has odd powers only, with limit 0.  If f has a kink at 0, both have all powers of h, and
     the difference of the one-sided slopes tends to the jump of f'; the central difference alone does not show
-    this jump.  The rounding error of f is taken to be the largest second difference at three tiny steps, and
-    at least `precision` times |f|.  If these differences are large, 14 more values tell whether f jumps at 0.
-    Steps at which f is not finite are left out.  The returned value is not finite if f is not finite at 0, at
-    a tiny step, or at all other steps.
+    this jump.  Small steps are needed if a kink is near 0, or if f curves within a small part of `step`; any
+    other smooth f needs few.  The rounding error of f is taken to be the largest second difference at three
+    tiny steps, and at least `precision` times |f|.  If these differences are large, 14 more values tell
+    whether f jumps at 0.  From the level `COARSE` on each step needs 4 values, not 2.  Steps at which f is
+    not finite are left out, and small ones at which f does not change.  The returned value is not finite if f
+    is not finite at 0, at a tiny step, or at all other steps.
     """
     middle = np.array(f(0.0))
     unknown = Slope(np.full_like(middle, np.nan, dtype=float), math.inf, math.inf, 0.0)
@@ -111,13 +118,19 @@ def slope(
             return Slope(np.zeros_like(unknown.value), math.inf, jump=math.inf)
     central = _Limit(lambda order: 2 * order, unknown.value)
     jump = _Limit(lambda order: 2 * order - 1, central.value)
+    before, moved = unknown.value, False
     for level in range(levels):
         h = step / 2**level
         right, left = sides(h)
         if not np.isfinite([right, left]).all():
             continue
-        central.add((right - left) / (2 * h), noise / h)
-        jump.add(_bend(middle, right, left) / h, 4 * noise / h)
+        still = np.array_equal(right, middle) and np.array_equal(left, middle)
+        if still and moved and level >= COARSE:
+            break
+        rough = _roughness(right - left, before, *sides(1.54 * h)) if level >= COARSE else 0.0
+        before, moved = right - left, moved or not still
+        central.add((right - left) / (2 * h), noise / h, rough / h)
+        jump.add(_bend(middle, right, left) / h, 4 * noise / h, 4 * rough / h)
         enough = max(ENOUGH * norm(central.value), 2 * central.rounding)
         if level >= 3 and central.uncertainty <= enough and jump.uncertainty <= 100 * enough:
             break
@@ -128,6 +141,17 @@ def slope(
 def _bend(middle: Array, right: Array, left: Array) -> Array:
     """Return the second difference."""
     return right - middle - (middle - left)
+
+
+def _roughness(near: Array, far: Array, right: Array, left: Array) -> float:
+    """Return how far the difference at the step 1.54 h is from a cubic curve through those at h and 2 h.
+
+    On a staircase the differences at h and 2 h are whole numbers of stairs, and often agree by chance.  The
+    result is 0 if that at 2 h is not known.
+    """
+    cubic = (far - 2 * near) / 6
+    off = norm(right - left - (1.54 * (near - cubic) + 1.54**3 * cubic))
+    return off if np.isfinite(off) else 0.0
 
 
 def _is_jump(middle: Array, near: list[tuple[Array, Array]]) -> bool:

@@ -42,12 +42,14 @@ With PyTorch, for a loss ``f(p, batch)`` of a flat float64 tensor (for JAX see `
         at, along = torch.tensor(phi), torch.tensor(v)
         return torch.autograd.functional.hvp(lambda p: f(p, batch), at, along)[1].numpy()
 
-Steps are 1 % of the norm of φ (of the piece, if a direction is in one piece) and smaller, so that the
-scale of the parameters does not matter.  A slope that a kink disturbs at every step cannot be measured:
-a network with very many ReLUs is checked at a smaller size (fewer filters, smaller images).
+Steps are 1 % of the norm of φ (of the piece, if a direction is in one piece), and then smaller and smaller
+ones, down to 1e-7 of the norm, until the slope is known.  So the scale of φ as a whole does not matter.  A
+single entry may be 1e-5 of the norm; if a smaller one matters, give φ in other units.  A slope that a kink
+disturbs at every step cannot be measured: a network with very many ReLUs is checked at a smaller size (fewer
+filters, smaller images).
 
 Verified by ``tests/checks/test_checks.py`` (right functions pass, planted errors are found and named),
-``test_tolerances.py`` and ``test_precision.py``.
+``test_tolerances.py``, ``test_precision.py`` and ``test_near_kinks.py``.
 """
 
 from __future__ import annotations

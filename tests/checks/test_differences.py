@@ -98,3 +98,23 @@ def test_a_smooth_function_is_not_searched_for_a_jump():
     calls = []
     slope(lambda t: calls.append(t) or np.exp(1 + t), levels=5)
     assert len(calls) <= 2 * 5 + 7
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1e-5, 1e-6])
+def test_a_slope_between_kinks_that_are_near_is_measured(distance):
+    measured = slope(lambda t: 3 * t + abs(t - distance) + abs(t + 2 * distance), step=0.01)
+    assert measured.value == pytest.approx(3, abs=10 * (measured.uncertainty + measured.rounding))
+    assert measured.uncertainty <= 1e-6
+
+
+@pytest.mark.parametrize("seed", [8, 25, 34])
+def test_steps_of_a_few_stairs_of_float32_do_not_give_the_slope(seed):
+    """Twice the step is twice as many stairs, and the slope seems known exactly."""
+    x = np.random.default_rng(seed).uniform(0.3, 1)
+    measured = slope(lambda t: np.tanh(float(np.float32(x + t))), step=1e-2 * x)
+    assert measured.value == pytest.approx(1 - np.tanh(x) ** 2, rel=1e-2)
+
+
+@pytest.mark.parametrize("x", [0.6, 0.8])
+def test_steps_smaller_than_a_stair_do_not_give_the_slope_0(x):
+    assert slope(lambda t: round(np.sin(x + t), 4)).value == pytest.approx(np.cos(x), rel=0.05)
