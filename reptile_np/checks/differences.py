@@ -67,7 +67,6 @@ class _Limit:
     rounding: float = np.inf
     row: tuple[Array, ...] = ()
 
-    @np.errstate(invalid="ignore", over="ignore")  # far away the values may be huge
     def add(self, measured: Array, rounding: float, other: float) -> None:
         """Take the quantity at half the step before, its rounding error, and another error it may have.
 
@@ -127,12 +126,14 @@ def slope(
         still = np.array_equal(right, middle) and np.array_equal(left, middle)
         if still and moved and level >= COARSE:
             break
-        rough = _roughness(right - left, before, *sides(1.54 * h)) if level >= COARSE else 0.0
-        before, moved = right - left, moved or not still
-        central.add((right - left) / (2 * h), noise / h, rough / h)
-        jump.add(_bend(middle, right, left) / h, 4 * noise / h, 4 * rough / h)
+        between = sides(1.54 * h) if level >= COARSE else None
+        with np.errstate(invalid="ignore", over="ignore"):  # a step away, values may be huge
+            rough = _roughness(right - left, before, *between) if between else 0.0
+            before, moved = right - left, moved or not still
+            central.add(before / (2 * h), noise / h, rough / h)
+            jump.add(_bend(middle, right, left) / h, 4 * noise / h, 4 * rough / h)
         enough = max(ENOUGH * norm(central.value), 2 * central.rounding)
-        if level >= 3 and central.uncertainty <= enough and jump.uncertainty <= 100 * enough:
+        if level >= 3 and central.uncertainty <= enough < math.inf and jump.uncertainty <= 100 * enough:
             break
     seen = norm(jump.value) if jump.uncertainty <= 0.1 * norm(jump.value) else 0.0
     return Slope(central.value, central.uncertainty, central.rounding, seen)
@@ -171,5 +172,6 @@ def _is_jump(middle: Array, near: list[tuple[Array, Array]]) -> bool:
 
 
 def norm(x: Array) -> float:
-    """Return the Euclidean norm of all entries."""
-    return float(np.linalg.norm(x))
+    """Return the Euclidean norm of all entries; infinite if its square is too large for float64."""
+    with np.errstate(over="ignore"):
+        return float(np.linalg.norm(x))
