@@ -20,6 +20,8 @@ __all__ = ["ROUNDINGS", "Comparison", "Judge"]
 ROUNDINGS = 10
 """Rounding errors that a sum of many terms may have, in units of the relative precision."""
 
+KINK = "a kink (ReLU, maximum) close to φ"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -75,8 +77,10 @@ class Judge:
     tolerance: float
     single: bool = False
 
-    def verdict(self, comparisons: Sequence[Comparison], hint: str = "") -> Report:
+    def verdict(self, comparisons: Sequence[Comparison], hint: str = "", only: str = "") -> Report:
         """Return the report on the worst comparison.
+
+        `only` is put after the names of the pieces of φ, if only some of them are wrong.
 
         Raises
         ------
@@ -102,6 +106,9 @@ class Judge:
         def kinked(c: Comparison) -> bool:
             return c.measured.jump > max(self.tolerance * own(c), 4 * ROUNDINGS * c.measured.rounding)
 
+        def disturbed(c: Comparison) -> bool:
+            return c.measured.uncertainty > max(self.tolerance * own(c), hidden(c)) or kinked(c)
+
         def measured(c: Comparison) -> bool:
             return own(c) > hidden(c) or not c.stated.any()
 
@@ -118,13 +125,21 @@ class Judge:
         suspect, reached = "", self.tolerance
         if own(worst) > hidden(worst):  # a tolerance that rounding allows
             reached = max(reached, hidden(worst) / own(worst))
-        if wrong:
-            suspect = self._explanation(comparisons, [c.direction for c in wrong]) or hint
         error = relative(worst) / self.tolerance * reached
+        if wrong:
+            pieces = [c for c in comparisons if c.typical is not None]
+            right = [c for c in pieces if relative(c) <= self.tolerance and own(c) > hidden(c)]  # and not 0
+            names = ", ".join(c.direction for c in pieces if not relative(c) <= self.tolerance)
+            suspect = f"only {names}{only}" if names and right else hint
+            if any(map(disturbed, wrong)):
+                suspect += f"{', or ' if suspect else ''}{KINK}"
+            suspect = self._explanation(comparisons) or suspect
+            if all(c.measured.constant for c in comparisons):
+                error = math.inf  # relative to 0
         not_measured = tuple(c.direction for c in comparisons if not measured(c))
         return passed(Report(self.check, worst.direction, error, reached, suspect, not_measured))
 
-    def _explanation(self, comparisons: Sequence[Comparison], wrong: list[str]) -> str:
+    def _explanation(self, comparisons: Sequence[Comparison]) -> str:
         """Return the first explanation that fits all comparisons, or nothing."""
         stated = np.concatenate([np.ravel(c.stated) for c in comparisons])
         truths = np.concatenate([np.ravel(c.measured.value) for c in comparisons])
@@ -136,6 +151,8 @@ class Judge:
             )
         if not stated.any():
             return f"the {self.check} is zero"
+        if all(c.measured.constant for c in comparisons):
+            return f"{self.truth.removeprefix('the slope of ')} does not change with phi: does it use phi?"
         factor = float(stated @ truths / (truths @ truths)) if truths.any() else 0.0
         left = float(np.linalg.norm(stated - factor * truths) / np.linalg.norm(stated))
         known = 1e-2 if self.single else 1e-4
@@ -146,9 +163,7 @@ class Judge:
                 "float32 rounding only: the model computes in float32, and its slopes are accurate to about "
                 f"{max(left, 1e-4):.0e}; compute in float64, or give tolerance=1e-2"
             )
-        pieces = [c.direction for c in comparisons if c.typical is not None]
-        wrong_pieces = [name for name in pieces if name in wrong]
-        return f"only {', '.join(wrong_pieces)}" if 0 < len(wrong_pieces) < len(pieces) else ""
+        return ""
 
 
 def _cause(factor: float, known: float) -> str:

@@ -45,12 +45,15 @@ class Slope:
     jump : float
         The derivative from the right less that from the left, as a norm; 0 if none is seen.  Infinite
         if the function itself jumps, or if its slope grows without bound (√|t|); `value` is then 0.
+    constant : bool
+        Whether the function was the same at all steps.
     """
 
     value: Array
     uncertainty: float
     rounding: float = 0.0
     jump: float = 0.0
+    constant: bool = False
 
 
 @dataclass
@@ -75,10 +78,9 @@ class _Limit:
         column = [measured]
         for order, coarser in enumerate(self.row, start=1):
             column.append(column[-1] + (column[-1] - coarser) / (2 ** self.powers(order) - 1))
-            change = max(norm(column[-1] - column[-2]), norm(column[-1] - coarser))
-            if max(change, rounding, other) <= self.uncertainty:
-                self.value, self.rounding = column[-1], rounding
-                self.uncertainty = max(change, rounding, other)
+            change = max(norm(column[-1] - column[-2]), norm(column[-1] - coarser), other)
+            if max(change, rounding) <= self.uncertainty:
+                self.value, self.uncertainty, self.rounding = column[-1], max(change, rounding), rounding
         self.row = tuple(column)
 
 
@@ -130,13 +132,13 @@ def slope(
         with np.errstate(invalid="ignore", over="ignore"):  # a step away, values may be huge
             rough = _roughness(right - left, before, *between) if between else 0.0
             before, moved = right - left, moved or not still
-            central.add(before / (2 * h), noise / h, rough / h)
+            central.add((right - left) / (2 * h), noise / h, rough / h)
             jump.add(_bend(middle, right, left) / h, 4 * noise / h, 4 * rough / h)
         enough = max(ENOUGH * norm(central.value), 2 * central.rounding)
         if level >= 3 and central.uncertainty <= enough < math.inf and jump.uncertainty <= 100 * enough:
             break
     seen = norm(jump.value) if jump.uncertainty <= 0.1 * norm(jump.value) else 0.0
-    return Slope(central.value, central.uncertainty, central.rounding, seen)
+    return Slope(central.value, central.uncertainty, central.rounding, seen, constant=not moved)
 
 
 def _bend(middle: Array, right: Array, left: Array) -> Array:

@@ -130,7 +130,7 @@ def check_grad(
             stated = np.asarray(grad @ d.v)
         comparisons.append(Comparison(d.name, stated, measured, typical))
     judge = Judge("gradient", "the slope of the loss", tolerance, model.single)
-    return judge.verdict(comparisons, "a missing term, or a kink (ReLU, maximum) close to φ")
+    return judge.verdict(comparisons, "a missing term")
 
 
 def check_hvp(
@@ -181,7 +181,7 @@ def check_hvp(
     if asymmetric:
         hint = "H is not symmetric: a second-order term is missing from some layer"
     judge = Judge("Hessian product", "the slope of the gradient", tolerance, model.single)
-    return judge.verdict(comparisons, hint)
+    return judge.verdict(comparisons, hint, f" (the product is wrong when v is in there); {hint}")
 
 
 def _check_linear(found: Array, expected: Array, size: float, tolerance: float) -> None:
