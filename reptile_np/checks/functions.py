@@ -202,10 +202,11 @@ class Functions:
             far = np.abs(one - other) > NOT_ROUNDING * self.precision * np.linalg.norm(one)
         if np.any(far):
             place = int(np.argmax(far))
-            numbers = f"{np.ravel(one)[place]:.6g}, then {np.ravel(other)[place]:.6g}"
+            first, then = (float(np.ravel(numbers)[place]) for numbers in (one, other))
+            adds_up = "" if what == "loss" else ", gradients that add up over the calls (no zero_grad)"
             raise UsageError(
-                f"the {what} is {numbers}, for the same {arguments}: is there dropout, augmentation, or a "
-                "change of the batch in place? make the functions deterministic"
+                f"the {what} is {_told_apart(first, then)}, for the same {arguments}: is there dropout, "
+                f"augmentation{adds_up}, or a change of the batch in place? make the functions deterministic"
             )
 
     @property
@@ -242,6 +243,12 @@ def _check_unchanged(function: str, name: str, after: Array, before: Array) -> N
             f"{function} changes {name} in place, and adapt would continue with the changed values: copy "
             f"{name} in {function} first"
         )
+
+
+def _told_apart(first: float, then: float) -> str:
+    """Return two different numbers with as many digits as show it, at least 6."""
+    digits = next((d for d in range(6, 17) if f"{first:.{d}g}" != f"{then:.{d}g}"), 17)
+    return f"{first:.{digits}g}, then {then:.{digits}g}"
 
 
 def _described(value: Any) -> str:

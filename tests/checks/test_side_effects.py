@@ -98,3 +98,32 @@ def test_functions_that_do_not_give_the_same_twice_are_refused():
     said = refusal(meta_gradient_expansion, *direction, right, right_hvp, PHI, tasks, 2)
     assert said.startswith("the meta-gradient is ")
     assert "for the same phi, batches and alpha: is there dropout" in said
+
+
+def test_a_gradient_that_adds_up_over_the_calls_is_told_of_zero_grad():
+    total = np.zeros_like(PHI)
+
+    def no_zero_grad(phi, batch):
+        nonlocal total
+        loss, grad = right(phi, batch)
+        total = total + grad
+        return loss, total
+
+    assert "gradients that add up over the calls (no zero_grad)" in refusal(
+        check_grad, no_zero_grad, PHI, None
+    )
+
+
+@pytest.mark.parametrize("off", [1e-3, 1e-7, 1e-10])
+def test_two_numbers_that_differ_are_printed_with_the_digits_that_differ(off):
+    calls = []
+
+    def drifting(phi, batch):
+        loss, grad = right(phi, batch)
+        calls.append(phi)
+        return loss, grad * (1 + off * len(calls))
+
+    said = refusal(check_grad, drifting, PHI, None)
+    first, then = said.removeprefix("the gradient is ").split(", for")[0].split(", then ")
+    assert first != then
+    assert abs(float(then) / float(first) - 1 - off) <= off
