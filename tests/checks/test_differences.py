@@ -118,3 +118,11 @@ def test_steps_of_a_few_stairs_of_float32_do_not_give_the_slope(seed):
 @pytest.mark.parametrize("x", [0.6, 0.8])
 def test_steps_smaller_than_a_stair_do_not_give_the_slope_0(x):
     assert slope(lambda t: round(np.sin(x + t), 4)).value == pytest.approx(np.cos(x), rel=0.05)
+
+
+def test_a_smooth_function_needs_few_of_the_steps():
+    """Without the extrapolation it would need much smaller ones."""
+    calls = []
+    measured = slope(lambda t: calls.append(t) or (1 + t) ** 3)
+    assert abs(measured.value - 3) <= 1e-10
+    assert len(calls) <= 2 * 5 + 7
