@@ -90,7 +90,7 @@ def slope(
     levels: int = 18,
     precision: float = float(np.finfo(float).eps),
 ) -> Slope:
-    """Return f'(0) from the values of f at ±`step`, ±step/2, ±step/4, …: at most 2 `levels` + 7 values.
+    """Return f'(0) from the values of f at ±`step`, ±step/2, ±step/4, …, at most `levels` steps.
 
     If f is smooth, the central difference errs by even powers of h, and the difference of the two
     one-sided slopes has odd powers only, with limit 0.  If f has a kink at 0, both have all powers of h, and
@@ -98,9 +98,9 @@ def slope(
     this jump.  Small steps are needed if a kink is near 0, or if f curves within a small part of `step`; any
     other smooth f needs few.  The rounding error of f is taken to be the largest second difference at three
     tiny steps, and at least `precision` times |f|.  If these differences are large, 14 more values tell
-    whether f jumps at 0.  From the level `COARSE` on each step needs 4 values, not 2.  Steps at which f is
-    not finite are left out, and small ones at which f does not change.  The returned value is not finite if f
-    is not finite at 0, at a tiny step, or at all other steps.
+    whether f jumps at 0.  A step needs 2 values, from the level `COARSE` on 4; 0 and the tiny steps need 7.
+    Steps at which f is not finite are left out, and small ones at which f does not change.  The returned
+    value is not finite if f is not finite at 0, at a tiny step, or at all other steps.
     """
     middle = np.array(f(0.0))
     unknown = Slope(np.full_like(middle, np.nan, dtype=float), math.inf, math.inf, 0.0)

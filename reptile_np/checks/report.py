@@ -54,7 +54,8 @@ class Report:
         if self.suspect:
             lines.append(f"  suspect: {self.suspect}")
         if self.unmeasured:
-            lines.append(f"  not measured, smaller than rounding errors: {', '.join(self.unmeasured)}")
+            hidden = ", ".join(self.unmeasured)
+            lines.append(f"  not measured, hidden by rounding errors or higher orders: {hidden}")
         return "\n".join(lines)
 
 

@@ -36,4 +36,4 @@ def test_only_a_report_that_holds_is_returned_and_a_failure_carries_the_other():
 def test_a_direction_that_was_not_even_measured_is_not_called_right():
     report = Report("gradient", "w", 0.0, 1e-6, unmeasured=("w",))
     assert str(report).startswith("gradient: nothing found, not even measured along w")
-    assert "not measured, smaller than rounding errors: w" in str(report)
+    assert "not measured, hidden by rounding errors or higher orders: w" in str(report)

@@ -39,7 +39,7 @@ def test_a_piece_lost_in_rounding_is_reported_as_not_measured():
         loss_and_grad, np.array([0.3, 1e-9]), None, shapes={"a": (1,), "b": (1,)}, tolerance=1e-2
     )
     assert report.unmeasured == ("piece b",)
-    assert "not measured, smaller than rounding errors: piece b" in str(report)
+    assert "not measured, hidden by rounding errors or higher orders: piece b" in str(report)
 
 
 def test_a_kink_exactly_at_phi_is_named():

@@ -82,7 +82,7 @@ def the_order_of_the_remainder_tells_a_wrong_gradient_from_a_wrong_product():
 
 
 def a_slope_is_the_derivative_and_a_kink_is_seen():
-    found = slope(lambda t: (1 + t) ** 3)
+    found = slope(lambda t: (1 + t) ** 3, levels=10)
     assert abs(found.value - 3) <= 1e-10
     assert found.jump == 0
     assert slope(lambda t: abs(t) + t).jump == pytest.approx(2, rel=1e-6)
