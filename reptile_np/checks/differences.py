@@ -149,8 +149,8 @@ def _bend(middle: Array, right: Array, left: Array) -> Array:
 def _roughness(near: Array, far: Array, right: Array, left: Array) -> float:
     """Return how far the difference at the step 1.54 h is from a cubic curve through those at h and 2 h.
 
-    On a staircase the differences at h and 2 h are whole numbers of stairs, and often agree by chance.  The
-    result is 0 if that at 2 h is not known.
+    On a staircase the differences at h and 2 h are whole numbers of stairs, and often agree by chance; then
+    that at a step between them does not (1.54 is no ratio of small numbers).  0 if that at 2 h is not known.
     """
     cubic = (far - 2 * near) / 6
     off = norm(right - left - (1.54 * (near - cubic) + 1.54**3 * cubic))

@@ -33,6 +33,7 @@ def test_a_meta_gradient_of_the_wrong_form_is_refused(returned, message):
         ([], 2, "tasks must be a non-empty list of tasks"),
         ([1, 2], 2, "tasks must be a non-empty list of tasks"),
         ([[0, 1]], 3, "k = 3"),
+        ([[0, 1, 2], [0, 1]], 3, "k = 3, but a task has 2 minibatches; give at least k"),
         ([[0, 1]], 0, "k is 0; give a whole number of at least 1"),
         ([[0, 1]], 1.5, "k is 1.5"),
         ([[0]], 1, "AvgGradInner needs two"),
