@@ -48,8 +48,8 @@ def check_adjoint(
     CheckFailure
         If the two inner products differ, or the adjoint's shape is not that of x.
     UsageError
-        If x, or a result of `forward` or `adjoint`, is not an array of real numbers, or a result of `forward`
-        is not finite.
+        If x, or a result of `forward` or `adjoint`, is not an array of real numbers, a result of `forward`
+        is not finite, `forward` or `adjoint` is not a function, or another argument is out of range.
     """
     check_options(directions, tolerance, seed)
     check_callable(forward=forward, adjoint=adjoint)

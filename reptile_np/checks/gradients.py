@@ -114,7 +114,7 @@ def check_grad(
         cannot be measured that well (a kink near φ), or jumps at φ (a kink exactly there).
     UsageError
         If φ is not a float64 vector, the loss not one number, the gradient not of φ's shape, if two calls
-        do not give the same, or if `shapes` does not add up to n.
+        do not give the same, if `shapes` does not add up to n, or another argument is out of range.
     """
     model, chosen = _start(loss_and_grad, None, phi, batch, shapes, directions, tolerance, seed)
     grad = model.grad(phi, batch)

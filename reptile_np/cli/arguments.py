@@ -223,9 +223,9 @@ def one_blas_thread() -> None:
 
     It is to be called before NumPy is imported.
 
-    The matrix products here are too small to be shared.  On an idle machine two threads are a tenth faster;
-    on a busy one they wait for each other (glyphs-5way on two busy cores: 114 s with two threads, 35 s with
-    one).
+    The matrix products here are too small to be shared.  On an idle machine a second thread gains little
+    (0.85 to 1.22 x: ``benchmarks/speed.md``); on a busy one the threads wait for each other (glyphs-5way on
+    two busy cores, measured once: 114 s with two threads, 35 s with one).
     """
     if "OMP_NUM_THREADS" not in os.environ:
         for name in BLAS_THREADS:

@@ -1,4 +1,7 @@
-"""The commands `verify` and `bench`: exit code 1 if a claim or a check does not hold."""
+"""The commands `verify` and `bench`: exit code 1 if a claim or a check does not hold.
+
+Verified by ``tests/test_cli.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The command `figure`: draw a figure from the runs that it needs."""
+"""The command `figure`: draw a figure from the runs that it needs.
+
+Verified by ``tests/experiments/test_figures.py``.
+"""
 
 from __future__ import annotations
 

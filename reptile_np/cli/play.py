@@ -1,4 +1,7 @@
-"""The command `play`: a page in the browser to draw on."""
+"""The command `play`: a page in the browser to draw on.
+
+Verified by ``tests/play/test_server.py``.
+"""
 
 from __future__ import annotations
 

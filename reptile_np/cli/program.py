@@ -1,4 +1,7 @@
-"""From the arguments to a command, and from every error to one line and an exit code."""
+"""From the arguments to a command, and from every error to one line and an exit code.
+
+Verified by ``tests/test_cli.py`` and ``tests/cli/test_surroundings.py``.
+"""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ class Windowed(Layer):
     Raises
     ------
     UsageError
-        If size or stride is no whole number of at least 1, or the padding is none of these: a name, or whole
-        numbers of at least 0.
+        If size or stride is no whole number of at least 1, or the padding is neither "SAME" nor "VALID" nor
+        ((top, bottom), (left, right)) of whole numbers of at least 0.
     """
 
     size: int = 3

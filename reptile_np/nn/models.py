@@ -81,6 +81,7 @@ def omniglot_cnn(ways: int, filters: int = 64) -> Model:
 
     4 × [conv 3×3 stride 2 SAME → batch norm → ReLU] → flatten 2·2·filters → dense.
     Differs from the paper's "same architecture as Finn et al.": no spatial mean, batch norm with γ.
+    `UsageError` unless `ways` and `filters` are whole numbers of at least 1.
     """
     return conv_cnn((28, 28, 1), ways, filters)
 
@@ -94,7 +95,7 @@ def mini_imagenet_cnn(
 
     4 × [conv 3×3 SAME → batch norm → max-pool 2×2 SAME → ReLU] → flatten 6·6·filters → dense.
     Version 1 of the paper pooled before normalising: ``order="conv-pool-norm"``.  `UsageError` for another
-    order.
+    order, or unless `ways` and `filters` are whole numbers of at least 1.
     """
     if order not in ("conv-norm-pool", "conv-pool-norm"):
         raise UsageError(f'order {order!r} is unknown; use "conv-norm-pool" or "conv-pool-norm"')
@@ -114,6 +115,7 @@ def finn_omniglot_cnn(ways: int, filters: int = 64) -> Model:
 
     Differs from that program: here the loss is the mean over the minibatch, there N times the mean (N is the
     number of ways).  So its inner rate 0.4 is 2.0 here at 5-way, and its 0.1 is 2.0 at 20-way.
+    `UsageError` unless `ways` and `filters` are whole numbers of at least 1.
     """
     block = [Conv2d(filters=filters, stride=2, before_batch_norm=True), BatchNorm(scale=False), Relu()]
     head = [SpatialMean(), Dense(ways, "normal")]
@@ -130,6 +132,7 @@ def finn_mini_imagenet_cnn(ways: int, filters: int = 32) -> Model:
 
     Differs from that program: here the loss is the mean over the minibatch, there N times the mean (N is the
     number of ways).  So its inner rate 0.01 is 0.05 here at 5-way.
+    `UsageError` unless `ways` and `filters` are whole numbers of at least 1.
     """
     conv = Conv2d(filters=filters, before_batch_norm=True)
     block = [conv, BatchNorm(scale=False), MaxPool(padding="VALID"), Relu()]

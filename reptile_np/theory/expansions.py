@@ -88,22 +88,22 @@ def each_batch_at_each_place(drawn: Iterable[tuple[Batch, ...]]) -> list[tuple[B
 
 
 def reptile_gradient(model: Any, alpha: Any) -> MetaGradient:
-    """Return ``g_Reptile = (φ_1 - φ_{k+1}) / α``, equation (9)."""
+    """Return trajectory ↦ ``g_Reptile = (φ_1 - φ_{k+1}) / α`` (n,), equation (9)."""
     return lambda t: reptile(t) / alpha
 
 
 def fomaml_gradient(model: Any, alpha: Any) -> MetaGradient:
-    """Return ``g_FOMAML = (φ_k - φ_{k+1}) / α = g_k(φ_k)``, equation (14)."""
+    """Return trajectory ↦ ``g_FOMAML = (φ_k - φ_{k+1}) / α = g_k(φ_k)`` (n,), equation (14)."""
     return lambda t: fomaml(t) / alpha
 
 
 def maml_gradient(model: Any, alpha: Any) -> MetaGradient:
-    """Return ``g_MAML``, equation (11)."""
+    """Return trajectory ↦ ``g_MAML`` (n,), equation (11)."""
     return maml(model, alpha)
 
 
 def weighted_gradient(w: Sequence[Any]) -> Method:
-    """Return the method ``Σ w_i g_i(φ_i)`` of section 5.2."""
+    """Return the method ``Σ w_i g_i(φ_i)`` (n,) of section 5.2, for k weights w."""
     return lambda model, alpha: gradient_sum(w)
 
 

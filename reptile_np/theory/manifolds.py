@@ -93,12 +93,12 @@ def distance_gradient(manifold: Manifold, phi: Array) -> Array:
 
 
 def move(manifold: Manifold, phi: Array, epsilon: Any) -> Array:
-    """Return ``(1-ε) φ + ε P(φ)`` (equation 23)."""
+    """Return ``(1-ε) φ + ε P(φ)`` (n,), equation (23)."""
     return (1 - epsilon) * phi + epsilon * manifold.project(phi)
 
 
 def alternate(manifolds: Sequence[Manifold], phi: Array, epsilon: Any, sweeps: int) -> Array:
-    """Return φ after moving towards each manifold in turn, `sweeps` times (figure 2)."""
+    """Return φ (n,) after moving towards each manifold in turn, `sweeps` times (figure 2)."""
     for _ in range(sweeps):
         for manifold in manifolds:
             phi = move(manifold, phi, epsilon)
@@ -106,7 +106,7 @@ def alternate(manifolds: Sequence[Manifold], phi: Array, epsilon: Any, sweeps: i
 
 
 def nearest_point(manifolds: Sequence[Affine]) -> Array:
-    """Return the minimiser of the mean squared distance, ``Π̄⁻¹ β̄`` (equation 18).
+    """Return the minimiser (n,) of the mean squared distance, ``Π̄⁻¹ β̄`` (equation 18).
 
     Raises
     ------
@@ -121,7 +121,7 @@ def nearest_point(manifolds: Sequence[Affine]) -> Array:
 
 
 def cycle_limit(manifolds: Sequence[Affine], epsilon: Any) -> Array:
-    """Return the fixed point of one sweep ``φ ↦ M φ + c``: the limit of `alternate`, if 0 < ε < 2.
+    """Return the fixed point (n,) of one sweep ``φ ↦ M φ + c``: the limit of `alternate`, if 0 < ε < 2.
 
     Raises
     ------

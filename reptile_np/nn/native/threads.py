@@ -30,7 +30,7 @@ MOST_THREADS = 64
 """Threads of a call at most: RK_MAX_THREADS of ``csrc/interface.h``."""
 LEAST_WORK = 30_000_000
 """Multiply-adds of a call, below which waking a second thread may cost as much time as it saves; they take
-half a millisecond on Zen 4, a fifth of one on Zen 5."""
+0.5 ms on Zen 4, 0.2 ms on Zen 5."""
 TRIAL, LONG = 5, 0.01
 """One half of a trial uses all threads, the other half one thread.  A half ends after five calls, or after
 ten milliseconds if it has at least two calls.  The medians of the halves are compared (`median_low`), because
