@@ -1,9 +1,9 @@
 /* A convolution on stored arrays: its two plans, and its three maps as lists of independent items.
 
    x (B, height, width, in), y (B, out_height, out_width, out), w_bar (kernel_height, kernel_width, in, out), where in and out
-   are the stored channels: padded to whole panels, so no kernel meets a ragged edge.  Packing (pack.h) writes the zeros,
-   unpacking drops them.  Every item owns what it writes and sums in a fixed order, so results do not depend on which thread
-   runs it.  */
+   are the stored channels: padded to whole panels, so kernels compute whole panels only.  Packing (pack.h) writes the zeros,
+   unpacking drops them.  No two items write the same number, and each sums in a fixed order, so results do not depend on which
+   thread runs an item.  */
 
 #ifndef RK_CONV_H
 #define RK_CONV_H

@@ -32,11 +32,11 @@ class MetaExpansion(NamedTuple):
         "none of them" if no method has this ratio; "any of them" at k = 1, where all are AvgGrad.
     exact : bool
         Whether the direction is also, on single tuples of minibatches and at a larger α, a constant
-        times that method's.  If not, the two agree to order α only.  Of every task so many tuples are
-        looked at that each minibatch is at least once at each place where the sampler draws it: at most
-        k (n - 1) + 1 of n minibatches, each with k gradients and at most k - 1 products by `hvp`.  (The
-        coefficients take every tuple, twice.)  An error that shows only with two certain minibatches at
-        two certain places may be missed.
+        times that method's.  If not, the two agree to order α only.  From every task enough tuples are
+        taken that each minibatch is at least once at each place where the sampler draws it: at most
+        k (n - 1) + 1 for n minibatches, each with k gradients and at most k - 1 products by `hvp`.
+        (The coefficients take every tuple, twice.)  An error that shows only with two certain minibatches
+        at two certain places may be missed.
     """
 
     avg_grad: float
