@@ -51,7 +51,7 @@ class Sgd:
     """``φ ← φ - α g``.  On ``g = φ - W`` with rate ε this *is* Algorithm 1: ``φ ← φ + ε (W - φ)``.
 
     `learning_rate` is a number, or a vector (n,) of one rate per parameter, in φ's dtype (`init` checks this;
-    `update` does not).  Parameters of rate 0 keep their values: a mask on what an inner loop may change.
+    `update` does not); text or None raises `UsageError`.  Parameters of rate 0 keep their values: a mask.
     """
 
     learning_rate: Any
@@ -65,7 +65,7 @@ class Sgd:
         Raises
         ------
         UsageError
-            If the rates are a vector that does not fit φ.
+            If the rate is NaN, a list, or a vector that does not fit φ.
         """
         _check_rates(self, phi)
         return ()
@@ -127,7 +127,7 @@ class HeavyBallState(NamedTuple):
 class HeavyBall:
     """``u ← μ u + g``, ``φ ← φ - α u``: TensorFlow's momentum, for a constant α Polyak's.
 
-    `learning_rate` is α, a number or a vector as in `Sgd`; `momentum` is μ, a number.
+    `learning_rate` is α, a number or a vector as in `Sgd`; `momentum` is μ, a number (else `UsageError`).
     """
 
     learning_rate: Any
