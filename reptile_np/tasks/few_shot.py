@@ -69,8 +69,9 @@ def sample_task(
     Raises
     ------
     UsageError
-        `ways` or `shots` is no whole number ≥ 1, `queries` none ≥ 0; fewer classes than `ways`, a class with
-        fewer images than `shots` + `queries`, or `turn` with images that are not square.
+        `classes` has no `image_shape`, `ways` or `shots` is no whole number ≥ 1, `queries` none ≥ 0; fewer
+        classes than `ways`, a class with fewer images than `shots` + `queries`, or `turn` with images that
+        are not square.
 
     Notes
     -----
@@ -79,6 +80,8 @@ def sample_task(
     check_generator(rng)
     ways, shots = whole("task: ways", ways, 1), whole("task: shots", shots, 1)
     queries = whole("task: queries", queries, 0)
+    if not hasattr(classes, "image_shape"):
+        raise UsageError(f"task: classes is a {type(classes).__name__}; give ArrayClasses(images, labels)")
     if ways > len(classes):
         raise UsageError(f"task: {ways} ways from {len(classes)} classes; choose fewer ways")
     height, width, _ = classes.image_shape
@@ -125,7 +128,8 @@ def minibatches(rng: np.random.Generator, support: Batch, batch_size: int, steps
     Raises
     ------
     UsageError
-        No examples, another number of labels; `batch_size` is no whole number ≥ 1, or `steps` none ≥ 0.
+        `support` is no pair (x, y), no examples, another number of labels; `batch_size` is no whole number
+        ≥ 1, or `steps` none ≥ 0.
 
     Notes
     -----
@@ -166,6 +170,8 @@ def minibatches_with_replacement(
 def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> tuple[Batch, Batch]:
     """Reserve `tail_shots` random examples of each class for FOMAML's last step.
 
+    The labels are class numbers (n,).  (Targets (n, outputs), as of sine waves, have no classes.)
+
     Returns
     -------
     rest, tail : Batch
@@ -174,14 +180,18 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
     Raises
     ------
     UsageError
-        No examples, another number of labels; `tail_shots` is no whole number ≥ 1, or a class would have no
-        example left for the first steps.
+        `support` is no pair (x, y), no examples, another number of labels, labels that are not (n,);
+        `tail_shots` is no whole number ≥ 1, or a class would have no example left for the first steps.
 
     Notes
     -----
     Verified by ``tests/tasks/test_minibatches.py``.
     """
     x, y = _examples("separate tail", rng, support)
+    if y.ndim != 1:
+        raise UsageError(
+            f"separate tail: labels {y.shape}; give the class number of each example, ({len(y)},)"
+        )
     order = rng.permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]  # grouped by class, in random order within each
     _, first, count = np.unique(y[order], return_index=True, return_counts=True)
@@ -197,7 +207,14 @@ def separate_tail(rng: np.random.Generator, support: Batch, tail_shots: int) -> 
 def _examples(what: str, rng: np.random.Generator, support: Batch) -> Batch:
     """Return the inputs and labels, which may be lists, as arrays; `what` names the caller in messages."""
     check_generator(rng)
-    x, y = np.asarray(support[0]), np.asarray(support[1])
+    if not isinstance(support, tuple | list) or isinstance(support, Task) or len(support) != 2:
+        raise UsageError(f"{what}: the support set is a {type(support).__name__}; give a pair (x, y)")
+    try:
+        x, y = map(np.asarray, support)
+    except ValueError:
+        raise UsageError(f"{what}: examples of different shapes; give two arrays") from None
+    if min(x.ndim, y.ndim) == 0:
+        raise UsageError(f"{what}: one number in place of the examples or the labels; give two arrays")
     if not len(x) == len(y) > 0:
         raise UsageError(f"{what}: {len(x)} examples and {len(y)} labels; give as many of each, at least 1")
     return x, y

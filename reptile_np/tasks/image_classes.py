@@ -94,12 +94,15 @@ class ArrayClasses(Float32Images):
     Raises
     ------
     UsageError
-        NaN or infinity in the images, an unsuitable dtype or shape, no images, a label that is None or NaN,
-        labels that cannot be sorted together.
+        NaN or infinity in the images, an unsuitable dtype or shape, images of several shapes or none, a label
+        that is None or NaN, labels that cannot be sorted together.
     """
 
     def __init__(self, images: NDArray[Any], labels: ArrayLike, names: Sequence[str] | None = None) -> None:
-        images = np.asarray(images)
+        try:
+            images = np.asarray(images)
+        except ValueError:
+            raise UsageError("images: of different shapes; give all the same height and width") from None
         labels = np.asarray(labels)
         if images.ndim == 3:
             images = images[..., np.newaxis]
@@ -108,9 +111,7 @@ class ArrayClasses(Float32Images):
                 f"images: shape {images.shape} holds no images; give (n, height, width, channels)"
             )
         if labels.shape != images.shape[:1]:
-            raise UsageError(
-                f"labels: shape {labels.shape} for {len(images)} images; give one label per image"
-            )
+            raise UsageError(f"labels: shape {labels.shape} for {len(images)} images; give one per image")
         if any(label is None or label != label for label in labels.tolist()):
             raise UsageError("labels: some are None or NaN; leave these images out")
         _check_pixels(images)

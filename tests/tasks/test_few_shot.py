@@ -158,6 +158,13 @@ def test_a_class_with_too_few_images_is_refused_by_name():
         sample_task(rng(), classes, ways=2, shots=2)
 
 
+def test_images_without_classes_are_refused():
+    with pytest.raises(
+        UsageError, match=r"^task: classes is a ndarray; give ArrayClasses\(images, labels\)$"
+    ):
+        sample_task(rng(), np.zeros((9, 4, 4, 1)), 3, 1)
+
+
 def test_more_ways_than_classes_are_refused():
     with pytest.raises(UsageError, match="4 ways from 3 classes"):
         sample_task(rng(), numbered_classes(3, 5), ways=4, shots=1)

@@ -117,7 +117,8 @@ def test_images_that_are_not_finite_are_refused_by_position(bad):
     [
         (np.zeros((2, 3)), [0, 1], None, "holds no images"),
         (np.zeros((0, 3, 3, 1)), [], None, "holds no images"),
-        (np.zeros((2, 3, 3, 1)), [0], None, "one label per image"),
+        ([np.zeros((2, 3, 1)), np.zeros((3, 3, 1))], [0, 1], None, "of different shapes; give all the same"),
+        (np.zeros((2, 3, 3, 1)), [0], None, "2 images; give one per image"),
         (np.zeros((2, 3, 3, 1), np.int64), [0, 1], None, "no agreed scale"),
         (np.zeros((2, 3, 3, 1)), [0, 1], ["a"], "one per class"),
     ],
@@ -233,5 +234,5 @@ def test_labels_that_cannot_be_sorted_are_refused(labels):
 
 @pytest.mark.parametrize("shape", [(3, 1), (3, 2)])
 def test_labels_that_are_no_vector_are_refused(shape):
-    with pytest.raises(UsageError, match="give one label per image"):
+    with pytest.raises(UsageError, match="give one per image"):
         ArrayClasses(np.zeros((3, 2, 2, 1)), np.zeros(shape, int))

@@ -14,6 +14,7 @@ from reptile_np.tasks.few_shot import (
     sample_task,
     separate_tail,
 )
+from tests.refusal import refusal
 from tests.tasks.numbered import examples, identities, numbered_classes, rng, seeds
 
 
@@ -114,6 +115,28 @@ def test_as_many_labels_as_examples_are_needed(sampler):
         sampler(rng(), (x, y), *sizes)
 
 
+TASK = sample_task(rng(), numbered_classes(3, 5), ways=3, shots=2)
+SAMPLERS = {minibatches: (2, 3), minibatches_with_replacement: (2, 3), separate_tail: (1,)}
+
+
+@pytest.mark.parametrize(("sampler", "sizes"), SAMPLERS.items())
+@pytest.mark.parametrize(
+    ("support", "line"),
+    [
+        (TASK, "the support set is a Task; give a pair (x, y)"),
+        (TASK.support[0], "the support set is a ndarray; give a pair (x, y)"),
+        ((*TASK.support, TASK.query), "the support set is a tuple; give a pair (x, y)"),
+        (None, "the support set is a NoneType; give a pair (x, y)"),
+        (([[1.0], [1.0, 2.0]], [0, 1]), "examples of different shapes; give two arrays"),
+        ((1.0, [0]), "one number in place of the examples or the labels; give two arrays"),
+    ],
+    ids=["a task", "images alone", "three", "none", "two shapes", "a number"],
+)
+def test_what_is_no_pair_of_examples_and_labels_is_refused(sampler, sizes, support, line):
+    """Of images alone the first would be read as the examples and the second as their labels."""
+    assert refusal(sampler, rng(), support, *sizes).endswith(line)
+
+
 @pytest.mark.parametrize("sampler", [minibatches, minibatches_with_replacement])
 def test_a_support_set_may_be_two_lists(sampler):
     x, y = examples(5)
@@ -165,6 +188,13 @@ def test_labels_of_a_tail_may_be_a_list():
     x, y = examples(4)[0], [0, 1, 1, 0]
     rest, tail = separate_tail(rng(), (x, y), 1)
     assert [sorted(batch[1].tolist()) for batch in (rest, tail)] == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("targets", [np.zeros((4, 1)), np.eye(2)[[0, 1, 1, 0]]])
+def test_a_tail_needs_a_class_number_for_each_example(targets):
+    """Targets (n, 1) sort along their axis of length 1: rest and tail would repeat one example."""
+    line = refusal(separate_tail, rng(), (examples(4)[0], targets), 1)
+    assert line.endswith(f"labels {targets.shape}; give the class number of each example, (4,)")
 
 
 def test_a_tail_must_leave_something():
