@@ -46,6 +46,7 @@ Keep = Literal["ends", "sqrt", "all", "hessians"]
 _KEEPS = get_args(Keep)
 
 
+@runtime_checkable
 class Differentiable(Protocol):
     """All that the inner loop needs of a model: a function of φ (n,) and a minibatch.
 
@@ -174,11 +175,14 @@ def adapt(
     Raises
     ------
     UsageError
-        If there is no minibatch, no optimiser, `keep` is none of the four, φ or the gradient is a list, the
-        gradient has another shape than φ, or the state is of another optimiser.
+        If there is no minibatch, no optimiser, the model has no `loss_and_grad` or returns anything but one
+        number and a gradient, `keep` is none of the four, φ or the gradient is a list, the gradient has
+        another shape than φ, or the state is of another optimiser.
     """
     if keep not in _KEEPS:
         raise UsageError(f'keep is {keep!r}; give "ends", "sqrt", "all" or "hessians"')
+    if not _has_methods(model, Differentiable):
+        raise UsageError(f"adapt: the model is {model!r}; give an object that has loss_and_grad(phi, batch)")
     check_optimizer("adapt: the optimizer", optimizer)
     if not isinstance(batches, Sequence):
         raise UsageError(f"adapt: batches is a {type(batches).__name__}; give a list of minibatches")
@@ -197,21 +201,28 @@ def adapt(
 
 
 def check_array(what: str, value: Any) -> None:
-    """Raise `UsageError` if the value is a list or a tuple of numbers."""
-    if isinstance(value, Sequence):
+    """Raise `UsageError` if the value is None, or a list or a tuple of numbers."""
+    if value is None or isinstance(value, Sequence):
         raise UsageError(f"{what} is a {type(value).__name__}; give an array")
 
 
 def check_optimizer(what: str, value: Any) -> None:
     """Raise `UsageError` unless the value has `init` and `update`."""
-    if isinstance(value, type) or not (_is_optimizer(value.__class__) or isinstance(value, Optimizer)):
+    if not _has_methods(value, Optimizer):
         raise UsageError(f"{what} is {value!r}; give one, such as Sgd(0.1)")
 
 
+def _has_methods(value: Any, protocol: Any) -> bool:
+    """Return whether the value, not a type, has a protocol's methods."""
+    if isinstance(value, type):
+        return False
+    return _type_has_methods(value.__class__, protocol) or isinstance(value, protocol)
+
+
 @cache
-def _is_optimizer(kind: type) -> bool:
-    """Return whether the type has both methods; kept, because the test of a protocol is slow."""
-    return issubclass(kind, Optimizer)
+def _type_has_methods(kind: type, protocol: Any) -> bool:
+    """Return whether values of the type have the methods; kept, because the test of a protocol is slow."""
+    return issubclass(kind, protocol)
 
 
 def plain_loop(
@@ -224,10 +235,7 @@ def plain_loop(
     points, steps = (2, 0) if keep == "ends" else (None, None)  # how many are kept: the last ones, or all
     phis, grads, states, losses = deque([phi], points), deque[Array]([], steps), deque[Any]([], steps), []
     for batch in batches:
-        loss, grad = model.loss_and_grad(phis[-1], batch)
-        if np.shape(grad) != np.shape(phi):  # NumPy would broadcast it
-            raise UsageError(f"loss_and_grad: the gradient has shape {np.shape(grad)}, phi {np.shape(phi)}")
-        check_array("loss_and_grad: the gradient", grad)
+        loss, grad = _checked(model.loss_and_grad(phis[-1], batch), phi)
         states.append(state)
         next_phi, state = optimizer.update(grad, state, phis[-1])
         phis.append(next_phi)
@@ -237,6 +245,25 @@ def plain_loop(
     return Trajectory(
         kept, tuple(grads), tuple(batches), tuple(losses), state, states=tuple(states), optimizer=optimizer
     )
+
+
+def _checked(answer: Any, phi: Array) -> tuple[Any, Array]:
+    """Return the loss, one number of any type, and the gradient that `loss_and_grad` returned at φ."""
+    try:
+        loss, grad = answer
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"loss_and_grad returned a {type(answer).__name__}; return (loss, gradient)"
+        ) from None
+    if np.shape(grad) != np.shape(phi):  # NumPy would broadcast it
+        raise UsageError(f"loss_and_grad: the gradient has shape {np.shape(grad)}, phi {np.shape(phi)}")
+    check_array("loss_and_grad: the gradient", grad)
+    if isinstance(loss, float):  # first, because the other tests are slow
+        return loss, grad
+    if loss is None or isinstance(loss, Sequence) or (isinstance(loss, np.ndarray) and loss.ndim > 0):
+        found = type(loss).__name__
+        raise UsageError(f"loss_and_grad: the loss is a {found}; return one number for the minibatch")
+    return loss, grad
 
 
 def _loop_in_segments(

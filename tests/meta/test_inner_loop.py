@@ -14,6 +14,7 @@ from reptile_np.meta.meta_gradients import maml
 from reptile_np.meta.optimizers import Adam, HeavyBall, Sgd
 from reptile_np.nn.models import omniglot_cnn, sine_mlp
 from tests.oracles import relative_error
+from tests.refusal import refusal
 from tests.strategies import random_batch, random_phi, settings_of_a_task
 
 OPTIMIZERS = [Sgd(0.05), HeavyBall(0.05), Adam(0.01), Adam(0.01, beta1=0.9)]
@@ -229,6 +230,35 @@ def test_a_gradient_of_another_shape_than_phi_is_refused(returned, keep):
         adapt(Wrong(), Sgd(0.1), np.arange(3.0), [None], keep=keep)
 
 
+@pytest.mark.parametrize(
+    ("returned", "line"),
+    [
+        (np.zeros(3), "loss_and_grad returned a ndarray; return (loss, gradient)"),
+        ((0.5, np.zeros(3), 1), "loss_and_grad returned a tuple; return (loss, gradient)"),
+        (None, "loss_and_grad returned a NoneType; return (loss, gradient)"),
+        ((np.ones(5), np.zeros(3)), "the loss is a ndarray; return one number for the minibatch"),
+        (([0.5], np.zeros(3)), "the loss is a list; return one number for the minibatch"),
+        ((None, np.zeros(3)), "the loss is a NoneType; return one number for the minibatch"),
+    ],
+    ids=["gradient alone", "three", "nothing", "losses", "list of losses", "no loss"],
+)
+def test_a_loss_and_a_gradient_are_one_number_and_one_array(returned, line):
+    """The losses of the examples would end in a TypeError of `cmath.isfinite` in `meta_train`."""
+
+    class Wrong:
+        def loss_and_grad(self, phi, batch):
+            return returned
+
+    assert refusal(adapt, Wrong(), Sgd(0.1), np.zeros(3), [None]).endswith(line)
+
+
+@pytest.mark.parametrize("model", [Bowl, Bowl().loss_and_grad, None], ids=["class", "function", "none"])
+def test_a_model_without_loss_and_grad_is_refused(model):
+    assert refusal(adapt, model, Sgd(0.1), np.zeros(3), [None]).endswith(
+        "; give an object that has loss_and_grad(phi, batch)"
+    )
+
+
 def test_phi_may_be_a_number():
     class Bowl:
         def loss_and_grad(self, phi, batch):
@@ -244,6 +274,8 @@ def test_lists_in_place_of_arrays_are_refused_by_name():
 
     with pytest.raises(UsageError, match=r"^adapt: phi is a list; give an array$"):
         adapt(Listed(), Sgd(0.1), [1.0, 2.0, 3.0], [None])
+    with pytest.raises(UsageError, match=r"^adapt: phi is a NoneType; give an array$"):
+        adapt(Listed(), Sgd(0.1), None, [None])
     with pytest.raises(UsageError, match=r"^loss_and_grad: the gradient is a list; give an array$"):
         adapt(Listed(), Sgd(0.1), np.arange(3.0), [None])
 
