@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from reptile_np.errors import UsageError
-from reptile_np.meta.inner_loop import Array, Batch
+from reptile_np.meta.inner_loop import Array, Batch, check_array
 from reptile_np.meta.optimizers import python_number
 
 __all__ = ["LearnedRates", "LearnedSgd"]
@@ -33,7 +33,9 @@ class LearnedSgd:
     """``φ ← φ - α ∘ g`` on θ = (φ, α); α stays as it is during an inner loop."""
 
     def init(self, theta: Array) -> tuple[()]:
-        """Return no state."""
+        """Return no state; `UsageError` if θ has no two halves."""
+        if np.ndim(theta) != 1 or len(theta) % 2:
+            raise UsageError(f"LearnedSgd: theta has shape {np.shape(theta)}; give LearnedRates(model).start")
         return ()
 
     def update(self, grad: Array, state: tuple[()], theta: Array) -> tuple[Array, tuple[()]]:
@@ -71,16 +73,17 @@ class LearnedRates:
         Raises
         ------
         UsageError
-            If there is another number of rates, a rate is no number or complex for a real φ, or φ cannot hold
-            fractions.
+            If there is another number of rates, a rate is no number, NaN, or complex for a real φ, or φ is a
+            list or cannot hold fractions.
         """
+        check_array("learned rates: phi", phi)
         rates = np.asarray(python_number(rates), dtype=object)
         if phi.dtype.kind not in "fcO":
             raise UsageError(f"learned rates: phi is {phi.dtype}, which holds no fractions; give floats")
         if rates.shape not in ((), phi.shape):
             raise UsageError(f"learned rates: {rates.shape} rates for phi {phi.shape}; give one, or one each")
         kind = Real if phi.dtype.kind == "f" else Number
-        if wrong := [rate for rate in rates.flat if not isinstance(rate, kind)]:
+        if wrong := [rate for rate in rates.flat if not isinstance(rate, kind) or rate != rate]:
             raise UsageError(f"learned rates: {wrong[0]!r} is no rate for phi, {phi.dtype}; give numbers")
         return np.concatenate([phi, np.broadcast_to(rates, phi.shape).astype(phi.dtype)])
 

@@ -64,7 +64,7 @@ def begin(phi: Array, inner: Optimizer, outer: Optimizer) -> Step:
     Raises
     ------
     UsageError
-        If φ is a list, `inner` or `outer` is no optimiser, or its rates do not fit φ.
+        If φ is None or a list, `inner` or `outer` is no optimiser, or its rates do not fit φ.
     """
     check_array("begin: phi", phi)
     check_optimizer("begin: the inner optimizer", inner)
@@ -126,7 +126,7 @@ def meta_train(
         At the first `next`: if `meta_batch` or `outer_steps` is no whole number, `outer`, `episodes` or
         `meta_gradient` is not a function, `start` is no `Step`, φ cannot hold fractions, or there is an
         executor and the inner optimiser has a state.  Later: if `outer` returns no optimiser, a loss, or φ
-        after an outer step, is not finite, or `meta_gradient` returns another shape than φ's.
+        after an outer step, is not finite, or `meta_gradient` returns what φ cannot hold.
     """
     if not callable(outer):
         raise UsageError(f"meta_train: outer is {outer!r}; give a function, such as lambda i: Sgd(0.1)")
@@ -184,8 +184,10 @@ def _task(
         t = adapt(model, inner, phi, episodes(i, j), state, keep=keep)
         _check_losses(t.losses, i, j)
         direction = meta_gradient(t)
-        if np.shape(direction) != phi.shape:
-            raise UsageError(f"meta_gradient returned an array {np.shape(direction)}; φ is {phi.shape}")
+        kind = np.asarray(direction).dtype
+        if np.shape(direction) != phi.shape or not np.can_cast(kind, phi.dtype, "same_kind"):
+            found = f"{kind} {np.shape(direction)}"
+            raise UsageError(f"meta_gradient returned {found}; φ is {phi.dtype} {phi.shape}")
         return _TaskResult(direction, t.losses[0], t.losses[-1], t.state)
 
 
@@ -259,7 +261,7 @@ def _run_in_executor(
             if error is None:
                 try:
                     total.add(j, future.result())
-                except Exception as wrong:  # such as a direction of another shape
+                except Exception as wrong:  # such as a direction of objects without +
                     errors[total.added] = wrong
             else:
                 errors[j] = error

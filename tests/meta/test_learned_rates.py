@@ -102,11 +102,19 @@ def test_a_phi_without_fractions_and_rates_that_are_no_numbers_are_refused():
         LearnedRates(None).start(np.array([1, 2]), 0.1)
     with pytest.raises(UsageError, match=r"^None is no number; give one$"):
         LearnedRates(None).start(np.ones(2), None)
-    for rates in ([None] * 2, ["a"] * 2, ["0.1"] * 2, 1j, [0.1, 1j], [0.1, [0.1]], np.array(["1", "2"])):
+    with pytest.raises(UsageError, match=r"^learned rates: phi is a list; give an array$"):
+        LearnedRates(None).start([1.0, 2.0], 0.1)
+    words = ["a"] * 2, ["0.1"] * 2, np.array(["1", "2"])
+    for rates in (*words, [None] * 2, 1j, [0.1, 1j], [0.1, [0.1]], np.nan, [0.1, np.nan]):
         with pytest.raises(
             UsageError, match=r"^learned rates: .* is no rate for phi, float64; give numbers$"
         ):
             LearnedRates(None).start(np.ones(2), rates)
+
+
+def test_a_vector_that_has_no_two_halves_is_refused():
+    with pytest.raises(UsageError, match=r"^LearnedSgd: theta has shape \(13,\); give LearnedRates"):
+        adapt(sine_mlp((4,)), LearnedSgd(), np.zeros(13), [None])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, complex, object])
