@@ -14,9 +14,7 @@ answer.  `accuracy` therefore gives two numbers from one fine-tuning, as the rel
 Fine-tuning is coupled in the same way: the loss of one support example depends on the other examples of its
 minibatch, so the gradient of a batch is not the sum of the gradients of its parts.  The outer loss of MAML is
 coupled too: it is the loss of a whole query batch.  There are no running statistics: predicting changes
-nothing.
-
-Query data is never passed to `adapt`.
+nothing.  Query data is never passed to `adapt`.
 
 Verified by ``tests/meta/test_evaluation.py``, ``tests/meta/test_evaluation_refusals.py``,
 ``tests/meta/test_batch_norm_subtleties.py`` and, against the released program, ``tests/test_golden.py``.
@@ -34,8 +32,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from reptile_np.errors import UsageError, check_callable, whole
+from reptile_np.errors import UsageError, check_callable, number, whole
 from reptile_np.meta.inner_loop import Array, Batch, Differentiable, Keep, Optimizer, adapt
+from reptile_np.meta.optimizers import python_number
 
 __all__ = [
     "MODES",
@@ -70,19 +69,20 @@ class Episode(NamedTuple):
 
 
 Score = Callable[[Any, Array, Episode], Mapping[str, float]]
-"""(model, φ (n,), episode) ↦ named numbers; `accuracy`, `squared_error`, or any function that can be
-pickled."""
+"""(model, φ (n,), episode) ↦ named numbers: `accuracy`, `squared_error`, or a function of your own."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The fraction of queries classified right in each task (tasks,); `UsageError` if there is no task."""
+    """The fraction of queries classified right, 0 to 1, in each task (tasks,); else `UsageError`."""
 
     fractions: Array
 
     def __post_init__(self) -> None:
-        if len(self.fractions) == 0:
-            raise UsageError("Accuracy: no tasks; give the fraction of at least one")
+        f = np.asarray(self.fractions)
+        if f.ndim != 1 or f.size == 0 or not ((f >= 0) & (f <= 1)).all():
+            raise UsageError(f"Accuracy: fractions {f.shape}; give one from 0 to 1 for each task")
+        object.__setattr__(self, "fractions", f)
 
     @property
     def mean(self) -> float:
@@ -163,7 +163,7 @@ def accuracy(model: Predictor, phi: Array, episode: Episode) -> dict[str, float]
     Raises
     ------
     UsageError
-        If the labels are not one class number for each query, from 0 to ways - 1.
+        If the labels are not one class number per query, 0 to ways - 1, or the logits not (queries, ways).
     """
     x, y = episode.query
     labels = np.asarray(y)
@@ -174,6 +174,8 @@ def accuracy(model: Predictor, phi: Array, episode: Episode) -> dict[str, float]
     fractions = {}
     for mode, logits in MODES.items():
         z = logits(model, phi, episode.support[0], x)
+        if np.ndim(z) != 2 or not len(z) == len(x) > 0:  # NumPy would broadcast one answer
+            raise UsageError(f"predict returned {np.shape(z)} for {len(x)} queries; give (queries, ways)")
         if labels.min() < 0 or labels.max() >= z.shape[1]:
             raise UsageError(
                 f"query labels from {labels.min()} to {labels.max()}; give 0 to {z.shape[1] - 1}"
@@ -238,7 +240,8 @@ def evaluate(
     ------
     UsageError
         If φ, the fine-tuning of a task or a score is not finite, `tasks` is less than 1, `after` is empty, no
-        whole number, or names a step that a task does not have, or `episodes` or `score` is not a function.
+        whole number, or names a step that a task does not have, `episodes` or `score` is not a function, or
+        `score` does not return named numbers, with the same names for each task.
     """
     check_callable(episodes=episodes, score=score)
     tasks = whole("tasks", tasks, 1)
@@ -256,7 +259,9 @@ def evaluate(
         pieces = [range(i, min(i + size, tasks)) for i in range(0, tasks, size)]
         results = chain.from_iterable(executor.map(partial(_piece, run), pieces))
     each = list(progress(results))
-    names = each[0][0]
+    names = each[0][0].keys()
+    if other := [i for i, task in enumerate(each) if any(point.keys() != names for point in task)]:
+        raise UsageError(f"score: task {other[0]} has not the names {[*names]} of task 0; return the same")
     scores = {name: np.array([[point[name] for point in task] for task in each]) for name in names}
     return {name: values[:, 0] if single else values for name, values in scores.items()}
 
@@ -283,7 +288,10 @@ def _scores(
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # reported below as UsageError
         t = adapt(model, optimizer, phi, episode.batches, state, keep=keep)
         scores = [score(model, t.phis[point], episode) for point in points]
-    numbers = [*t.losses, *(value for values in scores for value in values.values())]
+    if not all(isinstance(values, Mapping) for values in scores):
+        raise UsageError(f'score returned {scores[0]!r:.60}; return named numbers, such as {{"error": 0.5}}')
+    named = [(f"score: {name}", value) for values in scores for name, value in values.items()]
+    numbers = [*t.losses, *(number(name, python_number(value)) for name, value in named)]
     if not (np.isfinite(numbers).all() and np.isfinite(t.phis[-1]).all()):
         raise UsageError(
             f"evaluation task {i}: fine-tuning diverged; lower the inner learning rate, or look for NaN "

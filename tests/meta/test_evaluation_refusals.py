@@ -1,6 +1,7 @@
 """An evaluation refuses what has no score, and names the task."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from reptile_np.meta.evaluation import (
 from reptile_np.meta.optimizers import Sgd
 from reptile_np.nn.models import sine_mlp
 from tests.meta.episodes import ADAM, MODEL, episode, wave
+from tests.refusal import refusal
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
@@ -137,8 +139,73 @@ def test_episodes_and_a_score_that_are_no_functions_are_named(trained):
 
 
 def test_no_task_has_no_accuracy():
-    with pytest.raises(UsageError, match=r"^Accuracy: no tasks; give the fraction of at least one$"):
+    with pytest.raises(UsageError, match=r"^Accuracy: fractions \(0,\); give one from 0 to 1 for each task$"):
         Accuracy(np.array([]))
+
+
+@pytest.mark.parametrize("fractions", [[[0.2, 0.9], [0.4, 1.0]], [95.0, 97.0], [0.5, np.nan], 0.5, {}])
+def test_an_accuracy_is_one_fraction_for_each_task(fractions):
+    """A table (tasks, points), as of several steps, would be one mean over all of its points."""
+    assert refusal(Accuracy, fractions).startswith(
+        f"Accuracy: fractions {np.shape(fractions)}; give one from 0"
+    )
+
+
+def test_fractions_may_be_a_list():
+    assert Accuracy([0.5, 1]).mean == 0.75
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3,), (3, 1, 3), ()])
+def test_answers_that_are_not_one_row_for_each_query_are_refused(shape):
+    """One row (1, ways) would be broadcast: the answer for all queries."""
+    one = np.zeros((3, 2)), np.arange(3)
+    model = SimpleNamespace(predict=lambda phi, x: np.ones(shape))
+    assert refusal(accuracy, model, None, Episode(one, one, [])).startswith(
+        f"predict returned {shape} for 3 "
+    )
+
+
+def test_no_queries_have_no_accuracy():
+    one, none = (np.zeros((3, 2)), np.arange(3)), (np.zeros((0, 2)), np.arange(0))
+    model = SimpleNamespace(predict=lambda phi, x: np.ones((len(x), 3)))
+    assert refusal(accuracy, model, None, Episode(one, none, [])).startswith("predict returned (0, 3) for 0 ")
+
+
+def scored(score):
+    """Evaluate two tasks with a score of the caller's: score(i) for task i."""
+    model = SimpleNamespace(loss_and_grad=lambda phi, batch: (0.0, 0 * phi))
+    tasks = [Episode((i, None), (i, None), [None]) for i in range(2)]
+    run = evaluate(
+        model, Sgd(0.1), np.ones(2), (), tasks.__getitem__, 2, score=lambda m, p, e: score(e.query[0])
+    )
+    return {name: values.tolist() for name, values in run.items()}
+
+
+@pytest.mark.parametrize(
+    ("score", "line"),
+    [
+        (lambda i: 0.5, 'score returned 0.5; return named numbers, such as {"error": 0.5}'),
+        (lambda i: {"error": None}, "None is no number; give one"),
+        (lambda i: {"error": np.ones(3)}, "score: error is array([1., 1., 1.]); give a number"),
+        (
+            lambda i: {"b": 1.0} if i else {"a": 1.0},
+            "score: task 1 has not the names ['a'] of task 0; return",
+        ),
+        (
+            lambda i: dict.fromkeys("ab"[: i + 1], 1.0),
+            "score: task 1 has not the names ['a'] of task 0; return",
+        ),
+    ],
+    ids=["a number", "none", "array", "other name", "one more"],
+)
+def test_a_score_that_is_not_the_same_named_numbers_is_refused(score, line):
+    """A name that only later tasks have would be left out of the result."""
+    assert refusal(scored, score).startswith(line)
+
+
+@pytest.mark.parametrize("number", [1, True, np.True_, np.float32(1), np.array(1.0)])
+def test_a_score_is_a_number_of_any_kind(number):
+    assert scored(lambda i: {"error": number}) == {"error": [1, 1]}
 
 
 def test_lists_are_answered_as_arrays_and_no_queries_are_refused(trained):
