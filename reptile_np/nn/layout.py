@@ -91,13 +91,16 @@ class Layout:
         Raises
         ------
         UsageError
-            If a key matches no name, or a name no key, a value is no number, or `dtype` holds no fractions.
+            If `values` has no keys, a key matches no name, or a name no key, a value is no number, or `dtype`
+            holds no fractions.
 
         Examples
         --------
         >>> Layout({"conv/kernel": (2,), "norm/beta": (1,), "dense/bias": (1,)}).fill({"*": 0.4, "*/beta": 0})
         array([0.4, 0.4, 0. , 0.4], dtype=float32)
         """
+        if not isinstance(values, Mapping):
+            raise UsageError(f'fill: the values are {values!r}; give them by name, such as {{"*": 0.4}}')
         for key in values:
             if not any(fnmatchcase(name, key) for name in self.shapes):
                 raise UsageError(f"{key!r} matches none of {', '.join(self.shapes)}")

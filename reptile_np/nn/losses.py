@@ -17,7 +17,7 @@ import numpy as np
 from reptile_np.errors import UsageError
 from reptile_np.nn.ops import Array
 
-__all__ = ["Loss", "Reduction", "SoftmaxCrossEntropy", "SquaredError", "reduce"]
+__all__ = ["Loss", "Reduction", "SoftmaxCrossEntropy", "SquaredError", "check_reduction", "reduce"]
 
 Reduction = Literal["sum", "mean"]
 
@@ -46,7 +46,8 @@ def reduce(loss: Loss, per_example: Array) -> Array:
     return total if loss.reduction == "sum" else total / len(per_example)
 
 
-def _check_reduction(loss: Loss) -> None:
+def check_reduction(loss: Loss) -> None:
+    """Raise `UsageError` unless the loss's reduction is "sum" or "mean"."""
     if loss.reduction not in ("sum", "mean"):
         raise UsageError(f'{type(loss).__name__}: reduction is {loss.reduction!r}; give "sum" or "mean"')
 
@@ -62,7 +63,7 @@ class SoftmaxCrossEntropy:
     reduction: Reduction
 
     def __post_init__(self) -> None:
-        _check_reduction(self)
+        check_reduction(self)
 
     def per_example(self, z: Array, y: Array) -> Array:
         """``log Σ exp z - z_y``, shifted by the largest logit against overflow."""
@@ -97,7 +98,7 @@ class SquaredError:
     reduction: Reduction
 
     def __post_init__(self) -> None:
-        _check_reduction(self)
+        check_reduction(self)
 
     def per_example(self, z: Array, y: Array) -> Array:
         """``(z - y)²``, averaged over the outputs."""

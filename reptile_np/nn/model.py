@@ -26,7 +26,7 @@ from reptile_np.meta.inner_loop import (
 )
 from reptile_np.nn.faces import Arrays, Bilinear, Layer, Shape
 from reptile_np.nn.layout import Layout
-from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy, reduce
+from reptile_np.nn.losses import Loss, SoftmaxCrossEntropy, check_reduction, reduce
 from reptile_np.nn.ops import NUMPY, Array, Ops
 from reptile_np.nn.validation import (
     HALF,
@@ -66,9 +66,10 @@ class Model(RunsInnerLoops):
     Raises
     ------
     UsageError
-        If the first layer is neither dense nor a convolution, `input_shape` is no tuple of whole numbers
-        above 0, or `loss` is no loss.  In calls, if φ is float16, or a batch does not fit: no pair, wrong
-        shape, integer pixels, wider floats than φ's, labels out of range.
+        If `layers` are no layers or the first is neither dense nor a convolution, `input_shape` is no tuple
+        of whole numbers above 0, `loss` is no loss or has no `reduction`, or `ops` no table.  In calls, if φ
+        is float16, or a batch does not fit: no pair, wrong shape, integer pixels, wider floats than φ's,
+        labels out of range.
     """
 
     layers: tuple[Layer, ...]
@@ -77,12 +78,21 @@ class Model(RunsInnerLoops):
     ops: Ops = NUMPY
 
     def __post_init__(self) -> None:
+        if not isinstance(self.layers, Sequence):
+            raise UsageError(f"Model: layers is a {type(self.layers).__name__}; give a tuple of layers")
+        object.__setattr__(self, "layers", tuple(self.layers))
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise UsageError(f"Model: {layer!r} is no layer; give one, such as Relu()")
         if not self.layers or not isinstance(self.layers[0], Bilinear):
             raise UsageError("a Model's first layer must be Dense or Conv2d")
         if np.ndim(self.input_shape) != 1:
             raise UsageError(f"Model: input_shape is {self.input_shape!r}; give a tuple, such as (28, 28, 1)")
         if isinstance(self.loss, type) or not isinstance(self.loss, Loss):
             raise UsageError(f'Model: the loss is {self.loss!r}; give one, such as SquaredError("mean")')
+        check_reduction(self.loss)
+        if not isinstance(self.ops, Ops):
+            raise UsageError(f"Model: ops is {self.ops!r}; give a table of kernels, such as NUMPY")
         sides = (whole("Model: a side of input_shape", side, 1) for side in self.input_shape)
         object.__setattr__(self, "input_shape", tuple(sides))
 

@@ -103,6 +103,13 @@ def test_fill_does_not_cut_rates_to_whole_numbers(dtype):
         LAYOUT.fill({"*": 0.4}, dtype)
 
 
+def test_fill_refuses_one_number_without_a_name():
+    with pytest.raises(
+        UsageError, match=r'^fill: the values are 0\.4; give them by name, such as {"\*": 0\.4}$'
+    ):
+        LAYOUT.fill(0.4)
+
+
 def test_fill_tells_capital_letters_from_small_ones():
     np.testing.assert_array_equal(Layout({"A": (1,), "a": (1,)}).fill({"A": 1, "a": 2}), [1, 2])
 

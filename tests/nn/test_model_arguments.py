@@ -14,7 +14,7 @@ from reptile_np.nn.models import (
     omniglot_cnn,
     sine_mlp,
 )
-from reptile_np.nn.parameter_free import MaxPool, Relu, SpatialMean
+from reptile_np.nn.parameter_free import MaxPool, Relu, SpatialMean, Tanh
 from tests.oracles import (
     assert_close,
 )
@@ -181,6 +181,39 @@ def test_layers_that_do_not_fit_together_are_named(layers, line):
 def test_a_shape_or_a_loss_that_is_none_is_refused(shape, loss, line):
     with pytest.raises(UsageError, match=line):
         Model((Dense(2),), shape, loss)
+
+
+class Summed(SquaredError):
+    """A loss of the caller's, without the check of `SquaredError`."""
+
+    def __post_init__(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"layers": (Dense(3), Relu, Dense(1))}, r"^Model: <class .*Relu'> is no layer; give one, such as"),
+        ({"layers": (Dense(3), np.tanh)}, r"^Model: <ufunc 'tanh'> is no layer; give one, such as Relu\(\)$"),
+        ({"layers": Dense(3)}, r"^Model: layers is a Dense; give a tuple of layers$"),
+        ({"loss": Summed("none")}, r"^Summed: reduction is 'none'; give \"sum\" or \"mean\"$"),
+        ({"ops": "avx2"}, r"^Model: ops is 'avx2'; give a table of kernels, such as NUMPY$"),
+    ],
+    ids=["class", "function", "one layer", "reduction", "ops"],
+)
+def test_a_part_of_a_model_that_is_none_is_refused(arguments, line):
+    """A `reduction` that is neither would be computed as the mean."""
+    parts = {"layers": (Dense(2),), "input_shape": (3,), "loss": SquaredError("sum")}
+    with pytest.raises(UsageError, match=line):
+        Model(**(parts | arguments))
+
+
+def test_layers_may_be_a_list_that_changes_later():
+    layers = [Dense(2)]
+    model = Model(layers, (3,), SquaredError("sum"))
+    layers.append(Tanh())
+    assert model.layers == (Dense(2),)
+    assert hash(model) == hash(Model((Dense(2),), (3,), SquaredError("sum")))
 
 
 def test_a_phi_of_whole_numbers_is_refused():
