@@ -35,8 +35,7 @@ __all__ = ["Step", "TaskBatches", "begin", "meta_train"]
 TaskBatches = Callable[[int, int], Sequence[Batch]]
 """(outer step, index in the meta-batch) ↦ the minibatches of one task; a pure function.
 
-A run can be resumed after any outer step with bitwise identical results, because no generator state has to be
-saved.
+A run can be resumed after any outer step, bitwise identically: no generator state has to be saved.
 """
 
 
@@ -125,8 +124,8 @@ def meta_train(
     UsageError
         At the first `next`: if `meta_batch` or `outer_steps` is no whole number, `outer`, `episodes` or
         `meta_gradient` is not a function, `start` is no `Step`, φ cannot hold fractions, or there is an
-        executor and the inner optimiser has a state.  Later: if `outer` returns no optimiser, a loss, or φ
-        after an outer step, is not finite, or `meta_gradient` returns what φ cannot hold.
+        executor and the inner optimiser has a state.  Later: if `outer` returns no optimiser, or one that
+        changes φ's shape, a loss, or φ after an outer step, is not finite, or a direction does not fit φ.
     """
     if not callable(outer):
         raise UsageError(f"meta_train: outer is {outer!r}; give a function, such as lambda i: Sgd(0.1)")
@@ -184,10 +183,9 @@ def _task(
         t = adapt(model, inner, phi, episodes(i, j), state, keep=keep)
         _check_losses(t.losses, i, j)
         direction = meta_gradient(t)
-        kind = np.asarray(direction).dtype
-        if np.shape(direction) != phi.shape or not np.can_cast(kind, phi.dtype, "same_kind"):
-            found = f"{kind} {np.shape(direction)}"
-            raise UsageError(f"meta_gradient returned {found}; φ is {phi.dtype} {phi.shape}")
+        found = np.asarray(direction)
+        if found.shape != phi.shape or not np.can_cast(found.dtype, phi.dtype, "same_kind"):
+            raise UsageError(f"meta_gradient gave {found.dtype} {found.shape}; φ is {phi.dtype} {phi.shape}")
         return _TaskResult(direction, t.losses[0], t.losses[-1], t.state)
 
 
@@ -208,6 +206,8 @@ def _outer_step(
     else:
         _run_in_executor(executor, task, meta_batch, total)
     phi, outer_state = optimizer_step(model, outer, total.direction / meta_batch, step.outer_state, step.phi)
+    if np.shape(phi) != step.phi.shape:
+        raise UsageError(f"{type(outer).__name__}.update gave φ {np.shape(phi)}; it was {step.phi.shape}")
     if phi.dtype.kind in "fc" and not np.isfinite(phi).all():
         raise UsageError(
             f"outer step {step.done + 1}: the parameters are not finite; "

@@ -230,7 +230,7 @@ def test_a_phi_that_holds_no_fractions_is_refused():
 
 @pytest.mark.parametrize("direction", [np.array(1.0), np.zeros(4), np.zeros((13, 1)), 0.0])
 def test_a_direction_of_another_shape_is_refused(direction):
-    said = re.escape(f"meta_gradient returned float64 {np.shape(direction)}; φ is float64 {phi_0().shape}")
+    said = re.escape(f"meta_gradient gave float64 {np.shape(direction)}; φ is float64 {phi_0().shape}")
     with pytest.raises(UsageError, match=f"^{said}$"):
         train(meta_gradient=lambda t: direction)
 
@@ -238,8 +238,19 @@ def test_a_direction_of_another_shape_is_refused(direction):
 @pytest.mark.parametrize("dtype", [complex, object])
 def test_a_direction_of_a_dtype_that_phi_cannot_hold_is_refused(dtype):
     """As of weights or rates that are complex, or fractions of Python, beside a φ of floats."""
-    with pytest.raises(UsageError, match=r"^meta_gradient returned (complex128|object) .*; φ is float64 "):
+    with pytest.raises(UsageError, match=r"^meta_gradient gave (complex128|object) .*; φ is float64 "):
         train(meta_gradient=lambda t: reptile(t).astype(dtype))
+
+
+def test_an_outer_optimiser_that_changes_the_shape_of_phi_is_refused():
+    """If the step is the last one, nothing after it would notice."""
+
+    class Column(Sgd):
+        def update(self, grad, state, phi):
+            return (phi - 0.1 * grad)[:, np.newaxis], state
+
+    with pytest.raises(UsageError, match=r"^Column\.update gave φ \(13, 1\); it was \(13,\)$"):
+        train(outer=Column(1.0), steps=1)
 
 
 def test_an_optimiser_in_place_of_a_schedule_of_optimisers_is_named():
