@@ -68,6 +68,23 @@ def test_it_names_everything_and_marks_the_default():
     assert text.index("NOTE: the machine was busy") < text.index("The default variant")
 
 
+@pytest.mark.parametrize(
+    ("share", "ratio", "shown"), [(0.125, 2.5, ["12.5%", "2.50"]), (None, None, ["-", "-"])]
+)
+def test_a_line_ends_with_the_share_of_the_peak_and_the_ratio_to_numpy_or_a_dash_for_what_is_not_known(
+    share, ratio, shown
+):
+    timed = row("a work", "numpy", 1.5, default=True) | {"peak_share": share, "vs_numpy": ratio}
+    words = [line.split() for line in report.format_table(result(1.0) | {"rows": [timed]}).splitlines()]
+    assert ["a", "work", "1", "1.500", *shown] in words
+    assert ["*numpy", "1", "1.500", "4.500", "987.7", *shown] in words
+
+
+def test_without_kernels_it_says_that_no_peak_was_measured():
+    text = report.format_table(result(1.0) | {"peaks": {"2": {}}})
+    assert "threads = 2: not measured, no kernels are built" in text
+
+
 def test_four_figures_of_a_time():
     times = [0.00213, 0.28412, 1.2837, 12.8371, 1234.52]
     assert list(map(report.milliseconds, times)) == ["0.0021", "0.2841", "1.284", "12.84", "1234.5"]
