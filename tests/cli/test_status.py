@@ -69,6 +69,18 @@ def test_a_damaged_progress_file_is_no_progress(planned, monkeypatch):
     assert log.getvalue() == ""
 
 
+def test_a_report_that_is_still_the_same_is_time_that_passed(planned, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(status.sys, "stderr", screen)
+    clock = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr(status.time, "monotonic", lambda: next(clock))
+    lines = Status(planned)
+    for done in (100, 100, 200):
+        tell(planned[0], done)
+        lines.show()
+    assert "train 200/1,000  2m40s to go" in screen.getvalue()
+
+
 def test_the_time_of_a_second_evaluation_is_not_taken_from_the_first(planned, monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(status.sys, "stderr", screen)
@@ -88,6 +100,33 @@ def test_more_runs_than_the_terminal_has_lines_are_cut_and_those_at_work_come_fi
     tell(planned[0], 100)
     Status([planned[1]] * 5 + [planned[0]]).show()
     assert screen.getvalue().splitlines() == [f"{planned[0].name}: train 100/1,000  ", "… and 5 more"]
+
+
+def test_as_many_runs_as_the_terminal_has_room_for_are_all_shown(planned, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(status.sys, "stderr", screen)
+    monkeypatch.setattr(status, "_size", lambda: os.terminal_size((80, 4)))
+    Status(planned).show()
+    assert screen.getvalue().splitlines() == [f"{run.name}: waiting" for run in planned]
+
+
+def test_of_runs_that_are_cut_those_that_are_done_or_waiting_come_after_those_at_work(planned, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(status.sys, "stderr", screen)
+    monkeypatch.setattr(status, "_size", lambda: os.terminal_size((80, 4)))
+    monkeypatch.setattr(PlannedRun, "done", lambda run: True)
+    tell(planned[0], 100)
+    Status([planned[1]] * 2 + [planned[0]]).show()
+    assert screen.getvalue().splitlines() == [f"{planned[0].name}: train 100/1,000  ", "… and 2 more"]
+
+
+def test_a_standard_error_that_cannot_be_written_does_not_end_the_runs(planned, monkeypatch):
+    class Full(Terminal):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(status.sys, "stderr", Full())
+    Status(planned).show()
 
 
 def test_a_line_is_cut_to_the_width_of_a_narrow_terminal(planned, monkeypatch):
