@@ -1,7 +1,9 @@
 """What `reproduce` refuses, estimates and reports, and the files it writes."""
 
 import errno
+import json
 import os
+import re
 
 import pytest
 
@@ -94,10 +96,45 @@ def test_a_failure_of_any_kind_is_reported_after_the_table(tmp_path, monkeypatch
     command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0", "--out", str(tmp_path)]
     assert main([*command, "--set", "outer.steps=7", "--quiet"]) == 1
     captured = capsys.readouterr()
+    assert captured.out.startswith("Figure 1: sine waves (changed: outer.steps=7)\n")
     assert "sine-maml" in captured.out
     assert "sine-maml-seed0: RuntimeError: a worker died too often" in captured.err
     same = f"{' '.join(command[:2])} --seeds 0 --out {tmp_path} --only sine-maml --set outer.steps=7"
     assert f"{same} --dry-run" in captured.err
+
+
+def test_the_command_that_shows_what_is_not_done_names_the_same_test_tasks(tmp_path, capsys):
+    command = ["reproduce", "figure1", "--seeds", "0,1", "--out", str(tmp_path), "--tasks", "7"]
+    assert main([*command, "--table"]) == 0
+    assert f" {' '.join(command)} --dry-run" in capsys.readouterr().err
+
+
+def test_a_reason_that_several_runs_share_is_said_once(tmp_path, monkeypatch, capsys):
+    errors = [OSError("the disk is full"), OSError("the disk is full"), OSError("no memory")]
+    monkeypatch.setattr(parallel, "run_all", lambda work, left, *more, **options: errors)
+    command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0,1,2", "--out", str(tmp_path)]
+    assert main([*command, "--quiet"]) == 1
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "reptile-np: sine-maml-seed0 and 1 more: the disk is full",
+        "reptile-np: sine-maml-seed2: no memory",
+    ]
+
+
+def test_a_seed_that_is_named_twice_is_one_run(tmp_path, capsys):
+    command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "1,0,1", "--out", str(tmp_path)]
+    assert main([*command, "--dry-run", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert sorted(run["run"] for run in runs) == ["sine-maml-seed0", "sine-maml-seed1"]
+
+
+def test_a_dry_run_says_how_many_steps_a_run_that_was_begun_has_done(tmp_path, capsys):
+    preset = presets.get("sine-maml")
+    directory = RunDirectory(tmp_path / "sine-maml-seed0")
+    with directory.begin(preset, 0):
+        directory.append({"outer_step": 1500, "first_loss": 1.0})
+    command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0", "--out", str(tmp_path)]
+    assert main([*command, "--dry-run"]) == 0
+    assert "sine-maml-seed0  train 1,500 of 30,000, evaluate 10-shot: " in capsys.readouterr().out
 
 
 def test_runs_that_workers_did_elsewhere_are_failures_though_workers_are_given_whole_paths(
@@ -136,6 +173,15 @@ def test_more_jobs_than_cores_do_not_make_the_estimate_shorter(tmp_path, monkeyp
         return capsys.readouterr().out.splitlines()[-1].removesuffix(f" with --jobs {jobs}")
 
     assert estimate(1) != estimate(2) == estimate(3)
+
+
+def test_the_time_of_a_single_run_does_not_become_shorter_with_more_jobs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0", "--out", str(tmp_path)]
+    assert main([*command, "--dry-run", "--jobs", "2"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    one_core, with_jobs = re.fullmatch(r".* about (\w+) of one core, (\w+) with --jobs 2", last).groups()
+    assert one_core == with_jobs
 
 
 def test_data_that_are_missing_are_refused_in_one_line_before_anything_starts(tmp_path, monkeypatch, capsys):
