@@ -65,6 +65,8 @@ def test_evaluate_prints_both_modes_with_intervals(capsys, tmp_path):
 
 TOO_LARGE = [f"--set={x}" for x in ("outer.steps=1000000", "tasks.replacement=true", "inner.batch=1000")]
 
+TOO_MANY_SHOTS = [f"--set={x}" for x in ("outer.steps=1000000", "evaluation.shots=20")]
+
 
 def test_without_a_command_it_helps(capsys):
     assert main([]) == 0
@@ -266,6 +268,7 @@ def test_more_threads_than_any_table_takes_are_refused(capsys):
         (["runs", ".", "--compare", "nowhere", ""], "--compare: is empty; is a shell"),
         (["bench", "--json", "/dev/null/bench.json"], "/dev/null"),
         (["train", "glyphs-5way", *TOO_LARGE], "inner.batch=1000: at most 50"),  # and no note before it
+        (["train", "glyphs-5way", *TOO_MANY_SHOTS], "evaluation.shots=20: a test class has 20 images"),
         (["bench", "--json", "/dev"], "/dev: is not a regular file"),
         (["bench", "--json", "/dev/null"], "/dev/null: is not a regular file"),
         (["bench", "--works", "no such work"], "matches no workload"),

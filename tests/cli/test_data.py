@@ -148,6 +148,15 @@ def test_too_few_classes_for_the_presets_are_noted_after_the_import(tmp_path, ca
     assert said[-1] == "reptile-np: test classes: only 4; the presets of 5-way tasks need 5"
 
 
+def test_too_few_training_classes_are_noted_too(classes, tmp_path, capsys):
+    rows = [f"{c},{'train' if c < 4 else 'test'}" for c in range(9)]
+    (tmp_path / "splits.csv").write_text("\n".join(["class,split", *rows, ""]))
+    options = ["--splits", str(tmp_path / "splits.csv"), "--size", "8", "--to", str(tmp_path / "to")]
+    assert main(["data", "folder", str(classes), *options]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "reptile-np: train classes: only 4; the presets of 5-way tasks need 5"
+
+
 def test_the_place_of_the_images_may_be_named_without_an_option_but_not_twice(classes, tmp_path, capsys):
     options = ["--size", 28, "--grey", "--to"]
     imported(capsys, "folder", classes, *options, tmp_path / "a")

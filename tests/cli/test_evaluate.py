@@ -74,6 +74,8 @@ def test_evaluate_passes_its_options_on(monkeypatch, tmp_path):
         (0.9554, 0.0018, "95.54% ± 0.18%"),
         (0.99, 0.0196, "99.00% (97.04% to 100.00%)"),
         (0.01, 0.0196, "1.00% (0.00% to 2.96%)"),
+        (0.75, 0.25, "75.00% ± 25.00%"),
+        (0.25, 0.25, "25.00% ± 25.00%"),
     ],
 )
 def test_no_interval_reaches_beyond_0_or_100_percent(mean, half, text):
