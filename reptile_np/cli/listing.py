@@ -222,8 +222,8 @@ def _compare(args: argparse.Namespace) -> int:
     settings = [dict(_flat(summary.settings)) for summary in (a, b)]
     table = [("", printable(a.name), printable(b.name))]
     table += [("seed", str(a.seed), str(b.seed)), ("steps done", f"{a.outer_steps:,}", f"{b.outer_steps:,}")]
-    for key in dict.fromkeys([*settings[0], *settings[1]]):
-        values = [str(each.get(key, "-")) for each in settings]
+    for key in settings[0]:  # every run has a value of every setting
+        values = [str(each[key]) for each in settings]
         if values[0] != values[1]:
             table.append((key, printable(values[0]), printable(values[1])))
     tasks = [f"{each.tasks:,}" if each.tasks else "-" for each in (a, b)]

@@ -10,6 +10,7 @@ from reptile_np.cli import main
 from reptile_np.cli.listing import RESULT
 from reptile_np.errors import UsageError
 from reptile_np.experiments import run_list
+from reptile_np.experiments.presets import get
 from reptile_np.experiments.run_directory import RunDirectory
 from tests.test_cli import GLYPHS
 
@@ -54,7 +55,9 @@ def test_the_command_lists_them(runs, capsys):
     heading, *rows, empty, meaning = capsys.readouterr().out.splitlines()
     assert heading.split() == ["run", "preset", "seed", "steps", "result", "K,", "tasks"]
     assert [row.split()[0] for row in rows] == ["a", "deep/b", "stopped"]
-    assert rows[2].split()[-2:] == ["not", "finished"]
+    assert (rows[0].split()[3], rows[0].split()[-2:]) == ("2", ["1,", "3"])
+    assert rows[1].endswith("%")  # without an evaluation there is no number of test tasks
+    assert rows[2].split()[3:] == ["1", "of", "2", "not", "finished"]
     assert max(map(len, [*rows, meaning])) <= 80
     assert (empty, meaning) == ("", RESULT)
     assert main(["runs", str(runs), "--json"]) == 0
@@ -70,6 +73,15 @@ def test_two_runs_are_compared_by_what_they_differ_in(runs, capsys):
     assert ["outer.rate", "1.0", "0.5"] in rows
     assert not [row for row in rows if row[:1] == ["inner.steps"]]
     assert [row[:1] for row in rows[-5:]] == [["result"], ["K"], ["tasks"], [], ["result:"]]
+
+
+def test_a_run_that_is_compared_may_be_elsewhere(runs, tmp_path, monkeypatch, capsys):
+    shutil.copytree(runs / "deep/b", tmp_path / "other")
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs", str(runs), "--compare", "a", "other"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["a", "other"]
+    assert ["seed", "0", "4"] in rows
 
 
 def record_evaluation(run, shots, tasks, mean=0.5):
@@ -135,8 +147,28 @@ def test_a_run_is_exported_from_its_own_folder_and_two_runs_to_one_place_are_ref
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"preset": 1}', "null", '{"preset": {"name": "x"}}'])
 def test_a_config_that_is_not_whole_is_one_line(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UsageError, match=r"config\.json"):
+    with pytest.raises(UsageError, match=r"config\.json: "):
         run_list.find(tmp_path)
+
+
+def test_a_run_whose_records_are_lost_has_the_steps_of_its_result(runs, tmp_path):
+    shutil.copytree(runs / "deep/b", tmp_path / "b")
+    (tmp_path / "b/records.jsonl").unlink()
+    (summary,) = run_list.find(tmp_path)
+    assert summary.outer_steps == 2
+
+
+def test_a_run_that_is_itself_the_folder_has_the_folder_s_name(runs):
+    assert [run.name for run in run_list.find(runs / "a")] == [str(runs / "a")]
+
+
+def test_a_run_of_sine_waves_has_an_error_and_no_accuracy(tmp_path):
+    directory = RunDirectory(tmp_path / "sine")
+    with directory.begin(get("sine-maml"), 0):
+        evaluation = {"split": "test", "tasks": 3, "shots": 10, "error": 0.25}
+        directory.append({"outer_step": 30_000, "evaluation": evaluation})
+    (summary,) = run_list.find(tmp_path)
+    assert (summary.error, summary.accuracy) == (0.25, None)
 
 
 @pytest.mark.parametrize(
