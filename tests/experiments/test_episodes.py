@@ -9,7 +9,7 @@ import pytest
 from reptile_np.errors import UsageError
 from reptile_np.experiments import limits, runs
 from reptile_np.nn.ops import NUMPY
-from reptile_np.tasks.image_classes import selected
+from reptile_np.tasks.image_classes import ArrayClasses, selected
 from tests.experiments.small import experiment, small
 
 
@@ -36,8 +36,9 @@ def test_an_episode_has_the_preset_s_minibatches():
     assert all(x.dtype == np.float32 for x, _ in batches)
 
 
-def test_a_separate_tail_shares_no_image_with_the_steps_before_it():
-    *steps, (tail, labels) = glyphs("tasks.tail_shots=2", "inner.batch=40").training(0, 0)
+def test_a_separate_tail_is_the_last_step_and_shares_no_image_with_the_steps_before_it():
+    *steps, (tail, labels) = glyphs("tasks.tail_shots=2", "inner.batch=40", "inner.steps=3").training(0, 0)
+    assert len(steps) == 2
     assert sorted(labels.tolist()) == sorted([*range(5)] * 2)
     assert not rows(tail) & set().union(*(rows(x) for x, _ in steps))
 
@@ -111,14 +112,25 @@ def test_an_evaluation_on_training_classes_asks_nothing_of_the_test_classes(tmp_
 @pytest.mark.parametrize("tail", [0, 2])
 def test_a_batch_without_replacement_inside_it_is_at_most_the_support_set_without_the_tail(tail):
     settings, most = ("tasks.replacement=true", f"tasks.tail_shots={tail}"), 5 * (10 - tail)
-    assert len(glyphs(*settings, f"inner.batch={most}").training(0, 0)[0][0]) == most
+    largest = glyphs(*settings, f"inner.batch={most}")
+    largest.check_training()
+    assert len(largest.training(0, 0)[0][0]) == most
     with pytest.raises(UsageError, match=rf"inner\.batch={most + 1}: at most {most}"):
         experiment("glyphs-5way", *settings, f"inner.batch={most + 1}").check_training()
 
 
 def test_the_largest_tasks_that_the_data_can_give_are_accepted():
     made = experiment("glyphs-5way", "evaluation.shots=19", "tasks.ways=10", "tasks.shots=20")
+    made.check_training()
+    made.check_evaluation(made.preset.evaluation, "test")
     assert len(made.episodes.evaluation(made.preset.evaluation, "test", 0).support[1]) == 190
+
+
+def test_the_class_of_the_fewest_images_decides_how_many_examples_a_task_can_have():
+    classes = ArrayClasses(np.zeros((29, 28, 28), bool), np.repeat(np.arange(5), [6, 6, 5, 6, 6]))
+    dataclasses.replace(glyphs("tasks.shots=5"), train=classes).check_training()
+    with pytest.raises(UsageError, match=r"^tasks\.shots=6: a training class has 5 images; choose at most 5"):
+        dataclasses.replace(glyphs("tasks.shots=6"), train=classes).check_training()
 
 
 @pytest.mark.parametrize("name", ["glyphs-5way", "sine-reptile"])
