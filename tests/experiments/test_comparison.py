@@ -117,6 +117,12 @@ def test_the_text_fits_80_columns_and_all_forms_hold_the_same_numbers(tmp_path):
     assert settings_to_json(runs[0].preset)["name"] in markdown
 
 
+def test_one_published_number_in_a_table_is_enough_to_show_the_paper_s_columns():
+    table = [Row("x", "1-shot", (0,), 96.0, paper=95.0), Row("x", "5-shot", (0,), 99.0)]
+    assert comparison.columns(table) is comparison.PAPER
+    assert comparison.columns(table[1:]) is comparison.COST
+
+
 def test_a_table_without_published_numbers_shows_what_the_runs_cost(tmp_path):
     target = TARGETS["methods"]
     runs = []

@@ -36,12 +36,23 @@ FINISHED = {"outer_steps": 50, "seconds": 1.0}
         {"split": "validation"},
         {"shots": 5},
         {"other_images": True},
+        {"seed": 1},
+        {"preset": "same-k-glyphs-fomaml-k2"},
         {"outer_step": 49},
         {"accuracy": {mode: {"mean": 0.5} for mode in ("transductive", "non_transductive")}},
     ],
-    ids=["training classes", "validation classes", "shots", "images", "outer step", "no interval"],
+    ids=[
+        "training classes",
+        "validation classes",
+        "shots",
+        "images",
+        "seed",
+        "preset",
+        "outer step",
+        "no interval",
+    ],
 )
-def test_a_table_takes_no_evaluation_of_other_classes_shots_images_or_steps_or_without_interval(
+def test_a_table_takes_no_evaluation_of_another_run_other_classes_shots_images_or_steps_or_without_interval(
     begun, changes
 ):
     directory, (spec,) = RunDirectory(begun.path), begun.evaluations

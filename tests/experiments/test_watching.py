@@ -124,9 +124,21 @@ def test_only_long_runs_are_watched_and_at_little_cost(name):
 
 
 def test_a_changed_preset_is_watched_as_its_number_of_steps_allows():
-    short = presets.with_settings(get("omniglot-5way"), ["outer.steps=100"])
+    half, short = (
+        presets.with_settings(get("omniglot-5way"), [f"outer.steps={steps}"]) for steps in (50_000, 10_000)
+    )
     assert watch(get("omniglot-5way")) is not None
+    assert presets.seconds(half) > 300
+    assert watch(half) is not None
+    assert presets.seconds(short) < 300
     assert watch(short) is None
+
+
+def test_a_run_is_not_watched_if_a_hundredth_of_its_cost_is_not_one_task():
+    """An evaluation of no tasks is refused, and would be noted twenty times."""
+    preset = get("images-5way")
+    assert watch(presets.with_settings(preset, ["evaluation.steps=1000"])).tasks == 2
+    assert watch(presets.with_settings(preset, ["evaluation.steps=10000"])) is None
 
 
 def test_a_preset_that_was_read_back_is_watched_as_the_preset_itself(tmp_path):
