@@ -17,6 +17,7 @@ from reptile_np.experiments.checkpoints import (
     BEFORE,
     NEWEST,
     _checksum,
+    has_checkpoint,
     load_newest,
     load_step,
     save_step,
@@ -77,6 +78,12 @@ def test_a_save_that_fails_leaves_the_newest_checkpoint_as_it_was(tmp_path, rng,
         save_step(tmp_path, step, RUN)
     assert (tmp_path / NEWEST).read_bytes() == content
     assert not (tmp_path / BEFORE).exists()
+
+
+def test_a_run_of_which_a_kill_left_only_the_checkpoint_before_has_a_checkpoint(tmp_path):
+    assert not has_checkpoint(tmp_path)
+    (tmp_path / BEFORE).touch()
+    assert has_checkpoint(tmp_path)
 
 
 def test_the_checksum_is_that_of_names_dtypes_shapes_and_bytes():

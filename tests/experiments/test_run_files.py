@@ -83,6 +83,7 @@ def test_nan_is_never_written(directory):
         b"[]",
         b'{"sittings": 3}',
         b'{"sittings": [{}]}',
+        b'{"sittings": [{"seconds": 1}]}',
         b"\xff",
         b"[" * 100_000,
         *(b'{"sittings": [{"kernels": "numpy", "seconds": %s}]}' % x for x in NO_SECONDS),
@@ -127,6 +128,25 @@ def test_a_result_with_a_score_that_is_no_number_is_damaged(directory, changed):
     (directory.path / "result.json").write_bytes(whole[:-1] + b", " + changed + b"}")
     with pytest.raises(UsageError, match=r"result\.json: damaged; remove it and resume the run"):
         directory.result()
+
+
+def test_a_sitting_that_was_killed_before_its_first_save_has_0_seconds(directory):
+    sitting = {"kernels": "numpy", "seconds": 0.0}
+    directory.write_json("environment.json", {"sittings": [sitting]})
+    assert directory.sittings() == [sitting]
+
+
+def test_files_that_an_editor_saved_with_a_byte_order_mark_are_read(directory):
+    texts = {
+        "result.json": '{"seconds": 1, "outer_steps": 3}',
+        "environment.json": '{"sittings": [{"kernels": "numpy", "seconds": 1}]}',
+        "records.jsonl": '{"outer_step": 2}\n',
+    }
+    for name, text in texts.items():
+        (directory.path / name).write_text(text, encoding="utf-8-sig")
+    assert directory.result()["outer_steps"] == 3
+    assert [sitting["kernels"] for sitting in directory.sittings()] == ["numpy"]
+    assert directory.records() == [{"outer_step": 2}]
 
 
 def test_a_record_that_has_nan_is_damaged(directory):

@@ -11,6 +11,7 @@ from reptile_np.cli import main
 from reptile_np.errors import UsageError
 from reptile_np.experiments import records, runs
 from reptile_np.experiments.records import export
+from reptile_np.experiments.run_directory import RunDirectory
 from reptile_np.nn.ops import NUMPY
 from tests.experiments.small import small
 
@@ -141,6 +142,15 @@ def test_a_copy_does_not_replace_another_run_or_itself(run, tmp_path):
     runs.train(small("sine-reptile", "outer.steps=3"), 3, NUMPY, out=other, quiet=True)
     with pytest.raises(UsageError, match="has another run"):
         export(other, tmp_path / "kept")
+
+
+def test_a_renamed_copy_of_a_run_with_another_seed_is_not_replaced(run, tmp_path):
+    copy = export(run, tmp_path / "kept")
+    copy.rename(copy.with_name("sine-reptile-seed4"))
+    with RunDirectory(tmp_path / "other").begin(small("sine-reptile"), 4):
+        pass
+    with pytest.raises(UsageError, match="has another run"):
+        export(tmp_path / "other", tmp_path / "kept")
 
 
 def test_the_command_copies_every_run_below_a_folder(run, tmp_path, capsys):
