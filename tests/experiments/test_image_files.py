@@ -133,12 +133,13 @@ def test_files_of_a_class_that_are_not_images_are_skipped_with_a_notice(tmp_path
     assert capsys.readouterr().err.splitlines() == [says]
 
 
-def test_a_folder_inside_a_class_folder_is_skipped_and_named(tmp_path, drawing, capsys):
+def test_folders_inside_a_class_folder_are_skipped_and_the_first_is_named(tmp_path, drawing, capsys):
     save(tmp_path / "a" / "a.png", drawing)
+    save(tmp_path / "a" / "more" / "b.png", drawing)
     save(tmp_path / "a" / "nested.png" / "b.png", drawing)
     assert class_folders(tmp_path) == {"a": [tmp_path / "a" / "a.png"]}
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.endswith(f"folders inside class folders: 1 skipped, such as {tmp_path / 'a' / 'nested.png'}")
+    assert said.endswith(f"folders inside class folders: 2 skipped, such as {tmp_path / 'a' / 'more'}")
 
 
 @pytest.mark.parametrize("files", [[], ["a.txt", "b.raw"], [".hidden.png"]])

@@ -41,6 +41,12 @@ def test_predictions_are_labels_in_the_users_own_words(rng, learner):
     assert learner.score(x, learner.predict(x)) == 1.0
 
 
+def test_labels_in_an_array_of_objects_are_scored_as_any_others(rng, learner):
+    x = images(rng, 8)
+    learner.fit(x, ["cat", "ant", "dog", "bee"] * 2)
+    assert learner.score(x, learner.predict(x).astype(object)) == 1.0
+
+
 def test_a_score_counts_each_image_by_its_weight(rng, learner):
     x, y = images(rng, 8), np.arange(8) % WAYS
     learner.fit(x, y)

@@ -97,6 +97,15 @@ def test_a_job_of_unknown_length_shows_how_far_it_is_and_no_end(capsys, monkeypa
     assert capsys.readouterr().err == "listing: 1000\n"
 
 
+def test_the_lines_of_a_job_of_unknown_length_are_ten_seconds_apart_too(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    report = Reporter()
+    for clock[0], done in ((0.0, 1), (9.0, 2), (11.0, 3), (12.0, 4)):
+        report("listing", done, None)
+    assert capsys.readouterr().err == "listing: 3\n"
+
+
 def test_the_time_to_go_of_a_job_is_estimated_from_its_first_report(capsys, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))

@@ -112,6 +112,15 @@ def test_a_preset_that_makes_its_own_data_takes_no_folder(name):
         with_settings(get(name), ["tasks.source=folder"])
 
 
+def test_the_largest_whole_number_of_64_bits_is_accepted():
+    assert with_settings(get("omniglot-5way"), ["outer.steps=9223372036854775807"]).outer.steps == 2**63 - 1
+
+
+def test_a_pattern_of_two_lines_is_refused():
+    with pytest.raises(UsageError, match="must be one line of text"):
+        with_settings(get("omniglot-5way"), ["inner.fixed=a\nb"])
+
+
 @pytest.mark.parametrize("setting", ["outer.steps=1\n2", "a\nb", "a\nb=3", "\x1b[2J=1"])
 def test_a_line_break_or_an_escape_sequence_in_a_setting_does_not_reach_the_terminal(setting):
     with pytest.raises(UsageError) as error:
@@ -245,3 +254,4 @@ def test_differences_of_runs_are_few_words():
     other = with_settings(preset, ["outer.steps=7", "outer.rate=0.5", "outer.meta_batch=3", "filters=4"])
     says = "outer.rate=1.0 instead of 0.5, outer.steps=1000 instead of 7, outer.meta_batch=2 instead of 3"
     assert differences((preset, 0), (other, 1)) == f"{says}, and 2 more"
+    assert differences((preset, 0), (other, 0)) == f"{says}, and 1 more"
