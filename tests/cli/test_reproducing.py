@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 
 import pytest
 
@@ -173,15 +172,6 @@ def test_more_jobs_than_cores_do_not_make_the_estimate_shorter(tmp_path, monkeyp
         return capsys.readouterr().out.splitlines()[-1].removesuffix(f" with --jobs {jobs}")
 
     assert estimate(1) != estimate(2) == estimate(3)
-
-
-def test_the_time_of_a_single_run_does_not_become_shorter_with_more_jobs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(machine, "cores", lambda: 2)
-    command = ["reproduce", "figure1", "--only", "sine-maml", "--seeds", "0", "--out", str(tmp_path)]
-    assert main([*command, "--dry-run", "--jobs", "2"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    one_core, with_jobs = re.fullmatch(r".* about (\w+) of one core, (\w+) with --jobs 2", last).groups()
-    assert one_core == with_jobs
 
 
 def test_data_that_are_missing_are_refused_in_one_line_before_anything_starts(tmp_path, monkeypatch, capsys):

@@ -182,6 +182,18 @@ def test_a_seed_that_cannot_be_is_refused_before_anything_is_written(tmp_path, s
     assert not list(tmp_path.iterdir())
 
 
+def test_every_outer_step_and_every_test_task_is_reported_also_if_nothing_is_shown(tmp_path):
+    seen = []
+    options = {"quiet": True, "report": lambda *report: seen.append(report)}
+    preset = small("sine-reptile", "outer.steps=2", "evaluation.tasks=2", "evaluation.steps=1")
+    runs.train(preset, 0, NUMPY, out=tmp_path / "run", **options)
+    jobs = ("evaluate untrained", "train sine-reptile", "evaluate trained")
+    assert seen == [(job, done, 2) for job in jobs for done in (1, 2)]
+    seen.clear()
+    runs.evaluate(tmp_path / "run", NUMPY, tasks=3, **options)
+    assert seen == [("evaluate", done, 3) for done in (1, 2, 3)]
+
+
 def test_a_run_may_be_named_by_text(tmp_path):
     out = str(tmp_path / "run")
     runs.train(small("glyphs-5way"), 0, NUMPY, out=out, quiet=True)
