@@ -261,7 +261,7 @@ def evaluate(
     each = list(progress(results))
     names = each[0][0].keys()
     if other := [i for i, task in enumerate(each) if any(point.keys() != names for point in task)]:
-        raise UsageError(f"score: task {other[0]} has not the names {[*names]} of task 0; return the same")
+        raise UsageError(f"score: task {other[0]} has other names than task 0, {[*names]}; return the same")
     scores = {name: np.array([[point[name] for point in task] for task in each]) for name in names}
     return {name: values[:, 0] if single else values for name, values in scores.items()}
 

@@ -51,7 +51,7 @@ class Sgd:
     """``φ ← φ - α g``.  On ``g = φ - W`` with rate ε this *is* Algorithm 1: ``φ ← φ + ε (W - φ)``.
 
     `learning_rate` is a number, or a vector (n,) of one rate per parameter, in φ's dtype (`init` checks this;
-    `update` does not); text or None raises `UsageError`.  Parameters of rate 0 keep their values: a mask.
+    `update` does not); text or None raises `UsageError`.  Parameters of rate 0 do not change.
     """
 
     learning_rate: Any

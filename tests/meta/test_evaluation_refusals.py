@@ -189,11 +189,11 @@ def scored(score):
         (lambda i: {"error": np.ones(3)}, "score: error is array([1., 1., 1.]); give a number"),
         (
             lambda i: {"b": 1.0} if i else {"a": 1.0},
-            "score: task 1 has not the names ['a'] of task 0; return",
+            "score: task 1 has other names than task 0, ['a']; return",
         ),
         (
             lambda i: dict.fromkeys("ab"[: i + 1], 1.0),
-            "score: task 1 has not the names ['a'] of task 0; return",
+            "score: task 1 has other names than task 0, ['a']; return",
         ),
     ],
     ids=["a number", "none", "array", "other name", "one more"],
